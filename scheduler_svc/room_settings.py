@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scheduler_svc.config import SchedulerConfig, TenantSection
+from scheduler_svc.control.detached.settings import DetachedSettings
 from scheduler_svc.control.instances.session_settings import PROBATION_MAX_S, SessionSettings
 from scheduler_svc.control.journal.usage import UsageRetention
 from scheduler_svc.control.requests.intake import IntakeSettings
@@ -56,6 +57,21 @@ def intake_settings(config: SchedulerConfig) -> IntakeSettings:
         prompt_memory=PromptMemoryLimits(
             total=config.queue.prompt_memory_bytes, tenant=config.queue.tenant_prompt_memory_bytes
         ),
+    )
+
+
+def detached_settings(config: SchedulerConfig) -> DetachedSettings:
+    """Return the bounds of detached work."""
+    detached = config.detached
+    return DetachedSettings(
+        default_deadline_s=detached.default_deadline_s,
+        keep_result_s=detached.keep_result_s,
+        keep_result_limit_s=detached.keep_result_limit_s,
+        tenant_requests=detached.tenant_requests,
+        tenant_bytes=detached.tenant_bytes,
+        requests=detached.requests,
+        checkpoint_tokens=detached.checkpoint_tokens,
+        checkpoint_s=detached.checkpoint_s,
     )
 
 

@@ -21,6 +21,7 @@ from scheduler_svc.access.open_calls import OpenCalls
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.adoption.adoption import Adoption
 from scheduler_svc.control.adoption.proofs import Proofs
+from scheduler_svc.control.adoption.restoration import Restoration
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.dispatcher import Dispatcher
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
@@ -29,9 +30,11 @@ from scheduler_svc.control.attempts.instance_events import InstanceEvents
 from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.attempts.warm_ups import WarmUps
+from scheduler_svc.control.detached.detached_work import DetachedWork
 from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.instances.watchdog import Watchdog
+from scheduler_svc.control.journal.detached import DetachedStore
 from scheduler_svc.control.journal.fleet_decisions import restore as restore_fleet_decisions
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.requests.explain import Explainer
@@ -54,6 +57,7 @@ from scheduler_svc.recording.recording import Recording, RecordingSettings
 from scheduler_svc.recording.usage.usage_file import UsageFile
 from scheduler_svc.recording.usage.usage_recorder import UsageRecorder, UsageTargets
 from scheduler_svc.room_settings import (
+    detached_settings,
     intake_settings,
     journal_settings,
     record_limits,
@@ -64,6 +68,7 @@ from scheduler_svc.room_settings import (
 )
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.storage.journal.decision_store import JournalDecisionStore
+from scheduler_svc.storage.journal.detached_store import JournalDetachedStore
 from scheduler_svc.storage.journal.errors import UnusableJournal
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.maintenance import Maintenance
@@ -76,6 +81,8 @@ from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.access_interceptor import AccessInterceptor
 from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
+from scheduler_svc.transport.detached_records import DetachedRecords
+from scheduler_svc.transport.detached_servicer import DetachedServicer
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
@@ -136,6 +143,27 @@ class ControlPlane:
     wakeup: Wakeup
     decisions: OperatorDecisions
     epoch: int
+    detached: DetachedWork | None  # None: no journal
+    restoration: Restoration | None
+    wall_clock: Callable[[], float]
+
+    def wall_s(self) -> float:
+        """Return seconds since 1970 at the control clock's zero."""
+        return self.wall_clock() - self.clock.now()
+
+    async def load_detached(self) -> None:
+        """Read the detached work that an earlier scheduler left.  Call before anything is accepted.
+
+        Raises JournalUnavailable.
+        """
+        if self.detached is not None and self.restoration is not None:
+            self.restoration.begin(await self.detached.load())
+
+    async def keep_detached(self) -> None:
+        """Go on with the detached work of an earlier scheduler, then delete results whose time is over."""
+        if self.detached is not None and self.restoration is not None:
+            await self.restoration.run()
+            await self.detached.expire()
 
 
 def build_control(
@@ -148,10 +176,13 @@ def build_control(
     observe_fleet: FleetObserver = NULL_FLEET_OBSERVER,
     earlier: EarlierScheduler = NO_EARLIER_SCHEDULER,
     decisions: OperatorDecisions | None = None,
+    detached_store: DetachedStore | None = None,
+    wall_clock: Callable[[], float] = time.time,
 ) -> ControlPlane:
     """Build the objects of ``control``.  ``observe`` makes the observer of requests; ``observe_fleet`` is of instances.
 
     ``earlier``: what an earlier scheduler left.  ``decisions``: of operators; None: they end with the process.
+    ``detached_store``: where detached work is kept; None: nowhere.  ``wall_clock``: seconds since 1970.
 
     Raises:
         UnknownPolicy: no policy has the configured name.
@@ -167,6 +198,11 @@ def build_control(
     models = ModelDirectory(scheduler, clock, tokenizers, configured, waiting_limit=config.queue.limit_per_model)
     recovery = Recovery(clock, earlier.instances, config.recovery.limit_s, epoch=epoch)
     ends = KeptEnds(scheduler, clock, on=earlier.proofs is not None)
+    codec, detached = DetachedRecords(), None
+    if detached_store is not None:
+        detached = DetachedWork(detached_store, codec, clock, wall_clock, detached_settings(config), epoch=epoch)
+        detached.on_end(ends.recorded)
+        ends.unrecorded = lambda live: live.journaled and not live.end_is_published
     intake = Intake(
         scheduler,
         clock,
@@ -180,6 +216,7 @@ def build_control(
         ends,
         Receipts(earlier.receipts, clock, recovery, epoch=epoch, wall=earlier.wall),
         observer,
+        detached,
     )
 
     links, events = ExecutorLinks(), InstanceEvents()
@@ -191,6 +228,7 @@ def build_control(
     handoffs = Handoffs(runner, kv_releases)
     warm_ups = WarmUps(scheduler, clock, attempts, epoch=epoch)
 
+    restoration = Restoration(detached, codec, clock, requests, runner, recovery) if detached is not None else None
     adoption = Adoption(
         scheduler,
         clock,
@@ -202,6 +240,7 @@ def build_control(
         observer,
         on=earlier.proofs is not None,
         epoch=epoch,
+        restoration=restoration,
     )
     sessions = Sessions(
         scheduler,
@@ -254,6 +293,9 @@ def build_control(
         wakeup=wakeup,
         decisions=decisions,
         epoch=epoch,
+        detached=detached,
+        restoration=restoration,
+        wall_clock=wall_clock,
     )
 
 
@@ -288,6 +330,7 @@ class SchedulerService:
             observe_fleet=self.recording.recorder if self.recording is not None else NULL_FLEET_OBSERVER,
             earlier=self._earlier(),
             decisions=OperatorDecisions(clock, JournalDecisionStore(self._journal) if self._journal else None),
+            detached_store=JournalDetachedStore(self._journal) if self._journal is not None else None,
         )
         if self.recording is not None:
             self.control.requests.on_end(self.recording.recorder.request_ended)
@@ -341,7 +384,7 @@ class SchedulerService:
         Raises:
             ListenError: a configured address cannot be listened on, or a file with certificates, keys or public keys
                 cannot be used.
-            UnusableJournal: operators' decisions cannot be read.
+            UnusableJournal: operators' decisions or detached work cannot be read.
             CannotServe: the metrics address cannot be served.
             CannotRecord: the recording's file, or that of usage records, cannot be written.
         """
@@ -351,6 +394,7 @@ class SchedulerService:
         if self._journal is not None:
             self._journal.start()
         await self._restore_decisions()
+        await self._load_detached()
         if self.usage is not None:
             self.usage.start()
         self._servers = self._listening()
@@ -366,6 +410,9 @@ class SchedulerService:
         await self._servers.start()
         self._tasks.start(control.dispatcher.run(), name="dispatcher")
         self._tasks.start(control.watchdog.run(), name="watchdog")
+        if control.detached is not None and control.restoration is not None:
+            self._tasks.start(control.detached.run(), name="checkpoints of detached work")
+            self._tasks.start(control.keep_detached(), name="detached work")
         self._tasks.start(control.loop_lag.run(), name="loop lag")
         self._tasks.start(control.decisions.run(), name="operators' decisions")
         if self.usage is not None:
@@ -381,6 +428,13 @@ class SchedulerService:
         except JournalUnavailable as error:
             raise UnusableJournal(f"journal: operators' decisions cannot be read: {error.why}") from error
         restore_fleet_decisions(control.decisions, control.scheduler, control.clock.now())
+
+    async def _load_detached(self) -> None:
+        """Read the detached work of an earlier scheduler.  Raises UnusableJournal."""
+        try:
+            await self.control.load_detached()
+        except JournalUnavailable as error:
+            raise UnusableJournal(f"journal: detached work cannot be read: {error.why}") from error
 
     @property
     def ports(self) -> dict[str, int]:
@@ -451,6 +505,8 @@ class SchedulerService:
         why = Recovering(HAND_OVER_WAIT_S, "the scheduler hands over to the next one")
         control.intake.close(why)
         state.freeze()
+        if control.detached is not None:
+            control.detached.freeze()
         control.sessions.end_all("the scheduler hands over")  # first: what ends from here on is not told to executors
         self._client_sessions.close(why)
         if self._servers is not None:
@@ -462,12 +518,13 @@ class SchedulerService:
         control.intake.close()
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
-                while len(control.requests):
+                while any(not live.journaled for live in control.requests):
                     await asyncio.sleep(0.05)
         except TimeoutError:
             log.warning("%d requests did not finish within the drain timeout", len(control.requests))
             for live in control.requests:
-                control.requests.end(live, ShuttingDown())
+                if not live.journaled:  # what the journal has goes on with the next scheduler
+                    control.requests.end(live, ShuttingDown())
         self._client_sessions.close()
         control.sessions.end_all("the scheduler is shutting down")
         if self._servers is not None:
@@ -476,7 +533,13 @@ class SchedulerService:
     def _services(self) -> Services:
         control = self.control
         return Services(
-            inference=InferenceServicer(control.intake, control.scheduler, self._client_sessions, epoch=control.epoch),
+            inference=InferenceServicer(
+                control.intake,
+                control.scheduler,
+                self._client_sessions,
+                DetachedServicer(control.intake, control.loop_lag, control.detached, control.wall_s),
+                epoch=control.epoch,
+            ),
             executor=ExecutorServicer(
                 control.sessions,
                 control.attempts,

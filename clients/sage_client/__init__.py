@@ -11,6 +11,7 @@ from sage_client._call import Call
 from sage_client._client import Client
 from sage_client._completion import Completion, PartialOutput
 from sage_client._connection import DEFAULT_ADDRESS
+from sage_client._detached import AsyncDetachedRequest, DetachedRequest, RequestInfo, RequestStatus, Result
 from sage_client._embeddings import Embeddings, EmbedOptions
 from sage_client._enums import (
     FinishReason,
@@ -37,6 +38,7 @@ from sage_client._errors import (
     LimitReachedError,
     ModelChangedError,
     NoInstanceError,
+    NoJournalError,
     NotFoundError,
     NotSupportedError,
     OutputInvalidError,
@@ -122,6 +124,7 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "Accepted",
     "AsyncClient",
+    "AsyncDetachedRequest",
     "AsyncStream",
     "Attempt",
     "AuthenticationError",
@@ -134,6 +137,7 @@ __all__ = [
     "ConfigurationError",
     "DeadlineExceededError",
     "Decision",
+    "DetachedRequest",
     "EmbedOptions",
     "Embeddings",
     "Event",
@@ -164,6 +168,7 @@ __all__ = [
     "ModelChangedError",
     "NoInstance",
     "NoInstanceError",
+    "NoJournalError",
     "NotFoundError",
     "NotSupportedError",
     "OutputInvalidError",
@@ -193,8 +198,11 @@ __all__ = [
     "RequestCancelledError",
     "RequestConflictError",
     "RequestEndedError",
+    "RequestInfo",
     "RequestNotFoundError",
     "RequestState",
+    "RequestStatus",
+    "Result",
     "ResumeMode",
     "SageError",
     "SamplingOptions",

@@ -15,17 +15,20 @@ from typing import Self, TypeVar, Unpack
 import grpc
 
 from sage.controlplane.v1 import admin_pb2, inference_pb2
+from sage_client import _decode as decode_events
 from sage_client import _decode_admin as decode
+from sage_client import _decode_detached as detached
 from sage_client import _decode_fleet_snapshot as fleet_snapshot
 from sage_client import _decode_prefill_decode as prefill_decode
 from sage_client._async_stream import AsyncStream
 from sage_client._call import Call
 from sage_client._channels import Channels
 from sage_client._connection import DEFAULT_ADDRESS, Connection
+from sage_client._detached import AsyncDetachedRequest, RequestInfo, RequestStatus
 from sage_client._dispatcher import Dispatcher
-from sage_client._durations import timeout_of
+from sage_client._durations import Seconds, timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input, embeddings, encode_inputs
-from sage_client._enums import InstanceRole
+from sage_client._enums import InstanceRole, RequestState
 from sage_client._errors import ConfigurationError, RecoveringError
 from sage_client._event_queue import EventQueue
 from sage_client._fleet_feed import WatchCall, newest_snapshots
@@ -40,7 +43,7 @@ from sage_client._fleet_view import (
     ShadowPolicy,
     ShadowPolicyChange,
 )
-from sage_client._generate_transport import RECOVERING_S, GenerateCall, GenerateTransport
+from sage_client._generate_transport import RECOVERING_S, AttachEvents, GenerateCall, GenerateTransport
 from sage_client._journal import JournalCompaction, JournalStatus, journal_compaction, journal_status
 from sage_client._models import Model, models_of
 from sage_client._options import GenerateOptions
@@ -133,6 +136,7 @@ class AsyncClient:
         self._channels = Channels(self._connection)
         self._reconnect = reconnect or Reconnect()
         self._generate, self._dispatcher = _transports(self._connection, self._channels, self._reconnect, use_sessions)
+        self._attached = _attached(self._connection, self._channels, self._reconnect)
         weakref.finalize(self, self._dispatcher.abandon).atexit = False
 
     async def __aenter__(self) -> Self:
@@ -147,6 +151,7 @@ class AsyncClient:
         """Close the connection; open streams end with RequestCancelledError."""
         await self._dispatcher.close()
         self._generate.close()
+        self._attached.close()
         await self._channels.close()
 
     def generate(self, prompt: str | None = None, **options: Unpack[GenerateOptions]) -> AsyncStream:
@@ -183,6 +188,105 @@ class AsyncClient:
         call = self._call(prompt, options, sink)
         self._dispatcher.start(call)
         return call
+
+    async def submit(
+        self, prompt: str | None = None, *, keep_result: Seconds | None = None, **options: Unpack[GenerateOptions]
+    ) -> AsyncDetachedRequest:
+        """Submit detached work: it needs no client, survives the scheduler, and its result is kept.
+
+        Returns once the scheduler has written the request down.  Idempotent: the same ``request_id`` and content again
+        give the same request, so the SDK repeats a call whose connection breaks.
+
+        Args:
+            prompt: text to continue; or give ``messages`` or ``token_ids``.
+            keep_result: how long after its end the result is kept; None: the scheduler's default.
+            options: as for ``generate``, without ``after_token``; ``timeout`` bounds this call.
+
+        Raises:
+            NoJournalError: the scheduler has no journal.
+            JournalUnavailableError: its journal cannot be written now.
+            TenantLimitError: the tenant's detached work is at its limit.
+        """
+        self._channels.check()
+        made = encode_request(prompt, options, tenant=self._tenant)
+        request = detached.submit_request(made, keep_result)
+        answer = await self._repeated(
+            self._channels.inference.Submit, request, self._call_timeout_s(options.get("timeout"))
+        )
+        return AsyncDetachedRequest(self, request.tenant, decode_events.accepted(answer.accepted))
+
+    def attach(
+        self, request_id: str, *, after_token: int = 0, tenant: str | None = None, timeout: Seconds | None = None
+    ) -> AsyncStream:
+        """Return a stream of a request's events by its id alone, from an output position on.
+
+        It reattaches over restarts of the scheduler.  Leaving the stream does not end detached work.
+
+        Args:
+            request_id: of the request.
+            after_token: output position to stream from.
+            tenant: that it belongs to; None: the client's.
+            timeout: that the stream may take; None: the client's ``stream_timeout``.
+
+        Raises:
+            InvalidRequestError: ``timeout`` is no length of time.
+            RequestNotFoundError: no request has the id; raised by the stream.
+        """
+        self._channels.check()
+        request = inference_pb2.GenerateRequest(
+            request_id=request_id,
+            tenant=self._tenant if tenant is None else tenant,
+            detached=True,
+            after_token=after_token,
+        )
+        events = EventQueue(self._buffer_bytes)
+        wait_s = timeout_of(timeout, None, default_s=self._stream_timeout, grace_s=0.0)
+        call = Call(request, events, cancel=self._cancel, timeout_s=wait_s, trace=trace_metadata())
+        stream = AsyncStream(call, events)
+        self._attached.start(call)
+        return stream
+
+    async def get(self, request_id: str, *, tenant: str | None = None) -> RequestStatus:
+        """Return a request's state, and the result of detached work that ended.
+
+        Raises:
+            RequestNotFoundError: no request has the id.
+        """
+        request = inference_pb2.GetRequest(request_id=request_id, tenant=self._tenant if tenant is None else tenant)
+        return detached.status(await self._repeated(self._channels.inference.Get, request))
+
+    async def list(
+        self,
+        *,
+        states: Iterable[RequestState | str] = (),
+        model: str = "",
+        tenant: str | None = None,
+        page_size: int = 0,
+    ) -> AsyncGenerator[RequestInfo, None]:
+        """Yield a tenant's detached work, the latest first, page by page.
+
+        Args:
+            states: only requests in these states; empty: all.
+            model: only requests for this model; empty: all.
+            tenant: whose; None: the client's.
+            page_size: requests per call; 0: the scheduler's default.
+
+        Raises:
+            NoJournalError: the scheduler has no journal.
+        """
+        request = inference_pb2.ListRequest(
+            tenant=self._tenant if tenant is None else tenant,
+            states=detached.states(states),
+            model=model,
+            page_size=page_size,
+        )
+        while True:
+            page = await self._repeated(self._channels.inference.List, request)
+            for each in page.requests:
+                yield detached.info(each)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     async def embed(self, inputs: Input | Sequence[Input], **options: Unpack[EmbedOptions]) -> Embeddings:
         """Return a vector of each input.  The call is sent again by itself if the scheduler is away for a while.
@@ -356,7 +460,7 @@ class AsyncClient:
         until: datetime | None = None,
         tenants: Iterable[str] = (),
         models: Iterable[str] = (),
-    ) -> list[UsageSum]:
+    ) -> Sequence[UsageSum]:
         """Return sums over usage records, one for each combination of the groups ``by``; see ``list_usage``.
 
         Raises:
@@ -452,6 +556,19 @@ class AsyncClient:
                     raise
                 await asyncio.sleep(pause_s)
 
+    def _call_timeout_s(self, timeout: Seconds | None) -> float:
+        return timeout_of(timeout, None, default_s=self._timeout, grace_s=0.0)
+
+    async def _repeated(
+        self, method: Callable[..., Awaitable[_R]], request: object, timeout: float | None = None
+    ) -> _R:
+        """Ask what may be asked twice, and again while the scheduler is away or recovers."""
+
+        async def call(left_s: float) -> _R:
+            return await self._ask(method, request, timeout=left_s)
+
+        return await until_answered(call, self._reconnect, timeout or self._timeout)
+
     async def _ask(self, method: Callable[..., Awaitable[_R]], request: object, *, timeout: float | None = None) -> _R:
         try:
             metadata = self._connection.metadata()
@@ -478,6 +595,20 @@ def _transports(
         use_sessions = os.environ.get(SESSIONS_VARIABLE, "") != "0"
     generate = GenerateTransport(open_call, reconnect)
     return generate, Dispatcher(open_session, generate, reconnect, enabled=use_sessions)
+
+
+def _attached(connection: Connection, channels: Channels, reconnect: Reconnect) -> GenerateTransport:
+    """Return what reads detached work; like the others it does not refer to the client."""
+
+    def open_call(request: inference_pb2.GenerateRequest, trace: tuple[tuple[str, str], ...]) -> AttachEvents:
+        attach = inference_pb2.AttachRequest(
+            request_id=request.request_id, tenant=request.tenant, after_token=request.after_token
+        )
+        if request.HasField("after_attempt"):
+            attach.after_attempt.CopyFrom(request.after_attempt)
+        return AttachEvents(channels.inference.Attach(attach, metadata=connection.authorization() + trace))
+
+    return GenerateTransport(open_call, reconnect, repeatable=True)
 
 
 def _path(file: Path | str | None) -> Path | None:

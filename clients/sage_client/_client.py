@@ -18,9 +18,10 @@ from sage_client._async_client import (
 )
 from sage_client._async_stream import AsyncStream
 from sage_client._connection import DEFAULT_ADDRESS
-from sage_client._durations import timeout_of
+from sage_client._detached import DetachedRequest, RequestInfo, RequestStatus
+from sage_client._durations import Seconds, timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input
-from sage_client._enums import InstanceRole
+from sage_client._enums import InstanceRole, RequestState
 from sage_client._fleet_snapshot import FleetSnapshot
 from sage_client._fleet_view import (
     Cancellation,
@@ -122,6 +123,49 @@ class Client:
 
         stream = self._run(start())
         return Stream(stream, self._loop, call_timeout_s=self._timeout)
+
+    def submit(
+        self, prompt: str | None = None, *, keep_result: Seconds | None = None, **options: Unpack[GenerateOptions]
+    ) -> DetachedRequest:
+        """Submit detached work; see ``AsyncClient.submit``."""
+        wait_s = timeout_of(options.get("timeout"), None, default_s=self._timeout, grace_s=0.0) + WAIT_MARGIN_S
+        made = self._loop.run(self._client.submit(prompt, keep_result=keep_result, **options), timeout_s=wait_s)
+        return DetachedRequest(self, made.tenant, made.accepted)
+
+    def attach(
+        self, request_id: str, *, after_token: int = 0, tenant: str | None = None, timeout: Seconds | None = None
+    ) -> Stream:
+        """Return a stream of a request's events by its id alone; see ``AsyncClient.attach``."""
+
+        async def start() -> AsyncStream:
+            return self._client.attach(request_id, after_token=after_token, tenant=tenant, timeout=timeout)
+
+        return Stream(self._run(start()), self._loop, call_timeout_s=self._timeout)
+
+    def get(self, request_id: str, *, tenant: str | None = None) -> RequestStatus:
+        """Return a request's state, and the result of detached work that ended; see ``AsyncClient.get``."""
+        return self._run(self._client.get(request_id, tenant=tenant))
+
+    def list(
+        self,
+        *,
+        states: Iterable[RequestState | str] = (),
+        model: str = "",
+        tenant: str | None = None,
+        page_size: int = 0,
+    ) -> Generator[RequestInfo, None, None]:
+        """Yield a tenant's detached work, the latest first; see ``AsyncClient.list``."""
+        found = self._client.list(states=states, model=model, tenant=tenant, page_size=page_size)
+
+        async def step() -> RequestInfo | None:
+            return await anext(found, None)
+
+        try:
+            while (each := self._run(step())) is not None:
+                yield each
+        finally:
+            if self._loop.running:
+                self._loop.run(found.aclose(), timeout_s=WAIT_MARGIN_S)
 
     def embed(self, inputs: Input | Sequence[Input], **options: Unpack[EmbedOptions]) -> Embeddings:
         """Return a vector of each input; see ``AsyncClient.embed``."""
@@ -255,7 +299,7 @@ class Client:
         until: datetime | None = None,
         tenants: Iterable[str] = (),
         models: Iterable[str] = (),
-    ) -> list[UsageSum]:
+    ) -> Sequence[UsageSum]:
         """Return sums over usage records by groups; see ``AsyncClient.sum_usage``."""
         return self._run(self._client.sum_usage(by, since=since, until=until, tenants=tenants, models=models))
 

@@ -15,6 +15,7 @@
     ├── InvalidStateError           not allowed in the object's current state
     ├── AuthenticationError         the token is missing, invalid or without permission
     ├── NotSupportedError           the server does not implement this
+    │   └── NoJournalError          the scheduler has no journal, so it takes no detached work
     ├── TryAgainError               not possible now; a retry may succeed        .retry_after_s
     │   ├── QueueFullError
     │   ├── TenantLimitError        a limit of the tenant
@@ -156,6 +157,10 @@ class AuthenticationError(SageError):
 
 class NotSupportedError(SageError):
     """The server does not implement the call."""
+
+
+class NoJournalError(NotSupportedError):
+    """The scheduler has no journal, so it takes no detached work."""
 
 
 class TryAgainError(SageError):

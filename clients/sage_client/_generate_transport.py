@@ -1,16 +1,23 @@
-"""Carries each request over a ``Generate`` call of its own."""
+"""Carries each request over a call of its own: ``Generate``, or ``Attach`` for detached work."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 import grpc
 
 from sage.controlplane.v1 import inference_pb2
 from sage_client._call import Call
-from sage_client._errors import InternalError, ProtocolError, RecoveringError, RequestCancelledError, SageError
+from sage_client._errors import (
+    InternalError,
+    JournalUnavailableError,
+    ProtocolError,
+    RecoveringError,
+    RequestCancelledError,
+    SageError,
+)
 from sage_client._reconnect import Reconnect
 from sage_client._status import error_from_rpc, is_transport_break
 
@@ -19,21 +26,54 @@ RECOVERING_S = 0.25
 
 Metadata = tuple[tuple[str, str], ...]
 GenerateCall = grpc.aio.UnaryStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]
-Opener = Callable[[inference_pb2.GenerateRequest, Metadata], GenerateCall]
+AttachCall = grpc.aio.UnaryStreamCall[inference_pb2.AttachRequest, inference_pb2.AttachResponse]
+
+
+class EventCall(Protocol):
+    """A call that gives a request's events."""
+
+    async def read(self) -> object:
+        """Return the next GenerateResponse; ``grpc.aio.EOF`` at the end.  Raises AioRpcError."""
+        ...
+
+    def cancel(self) -> bool:
+        """End the call."""
+        ...
+
+
+class AttachEvents:
+    """Gives the events of an ``Attach`` call.  Implements ``EventCall``."""
+
+    def __init__(self, call: AttachCall) -> None:
+        self._call = call
+
+    async def read(self) -> object:
+        """Return the next GenerateResponse; ``grpc.aio.EOF`` at the end.  Raises AioRpcError."""
+        response = await self._call.read()
+        return response.event if isinstance(response, inference_pb2.AttachResponse) else response
+
+    def cancel(self) -> bool:
+        """End the call."""
+        return self._call.cancel()
+
+
+Opener = Callable[[inference_pb2.GenerateRequest, Metadata], EventCall]
 
 
 class GenerateTransport:
-    """Reads a ``Generate`` call per request, in a task of its own, and reattaches after a broken connection."""
+    """Reads a call per request, in a task of its own, and reattaches after a broken connection."""
 
-    def __init__(self, open_call: Opener, reconnect: Reconnect) -> None:
+    def __init__(self, open_call: Opener, reconnect: Reconnect, *, repeatable: bool = False) -> None:
+        """``repeatable``: a call whose connection broke before its request was accepted may be made again."""
         self._open = open_call
         self._reconnect = reconnect
+        self._repeatable = repeatable
         self._readers: dict[Call, _Reader] = {}
 
     def start(self, call: Call) -> None:
         """Send the request, or attach to it at the call's position."""
         call.carried_by(self)
-        reader = _Reader(call, self._open, self._reconnect)
+        reader = _Reader(call, self._open, self._reconnect, repeatable=self._repeatable)
         self._readers[call] = reader
         reader.task.add_done_callback(lambda task: self._ended(call, task))
 
@@ -69,7 +109,8 @@ class _Reader:
     gRPC keeps a call alive until it has ended, also when nobody reads it, so ``stop`` cancels it.
     """
 
-    def __init__(self, call: Call, open_call: Opener, reconnect: Reconnect) -> None:
+    def __init__(self, call: Call, open_call: Opener, reconnect: Reconnect, *, repeatable: bool) -> None:
+        self._repeatable = repeatable
         self._call = call
         self._open = open_call
         self._reconnect = reconnect
@@ -88,17 +129,23 @@ class _Reader:
 
     async def _run(self) -> None:
         while (failure := await self._read()) is not None:
-            if isinstance(failure, RecoveringError):
-                await asyncio.sleep(failure.retry_after_s or RECOVERING_S)
+            if self._passes(failure):
+                await asyncio.sleep(getattr(failure, "retry_after_s", None) or RECOVERING_S)
                 self._rpc = self._open(self._request(), self._call.trace)
                 continue
-            broken = is_transport_break(failure) and self._call.accepted
+            broken = is_transport_break(failure) and (self._call.accepted or self._repeatable)
             if not broken or not self._call.count_break(self._reconnect.attempts):
                 self._call.take_failure(failure)
                 return
             self._call.may_be_known()
             await asyncio.sleep(self._reconnect.delay_s(self._call.breaks))
             self._rpc = self._open(self._request(), self._call.trace)
+
+    def _passes(self, failure: SageError) -> bool:
+        """Return whether a call is made again: of detached work also where the journal cannot be used now."""
+        return isinstance(failure, RecoveringError) or (
+            self._repeatable and isinstance(failure, JournalUnavailableError)
+        )
 
     async def _read(self) -> SageError | None:
         """Read messages until the call's end; return why the connection or the request failed."""

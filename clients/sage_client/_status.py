@@ -23,6 +23,7 @@ BY_REASON: dict[ErrorReason, type[e.SageError]] = {
     ErrorReason.UNAUTHENTICATED: e.AuthenticationError,
     ErrorReason.PERMISSION_DENIED: e.AuthenticationError,
     ErrorReason.NOT_IMPLEMENTED: e.NotSupportedError,
+    ErrorReason.NO_JOURNAL: e.NoJournalError,
     ErrorReason.QUEUE_FULL: e.QueueFullError,
     ErrorReason.TENANT_LIMIT: e.TenantLimitError,
     ErrorReason.OVERLOADED: e.OverloadedError,

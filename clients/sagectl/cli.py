@@ -10,6 +10,7 @@ import click
 import sage_client as sage
 from sagectl.access_keys import keys
 from sagectl.connecting import ADDRESS, AS_JSON
+from sagectl.detached import attach, requests, result, submit
 from sagectl.embed import embed
 from sagectl.exit_status import ExitStatus, status_of
 from sagectl.explain import explain
@@ -73,6 +74,10 @@ def sagectl() -> None:
 
 for _command in (
     generate,
+    submit,
+    attach,
+    requests,
+    result,
     embed,
     cancel,
     explain,
@@ -101,8 +106,8 @@ def _report(error: sage.SageError, ctx: click.Context) -> None:
     meta = ctx.meta
     if meta.get(AS_JSON):
         print_json(plain_error(error), indent=None)
-    of_request = ctx.invoked_subcommand == generate.name
-    text = sentence(error, name_of=partial(flag_of, command=generate) if of_request else str)
+    command = {generate.name: generate, submit.name: submit}.get(ctx.invoked_subcommand)
+    text = sentence(error, name_of=partial(flag_of, command=command) if command is not None else str)
     if type(error) is sage.UnavailableError:
         text = f"cannot reach the scheduler at {meta.get(ADDRESS)}: {text}"
     click.echo(f"error: {text}", err=True)

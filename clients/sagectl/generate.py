@@ -43,15 +43,16 @@ def generate(
     With - or without PROMPT the prompt is read from stdin.  With --json every event is printed as one line.  Ctrl-C
     cancels the request, unless it is --detached.
     """
-    what = _what_from(prompt, chat or system is not None, system, options)
+    what = what_from(prompt, chat or system is not None, system, options)
     stream = client.generate(**what)
     try:
-        _write(stream, as_json=as_json, verbose=verbose)
+        write(stream, as_json=as_json, verbose=verbose)
     except KeyboardInterrupt:
         _interrupted(stream, detached=bool(options["detached"]))
 
 
-def _what_from(prompt: str | None, chat: bool, system: str | None, options: dict[str, Any]) -> sage.GenerateOptions:
+def what_from(prompt: str | None, chat: bool, system: str | None, options: dict[str, Any]) -> sage.GenerateOptions:
+    """Return the arguments of ``Client.generate``.  Raises click.UsageError."""
     given: Any = to_sdk(options)
     if "token_ids" in given:
         if prompt is not None or chat:
@@ -75,7 +76,7 @@ def _prompt_text(prompt: str | None) -> str:
         raise click.UsageError(f"stdin is not UTF-8 text: {error}") from error
 
 
-def _write(stream: Stream, *, as_json: bool, verbose: bool) -> None:
+def write(stream: Stream, *, as_json: bool, verbose: bool) -> None:
     """Print each event; end the text with a newline, also where the stream ends with an error."""
     last = "\n"
     try:

@@ -26,6 +26,7 @@ class ErrorReason(Enum):
     INVALID_TRANSITION = (grpc.StatusCode.FAILED_PRECONDITION, "INVALID_TRANSITION")
     UNAUTHENTICATED = (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
     PERMISSION_DENIED = (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+    NO_JOURNAL = (grpc.StatusCode.FAILED_PRECONDITION, "NO_JOURNAL")
     NOT_IMPLEMENTED = (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
     # The state of the fleet: trying again later may help.
     QUEUE_FULL = (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")

@@ -15,7 +15,8 @@ SchedulerError
 ├── NoInstance            nothing serves the model now
 ├── ShuttingDown          the scheduler is about to end
 ├── Recovering            the request may come back with an executor; carries when to ask again
-├── JournalUnavailable    the journal is full, slow, stopped or not configured; carries when to ask again
+├── JournalUnavailable    the journal is full, slow or stopped; carries when to ask again
+├── NoJournal             the scheduler keeps nothing on disk, so it takes no detached work
 ├── OutputLost            what the caller has of the request's output is beyond what anyone holds
 ├── DeadlineExceeded
 ├── RequestCancelled
@@ -189,6 +190,13 @@ class JournalUnavailable(SchedulerError):
         self.why = why
         self.expected_wait_s = expected_wait_s
         super().__init__(f"the journal cannot be used now: {why}")
+
+
+class NoJournal(SchedulerError):
+    """The scheduler has no journal, so it takes no detached work."""
+
+    def __init__(self) -> None:
+        super().__init__("this scheduler has no journal, so it takes no detached work: give it a state_dir")
 
 
 class OutputLost(SchedulerError):

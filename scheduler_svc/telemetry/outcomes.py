@@ -24,6 +24,7 @@ REASONS: dict[type[BaseException], str] = {
     errors.ModelChanged: "model_changed",
     errors.Recovering: "recovering",
     errors.JournalUnavailable: "journal_unavailable",
+    errors.NoJournal: "no_journal",
     errors.OutputLost: "output_lost",
     errors.PolicyFailed: "internal",
 }

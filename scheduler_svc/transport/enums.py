@@ -81,6 +81,8 @@ REQUEST_STATE_TO_WIRE: dict[RequestState, inference_pb2.RequestState.ValueType] 
     RequestState.EXPIRED: inference_pb2.REQUEST_STATE_EXPIRED,
 }
 
+REQUEST_STATE_FROM_WIRE: dict[int, RequestState] = {w: s for s, w in REQUEST_STATE_TO_WIRE.items()}
+
 FINISH_REASON_TO_WIRE: dict[str, common_pb2.FinishReason.ValueType] = {
     "stop": common_pb2.FINISH_REASON_STOP,
     "length": common_pb2.FINISH_REASON_LENGTH,

@@ -12,6 +12,7 @@ from sage_wire import durations
 from sage_wire.errors import DOMAIN, ErrorReason
 from scheduler_svc.access.identity import PermissionDenied, Unauthenticated
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
+from scheduler_svc.control.requests.outcome import RecordedFailure
 from scheduler_svc.domain import errors as domain
 from scheduler_svc.transport.clipping import clipped
 
@@ -43,6 +44,7 @@ REASONS: dict[type[Exception], ErrorReason] = {
     domain.ShuttingDown: ErrorReason.SHUTTING_DOWN,
     domain.Recovering: ErrorReason.RECOVERING,
     domain.JournalUnavailable: ErrorReason.JOURNAL_UNAVAILABLE,
+    domain.NoJournal: ErrorReason.NO_JOURNAL,
     domain.OutputLost: ErrorReason.OUTPUT_LOST,
     domain.DeadlineExceeded: ErrorReason.DEADLINE_EXCEEDED,
     domain.RequestCancelled: ErrorReason.CANCELLED,
@@ -72,6 +74,8 @@ once in the status itself, and there every byte that is not ASCII takes three.
 
 def reason_of(error: Exception) -> ErrorReason | None:
     """Return the reason of an error; None for one that callers are not to meet, which becomes INTERNAL."""
+    if isinstance(error, RecordedFailure):
+        return reason_in(status_pb2.Status.FromString(error.status))
     return error.reason if isinstance(error, WireError) else REASONS.get(type(error))
 
 
@@ -81,6 +85,8 @@ def to_status(error: Exception) -> status_pb2.Status:
     The status holds the message, ErrorInfo (reason and metadata) and the details that DETAILS adds.  An error that is
     not in REASONS becomes INTERNAL with a fixed message, so that nothing of its cause leaves the process.
     """
+    if isinstance(error, RecordedFailure):
+        return status_pb2.Status.FromString(error.status)
     reason = reason_of(error)
     if reason is None:
         return _status(ErrorReason.INTERNAL, "internal error; the scheduler's log has the cause", {})

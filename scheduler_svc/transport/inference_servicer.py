@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -14,7 +14,7 @@ from scheduler_svc.access.caller import caller
 from scheduler_svc.control.requests.embedding_call import EmbeddingCall, InputFailed
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
-from scheduler_svc.control.requests.outcome import CLIENT_GONE, DELIVERY_FAILED, Finished
+from scheduler_svc.control.requests.outcome import CLIENT_GONE, DELIVERY_FAILED, Finished, RecordedFailure
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.domain.errors import SchedulerError
@@ -22,6 +22,7 @@ from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import embeddings, events
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.clipping import stated_reason
+from scheduler_svc.transport.detached_servicer import DetachedServicer
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.submissions import key_seen, submission
@@ -33,8 +34,17 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     """Answer InferenceService's calls through the intake."""
 
-    def __init__(self, intake: Intake, scheduler: Scheduler, sessions: SessionServicer, *, epoch: int) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        scheduler: Scheduler,
+        sessions: SessionServicer,
+        detached: DetachedServicer,
+        *,
+        epoch: int,
+    ) -> None:
         self._intake = intake
+        self._detached = detached
         self._scheduler = scheduler
         self._sessions = sessions
         self._epoch = epoch
@@ -53,6 +63,12 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         del request  # else the prompt would be kept for as long as the stream lasts: here, and below in its submission
         subscription = await self._intake.submit(submitted)
         del submitted
+        await self._deliver(subscription, context, context.write)
+
+    async def _deliver(
+        self, subscription: Subscription, context: Context, write_event: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        """Write a subscription's events by ``write_event`` until its request ends or the client leaves."""
         why = CLIENT_GONE
 
         def let_go() -> None:
@@ -60,10 +76,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             subscription.release()
 
         try:
-            with Writing(context.write, let_go) as write:
+            with Writing(write_event, let_go) as write:
                 await self._stream(subscription, write)
             self._intake.ends.settles(subscription.live)
-        except SchedulerError as error:
+        except (SchedulerError, RecordedFailure) as error:
             if not subscription.released and subscription.live.outcome is error:
                 self._intake.ends.settles(subscription.live)
             raise
@@ -106,26 +122,40 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         await self._sessions.run(request_iterator, context)
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
-        """End a request early; ``cancelled`` is false if it had ended.  Raises RequestNotFound, InvalidRequest."""
+        """End a request early; ``cancelled`` is false if it had ended.
+
+        Raises RequestNotFound, InvalidRequest, Recovering; of detached work also JournalUnavailable: it is ended, and
+        that is not written down yet.
+        """
         key = key_seen(caller(), request.tenant, request.request_id)
+        if self._intake.in_journal(key):
+            await self._intake.find(key)
         cancelled, live = self._intake.cancel(key, stated_reason(request.reason) or "cancelled by the caller")
+        await self._detached.cancelled(live)
         return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.state])
 
-    async def Submit(self, request: Any, context: Context) -> NoReturn:
-        """Refuse: not implemented."""
-        _not_implemented("Submit")
+    async def Submit(self, request: inference_pb2.SubmitRequest, context: Context) -> inference_pb2.SubmitResponse:
+        """Accept detached work.  Raises what ``DetachedServicer.submit`` raises."""
+        return await self._detached.submit(request, trace_headers(context.invocation_metadata()))
 
-    async def Attach(self, request: Any, context: Context) -> NoReturn:  # type: ignore[override]
-        """Refuse: not implemented."""
-        _not_implemented("Attach")
+    async def Attach(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request: inference_pb2.AttachRequest, context: Context
+    ) -> None:
+        """Stream a request by its id alone.  Raises what ``DetachedServicer.attach`` raises, and the request's end."""
+        subscription = await self._detached.attach(request)
 
-    async def Get(self, request: Any, context: Context) -> NoReturn:
-        """Refuse: not implemented."""
-        _not_implemented("Get")
+        async def write_event(event: inference_pb2.GenerateResponse) -> None:
+            await context.write(inference_pb2.AttachResponse(event=event))
 
-    async def List(self, request: Any, context: Context) -> NoReturn:
-        """Refuse: not implemented."""
-        _not_implemented("List")
+        await self._deliver(subscription, context, write_event)
+
+    async def Get(self, request: inference_pb2.GetRequest, context: Context) -> inference_pb2.GetResponse:
+        """Return a request's state and result.  Raises what ``DetachedServicer.get`` raises."""
+        return await self._detached.get(request)
+
+    async def List(self, request: inference_pb2.ListRequest, context: Context) -> inference_pb2.ListResponse:
+        """List detached work.  Raises what ``DetachedServicer.list`` raises."""
+        return await self._detached.list(request)
 
     async def Embed(self, request: inference_pb2.EmbedRequest, context: Context) -> inference_pb2.EmbedResponse:
         """Compute a vector of each input.

@@ -33,7 +33,7 @@ CHOICES_LIMIT = 1_024
 CONSTRAINT_BYTES = 64 * 1024  # of a schema, pattern or grammar, and of all choices together
 
 
-def check(request: inference_pb2.GenerateRequest, violations: Violations) -> bool:
+def check(request: inference_pb2.GenerateRequest | inference_pb2.SubmitRequest, violations: Violations) -> bool:
     """Add a violation for every bound that is exceeded; return whether there is none and conversion may begin.
 
     Counts come before the sizes of what was counted, so that the work is bounded too.
@@ -42,14 +42,15 @@ def check(request: inference_pb2.GenerateRequest, violations: Violations) -> boo
     spec = request.spec
     for name in ("model", "adapter", "session", "preferred_instance"):
         _bytes(getattr(spec, name), f"spec.{name}", NAME_BYTES, violations)
-    _count(request.receipt, "receipt", "bytes", RECEIPT_BYTES, violations)
+    if isinstance(request, inference_pb2.GenerateRequest):
+        _count(request.receipt, "receipt", "bytes", RECEIPT_BYTES, violations)
     _count(spec.tags, "spec.tags", "entries", TAGS_LIMIT, violations)
     _prompt(spec, violations)
     _sampling(spec.sampling, violations)
     return len(violations) == before
 
 
-def check_labels(request: inference_pb2.GenerateRequest, violations: Violations) -> None:
+def check_labels(request: inference_pb2.GenerateRequest | inference_pb2.SubmitRequest, violations: Violations) -> None:
     """Add the violations of ids, tenant and tags, of which there may be no more than TAGS_LIMIT."""
     _id(request.request_id, "request_id", violations)
     _id(request.tenant, "tenant", violations)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from array import array
+from collections.abc import Sequence
+from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
-from sage.controlplane.v1 import executor_pb2, record_pb2
+from sage.controlplane.v1 import common_pb2, executor_pb2, record_pb2
 from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.control.adoption.held_request import HeldRequest
 from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.executor_link import AssignOrder
-from scheduler_svc.control.requests.live_request import AdoptedAttempt
+from scheduler_svc.control.requests.live_request import AdoptedAttempt, LiveRequest
 from scheduler_svc.domain import admission
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.engine_facts import ModelIdentity
@@ -36,9 +38,18 @@ DIGEST_VERSION = 1
 
 def record(order: AssignOrder) -> bytes:
     """Return the record of an order's request; empty if nobody could go on with it."""
-    live, request, at = order.live, order.request, order.sent_at
-    if live is None:
+    if order.live is None:
         return b""
+    made = described(order.live, order.request, order.sent_at)
+    made.policy = order.policy
+    if order.phase is Phase.PREFILLING:
+        made.sampling.CopyFrom(sampling_params.to_wire(order.request.sampling))
+    data = made.SerializeToString()
+    return data if len(data) <= RECORD_BYTES else b""
+
+
+def described(live: LiveRequest, request: Request, at: float) -> record_pb2.RequestRecord:
+    """Return the record of a request as it is at ``at``, in seconds on the control clock, without its sampling."""
     arrived = request.arrived_at
     made = record_pb2.RequestRecord(
         tenant=request.key.tenant,
@@ -61,7 +72,6 @@ def record(order: AssignOrder) -> bytes:
         queued=durations.to_wire((live.first_assigned_at if live.first_assigned_at is not None else at) - arrived),
         attempts=live.attempts,
         cost=live.cost,
-        policy=order.policy,
     )
     if request.ttft_target_s is not None:
         made.ttft_target.CopyFrom(durations.to_wire(request.ttft_target_s))
@@ -74,10 +84,7 @@ def record(order: AssignOrder) -> bytes:
         made.identity_dtype = live.identity.dtype
         made.identity_tokenizer_hash = live.identity.tokenizer_hash
         made.identity_adapter_weights = live.identity.adapter_weights
-    if order.phase is Phase.PREFILLING:
-        made.sampling.CopyFrom(sampling_params.to_wire(request.sampling))
-    data = made.SerializeToString()
-    return data if len(data) <= RECORD_BYTES else b""
+    return made
 
 
 def proved_content(assign: executor_pb2.Assign) -> bytes:
@@ -162,30 +169,49 @@ def first_token_at(
 
 
 def _request(assign: executor_pb2.Assign, made: record_pb2.RequestRecord, arrived_at: float, sent_at: float) -> Request:
+    deadline_at = sent_at + durations.from_wire(assign.remaining) if assign.HasField("remaining") else None
     wire = made.sampling if made.HasField("sampling") else assign.sampling
-    sampling = Sampling(**sampling_params.given(wire, Violations()))
     prompt = array("I", assign.prompt_token_ids)
-    headers = {TRACEPARENT: assign.trace_context.traceparent, TRACESTATE: assign.trace_context.tracestate}
+    found = request_of(made, wire, prompt, assign.adapter, assign.trace_context, arrived_at, deadline_at)
+    return replace(found, embedding=embeddings.from_wire(assign.embedding)) if assign.HasField("embedding") else found
+
+
+def request_of(
+    made: record_pb2.RequestRecord,
+    wire: common_pb2.SamplingParams,
+    prompt: Sequence[int],
+    adapter: str,
+    trace: common_pb2.TraceContext,
+    arrived_at: float,
+    deadline_at: float | None,
+) -> Request:
+    """Return the request of a record, with what is kept beside it; times are seconds on the control clock.
+
+    Raises what conversion raises.
+    """
+    if not prompt:
+        raise ValueError("it has no prompt")
+    sampling = Sampling(**sampling_params.given(wire, Violations()))
+    headers = {TRACEPARENT: trace.traceparent, TRACESTATE: trace.tracestate}
     return Request(
         key=key_of(made.tenant, made.request_id),
         model=made.model,
         prompt_token_ids=prompt,
         tokenizer_hash=made.tokenizer_hash,
-        largest_token_id=max(*prompt, admission.largest_id(sampling)),
+        largest_token_id=max((*prompt, admission.largest_id(sampling))),
         sampling=sampling,
         priority=PRIORITY_FROM_WIRE[made.priority],
         arrived_at=arrived_at,
-        deadline_at=sent_at + durations.from_wire(assign.remaining) if assign.HasField("remaining") else None,
+        deadline_at=deadline_at,
         deadline_stated=made.deadline_stated,
         ttft_target_s=durations.from_wire(made.ttft_target) if made.HasField("ttft_target") else None,
         tpot_target_s=durations.from_wire(made.tpot_target) if made.HasField("tpot_target") else None,
         cost_budget=made.cost_budget if made.HasField("cost_budget") else None,
         session=made.session,
         preferred_instance=made.preferred_instance,
-        adapter=assign.adapter,
+        adapter=adapter,
         wait_for_instance=made.wait_for_instance,
         resume_mode=ResumeMode.BEST_EFFORT if made.best_effort else ResumeMode.STRICT,
         tags=dict(made.tags),
         trace_headers={name: value for name, value in headers.items() if value},
-        embedding=embeddings.from_wire(assign.embedding) if assign.HasField("embedding") else None,
     )

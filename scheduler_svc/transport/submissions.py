@@ -1,4 +1,4 @@
-"""GenerateRequest as a Submission: conversion, and the checks that need no model.
+"""GenerateRequest and SubmitRequest as a Submission: conversion, and the checks that need no model.
 
 Conversion goes on after a violation, so that the caller gets every field at fault at once.  The checks that need
 the model follow in ``domain.admission``.  Prompts and sampling have files of their own.
@@ -11,7 +11,7 @@ import hashlib
 import math
 import uuid
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -30,6 +30,8 @@ from scheduler_svc.transport.violations import Violations
 E = TypeVar("E", bound=int)
 T = TypeVar("T")
 
+Request: TypeAlias = inference_pb2.GenerateRequest | inference_pb2.SubmitRequest
+
 DEFAULT_TENANT = "default"
 
 INLINE_BYTES = 64 * 1024
@@ -46,7 +48,9 @@ def attempt_name(wire: common_pb2.Attempt) -> tuple[int, int]:
     return wire.epoch, wire.number
 
 
-def last_attempt(wire: inference_pb2.GenerateRequest | inference_pb2.AttachHandle) -> tuple[int, int] | None:
+def last_attempt(
+    wire: inference_pb2.GenerateRequest | inference_pb2.AttachHandle | inference_pb2.AttachRequest,
+) -> tuple[int, int] | None:
     """Return the attempt that made the last token that a client has; None if the client does not say."""
     return attempt_name(wire.after_attempt) if wire.after_attempt.epoch else None
 
@@ -63,9 +67,7 @@ def key_seen(identity: Identity, named: str, request_id: str) -> RequestKey:
     return key_of(tenant, request_id)
 
 
-async def submission(
-    request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str], *, tenant: str
-) -> Submission:
+async def submission(request: Request, trace_headers: Mapping[str, str], *, tenant: str) -> Submission:
     """Convert a request; what is wrong with it is in ``violations``.
 
     A large request is converted in a thread, and one that exceeds a limit is not converted at all.
@@ -80,7 +82,7 @@ async def submission(
     return await asyncio.to_thread(converted, request, trace_headers, tenant)
 
 
-def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str], tenant: str) -> Submission:
+def converted(request: Request, trace_headers: Mapping[str, str], tenant: str) -> Submission:
     """Convert a request that is within the limits.
 
     A request without an id gets a random one.
@@ -88,6 +90,7 @@ def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str
     spec, violations = request.spec, Violations()
     request_limits.check_labels(request, violations)
     prompt = prompts.prompt(spec, violations)
+    how = _kept(request, violations) if isinstance(request, inference_pb2.SubmitRequest) else _read(request)
     return Submission(
         key=key_of(tenant, request.request_id or uuid.uuid4().hex),
         digest=hashlib.sha256(spec.SerializeToString(deterministic=True)).digest(),
@@ -107,19 +110,32 @@ def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str
         resume_mode=enum_value(
             RESUME_MODE_FROM_WIRE, spec.resume_mode, "spec.resume_mode", ResumeMode.STRICT, violations
         ),
-        detached=request.detached,
-        fresh=request.fresh or not request.request_id,
-        receipt=request.receipt,
-        after_token=request.after_token,
-        after_attempt=last_attempt(request),
         trace_headers=trace_headers,
         violations=tuple(violations),
+        **how,
     )
 
 
-def _unconverted(
-    request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str], tenant: str, violations: Violations
-) -> Submission:
+def _read(request: inference_pb2.GenerateRequest) -> dict[str, Any]:
+    """Return from where on the caller of Generate reads, and how its request goes on without it, or came here."""
+    return {
+        "detached": request.detached,
+        "fresh": request.fresh or not request.request_id,
+        "receipt": request.receipt,
+        "after_token": request.after_token,
+        "after_attempt": last_attempt(request),
+    }
+
+
+def _kept(request: inference_pb2.SubmitRequest, violations: Violations) -> dict[str, Any]:
+    """Return how long the result of detached work is to be kept."""
+    keep_s = durations.from_wire(request.keep_result) if request.HasField("keep_result") else None
+    if keep_s is not None and not 0 < keep_s <= durations.LIMIT_S:
+        violations.add("keep_result", f"is {keep_s:g} s; it must be positive and at most {durations.LIMIT_S:g} s")
+    return {"detached": True, "fresh": not request.request_id, "keep_result_s": keep_s}
+
+
+def _unconverted(request: Request, trace_headers: Mapping[str, str], tenant: str, violations: Violations) -> Submission:
     """Return what admission needs of a request that it is certain to refuse."""
     return Submission(
         key=key_of(tenant[:ID_CHARACTERS], request.request_id[:ID_CHARACTERS] or uuid.uuid4().hex),

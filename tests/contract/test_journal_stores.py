@@ -153,7 +153,7 @@ async def test_records_that_may_be_kept_already_are_kept_once(journal: Journal) 
     store = JournalUsageStore(journal)
     records = [record(number) for number in range(4)]
     await store.add([*records[:2], record(9, request_id="r1")])
-    await store.add(records, maybe_kept=True)
+    await store.add([*records, record(9, request_id="r1")], maybe_kept=True)
     found = await pages(store, UsageFilter(), 10)
     assert [(each.request_id, each.ended_at - NOW) for each in found] == [
         ("r0", 0.0),

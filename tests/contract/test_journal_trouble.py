@@ -66,6 +66,34 @@ async def test_a_full_file_is_trouble_until_there_is_room(tmp_path: Path) -> Non
         await writer.write(lambda connection: adding(connection, "small"))
 
 
+async def test_what_frees_space_is_written_also_while_it_is_full(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/journal.db", Limits(file_bytes=2**20))
+    async with writing(database, WriterLimits(wait_s=5.0, probe_s=0.05)) as writer:
+        for number in range(4):
+            await writer.write(lambda connection, n=number: adding(connection, f"n{n}", 200_000))  # type: ignore[misc]
+        with pytest.raises(JournalUnavailable, match="full"):
+            await writer.write(lambda connection: adding(connection, "too much", 400_000))
+
+        async def works_while_there_is_always_something_to_delete() -> bool:
+            await writer.write(lambda connection: connection.execute(FLEET_DECISIONS.delete()), frees=True)
+            return not writer.trouble
+
+        await eventually(works_while_there_is_always_something_to_delete, within_s=20.0)
+        await writer.write(lambda connection: adding(connection, "small"))
+
+
+async def test_what_frees_space_does_not_fail_with_what_takes_some(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/journal.db", Limits(file_bytes=2**20))
+    async with writing(database, WriterLimits(wait_s=5.0, probe_s=0.05)) as writer:
+        found = await asyncio.gather(
+            writer.write(lambda connection: adding(connection, "too much", 2**21)),
+            writer.write(lambda connection: connection.execute(FLEET_DECISIONS.delete()).rowcount, frees=True),
+            return_exceptions=True,
+        )
+        assert isinstance(found[0], JournalUnavailable)
+        assert found[1] == 0
+
+
 def _make_room(file: Path) -> None:
     with sqlite3.connect(file) as connection:
         connection.execute("DELETE FROM fleet_decisions")

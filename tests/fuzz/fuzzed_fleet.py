@@ -42,6 +42,7 @@ SETTINGS: dict[str, Any] = {
     "record": {"requests": 50, "memory_bytes": 4 * 2**20},
     "instance": {"forget_after_s": 2.0, "probation_s": 0.2},
     "prefix": {"max_index_bytes": 2**20},
+    "detached": {"default_deadline_s": 20.0, "keep_result_s": 5.0, "keep_result_limit_s": 10.0, "tenant_requests": 100},
     "tenant_default": TENANT_DEFAULT,
     "tenants": {"witness": {}},
     "telemetry": {"metrics_listen": "127.0.0.1:0"},
@@ -65,7 +66,7 @@ class FuzzedFleet(LocalFleet):
         keys = directory / "keys.toml"
         for name, grant in GRANTS.items():
             keys_file.add(keys, Key(name=name, sha256=hash_of(f"key-{name}"), grant=grant))
-        super().__init__(access={"keys_file": keys}, **SETTINGS)
+        super().__init__(access={"keys_file": keys}, state_dir=directory / "state", **SETTINGS)
 
     def new_client(self, token: str = "key-operator", **options: Any) -> AsyncClient:
         return super().new_client(token=token, **options)
@@ -96,6 +97,8 @@ class FuzzedFleet(LocalFleet):
     def left_over(self) -> dict[str, Any]:
         """Return what is left of requests in the scheduler and in the real executors; empty if nothing is."""
         control = self.scheduler.control
+        for name in self.executors:
+            control.intake.ends.release_all(name)  # kept a minute for readers, who do not come any more
         found = {
             "live requests": len(control.requests),
             "attempts": len(control.attempts),

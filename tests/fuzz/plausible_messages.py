@@ -29,6 +29,13 @@ def _generate(message: Any, dice: Random) -> None:
         message.detached = True
 
 
+def _submit(message: Any, dice: Random) -> None:
+    message.request_id = f"f{dice.getrandbits(20)}"
+    _spec(message.spec, dice)
+    if dice.random() < 0.5:
+        message.keep_result.seconds = dice.choice((1, 5, 100))
+
+
 def _spec(spec: Any, dice: Random) -> None:
     spec.model = MODEL if dice.random() < 0.7 else rogue(dice)
     kind = dice.randrange(3)
@@ -152,6 +159,7 @@ _PACKAGE = "sage.controlplane.v1."
 
 PLAUSIBLE: dict[str, Fill] = {
     _PACKAGE + "GenerateRequest": _generate,
+    _PACKAGE + "SubmitRequest": _submit,
     _PACKAGE + "GenerationSpec": _spec,
     _PACKAGE + "Chat": _chat,
     _PACKAGE + "SamplingParams": _sampling,

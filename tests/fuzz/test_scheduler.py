@@ -26,7 +26,17 @@ from tests.fuzz.witnesses import Witnesses
 from tests.integration.system.local_fleet import LocalFleet
 
 CHANNELS = 3
-WEIGHTS = {"Generate": 10, "Session": 10, "Control": 5, "Outputs": 2, "Cancel": 2, "Explain": 2, "WatchFleet": 2}
+WEIGHTS = {
+    "Generate": 10,
+    "Session": 10,
+    "Control": 5,
+    "Outputs": 2,
+    "Cancel": 2,
+    "Submit": 5,
+    "Attach": 2,
+    "Explain": 2,
+    "WatchFleet": 2,
+}
 
 
 @pytest.mark.timeout(0)  # the number of messages decides

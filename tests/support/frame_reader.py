@@ -91,7 +91,8 @@ class FrameReader:
     def _output(self, handle: int, token_ids: list[int], text: str) -> None:
         events = self._open(handle)
         if token_ids:
-            attempt = events.placements[-1].decision.attempt.number
+            # Output that the scheduler has from its journal has no placement.
+            attempt = events.placements[-1].decision.attempt.number if events.placements else 0
             events.attempts += [attempt] * len(token_ids)
         events.token_ids += token_ids
         events.text += text

@@ -10,6 +10,7 @@ from sage_common.clock import Clock
 from scheduler_svc.control.adoption.held_request import HeldRequest
 from scheduler_svc.control.adoption.outstanding import Name, Outstanding
 from scheduler_svc.control.adoption.restart_figures import RestartFigures
+from scheduler_svc.control.adoption.restoration import Restoration
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
@@ -47,8 +48,10 @@ class Adoption:
         *,
         on: bool,
         epoch: int,
+        restoration: Restoration | None = None,
     ) -> None:
-        """``on``: whether attempts can be adopted."""
+        """``on``: whether attempts can be adopted.  ``restoration``: None without a journal."""
+        self._restoration = restoration
         self.on = on
         self._scheduler = scheduler
         self._clock = clock
@@ -130,12 +133,19 @@ class Adoption:
             link.cancel_named(*held.attempt.name, "it cannot be adopted")
 
     def _take(self, instance_id: str, held: HeldRequest, link: ExecutorLink) -> None:
+        restoration = self._restoration
+        refused = restoration.refuses(held) if restoration is not None else ""
+        if refused:
+            link.cancel_named(*held.attempt.name, refused)
+            return
         known = self._requests.find(held.request.key)
         if known is not None and not self._replaces(known, held):
             link.cancel_named(*held.attempt.name, "another attempt at the same request goes on, or it has ended")
             return
         if held.phase is Phase.PREFILLING:
             link.cancel_named(*held.attempt.name, "prefill legs are not adopted: the request is placed anew")
+            if restoration is not None and restoration.waits(held.request.key):
+                return  # it is queued again from the journal
             self._anew[held.request.key] = held
             if not self._recovery.open:
                 self._place_all_anew()
@@ -148,7 +158,13 @@ class Adoption:
         Whoever has read that request has nothing of the later attempt, and is not to get other tokens.
         """
         running = self._adopted.get(known.key)
-        return not known.state.ended and not known.was_read and running is not None and running < held.attempt.name
+        return (
+            not known.state.ended
+            and not known.journaled
+            and not known.was_read
+            and running is not None
+            and running < held.attempt.name
+        )
 
     def _adopt(self, instance_id: str, held: HeldRequest, link: ExecutorLink) -> None:
         """Go on with a request whose attempt runs, or has ended, at this instance."""
@@ -167,7 +183,7 @@ class Adoption:
         self._adopted[live.key] = name
         self.adopted += 1
         log.info("request %s is adopted from %s with %d tokens", live.key, instance_id, tokens, extra=live.about)
-        link.resend(decision.attempt_number, 0)
+        link.resend(decision.attempt_number, len(live.output))
         self._wait_for_reader(live)
 
     def _place_all_anew(self) -> None:
@@ -188,6 +204,9 @@ class Adoption:
         self._wait_for_reader(live)
 
     def _live(self, held: HeldRequest) -> LiveRequest:
+        restored = self._restoration.adopt(held) if self._restoration is not None else None
+        if restored is not None:
+            return restored
         known = self._requests.find(held.request.key)
         if known is not None:
             if not known.state.ended:

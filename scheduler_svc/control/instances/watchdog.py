@@ -79,10 +79,13 @@ class Watchdog:
         self._shadow_failure = failure
 
     def _end_orphans(self) -> None:
-        """End requests that no READY instance could serve for ``orphan_timeout_s``, unless they asked to wait."""
+        """End requests that no READY instance could serve for ``orphan_timeout_s``, unless they asked to wait.
+
+        What the journal has waits until its deadline.
+        """
         for orphan in self._scheduler.orphans(self._clock.now(), self._orphan_timeout_s):
             live = self._requests.find(orphan.key)
-            if live is None or live.state is not RequestState.QUEUED:
+            if live is None or live.state is not RequestState.QUEUED or live.journaled:
                 continue
             if orphan.began_with:
                 self._requests.end(live, ModelChanged(orphan.model, orphan.began_with))

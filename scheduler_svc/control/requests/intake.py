@@ -10,6 +10,7 @@ from typing import Any
 
 from sage_common.clock import Clock
 from sage_common.prefix_hashes import common_block_tokens, prefix_hashes
+from scheduler_svc.control.requests.detached_port import DetachedPort
 from scheduler_svc.control.requests.grace import Grace
 from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.live_request import LiveRequest
@@ -42,6 +43,7 @@ from scheduler_svc.domain.errors import (
     FieldViolation,
     InvalidRequest,
     NoInstance,
+    NoJournal,
     PolicyFailed,
     QueueFull,
     RequestCancelled,
@@ -110,7 +112,9 @@ class Intake:
         ends: KeptEnds,
         receipts: Receipts,
         observer: Observer = NULL_OBSERVER,
+        detached: DetachedPort | None = None,
     ) -> None:
+        """``detached``: None if there is no journal."""
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
@@ -120,6 +124,7 @@ class Intake:
         self._wakeup = wakeup
         self._settings = settings
         self._observer = observer
+        self._detached = detached
         self._arriving: dict[RequestKey, _Arrival] = {}
         self._memory = PromptMemory(settings.prompt_memory)
         self.grace = Grace(clock, requests)
@@ -147,56 +152,65 @@ class Intake:
 
         Raises InvalidRequest, UnknownModel, RequestConflict, RequestNotFound (of a submission that goes on from a
         position, if no request has its id), QueueFull, LimitReached, NoInstance, DeadlineExceeded, ShuttingDown,
-        Recovering, OutputLost.
+        Recovering, OutputLost; of a detached one where there is a journal also TenantLimitReached, JournalUnavailable.
         """
+        await self._observed(submission, reader)
+
+    async def leave_behind(self, submission: Submission) -> tuple[LiveRequest, bool]:
+        """Accept detached work once it is in the journal; the flag is True if it was accepted before.
+
+        Raises what ``enter`` raises, and NoJournal.
+        """
+        if self._detached is None:
+            raise NoJournal
+        return await self._observed(submission, None)
+
+    async def _observed(self, submission: Submission, reader: OutputReader | None) -> tuple[LiveRequest, bool]:
         arrived_at = self._clock.now()
         observed = self._observer.arrived(submission, arrived_at)
         try:
-            await self._enter(submission, reader, arrived_at, observed)
+            return await self._enter(submission, reader, arrived_at, observed)
         except BaseException as error:
             observed.refused(error, self._clock.now())
             raise
 
     async def _enter(
-        self, submission: Submission, reader: OutputReader, arrived_at: float, observed: RequestObserver
-    ) -> None:
+        self, submission: Submission, reader: OutputReader | None, arrived_at: float, observed: RequestObserver
+    ) -> tuple[LiveRequest, bool]:
+        """Return the request, and whether it was accepted before."""
         key = submission.key
-        while (twin := self._arriving.get(key)) is not None:
-            if twin.digest != submission.digest:
-                raise RequestConflict(key.request_id)
-            await twin.done.wait()  # bounded: the deadline is part of the content
-        known = self._requests.find(key)
+        known = await self._known(submission)
         if known is not None and not _to_be_served_anew(known, submission):
             if known.digest != submission.digest:
                 raise RequestConflict(key.request_id)
-            self._attach(known, reader, submission.after_token, submission.after_attempt)
-            return
-        if known is None and (submission.after_token or not submission.fresh):
-            self._recovery.check()
+            await self._keep(known, submission)
+            if reader is not None:
+                self._attach(known, reader, submission.after_token, submission.after_attempt)
+            return known, True
+        if known is None:
+            self._check_unknown(key, fresh=submission.fresh and not submission.after_token)
         if known is None and submission.after_token:
             raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
         if self._closed is not None:
             raise self._closed
         returned = self.receipts.arrival(submission)
         if returned is None:
-            await self._arrive(submission, reader, arrived_at, observed)
-            return
+            return await self._arrive(submission, reader, arrived_at, observed), False
         if returned[1] <= arrived_at:
             raise DeadlineExceeded("before it came back to this scheduler")
         async with TimeLimit(self._clock, returned[1], "before it was accepted again"), self._returning:
-            if key not in self._arriving and self._requests.find(key) is known:
-                await self._arrive(submission, reader, arrived_at, observed, returned)
-                return
-        await self._enter(submission, reader, arrived_at, observed)  # it came twice
+            if key not in self._arriving and self._here(key) is known:
+                return await self._arrive(submission, reader, arrived_at, observed, returned), False
+        return await self._enter(submission, reader, arrived_at, observed)  # it came twice
 
     async def _arrive(
         self,
         submission: Submission,
-        reader: OutputReader,
+        reader: OutputReader | None,
         arrived_at: float,
         observed: RequestObserver,
         returned: tuple[float, float] | None = None,
-    ) -> None:
+    ) -> LiveRequest:
         """Accept a request that is not known.
 
         ``returned``: when an earlier scheduler accepted it, and its deadline, if it comes back with a receipt.
@@ -212,33 +226,55 @@ class Intake:
             if returned is not None:
                 request = replace(request, arrived_at=returned[0], deadline_at=returned[1])
             self._memory.take(key, size_of_request(request))
-            try:
-                live = self._accept(request, submission, warnings, observed, returned=returned is not None)
-            except QueueFull:
-                if not self._wakeup.due:
-                    raise
-                # Many requests may arrive before one pass: the queue counts as full if it is so after that.
-                await self._wakeup.answered()
-                live = self._accept(request, submission, warnings, observed, returned=returned is not None)
+            live = LiveRequest(
+                request=request,
+                digest=submission.digest,
+                detached=submission.detached,
+                warnings=warnings,
+                observed=observed,
+            )
+            await self._accept_kept(live, submission, returned=returned is not None)
         except BaseException:
             self._memory.give_back(key)
             raise
         finally:
             del self._arriving[key]
             here.done.set()
-        reader.begin(live, after_token=submission.after_token, attached=False)
+        if reader is not None:
+            reader.begin(live, after_token=submission.after_token, attached=False)
+        return live
+
+    async def find(self, key: RequestKey) -> LiveRequest:
+        """Return a request that is live, in the record, or in the journal.
+
+        Raises RequestNotFound, Recovering, JournalUnavailable.
+        """
+        found = self._here(key)
+        while found is None and self.in_journal(key):
+            found = await self._recall(key)
+        if found is None:
+            self._check_unknown(key)
+            raise RequestNotFound(key.request_id)
+        return found
+
+    def in_journal(self, key: RequestKey) -> bool:
+        """Return whether only the journal has a request, which has ended: then ``find`` brings it back."""
+        known = self._detached is not None and self._detached.has_ended(key)
+        return known and self._here(key) is None
 
     def attach(
         self, key: RequestKey, reader: OutputReader, after_token: int, after_attempt: tuple[int, int] | None = None
     ) -> None:
-        """Have ``reader`` read a request of the record from a position on.
+        """Have ``reader`` read a request that is live or in the record from a position on.
 
         ``after_attempt``: epoch and number of the attempt that made the last token that the reader has, if known.
         Raises RequestNotFound, Recovering, OutputLost.
         """
-        if self._requests.find(key) is None:
-            self._recovery.check()
-        self._attach(self._requests.get(key), reader, after_token, after_attempt)
+        live = self._here(key)
+        if live is None:
+            self._check_unknown(key)
+            raise RequestNotFound(key.request_id)
+        self._attach(live, reader, after_token, after_attempt)
 
     async def first_pass(self, reader: OutputReader) -> None:
         """Wait until the scheduling pass after a request's acceptance is over, whether it placed the request or not.
@@ -275,9 +311,10 @@ class Intake:
 
     def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
         """Cancel a request; the flag is False if it had ended.  Raises RequestNotFound, Recovering."""
-        if self._requests.find(key) is None:
-            self._recovery.check()
-        live = self._requests.get(key)
+        live = self._here(key)
+        if live is None:
+            self._check_unknown(key)
+            raise RequestNotFound(key.request_id)
         return self._requests.end(live, RequestCancelled(reason)), live
 
     def expected_wait_s(self, live: LiveRequest) -> float:
@@ -295,6 +332,55 @@ class Intake:
 
     # --- steps ------------------------------------------------------------------------------------
 
+    def _here(self, key: RequestKey) -> LiveRequest | None:
+        """Return a request that is in memory."""
+        found = self._requests.find(key)
+        return found if found is not None or self._detached is None else self._detached.live(key)
+
+    async def _recall(self, key: RequestKey) -> LiveRequest | None:
+        """Bring a request that ended back from the journal; None if its result is deleted meanwhile."""
+        assert self._detached is not None
+        live = await self._detached.recall(key)
+        if live is not None:
+            self._requests.remember(live)
+        return self._here(key)
+
+    def _check_unknown(self, key: RequestKey, *, fresh: bool = False) -> None:
+        """Raise Recovering if a request that is not known may still come back.
+
+        ``fresh``: no earlier scheduler can know its id.
+        """
+        if not fresh:
+            self._recovery.check()
+        if self._detached is not None:
+            self._detached.check(key)
+
+    async def _known(self, submission: Submission) -> LiveRequest | None:
+        """Return the request that has a submission's id, once no submission with that id is being accepted."""
+        key = submission.key
+        while True:
+            while (twin := self._arriving.get(key)) is not None:
+                if twin.digest != submission.digest:
+                    raise RequestConflict(key.request_id)
+                await twin.done.wait()  # bounded: the deadline is part of the content
+            if not self.in_journal(key):
+                return self._here(key)
+            if await self._recall(key) is None:
+                return None
+
+    async def _keep(self, known: LiveRequest, submission: Submission) -> None:
+        """Write a request down that is to be detached from now on, and was not."""
+        if self._detached is None or not submission.detached or known.journaled:
+            return
+        here = self._arriving[known.key] = _Arrival(submission.digest)
+        try:
+            await self._detached.accept(known, submission.keep_result_s)
+        finally:
+            del self._arriving[known.key]
+            here.done.set()
+        known.detached = True
+        known.changed()
+
     def _attach(
         self, live: LiveRequest, reader: OutputReader, after_token: int, after_attempt: tuple[int, int] | None
     ) -> None:
@@ -305,7 +391,9 @@ class Intake:
         reader.begin(live, after_token=after_token, attached=True)
 
     async def _request(self, submission: Submission, arrived_at: float) -> tuple[Request, tuple[str, ...]]:
-        deadline_s = submission.deadline_s if submission.deadline_s is not None else self._settings.default_deadline_s
+        deadline_s = (
+            submission.deadline_s if submission.deadline_s is not None else self._default_deadline_s(submission)
+        )
         violations = list(submission.violations)
         if deadline_s <= 0 and not violations:
             raise DeadlineExceeded("before it arrived")
@@ -330,6 +418,11 @@ class Intake:
                     return self._hashed(request, each), admission.warnings(request, each)
                 choices.note(found)
         raise InvalidRequest(_first_per_field(choices.fewest))
+
+    def _default_deadline_s(self, submission: Submission) -> float:
+        if submission.detached and self._detached is not None:
+            return self._detached.default_deadline_s
+        return self._settings.default_deadline_s
 
     def _made(
         self,
@@ -447,16 +540,30 @@ class Intake:
             violations.append(FieldViolation(field=field_name, description=str(error)))
         return ()
 
-    def _accept(
-        self,
-        request: Request,
-        submission: Submission,
-        warnings: tuple[str, ...],
-        observed: RequestObserver,
-        *,
-        returned: bool = False,
-    ) -> LiveRequest:
-        now = self._clock.now()
+    async def _accept_kept(self, live: LiveRequest, submission: Submission, *, returned: bool) -> None:
+        """Accept a request, and before that write it down if it is to be detached and there is a journal."""
+        kept = self._detached if live.detached else None
+        if kept is not None:
+            await kept.accept(live, submission.keep_result_s)
+        try:
+            await self._accept_in_time(live, returned=returned)
+        except BaseException:
+            if kept is not None:
+                await kept.withdraw(live)
+            raise
+
+    async def _accept_in_time(self, live: LiveRequest, *, returned: bool) -> None:
+        try:
+            self._accept(live, returned=returned)
+        except QueueFull:
+            if not self._wakeup.due:
+                raise
+            # Many requests may arrive before one pass: the queue counts as full if it is so after that.
+            await self._wakeup.answered()
+            self._accept(live, returned=returned)
+
+    def _accept(self, live: LiveRequest, *, returned: bool) -> None:
+        request, now = live.request, self._clock.now()
         try:
             ahead = self._scheduler.admit(request, now, accepted_before=returned)
         except PolicyFailed as error:
@@ -466,13 +573,6 @@ class Intake:
         ended = self._requests.find(request.key)
         if ended is not None:
             self._requests.forget(ended)
-        live = LiveRequest(
-            request=request,
-            digest=submission.digest,
-            detached=submission.detached,
-            warnings=warnings,
-            observed=observed,
-        )
         self._requests.admit(live)
         live.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
         if returned:
@@ -480,9 +580,8 @@ class Intake:
             live.note(now, "returned", f"accepted by an earlier scheduler {now - request.arrived_at:.1f} s ago")
         if ahead:
             live.note(now, "queued", ahead)
-        observed.accepted(live, now)
+        live.observed.accepted(live, now)
         self._wakeup.notify()
-        return live
 
     def _end_displaced(self) -> None:
         """End the requests that made room for one that was accepted."""
@@ -531,7 +630,7 @@ def _unread(live: LiveRequest) -> bool:
 
 def _to_be_served_anew(known: LiveRequest, submission: Submission) -> bool:
     """Return whether a submission is accepted anew, though the record has a request of its id and content."""
-    same = known.digest == submission.digest and not submission.after_token
+    same = known.digest == submission.digest and not submission.after_token and not known.journaled
     return same and known.state.ended and caused_by_service(known.outcome)
 
 

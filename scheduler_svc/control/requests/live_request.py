@@ -10,6 +10,7 @@ from sage_common.clock import Timer
 from scheduler_svc.control.requests.observer import UNOBSERVED, RequestObserver
 from scheduler_svc.control.requests.outcome import Outcome, SloOutcome
 from scheduler_svc.control.requests.output_log import OutputLog
+from scheduler_svc.control.requests.published_output import PublishedOutput
 from scheduler_svc.control.requests.setbacks import Setbacks
 from scheduler_svc.domain.continuation import ContinuationMode, in_words
 from scheduler_svc.domain.decision import Decision
@@ -76,10 +77,31 @@ class AdoptedAttempt:
         return self.epoch, self.number
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RestoredOutput:
+    """Output that the journal had of a detached request when this scheduler began to go on with it."""
+
+    tokens: int  # output positions
+    epoch: int  # of the attempt that made the last of them
+    number: int  # of that attempt, in that epoch
+
+    @property
+    def name(self) -> tuple[int, int]:
+        """Epoch and number, as in ``AdoptedAttempt``."""
+        return self.epoch, self.number
+
+
+RESTORED_ATTEMPT = 0
+"""The attempt number of restored output; attempts of this scheduler have larger ones."""
+
+
 class Reader(Protocol):
     """One client's position in the output."""
 
-    position: int  # of the next output token it takes
+    @property
+    def position(self) -> int:
+        """The position of the next output token that it takes."""
+        ...
 
     def wake(self) -> None:
         """Tell the client that there is something new."""
@@ -96,6 +118,7 @@ class LiveRequest:
     warnings: tuple[str, ...] = ()
     state: RequestState = RequestState.QUEUED
     output: OutputLog = field(init=False)
+    published: OutputLog | PublishedOutput = field(init=False)  # what readers may have of ``output``
     placements: list[Placement] = field(default_factory=list)
     history: list[HistoryEntry] = field(default_factory=list)
     outcome: Outcome | None = None
@@ -114,14 +137,28 @@ class LiveRequest:
     was_read: bool = False  # some client has begun to read it
     attempts_before: int = 0  # attempts that an earlier scheduler started
     adopted: AdoptedAttempt | None = None  # the attempt that this scheduler adopted, of a request of an earlier one
+    restored: RestoredOutput | None = None  # output that came from the journal
+    journaled: bool = False  # the journal has it: readers get only what is written down
+    end_is_published: bool = False  # of a journaled request: its end is written down
 
     def __post_init__(self) -> None:
-        self.output = OutputLog(limit=self.request.sampling.max_tokens)
+        self.output = self.published = OutputLog(limit=self.request.sampling.max_tokens)
 
     @property
     def key(self) -> RequestKey:
         """The request's tenant and id."""
         return self.request.key
+
+    @property
+    def published_outcome(self) -> Outcome | None:
+        """The outcome, once readers may have it: if the journal has the request, when its end is written down."""
+        return None if self.journaled and not self.end_is_published else self.outcome
+
+    def keep_in_journal(self) -> PublishedOutput:
+        """Let readers have only what is published from here on; return where that is done."""
+        published = PublishedOutput(self.output)
+        self.published, self.journaled = published, True
+        return published
 
     @property
     def attempts(self) -> int:
@@ -137,7 +174,9 @@ class LiveRequest:
 
     def name_of(self, attempt_number: int, epoch: int) -> tuple[int, int]:
         """Return epoch and number by which executors and clients know an attempt.  ``epoch``: this scheduler's."""
-        adopted = self.adopted
+        adopted, restored = self.adopted, self.restored
+        if attempt_number == RESTORED_ATTEMPT and restored is not None:
+            return restored.name
         if adopted is not None and attempt_number == adopted.number_here:
             return adopted.name
         return epoch, attempt_number
@@ -189,7 +228,7 @@ class LiveRequest:
     @property
     def unread(self) -> int:
         """The output tokens that readers have not taken yet, summed over all readers."""
-        return sum(max(0, len(self.output) - reader.position) for reader in self.readers)
+        return sum(max(0, len(self.published) - reader.position) for reader in self.readers)
 
     def changed(self) -> None:
         """Tell every reader that there is something new."""

@@ -57,7 +57,16 @@ class Finished:
     embedding: bytes = b""  # of a request that is embedded: little-endian 32-bit floats
 
 
-Outcome = Finished | SchedulerError
+class RecordedFailure(Exception):
+    """How a request ended otherwise than by itself, as the journal has it."""
+
+    def __init__(self, message: str, status: bytes) -> None:
+        """``status``: the encoded status that its callers are told."""
+        self.status = status
+        super().__init__(message)
+
+
+Outcome = Finished | SchedulerError | RecordedFailure
 
 _OF_THE_SERVICE = (
     NoInstance,

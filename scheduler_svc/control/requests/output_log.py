@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from sys import getsizeof
 from typing import NamedTuple
 
+from scheduler_svc.control.journal.detached import OutputPiece
+
 TOKEN_BYTES = 8
 """Bytes of memory per token in the log, without its text and log probabilities."""
 
@@ -199,6 +201,26 @@ class OutputLog:
     def text_offset(self, position: int) -> int:
         """Return the length of the text before an output position, in Unicode code points."""
         return self._ends[position - 1] if position else 0
+
+    def piece(self, start: int, end: int) -> OutputPiece:
+        """Return the tokens from ``start`` to ``end``, of which there is one at least, with the text of each."""
+        before, ends = self.text_offset(start), self._ends[start:end]
+        return OutputPiece(
+            first_index=start,
+            token_ids=self.token_ids[start:end],
+            text_lengths=[after - earlier for earlier, after in zip((before, *ends), ends, strict=False)],
+            text=self.text_of(start, end),
+            logprobs=None if self._logprobs is None else self._logprobs[start:end],
+        )
+
+    def restore(self, attempt: int, piece: OutputPiece) -> None:
+        """Append a piece of another log as the output of an attempt.  Raises OutputGap, as ``append`` does."""
+        offset, logprobs = 0, piece.logprobs
+        for index, (token_id, length) in enumerate(zip(piece.token_ids, piece.text_lengths, strict=True)):
+            text = piece.text[offset : offset + length]
+            found = None if logprobs is None else [logprobs[index]]
+            self.append(attempt, piece.first_index + index, (token_id,), text, found)
+            offset += length
 
     def lacks_logprobs(self, start: int) -> bool:
         """Return whether a token from ``start`` on has no log probabilities although others have them."""

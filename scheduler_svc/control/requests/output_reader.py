@@ -55,11 +55,12 @@ class OutputReader:
             self.placements_seen += 1
             return placement
         live = self.live
-        if self.position < len(live.output):
+        if self.position < len(live.published):
             return self.take_tokens()
-        if live.outcome is None:
+        outcome = live.published_outcome
+        if outcome is None:
             return None
-        return self.take_tail() or live.outcome
+        return self.take_tail() or outcome
 
     def next_placement(self) -> Placement | None:
         """Return the placement that comes before any further token; None where no token waits for one.
@@ -78,15 +79,15 @@ class OutputReader:
         self.placements_seen += 1
 
     def take_tokens(self, most: int | None = None) -> TokenSlice:
-        """Take the tokens of one attempt, at most ``most``; the output is longer than ``position``."""
-        tokens = self.live.output.read(self.position, most)
+        """Take the tokens of one attempt, at most ``most``; more is published than ``position``."""
+        tokens = self.live.published.read(self.position, most)
         self.position += len(tokens.token_ids)
         return tokens
 
     def take_tail(self) -> TokenSlice | None:
         """Take, once, the text that was held back until the end; None if there is none.  The request has ended."""
         live = self.live
-        output = live.output
+        output = live.published
         if not output.tail or self._tail_sent:
             return None
         self._tail_sent = True

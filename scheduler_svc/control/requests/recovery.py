@@ -73,9 +73,13 @@ class Recovery:
         Raises Recovering if that is not known yet, OutputLost if the reader has tokens of an attempt that is gone, or
         more than anyone holds.  A request that ended otherwise than by finishing has its end for every reader.
         """
-        if isinstance(live.outcome, Exception):
+        if isinstance(live.published_outcome, Exception):
             return
-        if live.adopted is None:
+        if live.journaled:
+            ahead = after_token > len(live.published)  # nobody was given more than is published
+            if ahead and after_attempt is not None and not self._began(live, after_attempt):
+                raise OutputLost(f"the journal has {len(live.published)} output tokens")
+        elif live.adopted is None:
             if after_attempt is not None and not self._began(live, after_attempt):
                 raise OutputLost("its last tokens are of another generation, which is gone")
         elif after_attempt is None or after_attempt[0] != self._epoch:
@@ -88,7 +92,8 @@ class Recovery:
         OutputLost.
         """
         adopted, have = live.adopted, len(live.output)
-        if adopted is None or isinstance(live.outcome, Exception) or live.request.sampling.logprobs is None:
+        ended_otherwise = isinstance(live.outcome, Exception)
+        if adopted is None or live.journaled or ended_otherwise or live.request.sampling.logprobs is None:
             return
         if live.output.lacks_logprobs(after_token):
             raise OutputLost(f"the log probabilities of its tokens after {after_token} are gone")

@@ -63,6 +63,11 @@ class RequestTable:
             raise RequestNotFound(key.request_id)
         return live
 
+    def remember(self, live: LiveRequest) -> None:
+        """Enter a request that ended under an earlier scheduler into the record, if its id is not known."""
+        if self.find(live.key) is None:
+            self._record(live)
+
     def forget(self, live: LiveRequest) -> None:
         """Drop an ended request from the record, because its id is used anew."""
         if self._ended.pop(live.key, None) is not None:

@@ -68,6 +68,7 @@ class Submission:
     wait_for_instance: bool = False
     resume_mode: ResumeMode = ResumeMode.STRICT
     detached: bool = False
+    keep_result_s: float | None = None  # of detached work: how long its result is kept; None: the default
     fresh: bool = False  # no earlier scheduler can know its id
     receipt: bytes = b""  # of the acceptance by an earlier scheduler
     after_token: int = 0

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, func, select, tuple_
+from sqlalchemy import Column, Connection, Row, Select, Table, func, select, tuple_
 
 from scheduler_svc.control.journal.maintenance import JournalFigures, JournalStatus
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, JournalUnavailable
@@ -82,7 +82,7 @@ class Maintenance:
             return before, await database.read(database.size_on_disk)
 
     async def export(self, tables: Collection[str]) -> AsyncIterator[Sequence[str]]:
-        """Give the rows of these tables, or of all, in pages of JSON lines.
+        """Give the rows of these tables, or of all, in pages of JSON lines; without what tenants sent and got.
 
         Raises JournalUnavailable, and InvalidRequest for a table that is not there.
         """
@@ -97,7 +97,7 @@ class Maintenance:
 
     async def _pages(self, table: Table) -> AsyncIterator[Sequence[str]]:
         keys = list(table.primary_key.columns)
-        query = select(table).order_by(*keys).limit(PAGE_ROWS)
+        query = select(*_exported(table)).order_by(*keys).limit(PAGE_ROWS)
         after: tuple[Any, ...] | None = None
         while True:
             part = query if after is None else query.where(tuple_(*keys) > after)
@@ -124,6 +124,10 @@ def _count(connection: Connection, table: Table) -> int:
         return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
     first, last = connection.execute(select(func.min(table.c.id), func.max(table.c.id))).one()
     return 0 if first is None else int(last - first + 1)
+
+
+def _exported(table: Table) -> list[Column[Any]]:
+    return [column for column in table.columns if not column.info.get("content")]
 
 
 def _page(query: Select[Any], connection: Connection) -> Sequence[Row[Any]]:

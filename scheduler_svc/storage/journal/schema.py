@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_svc.storage.journal.database import Database
 from scheduler_svc.storage.journal.errors import UnusableJournal, in_words
-from scheduler_svc.storage.journal.tables import decisions, usage
+from scheduler_svc.storage.journal.tables import decisions, detached, usage
 from scheduler_svc.storage.journal.tables.header import HEADER
 from scheduler_svc.storage.journal.tables.metadata import METADATA
 
@@ -24,7 +24,15 @@ VERSION = 1
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {}
 """What turns the tables of a version into those of the next, by the version it starts from."""
 
-TABLES = (HEADER, decisions.INSTANCE_DECISIONS, decisions.FLEET_DECISIONS, usage.USAGE)
+TABLES = (
+    HEADER,
+    decisions.INSTANCE_DECISIONS,
+    decisions.FLEET_DECISIONS,
+    detached.DETACHED_REQUESTS,
+    detached.DETACHED_CONTENTS,
+    detached.DETACHED_OUTPUT,
+    usage.USAGE,
+)
 """Every table; naming them here has their files imported before the tables are made."""
 
 _CREATION_LOCK = 0x5361_6765  # PostgreSQL: two schedulers may start at once

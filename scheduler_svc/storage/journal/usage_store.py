@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -117,7 +118,9 @@ def _delete_earlier(
     ``is_same`` is given a row with ``id``, ``tenant``, ``request_id``, ``arrived_at`` and ``ended_at``.
     One query finds those of all records: one for each would read the same part of the table over and over.
     """
-    by_key = {(each.tenant, each.request_id): each for each in records}
+    by_key = defaultdict[tuple[str, str], list[UsageRecord]](list)  # an id may be used again
+    for each in records:
+        by_key[each.tenant, each.request_id].append(each)
     columns = (USAGE.c.id, USAGE.c.tenant, USAGE.c.request_id, USAGE.c.arrived_at, USAGE.c.ended_at)
     found = connection.execute(
         select(*columns).where(
@@ -125,11 +128,7 @@ def _delete_earlier(
             USAGE.c.request_id.in_({each.request_id for each in records}),
         )
     )
-    replaced = [
-        row.id
-        for row in found
-        if (record := by_key.get((row.tenant, row.request_id))) is not None and is_same(row, record)
-    ]
+    replaced = [row.id for row in found if any(is_same(row, each) for each in by_key[row.tenant, row.request_id])]
     if replaced:
         connection.execute(USAGE.delete().where(USAGE.c.id.in_(replaced)))
 

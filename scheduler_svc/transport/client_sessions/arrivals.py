@@ -10,7 +10,7 @@ from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.submission import Submission
-from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
+from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, RequestNotFound
 from scheduler_svc.transport import events
 from scheduler_svc.transport.client_sessions.handle import Handle
 from scheduler_svc.transport.client_sessions.limits import TRACEPARENT_BYTES, TRACESTATE_BYTES
@@ -40,6 +40,19 @@ class Arrivals:
         await self._intake.first_pass(handle)
         self._accept(handle)
 
+    def in_journal(self, wire: inference_pb2.AttachHandle) -> bool:
+        """Return whether the request to attach to has to be read from the journal first."""
+        try:
+            key = key_seen(caller(), wire.tenant, wire.request_id)
+        except RequestNotFound:
+            return False  # ``attach`` says so
+        return self._intake.in_journal(key)
+
+    async def recall(self, handle: Handle, wire: inference_pb2.AttachHandle) -> None:
+        """Attach to a request that only the journal has.  Raises what ``attach`` raises, and JournalUnavailable."""
+        await self._intake.find(key_seen(caller(), wire.tenant, wire.request_id))
+        self.attach(handle, wire)
+
     def attach(self, handle: Handle, wire: inference_pb2.AttachHandle) -> None:
         """Attach to a request by its id alone.  Raises RequestNotFound, InvalidRequest."""
         violations = Violations()
@@ -52,9 +65,9 @@ class Arrivals:
     def _accept(self, handle: Handle) -> None:
         """Tell the handle's client where it begins.  Raises InvalidRequest for a position past a running output."""
         live = handle.live
-        output = live.output
+        output = live.published
         if handle.position > len(output):
-            if live.outcome is None:
+            if live.published_outcome is None:
                 description = f"is {handle.position}; the request has {len(output)} output tokens so far"
                 raise InvalidRequest([FieldViolation(field="after.after_token", description=description)])
             handle.position = len(output)

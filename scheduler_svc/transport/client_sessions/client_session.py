@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sized
+from collections.abc import AsyncIterator, Awaitable, Callable, Sized
+from typing import TypeVar
 
 from sage.controlplane.v1 import inference_pb2
 from sage_common.clock import Clock, Timer
@@ -33,6 +34,8 @@ from scheduler_svc.transport.held_message import HeldMessage
 from scheduler_svc.transport.refusals import Refusals
 
 log = logging.getLogger(__name__)
+
+W = TypeVar("W", inference_pb2.Submit, inference_pb2.AttachHandle)
 
 Messages = AsyncIterator[inference_pb2.SessionRequest]
 
@@ -149,13 +152,19 @@ class ClientSession:
             what = "handles of a session between Submit and HandleAccepted"
             self._refuse(handle, LimitReached(what, ARRIVING_LIMIT))
             return
+        self._begin(handle, self._arrivals.submit, wire)
+
+    def _begin(self, handle: Handle, arrive: Callable[[Handle, W], Awaitable[None]], wire: W) -> None:
+        """Have a handle begin once ``arrive`` is done."""
         self._arriving.add(handle.number)
-        submitting = asyncio.get_running_loop().create_task(self._arrive(handle, wire), name="session submission")
+        submitting = asyncio.get_running_loop().create_task(
+            self._arrive(handle, arrive, wire), name="session submission"
+        )
         submitting.add_done_callback(lambda _: self._arriving.discard(handle.number))
         handle.submitting = submitting
 
-    async def _arrive(self, handle: Handle, wire: inference_pb2.Submit) -> None:
-        arriving = self._arrivals.submit(handle, wire)
+    async def _arrive(self, handle: Handle, arrive: Callable[[Handle, W], Awaitable[None]], wire: W) -> None:
+        arriving = arrive(handle, wire)
         del wire  # it keeps its whole message in memory
         try:
             await arriving
@@ -165,6 +174,9 @@ class ClientSession:
     def _attach(self, field: str, wire: inference_pb2.AttachHandle) -> None:
         handle = self._new_handle(field, wire.handle)
         if handle is None:
+            return
+        if self._arrivals.in_journal(wire) and len(self._arriving) < ARRIVING_LIMIT:
+            self._begin(handle, self._arrivals.recall, wire)
             return
         try:
             self._arrivals.attach(handle, wire)

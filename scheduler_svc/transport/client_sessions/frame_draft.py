@@ -86,7 +86,7 @@ class FrameDraft:
         if not handle.flows:
             return self._take_all(handle)
         live = handle.live
-        output = live.output
+        output = live.published
         if (
             live.outcome is None
             and handle.placements_seen == len(live.placements)
@@ -113,7 +113,7 @@ class FrameDraft:
         if handle.paused:
             return False
         live = handle.live
-        output, has_output = live.output, False
+        output, has_output = live.published, False
         while True:
             if handle.next_placement() is not None:
                 if has_output:
@@ -126,7 +126,7 @@ class FrameDraft:
                 has_output = True
             else:
                 break
-        if live.outcome is not None:
+        if live.published_outcome is not None:
             self._end(handle)
         return False
 

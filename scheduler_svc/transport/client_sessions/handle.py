@@ -58,9 +58,9 @@ class Handle(OutputReader):
         if not self.accepted:
             return
         live = self.live
-        ended = live.outcome is not None
+        ended = live.published_outcome is not None
         if not self.paused:
-            self._note(self, ended or (not self.delivered and self.position < len(live.output)))
+            self._note(self, ended or (not self.delivered and self.position < len(live.published)))
         elif ended:
             self.on_late_end(self)
 

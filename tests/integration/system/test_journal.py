@@ -12,9 +12,11 @@ from typing import Any
 import grpc
 import pytest
 from click.testing import CliRunner, Result
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import Connection
 
+from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc
 from sage_client import AsyncClient as Client
 from sage_client import (
     InstanceRole,
@@ -255,6 +257,20 @@ async def test_a_wrong_question_about_usage_is_refused_with_words(
         refused = await sagectl(running, "usage", *arguments)
         assert refused.exit_code == 2
         assert problem in refused.stderr
+
+
+async def test_a_filter_that_makes_no_sense_names_its_field(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as running:
+        stub: Any = admin_pb2_grpc.AdminServiceStub(running.channel())
+        for field, wanted in (
+            ("filter.since", {"since": Timestamp(nanos=2**31 - 1)}),
+            ("filter.until", {"until": Timestamp(seconds=2**62)}),
+            ("filter.tenants", {"tenants": ["a\0"]}),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.SumUsage(admin_pb2.SumUsageRequest(filter=admin_pb2.UsageFilter(**wanted)))
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert field in str(refused.value.details())
 
 
 async def test_sagectl_says_that_there_is_no_journal() -> None:

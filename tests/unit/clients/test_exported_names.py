@@ -10,6 +10,7 @@ import sage_client
 
 PUBLIC = {
     "clients": {"AsyncClient", "AsyncStream", "Client", "Stream", "Reconnect", "DEFAULT_ADDRESS"},
+    "detached work": {"AsyncDetachedRequest", "DetachedRequest", "RequestInfo", "RequestStatus", "Result"},
     "sinks": {"Call", "Sink"},
     "embeddings": {"EmbedOptions", "Embeddings"},
     "JSON": {"plain"},
@@ -77,6 +78,7 @@ PUBLIC = {
         "InvalidStateError",
         "LimitReachedError",
         "NoInstanceError",
+        "NoJournalError",
         "NotFoundError",
         "NotSupportedError",
         "OverloadedError",

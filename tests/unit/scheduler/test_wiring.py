@@ -12,6 +12,7 @@ from sage_common.tls import ServerTls
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc import room_settings, wiring
 from scheduler_svc.config import JournalSection, SchedulerConfig
+from scheduler_svc.control.detached.settings import DetachedSettings
 from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.requests.intake import IntakeSettings
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
@@ -64,6 +65,16 @@ SETTINGS: dict[str, Any] = {
     },
     "recovery": {"limit_s": 19.0, "on_stop": "drain"},
     "journal": {"url": "sqlite:///other.db", "fleet": "f", "limit_s": 2.5, "max_bytes": 2**21},
+    "detached": {
+        "default_deadline_s": 43.0,
+        "keep_result_s": 44.0,
+        "keep_result_limit_s": 45.0,
+        "tenant_requests": 46,
+        "tenant_bytes": 47,
+        "requests": 48,
+        "checkpoint_tokens": 49,
+        "checkpoint_s": 0.5,
+    },
     "usage": {
         "keep_s": 42.0,
         "max_bytes": 2**22,
@@ -139,6 +150,20 @@ def test_what_the_journal_is_told() -> None:
     assert room_settings.journal_settings(CONFIG) == JournalSettings(
         url="sqlite:///other.db", fleet="f", limit_s=2.5, max_bytes=2**21
     )
+
+
+def test_what_detached_work_is_told() -> None:
+    assert room_settings.detached_settings(CONFIG) == DetachedSettings(
+        default_deadline_s=43.0,
+        keep_result_s=44.0,
+        keep_result_limit_s=45.0,
+        tenant_requests=46,
+        tenant_bytes=47,
+        requests=48,
+        checkpoint_tokens=49,
+        checkpoint_s=0.5,
+    )
+    assert room_settings.detached_settings(SchedulerConfig()) == DetachedSettings()
 
 
 def test_a_state_directory_has_a_journal_unless_it_is_switched_off() -> None:

@@ -148,12 +148,13 @@ async def outcome(channel: grpc.aio.Channel, method: str, name: str) -> grpc.Sta
 
 
 REFUSED = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
+TENANT_NAMED = ("/Generate", "/Embed", "/Submit", "/List")
 
 
 async def test_every_rpc_answers_those_of_its_row_and_refuses_all_others(channel: grpc.aio.Channel) -> None:
     for method, name, allowed in calls():
         ended = await outcome(channel, method, name)
-        if allowed and not method.endswith(("/Generate", "/Embed")):  # a gateway has to name a tenant there
+        if allowed and not method.endswith(TENANT_NAMED):  # a gateway has to name a tenant there
             assert ended not in REFUSED, (method, name)
         elif not allowed:
             wanted = grpc.StatusCode.PERMISSION_DENIED if name else grpc.StatusCode.UNAUTHENTICATED
@@ -284,6 +285,35 @@ async def test_another_tenants_request_is_as_if_it_were_not_there(
         for name in ("app", "gate", "op", "obs"):
             tenant = "" if name == "app" else "a"
             await admin.Explain(admin_pb2.ExplainRequest(request_id="r", tenant=tenant), metadata=proof(name))
+
+
+async def test_detached_work_is_seen_by_its_tenant_alone(tmp_path: Path) -> None:
+    async with (
+        guarded(tmp_path, state_dir=tmp_path / "state") as scheduler,
+        grpc.aio.insecure_channel(f"127.0.0.1:{scheduler.port}") as channel,
+    ):
+        await WireExecutor(channel, metadata=proof("exe")).whole()
+        stub: Any = inference_pb2_grpc.InferenceServiceStub(channel)
+        submitted = inference_pb2.SubmitRequest(request_id="r", spec=request().spec)
+        assert not (await stub.Submit(submitted, metadata=proof("app"))).accepted.attached
+        assert not (await stub.Submit(submitted, metadata=proof("other"))).accepted.attached, "ids are a tenant's"
+        for name, tenant in (("app", ""), ("app", "a"), ("gate", "a")):
+            got = await stub.Get(inference_pb2.GetRequest(request_id="r", tenant=tenant), metadata=proof(name))
+            assert (got.request.tenant, got.request.detached) == ("a", True)
+            listed = await stub.List(inference_pb2.ListRequest(tenant=tenant), metadata=proof(name))
+            assert [(each.tenant, each.request_id) for each in listed.requests] == [("a", "r")]
+        for name, tenant in (("app", "b"), ("gate", "b"), ("gate", "c")):
+            there = await refused(
+                stub.Get(inference_pb2.GetRequest(request_id="r", tenant=tenant), metadata=proof(name))
+            )
+            stream = stub.Attach(inference_pb2.AttachRequest(request_id="r", tenant=tenant), metadata=proof(name))
+            for error in (there, await refused(stream.read())):
+                assert reason_of(error) == "REQUEST_NOT_FOUND", (name, tenant)
+        for call in (
+            stub.List(inference_pb2.ListRequest(tenant="b"), metadata=proof("app")),
+            stub.Submit(inference_pb2.SubmitRequest(tenant="b", spec=request().spec), metadata=proof("app")),
+        ):
+            assert reason_of(await refused(call)) == "PERMISSION_DENIED"
 
 
 async def test_the_same_id_of_another_tenant_is_another_request(

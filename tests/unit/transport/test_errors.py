@@ -89,6 +89,7 @@ def _one_of_each() -> Iterator[Exception]:
     yield errors.ShuttingDown()
     yield errors.Recovering(0.25)
     yield errors.JournalUnavailable("disk full")
+    yield errors.NoJournal()
     yield errors.OutputLost("it has 3 output tokens")
     yield errors.DeadlineExceeded("in the queue")
     yield errors.RequestCancelled("enough")

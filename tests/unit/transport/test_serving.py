@@ -107,9 +107,6 @@ async def test_reflection_lists_the_services(channel: grpc.aio.Channel) -> None:
 @pytest.mark.parametrize(
     ("method", "request_"),
     [
-        ("Submit", inference_pb2.SubmitRequest()),
-        ("Get", inference_pb2.GetRequest()),
-        ("List", inference_pb2.ListRequest()),
         ("SubmitBatch", inference_pb2.SubmitBatchRequest()),
     ],
 )
@@ -118,12 +115,6 @@ async def test_methods_of_a_later_version_say_so(channel: grpc.aio.Channel, meth
         await getattr(inference_pb2_grpc.InferenceServiceStub(channel), method)(request_)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert reason_of(refused.value) == "NOT_IMPLEMENTED"
-
-
-async def test_streams_of_a_later_version_say_so(channel: grpc.aio.Channel) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await inference_pb2_grpc.InferenceServiceStub(channel).Attach(inference_pb2.AttachRequest()).read()
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_methods_nobody_ever_heard_of(channel: grpc.aio.Channel) -> None:

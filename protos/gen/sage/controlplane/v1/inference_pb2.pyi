@@ -418,7 +418,7 @@ class GenerateRequest(_message.Message):
     tenant: _builtins.str
     """at most 256 characters; empty: that of the caller's identity, else "default" """
     detached: _builtins.bool
-    """go on when the last client goes away"""
+    """go on when the last client goes away; where the scheduler has a journal, as Submit"""
     after_token: _builtins.int
     """output position to stream from; absent: 0"""
     receipt: _builtins.bytes
@@ -1027,7 +1027,7 @@ class SessionFrame(_message.Message):
     Tokens are columns: entry i of handles, choices, counts and text_lengths belong together, and take the next counts[i]
     of token_ids and the next text_lengths[i] code points of text. Positions are not sent: every token is sent once and
     in order, so an entry continues where the one before it of the same handle and choice stopped. Its tokens are of the
-    attempt that the handle's latest HandleScheduled names.
+    attempt that the handle's latest HandleScheduled names; those before any come from the scheduler's journal.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1387,6 +1387,9 @@ class RequestView(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     ACCEPTED_AT_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    DETACHED_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    KEEP_UNTIL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """unique within the tenant"""
     tenant: _builtins.str
@@ -1397,6 +1400,8 @@ class RequestView(_message.Message):
     """its class"""
     state: Global___RequestState.ValueType
     """now"""
+    detached: _builtins.bool
+    """it needs no client"""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """with FAILED, CANCELLED and EXPIRED"""
@@ -1413,6 +1418,14 @@ class RequestView(_message.Message):
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """as the caller set them"""
 
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """wall-clock time; absent: it has not ended"""
+
+    @_builtins.property
+    def keep_until(self) -> _timestamp_pb2.Timestamp:
+        """of detached work that ended: when its result is deleted"""
+
     def __init__(
         self,
         *,
@@ -1425,10 +1438,13 @@ class RequestView(_message.Message):
         usage: _common_pb2.Usage | None = ...,
         accepted_at: _timestamp_pb2.Timestamp | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        detached: _builtins.bool = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        keep_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "error", b"error", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "ended_at", b"ended_at", "error", b"error", "keep_until", b"keep_until", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "error", b"error", "model", b"model", "priority", b"priority", "request_id", b"request_id", "state", b"state", "tags", b"tags", "tenant", b"tenant", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "detached", b"detached", "ended_at", b"ended_at", "error", b"error", "keep_until", b"keep_until", "model", b"model", "priority", b"priority", "request_id", b"request_id", "state", b"state", "tags", b"tags", "tenant", b"tenant", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1454,7 +1470,7 @@ class SubmitRequest(_message.Message):
 
     @_builtins.property
     def keep_result(self) -> _duration_pb2.Duration:
-        """how long the result is kept after the request's end"""
+        """how long the result is kept after the end; absent: the scheduler's default"""
 
     def __init__(
         self,
@@ -1505,22 +1521,28 @@ class AttachRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     AFTER_TOKEN_FIELD_NUMBER: _builtins.int
+    AFTER_ATTEMPT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """of the request to attach to"""
     tenant: _builtins.str
     """empty: as in GenerateRequest"""
     after_token: _builtins.int
     """output position to stream from; absent: 0"""
+    @_builtins.property
+    def after_attempt(self) -> _common_pb2.Attempt:
+        """as in GenerateRequest"""
+
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         tenant: _builtins.str = ...,
         after_token: _builtins.int | None = ...,
+        after_attempt: _common_pb2.Attempt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_token", b"after_token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_attempt", b"after_attempt", "after_token", b"after_token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_token", b"after_token", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_attempt", b"after_attempt", "after_token", b"after_token", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_token: _TypeAlias = _typing.Literal["after_token"]  # noqa: Y015
     _WhichOneofArgType__after_token: _TypeAlias = _typing.Literal["_after_token", b"_after_token"]  # noqa: Y015
@@ -1585,22 +1607,72 @@ class GetResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    RESULT_IN_PIECES_FIELD_NUMBER: _builtins.int
+    result_in_pieces: _builtins.bool
+    """the result has more than 2 MiB: Attach streams it"""
     @_builtins.property
     def request(self) -> Global___RequestView:
         """its state now"""
+
+    @_builtins.property
+    def result(self) -> Global___Result:
+        """absent: it has not ended, is not detached, or is too large for one message"""
 
     def __init__(
         self,
         *,
         request: Global___RequestView | None = ...,
+        result: Global___Result | None = ...,
+        result_in_pieces: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "result", b"result", "result_in_pieces", b"result_in_pieces"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetResponse: _TypeAlias = GetResponse  # noqa: Y015
+
+@_typing.final
+class Result(_message.Message):
+    """What detached work generated until its end. If it did not finish, RequestView.error says why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """the whole output text"""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """the whole output"""
+
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprobs]:
+        """one per token if SamplingParams.logprobs is set"""
+
+    @_builtins.property
+    def finished(self) -> Global___Finished:
+        """absent: it ended otherwise than by itself"""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        logprobs: _abc.Iterable[_common_pb2.TokenLogprobs] | None = ...,
+        finished: Global___Finished | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Result: _TypeAlias = Result  # noqa: Y015
 
 @_typing.final
 class ListRequest(_message.Message):
@@ -1618,7 +1690,7 @@ class ListRequest(_message.Message):
     model: _builtins.str
     """empty: all"""
     page_size: _builtins.int
-    """requests per page, at most 1000"""
+    """most requests per page, at most 1000; 0: 100. A page may have fewer, and not be the last"""
     page_token: _builtins.str
     """ListResponse.next_page_token of the page before; empty for the first page"""
     @_builtins.property
@@ -1654,7 +1726,7 @@ class ListResponse(_message.Message):
     """empty: this is the last page"""
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestView]:
-        """of this page"""
+        """of this page, the latest first"""
 
     def __init__(
         self,

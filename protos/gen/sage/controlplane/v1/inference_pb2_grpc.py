@@ -128,28 +128,39 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Submit(self, request, context):
-        """Accepts a request for detached use. UNIMPLEMENTED in this version.
+        """Accepts detached work: a request that needs no client. The answer comes once the request is in the scheduler's
+        journal: from then on it ends exactly once and has one result, whatever dies, though it may be generated more than
+        once. The result is kept for keep_result after the end. docs/detached.md says more.
+
+        Idempotent: the same id and content again answer with Accepted.attached, also after the end, whatever that was.
+
+        Errors: those of Generate, and FAILED_PRECONDITION with reason NO_JOURNAL (the scheduler has no journal),
+        UNAVAILABLE with reason JOURNAL_UNAVAILABLE (it cannot be written now; RetryInfo says when to try again),
+        RESOURCE_EXHAUSTED with reason TENANT_LIMIT (the tenant's detached work is at its limit, in requests or bytes).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Attach(self, request, context):
-        """Streams a request submitted earlier. UNIMPLEMENTED in this version.
+        """Streams a request of the tenant by its id alone, from a position on, to its end. Leaving cancels nothing that is
+        detached. Errors: NOT_FOUND (no request has the id), those of its end as Generate, UNAVAILABLE, ABORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """Returns the state of one request. UNIMPLEMENTED in this version.
+        """Returns the state of one request, and the result of detached work. Errors: NOT_FOUND (no request has the id),
+        UNAVAILABLE (the journal cannot be read now).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """Lists the requests of a tenant. UNIMPLEMENTED in this version.
+        """Lists the detached work of a tenant, the latest first. Errors: INVALID_ARGUMENT, FAILED_PRECONDITION with reason
+        NO_JOURNAL, UNAVAILABLE (the journal cannot be read now).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,13 +62,28 @@ class InferenceServiceStub:
     Cancel: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]
     """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request, or another tenant's)."""
     Submit: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]
-    """Accepts a request for detached use. UNIMPLEMENTED in this version."""
+    """Accepts detached work: a request that needs no client. The answer comes once the request is in the scheduler's
+    journal: from then on it ends exactly once and has one result, whatever dies, though it may be generated more than
+    once. The result is kept for keep_result after the end. docs/detached.md says more.
+
+    Idempotent: the same id and content again answer with Accepted.attached, also after the end, whatever that was.
+
+    Errors: those of Generate, and FAILED_PRECONDITION with reason NO_JOURNAL (the scheduler has no journal),
+    UNAVAILABLE with reason JOURNAL_UNAVAILABLE (it cannot be written now; RetryInfo says when to try again),
+    RESOURCE_EXHAUSTED with reason TENANT_LIMIT (the tenant's detached work is at its limit, in requests or bytes).
+    """
     Attach: _grpc.UnaryStreamMultiCallable[_inference_pb2.AttachRequest, _inference_pb2.AttachResponse]
-    """Streams a request submitted earlier. UNIMPLEMENTED in this version."""
+    """Streams a request of the tenant by its id alone, from a position on, to its end. Leaving cancels nothing that is
+    detached. Errors: NOT_FOUND (no request has the id), those of its end as Generate, UNAVAILABLE, ABORTED.
+    """
     Get: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetRequest, _inference_pb2.GetResponse]
-    """Returns the state of one request. UNIMPLEMENTED in this version."""
+    """Returns the state of one request, and the result of detached work. Errors: NOT_FOUND (no request has the id),
+    UNAVAILABLE (the journal cannot be read now).
+    """
     List: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListRequest, _inference_pb2.ListResponse]
-    """Lists the requests of a tenant. UNIMPLEMENTED in this version."""
+    """Lists the detached work of a tenant, the latest first. Errors: INVALID_ARGUMENT, FAILED_PRECONDITION with reason
+    NO_JOURNAL, UNAVAILABLE (the journal cannot be read now).
+    """
     Embed: _grpc.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]
     """Computes a vector of each text, on instances of role EMBEDDING. Each input is a request of its own: it waits, is
     placed and goes elsewhere when its instance fails like one that generates, so that the inputs of a call run on
@@ -114,13 +129,28 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     Cancel: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]  # type: ignore[assignment]
     """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request, or another tenant's)."""
     Submit: _aio.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]  # type: ignore[assignment]
-    """Accepts a request for detached use. UNIMPLEMENTED in this version."""
+    """Accepts detached work: a request that needs no client. The answer comes once the request is in the scheduler's
+    journal: from then on it ends exactly once and has one result, whatever dies, though it may be generated more than
+    once. The result is kept for keep_result after the end. docs/detached.md says more.
+
+    Idempotent: the same id and content again answer with Accepted.attached, also after the end, whatever that was.
+
+    Errors: those of Generate, and FAILED_PRECONDITION with reason NO_JOURNAL (the scheduler has no journal),
+    UNAVAILABLE with reason JOURNAL_UNAVAILABLE (it cannot be written now; RetryInfo says when to try again),
+    RESOURCE_EXHAUSTED with reason TENANT_LIMIT (the tenant's detached work is at its limit, in requests or bytes).
+    """
     Attach: _aio.UnaryStreamMultiCallable[_inference_pb2.AttachRequest, _inference_pb2.AttachResponse]  # type: ignore[assignment]
-    """Streams a request submitted earlier. UNIMPLEMENTED in this version."""
+    """Streams a request of the tenant by its id alone, from a position on, to its end. Leaving cancels nothing that is
+    detached. Errors: NOT_FOUND (no request has the id), those of its end as Generate, UNAVAILABLE, ABORTED.
+    """
     Get: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetRequest, _inference_pb2.GetResponse]  # type: ignore[assignment]
-    """Returns the state of one request. UNIMPLEMENTED in this version."""
+    """Returns the state of one request, and the result of detached work. Errors: NOT_FOUND (no request has the id),
+    UNAVAILABLE (the journal cannot be read now).
+    """
     List: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListRequest, _inference_pb2.ListResponse]  # type: ignore[assignment]
-    """Lists the requests of a tenant. UNIMPLEMENTED in this version."""
+    """Lists the detached work of a tenant, the latest first. Errors: INVALID_ARGUMENT, FAILED_PRECONDITION with reason
+    NO_JOURNAL, UNAVAILABLE (the journal cannot be read now).
+    """
     Embed: _aio.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]  # type: ignore[assignment]
     """Computes a vector of each text, on instances of role EMBEDDING. Each input is a request of its own: it waits, is
     placed and goes elsewhere when its instance fails like one that generates, so that the inputs of a call run on
@@ -187,7 +217,16 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.SubmitRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.SubmitResponse, _abc.Awaitable[_inference_pb2.SubmitResponse]]:
-        """Accepts a request for detached use. UNIMPLEMENTED in this version."""
+        """Accepts detached work: a request that needs no client. The answer comes once the request is in the scheduler's
+        journal: from then on it ends exactly once and has one result, whatever dies, though it may be generated more than
+        once. The result is kept for keep_result after the end. docs/detached.md says more.
+
+        Idempotent: the same id and content again answer with Accepted.attached, also after the end, whatever that was.
+
+        Errors: those of Generate, and FAILED_PRECONDITION with reason NO_JOURNAL (the scheduler has no journal),
+        UNAVAILABLE with reason JOURNAL_UNAVAILABLE (it cannot be written now; RetryInfo says when to try again),
+        RESOURCE_EXHAUSTED with reason TENANT_LIMIT (the tenant's detached work is at its limit, in requests or bytes).
+        """
 
     @_abc_1.abstractmethod
     def Attach(
@@ -195,7 +234,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.AttachRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.AttachResponse], _abc.AsyncIterator[_inference_pb2.AttachResponse]]:
-        """Streams a request submitted earlier. UNIMPLEMENTED in this version."""
+        """Streams a request of the tenant by its id alone, from a position on, to its end. Leaving cancels nothing that is
+        detached. Errors: NOT_FOUND (no request has the id), those of its end as Generate, UNAVAILABLE, ABORTED.
+        """
 
     @_abc_1.abstractmethod
     def Get(
@@ -203,7 +244,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.GetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.GetResponse, _abc.Awaitable[_inference_pb2.GetResponse]]:
-        """Returns the state of one request. UNIMPLEMENTED in this version."""
+        """Returns the state of one request, and the result of detached work. Errors: NOT_FOUND (no request has the id),
+        UNAVAILABLE (the journal cannot be read now).
+        """
 
     @_abc_1.abstractmethod
     def List(
@@ -211,7 +254,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.ListRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.ListResponse, _abc.Awaitable[_inference_pb2.ListResponse]]:
-        """Lists the requests of a tenant. UNIMPLEMENTED in this version."""
+        """Lists the detached work of a tenant, the latest first. Errors: INVALID_ARGUMENT, FAILED_PRECONDITION with reason
+        NO_JOURNAL, UNAVAILABLE (the journal cannot be read now).
+        """
 
     @_abc_1.abstractmethod
     def Embed(

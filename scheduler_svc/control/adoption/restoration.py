@@ -1,0 +1,142 @@
+"""Goes on with the detached work of an earlier scheduler: what executors hold is adopted, the rest is queued again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from sage_common.clock import Clock
+from scheduler_svc.control.adoption.held_request import HeldRequest
+from scheduler_svc.control.attempts.request_runner import RequestRunner
+from scheduler_svc.control.detached.codec import Codec, Unreadable
+from scheduler_svc.control.detached.detached_work import DetachedWork
+from scheduler_svc.control.detached.recalled import unfinished, with_output
+from scheduler_svc.control.journal.detached import DetachedEnd, StoredRequest
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.recovery import Recovery
+from scheduler_svc.control.requests.request_table import RequestTable
+from scheduler_svc.domain.errors import GenerationFailed
+from scheduler_svc.domain.request import RequestKey, RequestState
+
+log = logging.getLogger(__name__)
+
+QUEUED_PER_TURN = 16
+"""Requests that are queued again in one turn of the event loop."""
+
+RETRY_S = 1.0
+"""Seconds until the end of a request that cannot go on is written down again."""
+
+
+class Restoration:
+    """The detached requests that had not ended when an earlier scheduler stopped, and do not go on here yet."""
+
+    def __init__(
+        self,
+        work: DetachedWork,
+        codec: Codec,
+        clock: Clock,
+        requests: RequestTable,
+        runner: RequestRunner,
+        recovery: Recovery,
+    ) -> None:
+        self._work = work
+        self._codec = codec
+        self._clock = clock
+        self._requests = requests
+        self._runner = runner
+        self._recovery = recovery
+        self._waiting: dict[RequestKey, StoredRequest] = {}
+        self._over = asyncio.Event()
+        recovery.on_end(self._over.set)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def begin(self, stored: Sequence[StoredRequest]) -> None:
+        """Take the requests that ``DetachedWork.load`` returned."""
+        self._waiting.update((each.request.key, each) for each in stored)
+        if stored:
+            log.info("%d detached requests of an earlier scheduler go on", len(stored))
+
+    def refuses(self, held: HeldRequest) -> str:
+        """Return why an attempt is not to be adopted, by what the journal has of its request; empty if it may be."""
+        key = held.request.key
+        end = self._work.end_of(key)
+        if end is not None:
+            return f"the journal has its end: {end.state.value}"
+        stored = self._waiting.get(key)
+        if stored is None:
+            return ""
+        facts, tokens = stored.facts, _tokens(stored)
+        if held.attempt.name < (facts.epoch, facts.attempt_number) or held.attempt.tokens < tokens:
+            return f"a later attempt has {tokens} tokens in the journal"
+        return ""
+
+    def waits(self, key: RequestKey) -> bool:
+        """Return whether a request is in the journal and does not go on here yet."""
+        return key in self._waiting
+
+    def adopt(self, held: HeldRequest) -> LiveRequest | None:
+        """Return the live request of an attempt that is adopted, with the output of the journal; None if not there."""
+        stored = self._waiting.pop(held.request.key, None)
+        if stored is None:
+            return None
+        live = with_output(stored, held.request, held.warnings, self._work.wall_s())
+        live.identity, live.cost, live.attempts_before = held.identity, held.cost, held.attempts
+        live.first_token_at = held.first_token_at
+        self._begin(live, stored)
+        return live
+
+    async def run(self) -> None:
+        """Queue again what was not adopted, once recovery is over."""
+        if self._recovery.open:
+            await self._over.wait()
+        count = len(self._waiting)
+        while self._waiting:
+            for key in list(self._waiting)[:QUEUED_PER_TURN]:
+                await self._queue(self._waiting.pop(key))
+            await self._clock.sleep(0)
+        if count:
+            log.info("%d detached requests of an earlier scheduler are queued again", count)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _begin(self, live: LiveRequest, stored: StoredRequest) -> None:
+        self._work.begin(live, stored.request.keep_s).publish(len(live.output))
+
+    async def _queue(self, stored: StoredRequest) -> None:
+        """Queue a request from its last checkpoint on."""
+        try:
+            live = unfinished(stored, self._codec, self._work.wall_s())
+        except Unreadable as error:
+            await self._give_up(stored, str(error))
+            return
+        self._begin(live, stored)
+        self._requests.admit(live)
+        tokens = len(live.output)
+        live.note(self._clock.now(), "restored", f"from the journal, after {tokens} output tokens")
+        self._runner.enqueue(live)
+
+    async def _give_up(self, stored: StoredRequest, why: str) -> None:
+        """End a request that this version cannot read."""
+        log.error("detached request %s cannot go on: %s", stored.request.key, why)
+        error, now = GenerationFailed(why, attempts=stored.facts.attempts), self._work.wall_now()
+        end = DetachedEnd(
+            state=RequestState.FAILED,
+            outcome=self._codec.encode_outcome(error),
+            tail="",
+            ended_at=now,
+            keep_until=now + stored.request.keep_s,
+        )
+        while True:
+            try:
+                await self._work.give_up(stored, end)
+                return
+            except Exception as failure:
+                log.error("the end of %s cannot be written down: %s", stored.request.key, failure)
+                await self._clock.sleep(RETRY_S)
+
+
+def _tokens(stored: StoredRequest) -> int:
+    return sum(len(piece.token_ids) for piece in stored.pieces)

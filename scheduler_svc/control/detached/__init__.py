@@ -1,0 +1,1 @@
+"""Detached work: requests that need no client, and whose results are kept."""

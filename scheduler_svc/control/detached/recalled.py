@@ -1,0 +1,49 @@
+"""Makes a request of what the journal has of it."""
+
+from __future__ import annotations
+
+from scheduler_svc.control.detached.codec import Codec
+from scheduler_svc.control.journal.detached import StoredRequest
+from scheduler_svc.control.requests.live_request import RESTORED_ATTEMPT, LiveRequest, RestoredOutput
+from scheduler_svc.domain.request import Request
+
+
+def unfinished(stored: StoredRequest, codec: Codec, wall_s: float) -> LiveRequest:
+    """Return a request that has not ended, with its output so far.
+
+    ``wall_s``: seconds since 1970 at the control clock's zero.  Raises Unreadable.
+    """
+    request = stored.request
+    deadline_at = None if request.deadline_at is None else request.deadline_at - wall_s
+    decoded = codec.decode(request.content, arrived_at=request.accepted_at - wall_s, deadline_at=deadline_at)
+    return with_output(stored, decoded.request, decoded.warnings, wall_s)
+
+
+def with_output(stored: StoredRequest, request: Request, warnings: tuple[str, ...], wall_s: float) -> LiveRequest:
+    """Return a live request with the output that the journal has."""
+    facts = stored.facts
+    live = LiveRequest(
+        request=request,
+        digest=stored.request.digest,
+        detached=True,
+        warnings=warnings,
+        identity=facts.identity,
+        cost=facts.cost,
+        first_token_at=None if facts.first_token_at is None else facts.first_token_at - wall_s,
+    )
+    for piece in stored.pieces:
+        live.output.restore(RESTORED_ATTEMPT, piece)
+    live.attempts_before = facts.attempts
+    live.restored = RestoredOutput(tokens=len(live.output), epoch=facts.epoch, number=facts.attempt_number)
+    return live
+
+
+def recalled(stored: StoredRequest, codec: Codec, wall_s: float) -> LiveRequest:
+    """Return a request that has ended, with its result.  Raises Unreadable."""
+    assert stored.end is not None
+    live = unfinished(stored, codec, wall_s)
+    live.output.close(stored.end.tail)
+    live.state, live.outcome = stored.end.state, codec.decode_outcome(stored.end.outcome)
+    live.journaled = live.end_is_published = True
+    live.forget_input()
+    return live

@@ -1,0 +1,128 @@
+"""Keeps detached work in memory, as the journal does on disk; it outlives the schedulers of a test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from scheduler_svc.control.journal.detached import (
+    Checkpoint,
+    DetachedEnd,
+    DetachedRequest,
+    DetachedSummary,
+    OutputFacts,
+    OutputPiece,
+    Page,
+    StoredRequest,
+)
+from scheduler_svc.domain.errors import JournalUnavailable
+from scheduler_svc.domain.request import RequestKey, RequestState
+
+RUNNING = frozenset({RequestState.QUEUED, RequestState.RUNNING})
+
+
+@dataclass
+class _Row:
+    request: DetachedRequest
+    facts: OutputFacts = field(default_factory=OutputFacts)
+    pieces: list[OutputPiece] = field(default_factory=list)
+    end: DetachedEnd | None = None
+    size_bytes: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(piece.token_ids) for piece in self.pieces)
+
+    @property
+    def summary(self) -> DetachedSummary:
+        return DetachedSummary(
+            key=self.request.key,
+            model=self.request.model,
+            accepted_at=self.request.accepted_at,
+            output_tokens=self.tokens,
+            size_bytes=self.size_bytes,
+            state=self.end.state if self.end else None,
+            ended_at=self.end.ended_at if self.end else None,
+            keep_until=self.end.keep_until if self.end else None,
+        )
+
+    @property
+    def stored(self) -> StoredRequest:
+        return StoredRequest(request=self.request, facts=self.facts, pieces=tuple(self.pieces), end=self.end)
+
+
+class MemoryDetachedStore:
+    """Implements ``DetachedStore``."""
+
+    def __init__(self) -> None:
+        self.rows: dict[RequestKey, _Row] = {}
+        self.trouble = ""  # why nothing can be written or read; empty: it can
+        self.closed = False  # the process that wrote is gone: nothing of it arrives any more
+        self.writes = 0
+        self.held: asyncio.Event | None = None  # writes wait for it
+
+    async def add(self, request: DetachedRequest) -> None:
+        await self._write()
+        self.rows[request.key] = _Row(request, size_bytes=request.size_bytes)
+
+    async def remove(self, keys: Sequence[RequestKey]) -> None:
+        await self._write()
+        for key in keys:
+            self.rows.pop(key, None)
+
+    async def save(self, checkpoints: Sequence[Checkpoint]) -> None:
+        await self._write()
+        for each in checkpoints:
+            row = self.rows.get(each.key)
+            if row is None or row.end is not None:
+                continue
+            row.facts, row.end = each.facts, each.end
+            row.size_bytes += each.size_bytes
+            if each.piece is not None:
+                assert each.piece.first_index == row.tokens
+                row.pieces.append(each.piece)
+
+    async def summaries(self) -> Sequence[DetachedSummary]:
+        self._check()
+        return [row.summary for row in self.rows.values()]
+
+    async def unfinished(self) -> Sequence[StoredRequest]:
+        self._check()
+        return [row.stored for row in self.rows.values() if row.end is None]
+
+    async def find(self, key: RequestKey) -> StoredRequest | None:
+        self._check()
+        row = self.rows.get(key)
+        return row.stored if row is not None else None
+
+    async def page(self, page: Page) -> Sequence[tuple[DetachedSummary, bytes]]:
+        self._check()
+        found = [row for row in self.rows.values() if _wanted(row, page)]
+        found.sort(key=_order, reverse=True)
+        return [(row.summary, row.request.about) for row in found][: page.limit]
+
+    async def _write(self) -> None:
+        if self.held is not None:
+            await self.held.wait()
+        await asyncio.sleep(0)
+        self._check()
+        self.writes += 1
+
+    def _check(self) -> None:
+        if self.trouble:
+            raise JournalUnavailable(self.trouble)
+
+
+def _order(row: _Row) -> tuple[float, str]:
+    return row.request.accepted_at, row.request.key.request_id
+
+
+def _wanted(row: _Row, page: Page) -> bool:
+    request, state = row.request, row.end.state if row.end else None
+    return (
+        request.key.tenant == page.tenant
+        and (not page.model or request.model == page.model)
+        and (not page.states or (state in page.states if state else bool(RUNNING & set(page.states))))
+        and (page.before is None or _order(row) < page.before)
+    )

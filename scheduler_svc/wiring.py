@@ -87,6 +87,7 @@ from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.journal_answers import JournalAnswers
+from scheduler_svc.transport.model_files import ModelFiles
 from scheduler_svc.transport.server import Listener, ListenError, Servers, Services, listeners
 from scheduler_svc.transport.signed_receipts import SignedReceipts
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
@@ -538,6 +539,7 @@ class SchedulerService:
                 control.scheduler,
                 self._client_sessions,
                 DetachedServicer(control.intake, control.loop_lag, control.detached, control.wall_s),
+                ModelFiles(control.scheduler, control.models, self._tokenizers, control.clock),
                 epoch=control.epoch,
             ),
             executor=ExecutorServicer(

@@ -104,7 +104,7 @@ from sage_client._fleet_view import (
     TimeSlice,
 )
 from sage_client._journal import JournalCompaction, JournalStatus
-from sage_client._models import Model
+from sage_client._models import Model, ModelFiles
 from sage_client._options import ChatMessage, GenerateOptions
 from sage_client._plain import plain
 from sage_client._prefill_decode import (
@@ -166,6 +166,7 @@ __all__ = [
     "Location",
     "Model",
     "ModelChangedError",
+    "ModelFiles",
     "NoInstance",
     "NoInstanceError",
     "NoJournalError",

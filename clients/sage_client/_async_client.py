@@ -45,7 +45,7 @@ from sage_client._fleet_view import (
 )
 from sage_client._generate_transport import RECOVERING_S, AttachEvents, GenerateCall, GenerateTransport
 from sage_client._journal import JournalCompaction, JournalStatus, journal_compaction, journal_status
-from sage_client._models import Model, models_of
+from sage_client._models import Model, ModelFiles, collect_files, decode_model
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
@@ -342,14 +342,34 @@ class AsyncClient:
         request = admin_pb2.SetShadowPolicyRequest(policy=policy)
         return decode.shadow_policy_change(await self._ask(self._channels.admin.SetShadowPolicy, request))
 
+    async def models(self) -> tuple[Model, ...]:
+        """Return the models that the fleet serves, by name."""
+        found = await self._ask(self._channels.inference.ListModels, inference_pb2.ListModelsRequest())
+        return tuple(decode_model(each) for each in found.models)
+
+    async def get_model_files(self, model: str = "", *, timeout: float | None = None) -> ModelFiles:
+        """Return the tokenizer and the configuration of a model.
+
+        Args:
+            model: name of the model; may be empty if the fleet serves exactly one.
+            timeout: seconds that it may take; None: the client's.
+
+        Raises:
+            UnknownModelError: the fleet serves no model of this name.
+            NoInstanceError: no instance of the model has been ready yet.
+        """
+        request = inference_pb2.GetModelFilesRequest(model=model)
+        try:
+            metadata = self._connection.metadata()
+            call = self._channels.inference.GetModelFiles(request, timeout=timeout or self._timeout, metadata=metadata)
+            return await collect_files(call)
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
+
     async def list_instances(self, *, model: str = "", timeout: float | None = None) -> FleetView:
         """Return all instances and queues, or those of one model."""
         request = admin_pb2.ListInstancesRequest(model=model)
         return decode.fleet(await self._ask(self._channels.admin.ListInstances, request, timeout=timeout))
-
-    async def models(self) -> tuple[Model, ...]:
-        """Return the models that the fleet serves, by name."""
-        return models_of(await self.list_instances())
 
     async def get_instance(self, instance_id: str) -> Instance:
         """Return one instance.

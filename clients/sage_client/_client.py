@@ -35,7 +35,7 @@ from sage_client._fleet_view import (
 )
 from sage_client._journal import JournalCompaction, JournalStatus
 from sage_client._loop_thread import LoopThread
-from sage_client._models import Model
+from sage_client._models import Model, ModelFiles
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
@@ -200,6 +200,11 @@ class Client:
             UnknownPolicyError: the scheduler has no policy of this name.
         """
         return self._run(self._client.set_shadow_policy(policy))
+
+    def get_model_files(self, model: str = "", *, timeout: float | None = None) -> ModelFiles:
+        """Return the tokenizer and the configuration of a model; see ``AsyncClient.get_model_files``."""
+        work = self._client.get_model_files(model, timeout=timeout)
+        return self._loop.run(work, timeout_s=(timeout or self._timeout) + WAIT_MARGIN_S)
 
     def list_instances(self, *, model: str = "") -> FleetView:
         """Return all instances and queues, or those of one model."""

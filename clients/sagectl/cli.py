@@ -14,6 +14,7 @@ from sagectl.detached import attach, requests, result, submit
 from sagectl.embed import embed
 from sagectl.exit_status import ExitStatus, status_of
 from sagectl.explain import explain
+from sagectl.gateway import gateway
 from sagectl.generate import generate
 from sagectl.generate_options import flag_of
 from sagectl.instances import drain, instances, resume
@@ -67,8 +68,8 @@ class _Commands(click.Group):
 def sagectl() -> None:
     """Send requests to a SAGE control plane, inspect its fleet and configure it.
 
-    Some commands run a scheduler and executors on this machine: up, down, status, demo.  keys and simulate need
-    neither.
+    Some commands run a scheduler and executors on this machine: up, down, status, demo.  gateway serves
+    HTTP.  keys and simulate need neither.
     """
 
 
@@ -96,6 +97,7 @@ for _command in (
     down,
     status,
     demo,
+    gateway,
     simulate,
 ):
     sagectl.add_command(_command)

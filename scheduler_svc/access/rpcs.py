@@ -38,6 +38,8 @@ RULES: dict[str, Rule] = {
     f"{_INFERENCE}List": Rule(_CALLERS),
     f"{_INFERENCE}Embed": Rule(_CALLERS),
     f"{_INFERENCE}SubmitBatch": Rule(_CALLERS),
+    f"{_INFERENCE}ListModels": Rule(_CALLERS | _WATCHERS),
+    f"{_INFERENCE}GetModelFiles": Rule(_CALLERS | _WATCHERS),
     f"{_EXECUTOR}Control": Rule(_EXECUTORS),
     f"{_EXECUTOR}Outputs": Rule(_EXECUTORS),
     f"{_ADMIN}GetPolicy": Rule(_CALLERS | _WATCHERS),

@@ -10,6 +10,7 @@ from pathlib import Path
 from sage_local.fleet.devices import Devices, assign_devices
 from sage_local.fleet.spec import TINY_MODEL, FleetSpec
 
+GATEWAY = "gateway"  # name of the HTTP gateway's process
 STOP_MARGIN_S = 15.0  # added to the drain timeout, because an engine takes seconds to end its processes
 KV_CONNECTOR = "NixlConnector"  # transfers KV between the executors of a fleet that splits requests
 CLIENT_VARIABLES = ("SAGE_SCHEDULER_ADDRESS",)  # meant for clients; the scheduler refuses variables it does not know
@@ -46,6 +47,26 @@ def scheduler_process(spec: FleetSpec, state: Path | None = None) -> ProcessSpec
         environment=_environment(),
         stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
     )
+
+
+def gateway_process(spec: FleetSpec) -> ProcessSpec | None:
+    """Return the HTTP gateway's process; None if the fleet has none."""
+    if not spec.http:
+        return None
+    command = gateway_command(spec.http)
+    command += ["--address", spec.address, "--grace-s", f"{spec.drain_timeout_s:g}"]
+    return ProcessSpec(
+        name=GATEWAY,
+        command=tuple(command),
+        environment=_environment(),
+        stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
+    )
+
+
+def gateway_command(address: str) -> list[str]:
+    """Return the command line of an HTTP gateway that listens on ``host:port``, without its other flags."""
+    host, _, port = address.rpartition(":")
+    return [sys.executable, "-m", "sage_gateway", "--host", host.strip("[]"), "--port", port]
 
 
 def executor_processes(spec: FleetSpec) -> list[ProcessSpec]:

@@ -11,6 +11,7 @@ Engine = Literal["vllm", "simulated"]
 
 TINY_MODEL = ".cache/tiny-model"
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_HTTP = "127.0.0.1:8000"
 PREFILL_DECODE_ROLES = ("prefilling", "decoding")
 ROLES = ("general", "prefilling", "decoding", "hybrid", "embedding")
 LEGS = frozenset({"prefilling", "decoding", "hybrid"})  # roles that take part in a split request
@@ -26,6 +27,7 @@ class FleetSpec:
     embedding_model: str = ""  # of executors with the role embedding; empty: `model`
     served_name: str = ""  # model name that requests ask for; empty: a path's last part, or the hub id
     address: str = DEFAULT_ADDRESS  # host:port the scheduler listens on
+    http: str = ""  # host:port of the HTTP gateway; empty: none
     policy: str = "adaptive"
     max_running: int | None = None  # sequences that an executor runs at the same time; None: the engine's default
     roles: tuple[str, ...] = ()  # roles of executor 1, 2, ...; the others are general

@@ -6,7 +6,8 @@ import asyncio
 import signal
 from collections.abc import Callable
 
-from sage_local.fleet.command_lines import executor_processes, scheduler_process
+from sage_local.fleet.command_lines import executor_processes, gateway_process, scheduler_process
+from sage_local.fleet.http_gateway import answers
 from sage_local.fleet.readiness import SchedulerProbe
 from sage_local.fleet.spec import FleetSpec
 from sage_local.fleet.state_dir import StateDir
@@ -41,6 +42,8 @@ async def _run(spec: FleetSpec, state: StateDir, report: Callable[[FleetStatus],
         probe=SchedulerProbe(spec.address),
         start_timeout_s=spec.start_timeout_s,
         wait_for_pair=spec.forms_pair,
+        gateway=gateway_process(spec),
+        gateway_answers=lambda: answers(spec.http),
         on_status=report,
     )
     stop = _stop_on_signals(supervisor)

@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 from sage_local.fleet.command_lines import executor_names, served_name_of
 from sage_local.fleet.down import down
+from sage_local.fleet.http_gateway import why_no_gateway
 from sage_local.fleet.model_files import ModelNotMade, make_model_if_needed
 from sage_local.fleet.ports import why_not_free
 from sage_local.fleet.progress import ProgressLines
@@ -44,6 +46,7 @@ def up(spec: FleetSpec, state: StateDir, *, foreground: bool) -> int:
         return _fail(f"cannot listen on {spec.address}: {why}")
     try:
         require_installed(spec.engine)
+        spec = _with_gateway_if_possible(spec)
         make_model_if_needed(spec)
         state.forget_status()
         return _foreground(spec, state) if foreground else _background(spec, state)
@@ -51,6 +54,14 @@ def up(spec: FleetSpec, state: StateDir, *, foreground: bool) -> int:
         return _fail(str(error), NOT_INSTALLED)
     except (ModelNotMade, AlreadyRunning) as error:
         return _fail(str(error))
+
+
+def _with_gateway_if_possible(spec: FleetSpec) -> FleetSpec:
+    """Return the spec, without an HTTP gateway if none can run here, which is printed."""
+    if spec.http and (why := why_no_gateway(spec.http)):
+        _say(f"HTTP is off: {why}")
+        return replace(spec, http="")
+    return spec
 
 
 def _foreground(spec: FleetSpec, state: StateDir) -> int:
@@ -123,6 +134,8 @@ def _explain(status: FleetStatus | None, state: StateDir) -> int:
 def _announce(spec: FleetSpec, status: FleetStatus, *, how_to_stop: str) -> None:
     executors = f"{spec.executors} executor{'s' if spec.executors != 1 else ''}"
     _say(f"ready: model {served_name_of(spec)} on {executors} with the {spec.engine} engine, behind {spec.address}")
+    if spec.http:
+        _say(f"OpenAI's API: http://{spec.http}/v1")
     if spec.splits:
         roles = ", ".join(f"{name} {role}" for name, role in zip(executor_names(spec), spec.roles, strict=False))
         _say(f"prefill/decode separation: {roles}")

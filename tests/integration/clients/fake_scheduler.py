@@ -130,6 +130,7 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         self.embed: Callable[[inference_pb2.EmbedRequest, Context], Awaitable[None]] | None = None  # comes first
         self.embed_requests: list[inference_pb2.EmbedRequest] = []
         self.cancels: list[inference_pb2.CancelRequest] = []
+        self.models: list[inference_pb2.ModelView] = []
         self.asked: list[Any] = []
         self.knows_requests = True  # else a cancel finds none
         self.left = asyncio.Event()  # set when a client left a stream before its end
@@ -172,6 +173,11 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         except asyncio.CancelledError:
             self.left.set()
             raise
+
+    async def ListModels(
+        self, request: inference_pb2.ListModelsRequest, context: Context
+    ) -> inference_pb2.ListModelsResponse:
+        return inference_pb2.ListModelsResponse(models=self.models)
 
     async def Session(
         self, requests: AsyncIterator[inference_pb2.SessionRequest], context: Context

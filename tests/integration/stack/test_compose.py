@@ -11,6 +11,7 @@ import yaml
 
 from executor_svc.config import ConfigError, ExecutorConfig
 from executor_svc.config import load as load_executor
+from sage_gateway.settings import parse
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.config import load as load_scheduler
 from tests.integration.stack.shipped import DOCKER, ROOT, read_yaml
@@ -106,6 +107,18 @@ def seconds(text: str) -> float:
     """``90s``, ``1m30s``."""
     minutes, _, rest = text.rpartition("m")
     return 60 * float(minutes or 0) + float(rest.removesuffix("s") or 0)
+
+
+def test_the_gateway_takes_every_flag_it_is_given(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = services["gateway"]
+    for name, value in gateway["environment"].items():
+        monkeypatch.setenv(name, value)
+    settings = parse(gateway["command"])
+    assert settings.connection.address == "scheduler:50051"
+    [port] = gateway["ports"]  # a text or an object, by the version of compose
+    target = port.rpartition(":")[2].removesuffix("/tcp") if isinstance(port, str) else port["target"]
+    assert settings.port == int(target)
+    assert seconds(gateway["stop_grace_period"]) >= settings.grace_s + STOP_MARGIN_S
 
 
 def test_every_image_is_pinned_or_built_here(services: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ PUBLIC = {
         "PrefillDecodeStatus",
         "SplitMode",
     },
+    "models": {"Model", "ModelFiles"},
     "fleet": {
         "Cancellation",
         "Explanation",
@@ -50,7 +51,6 @@ PUBLIC = {
         "InstanceDecision",
         "InstanceState",
         "Location",
-        "Model",
         "PolicyChange",
         "PolicyInfo",
         "PolicyStatus",

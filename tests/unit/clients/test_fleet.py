@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sage_local.fleet.command_lines import executor_processes, scheduler_process, served_name_of
+from sage_local.fleet.command_lines import executor_processes, gateway_process, scheduler_process, served_name_of
 from sage_local.fleet.devices import core_shares, gpu_shares
 from sage_local.fleet.ports import free_address, why_not_free
 from sage_local.fleet.progress import ProgressLines
@@ -135,6 +135,14 @@ def test_our_own_model_has_its_name_before_it_is_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert served_name_of(FleetSpec(engine=engine)) == name
+
+
+def test_the_http_gateway_listens_where_the_spec_says() -> None:
+    process = gateway_process(FleetSpec(http="[::1]:8001", address="127.0.0.1:7", drain_timeout_s=3.0))
+    assert process is not None
+    flags = ("--address", "--host", "--port", "--grace-s")
+    assert [flag(process.command, name) for name in flags] == ["127.0.0.1:7", "::1", "8001", "3"]
+    assert gateway_process(FleetSpec()) is None
 
 
 def test_a_clients_variable_does_not_reach_the_services(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,12 +254,13 @@ class UsageSection(Section):
     max_bytes: int = Field(
         default=2**30,
         ge=2**20,
-        description="Most bytes of usage records in the journal, estimated; the oldest go first.",
+        description="Most bytes of usage records in the journal, estimated; the oldest go first.  Never more than a"
+        " quarter of journal.max_bytes, where that bounds the journal.",
     )
     file: Path | None = Field(
         default=None,
-        description="File to append usage records to, one JSON object a line; an older one is put aside as FILE.1."
-        "  Off without a file.  Works without a journal, too.",
+        description="File to append usage records to, one JSON object a line.  Off without a file.  Works without a"
+        " journal, too.",
     )
     file_max_bytes: int = Field(
         default=256 * 2**20, ge=65_536, description="Size in bytes at which the file is put aside as FILE.1."
@@ -495,6 +496,13 @@ class SchedulerConfig(ServiceConfig):
             raise ValueError("access.certificates: needs tls.client_ca, which signs the certificates")
         if self.access.certificates and not self.listeners.keys() & set(self.tls.client_ca_listeners):
             raise ValueError("access.certificates: no address of tls.client_ca_listeners is served")
+        return self
+
+    @model_validator(mode="after")
+    def _each_file_has_one_writer(self) -> Self:
+        recording, usage = self.recording.file, self.usage.file
+        if recording is not None and usage is not None and recording.absolute() == usage.absolute():
+            raise ValueError("usage.file: it is recording.file, too; each needs a file of its own")
         return self
 
     @model_validator(mode="after")

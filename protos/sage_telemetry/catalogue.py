@@ -309,7 +309,7 @@ USAGE_RECORDS = _counter(
     "sage.usage.records",
     "{record}",
     "Usage records by what became of them; none is waited for.",
-    {"result": "written, dropped_queue_full"},
+    {"result": "written, dropped_queue_full, dropped_not_written"},
     observed=True,
 )
 MODEL_CONDITIONS = _gauge(

@@ -190,13 +190,14 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def ResumeInstance(
         self, request: admin_pb2.ResumeInstanceRequest, context: Context
     ) -> admin_pb2.ResumeInstanceResponse:
-        """Take an operator's drain back, also of an instance that only the journal knows.
+        """Take an operator's drain back; of an instance that only the journal knows, the role that it was given, too.
 
         Raises InstanceNotFound, InvalidTransition.
         """
         instance_id = request.instance_id
-        if self._scheduler.find_instance(instance_id) is None and self._decisions.drained(instance_id):
-            self._decisions.resume(instance_id)
+        unknown = self._scheduler.find_instance(instance_id) is None
+        if unknown and not self._decisions.instance(instance_id).is_empty:
+            self._decisions.take_back(instance_id)
             await self._decisions.write()
             view = instance_decisions.unknown_instance(self._decisions, instance_id)
         else:

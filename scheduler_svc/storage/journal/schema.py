@@ -75,6 +75,7 @@ def _prepared(connection: Connection, fleet: str, database: Database) -> Header:
             f"journal {database.name}: it is the journal of fleet {row.fleet!r}, and journal.fleet is {fleet!r}"
         )
     _migrate(connection, row.schema_version, database)
+    METADATA.create_all(connection)  # tables that came without a new version
     return Header(fleet=row.fleet, schema_version=VERSION, created_at=row.created_at)
 
 

@@ -116,7 +116,11 @@ class _Open:
     why: Callable[[], NotLeader] | None = None  # once they are to end
 
     async def run(self, running: Awaitable[Any]) -> Any:
-        """Run one call.  Raises NotLeader when the term ends first, also instead of a late answer."""
+        """Run one call.  Raises NotLeader when the term ends first, also instead of a late answer or error.
+
+        What a process that was frozen finds when it goes on, deadlines that passed and executors that are silent, is
+        no news: the next leader has these requests.
+        """
         task = asyncio.current_task()
         assert task is not None, "gRPC runs each call in a task"
         self.calls.add(task)
@@ -127,6 +131,11 @@ class _Open:
                 raise
             task.uncancel()
             raise self.why() from None
+        except grpc.aio.BaseError:
+            raise  # nothing more can be told
+        except Exception:
+            self.term.check()
+            raise
         finally:
             self.calls.discard(task)
         self.term.check()

@@ -43,7 +43,7 @@ STATEMENT_LIMIT_S = 1.0
 """How long the database may take for one statement about the lease, at most."""
 
 AFTER_FAILURE_S = 1.0
-"""Pause before leading is tried again that failed for want of the database."""
+"""Least pause before leading is tried again that failed for want of the database."""
 
 
 class StandbyService:
@@ -74,6 +74,7 @@ class StandbyService:
         standing_by(self._health)
         self._gate = LeaderGate(self._refusal, lambda: self.standing)
         self._service: SchedulerService | None = None  # of the present term
+        self._cannot_lead = ""  # why the last term came to nothing; empty: it did not
         self._doors: Doors | None = None
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -118,7 +119,7 @@ class StandbyService:
             leader=",".join(known.addresses) if known is not None else "",
             lease_s=self._lease_s,
             lease_left_s=left_s,
-            troubles=(self._leadership.trouble,) if self._leadership.trouble else (),
+            troubles=tuple(each for each in (self._leadership.trouble, self._cannot_lead) if each),
         )
 
     def reload(self) -> None:
@@ -150,9 +151,11 @@ class StandbyService:
         while not self._stopping.is_set():
             won = await self._unless_stopping(self._leadership.campaign())
             if won is not None:
-                await self._lead(*won)
+                self._cannot_lead = await self._lead(*won)
                 if not self._stopping.is_set():
                     self._telemetry.start()
+                if self._cannot_lead:  # another one may be able to, and is to find the lease free
+                    await self._unless_stopping(asyncio.sleep(max(AFTER_FAILURE_S, self._lease_s / 4)))
 
     async def _prepare(self) -> None:
         """Make the journal's tables, once its database is there.  Raises UnusableJournal if they cannot be used."""
@@ -178,21 +181,22 @@ class StandbyService:
             stopping.cancel()
             await asyncio.gather(working, stopping, return_exceptions=True)
 
-    async def _lead(self, term: Term, won: Won) -> None:
-        """Lead until the term is over or the process stops."""
+    async def _lead(self, term: Term, won: Won) -> str:
+        """Lead until the term is over or the process stops; return why that was not possible, or an empty string."""
         log.info("leading, epoch %d", term.epoch)
         holding = asyncio.create_task(self._leadership.hold(term), name="lease")
         try:
             await self._serve(term, won)
         except UnusableJournal as error:
             log.error("cannot lead: %s", error)
-            await asyncio.sleep(AFTER_FAILURE_S)
+            return f"it cannot lead: {error}"
         finally:
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
             await self._release(term)
             standing_by(self._health)
             log.info("standing by")
+        return ""
 
     async def _release(self, term: Term) -> None:
         """Let another scheduler lead.  Call when nothing of this one's is written any more; idempotent."""

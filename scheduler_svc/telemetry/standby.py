@@ -21,7 +21,9 @@ class StandbyTelemetry:
         self._exports: Exports | None = None
 
     def start(self) -> None:
-        """Serve the page, on the event loop.  Raises CannotServe if it cannot listen."""
+        """Serve the page, on the event loop; idempotent.  Raises CannotServe if it cannot listen."""
+        if self._exports is not None:
+            return
         meter = Meter((*catalogue.BOTH, *catalogue.SCHEDULER))
         meter.observe(lambda: {catalogue.SCHEDULER_LEADS: [((), 0.0)]})
         identity = Identity(service="scheduler", instance_id=socket.gethostname(), further=self._settings.resource)

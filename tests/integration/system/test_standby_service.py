@@ -26,6 +26,9 @@ from sage_client import AsyncClient
 from sage_telemetry.settings import TelemetrySettings
 from scheduler_svc.config import JournalSection, LeadershipSection, SchedulerConfig
 from scheduler_svc.standby import StandbyService
+from scheduler_svc.storage.journal.database import Fence
+from scheduler_svc.storage.journal.errors import UnusableJournal
+from scheduler_svc.storage.journal.journal import Journal, JournalSettings
 from scheduler_svc.transport.health import ADMIN, EXECUTOR, INFERENCE
 from tests.bench.free_port import free_port
 from tests.integration.telemetry.scraped_page import fetch
@@ -35,6 +38,7 @@ from tests.support.postgres import Postgres, running_postgres
 RESPONSE = admin_pb2.GetSchedulerResponse
 HEALTH = health_pb2.HealthCheckResponse
 LEASE_S = 3.0  # long enough for a machine that is busy
+BROKEN_LIMIT_S = 4.5  # of the journal of those that ``Broken`` keeps from leading
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +49,15 @@ def postgres() -> Iterator[Postgres]:
 
 @asynccontextmanager
 async def running(
-    postgres: Postgres, lease_s: float = LEASE_S, metrics_listen: str | None = None
+    postgres: Postgres,
+    lease_s: float = LEASE_S,
+    metrics_listen: str | None = None,
+    journal_limit_s: float = 5.0,
 ) -> AsyncIterator[StandbyService]:
     service = StandbyService(
         SchedulerConfig(
             listen="127.0.0.1:0",
-            journal=JournalSection(url=postgres.url),
+            journal=JournalSection(url=postgres.url, limit_s=journal_limit_s),
             leadership=LeadershipSection(lease_s=lease_s),
             telemetry=TelemetrySettings(metrics_listen=metrics_listen),
         )
@@ -190,3 +197,45 @@ async def test_without_its_database_it_stands_by_and_leads_again_with_a_new_epoc
             await asyncio.to_thread(postgres.start)
         await eventually(lambda: leads(one), what="it leads again")
         assert (await state(one)).epoch > first
+
+
+class Broken:
+    """A journal that cannot be opened by schedulers with a certain limit for writes, a number of times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+        self.tried = 0
+
+        def opened(settings: JournalSettings, fence: Fence) -> Journal:
+            if settings.limit_s == BROKEN_LIMIT_S and self.tried < times:
+                self.tried += 1
+                raise UnusableJournal("journal: the server went away")
+            return Journal(settings, fence)
+
+        monkeypatch.setattr("scheduler_svc.standby.Journal", opened)
+
+
+async def test_a_database_that_goes_away_just_when_it_begins_to_lead_ends_nothing(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Broken(monkeypatch, times=2)
+    metrics = f"127.0.0.1:{free_port()}"
+    async with running(postgres, metrics_listen=metrics, journal_limit_s=BROKEN_LIMIT_S) as one:
+        failing = asyncio.ensure_future(one.failure())
+
+        async def over() -> bool:
+            return failing.done() or await leads(one)
+
+        await eventually(over, what="it leads")
+        assert not failing.done(), failing.result()
+        failing.cancel()
+
+
+async def test_a_scheduler_that_cannot_lead_leaves_it_to_another_one(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one looks now and then only, and must find the lease free once."""
+    broken = Broken(monkeypatch, times=1_000)
+    async with running(postgres, journal_limit_s=BROKEN_LIMIT_S):
+        await eventually(lambda: broken.tried > 0, what="the first one tries")
+        async with running(postgres) as two:
+            await eventually(lambda: leads(two), what="the second one leads", within_s=10.0)

@@ -24,9 +24,10 @@ def answered(error: Exception, method: str, about: Callable[[], Mapping[str, str
     status = to_status(error)
     if status.code == grpc.StatusCode.INTERNAL.value[0]:
         log.error("call %s failed", method, exc_info=error, extra=about())
-    # The outcome of a request is kept for clients that attach later.  Its traceback would keep the frames alive, and
-    # with them the prompt.
-    error.__traceback__ = None
+    # The outcome of a request is kept for clients that attach later, and what ended a call by timers that were
+    # cancelled, until they would have run.  Tracebacks would keep the frames alive, and with them the prompt and all
+    # that a scheduler had while it led.
+    error.__traceback__ = error.__context__ = error.__cause__ = None
     return status
 
 

@@ -37,6 +37,7 @@ from scheduler_svc.control.leadership.term_clock import TermClock
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.kept_ends import KeptEnds
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.receipts import Receipts, ReceiptSigner
@@ -340,7 +341,7 @@ class SchedulerService:
         # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
         epoch = self._state.epoch if self._state is not None else time.time_ns()
         self.telemetry = SchedulerTelemetry(config.telemetry, epoch=epoch, tls=server_tls(config))
-        clock = self._clock = TermClock(AsyncioClock())
+        clock = self._clock = TermClock(AsyncioClock(), lambda: self._lost)
         self.recording = _recording(config, clock)
         self.control = build_control(
             config,
@@ -358,7 +359,7 @@ class SchedulerService:
         self._maintenance = Maintenance(self._journal) if self._journal is not None else None
         self.usage = self._usage_recorder(clock)
         if self.usage is not None:
-            self.control.requests.on_end(self.usage.request_ended)
+            self.control.requests.on_end(self._record_usage)
         self._tasks = WatchedTasks()
         health = lead.health if lead is not None else None
         self._health = HealthReporter(self.control.scheduler, self.control.clock, self._maintenance, health)
@@ -400,6 +401,16 @@ class SchedulerService:
         if targets.store is None and targets.file is None:
             return None
         return UsageRecorder(clock, targets, reason_of, wall=time.time)
+
+    def _record_usage(self, live: LiveRequest, reason: str) -> None:
+        """Have a request recorded that ended, unless the next leader has it and records it."""
+        if self.usage is not None and not self._lost:
+            self.usage.request_ended(live, reason)
+
+    @property
+    def _lost(self) -> bool:
+        """Whether this scheduler leads no more."""
+        return self._lead is not None and self._lead.term.over
 
     async def start(self) -> None:
         """Serve, and start the background tasks.
@@ -501,11 +512,10 @@ class SchedulerService:
         self._leaving = True
         if self._lead is None:
             self._health.leave()
-        over = self._lead is not None and self._lead.term.over
-        if self._state is not None and (over or self._config.recovery.on_stop == "hand_over"):
-            await self._hand_over(self._state)
-        else:
-            await self._drain()
+        drains = self._state is None or self._config.recovery.on_stop == "drain"
+        if not drains or not await self._drain():
+            await self._hand_over()
+        self._clock.end()  # instances without a session and requests that wait are the next scheduler's
         await self._tasks.stop()
         if self.usage is not None:
             await self.usage.close()
@@ -519,11 +529,11 @@ class SchedulerService:
         if self.recording is not None:
             await self.recording.close()
         self._tokenizers.close()
-        self._clock.end()
 
-    async def _hand_over(self, state: State) -> None:
+    async def _hand_over(self) -> None:
         """Leave running requests to the next scheduler, and have their clients look for it."""
-        control = self.control
+        control, state = self.control, self._state
+        assert state is not None, "without it there is no next scheduler"
         log.info("leaving %d requests to the next scheduler", len(control.requests))
         why = self._handing_over()
         control.intake.close(why)
@@ -546,22 +556,30 @@ class SchedulerService:
         elif self._lead is not None:
             await self._lead.gate.close(self._lead.term.error, grace_s)
 
-    async def _drain(self) -> None:
-        """Let running requests finish within the drain timeout, end the others, and then all sessions."""
+    async def _drain(self) -> bool:
+        """Let running requests finish within the drain timeout, end the others, and then all sessions.
+
+        Returns False when another scheduler leads, or none, before that is done: the requests go on with the next one.
+        """
         control = self.control
         control.intake.close()
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
-                while any(not live.journaled for live in control.requests):
+                while not self._lost and any(not live.journaled for live in control.requests):
                     await asyncio.sleep(0.05)
         except TimeoutError:
             log.warning("%d requests did not finish within the drain timeout", len(control.requests))
             for live in control.requests:
                 if not live.journaled:  # what the journal has goes on with the next scheduler
                     control.requests.end(live, ShuttingDown())
+        if self._lost:
+            return False
+        if control.detached is not None:
+            control.detached.freeze()
         self._client_sessions.close()
         control.sessions.end_all("the scheduler is shutting down")
         await self._stop_serving(DRAINED_GRACE_S)
+        return True
 
     def _services(self) -> Services:
         control = self.control

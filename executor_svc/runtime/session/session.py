@@ -121,7 +121,7 @@ class Session:
             try:
                 await self._serve(link, welcome)
             except LinkBroken as broken:
-                log.warning("the session with the scheduler broke: %s", broken)
+                log.warning("the session with the scheduler broke: %s", str(broken))  # its traceback has the link
             except LinkRefused as refused:
                 # The scheduler accepted this executor before, so the engine keeps running and a new session is opened.
                 log.error("the scheduler ended the session: %s", refused.message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakSet
 
 from sage_common.clock import Clock, Timer
@@ -16,13 +17,16 @@ class _Ended:
 
 
 class TermClock:
-    """Implements ``Clock``.  After ``end`` nothing happens any more that was to happen later.
+    """Implements ``Clock``.  After ``end``, or once the lease is over, nothing happens that was to happen later.
 
-    What a term built would otherwise go on by itself, and stay in memory as long as its longest deadline.
+    What a term built would otherwise go on by itself, and stay in memory as long as its longest deadline.  A process
+    that was frozen would end requests whose deadline passed meanwhile, and which the next leader has.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, lease_over: Callable[[], bool] = lambda: False) -> None:
+        """``lease_over``: whether the lease that the term rests on is over."""
         self._clock = clock
+        self._lease_over = lease_over
         self._timers: WeakSet[Timer] = WeakSet()
         self._over = False
 
@@ -34,9 +38,13 @@ class TermClock:
         """Run ``callback`` once ``now() >= when``, unless the term is over by then."""
         if self._over:
             return _Ended()
-        timer = self._clock.call_at(when, callback)
+        timer = self._clock.call_at(when, partial(self._fire, callback))
         self._timers.add(timer)
         return timer
+
+    def _fire(self, callback: Callable[[], None]) -> None:
+        if not self._over and not self._lease_over():
+            callback()
 
     async def sleep(self, seconds: float) -> None:
         """Wait ``seconds``."""

@@ -159,6 +159,18 @@ async def test_what_a_term_planned_does_not_happen_after_it() -> None:
     assert happened == ["in the term"]
 
 
+async def test_what_a_term_planned_does_not_happen_once_its_lease_is_over() -> None:
+    """A process that was frozen runs the timers that are due before it can end the term."""
+    clock = VirtualClock()
+    term = Term(clock, epoch=1, lease_s=LEASE_S, until=LEASE_S)
+    of_term = TermClock(clock, lambda: term.over)
+    happened: list[str] = []
+    of_term.call_at(1.0, lambda: happened.append("in the term"))
+    of_term.call_at(LEASE_S, lambda: happened.append("after its lease"))
+    await clock.advance(10)
+    assert happened == ["in the term"]
+
+
 @pytest.mark.parametrize("seed", range(30))
 async def test_never_do_two_lead_at_once(seed: int) -> None:
     clock = VirtualClock()

@@ -1,0 +1,181 @@
+"""One process that leads again and again, with work under way: nothing of a term is left in it, and no work is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal
+
+import grpc
+import psycopg
+import pytest
+
+from executor_svc.config import ExecutorConfig
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.settings import EngineSettings
+from executor_svc.engine.simulated.settings import SimulatedSettings
+from executor_svc.runtime.engine_port import Sampling
+from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc
+from sage_client import AsyncClient, InstanceState
+from sage_telemetry.settings import TelemetrySettings
+from scheduler_svc.config import JournalSection, LeadershipSection, RecoverySection, SchedulerConfig
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.standby import StandbyService
+from scheduler_svc.wiring import SchedulerService
+from tests.bench.free_port import free_port
+from tests.integration.system.local_fleet import LocalExecutor
+from tests.support.eventually import eventually
+from tests.support.postgres import Postgres, running_postgres
+from tests.support.simulated_answer import ENDLESS, answer
+from tests.support.token_check import assert_tokens
+
+RESPONSE = admin_pb2.GetSchedulerResponse
+PROMPT = "It was a dark night,"
+TERMS = 6
+TOKENS = 4_000
+STEP_S = 0.003
+FEW = 3
+"""How many threads, tasks, files and connections may come and go; fewer than one for each term."""
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server
+
+
+class Leading:
+    """A scheduler that a test deprives of its lease."""
+
+    def __init__(self, postgres: Postgres, on_stop: Literal["hand_over", "drain"] = "hand_over") -> None:
+        self._url = postgres.url
+        telemetry = TelemetrySettings(
+            metrics_listen=f"127.0.0.1:{free_port()}", otlp_endpoint=f"http://127.0.0.1:{free_port()}"
+        )
+        self.service = StandbyService(
+            SchedulerConfig(
+                listen="127.0.0.1:0",
+                policy="fifo",
+                journal=JournalSection(url=postgres.url),
+                leadership=LeadershipSection(lease_s=1.0),
+                recovery=RecoverySection(on_stop=on_stop),
+                drain_timeout_s=60.0,
+                telemetry=telemetry,
+            )
+        )
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.service.port}"
+
+    async def epoch_above(self, epoch: int) -> int:
+        """The epoch once it leads with one above this."""
+
+        async def above() -> int:
+            async with grpc.aio.insecure_channel(self.address) as channel:
+                stub = admin_pb2_grpc.AdminServiceStub(channel)
+                now = await stub.GetScheduler(admin_pb2.GetSchedulerRequest())
+            return now.epoch if now.state == RESPONSE.STATE_LEADING and now.epoch > epoch else 0
+
+        return int(await eventually(above, within_s=30.0, what="it leads anew"))
+
+    async def lose_lease(self) -> None:
+        def lose() -> None:
+            with psycopg.connect(self._url) as connection:
+                connection.execute("UPDATE leadership SET lease_until = 0")
+
+        await asyncio.to_thread(lose)
+
+    async def counts(self) -> dict[str, int]:
+        threads = [each.name for each in threading.enumerate() if not each.name.startswith("asyncio_")]
+        return {
+            "threads": len(threads),
+            "tasks": len(asyncio.all_tasks()),
+            "files": len(os.listdir("/proc/self/fd")),
+            "connections": await asyncio.to_thread(self._connections),
+        }
+
+    def _connections(self) -> int:
+        with psycopg.connect(self._url) as connection:
+            row = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+            return int((row.fetchone() or (0,))[0])
+
+
+def executor_of(address: str) -> LocalExecutor:
+    simulated = SimulatedSettings(step_base_s=STEP_S, mean_output_tokens=ENDLESS.mean_output_tokens)
+    engine = EngineSettings(kind="simulated", model=ModelSettings(model="sim"), simulated=simulated)
+    return LocalExecutor(ExecutorConfig(instance_id="gpu-0", scheduler=(address,), engine=engine), None)
+
+
+def alive(kind: type) -> int:
+    gc.collect()
+    return sum(type(each) is kind for each in gc.get_objects())
+
+
+async def test_terms_leave_nothing_behind_and_take_no_work_away(postgres: Postgres) -> None:
+    leading = Leading(postgres)
+    await leading.service.start()
+    executor = executor_of(leading.address)
+    executor.start()
+    try:
+        async with AsyncClient(leading.address) as client:
+            await eventually(partial(_is_ready, client), what="the executor is ready")
+            submitted = await client.submit(PROMPT, temperature=0, max_tokens=TOKENS, ignore_eos=True, timeout=30)
+            read = asyncio.create_task(client.attach(submitted.request_id).result())
+            streamed = asyncio.create_task(
+                client.generate(PROMPT, temperature=0, max_tokens=TOKENS, ignore_eos=True).result()
+            )
+            epoch, seen = 0, []
+            for _ in range(TERMS):
+                epoch = await leading.epoch_above(epoch)
+                await eventually(partial(_goes_on, client, submitted.request_id), what="its work goes on")
+                seen.append(await leading.counts())
+                assert alive(SchedulerService) == 1
+                assert alive(LiveRequest) <= 2
+                await leading.lose_lease()
+            second, last = seen[1], seen[-1]
+            assert {name for name in last if last[name] > second[name] + FEW} == set(), seen
+            wanted = await answer(PROMPT, Sampling(temperature=0, max_tokens=TOKENS, ignore_eos=True))
+            for result in (await read, await streamed, await submitted.result()):
+                assert_tokens(list(result.token_ids), wanted.token_ids)
+            assert executor.engine.load().generation_tokens_total == 2 * TOKENS, "each ran once"
+    finally:
+        await executor.end()
+        await leading.service.stop()
+
+
+async def test_a_lease_that_ends_while_a_scheduler_drains_hands_its_requests_over(postgres: Postgres) -> None:
+    """The next leader has them: this one must not hold their readers until it has waited enough, and end them then."""
+    leading = Leading(postgres, on_stop="drain")
+    await leading.service.start()
+    executor, stopping = executor_of(leading.address), None
+    executor.start()
+    try:
+        async with AsyncClient(leading.address) as client, grpc.aio.insecure_channel(leading.address) as channel:
+            await eventually(partial(_is_ready, client), what="the executor is ready")
+            request = inference_pb2.GenerateRequest(request_id="waits")
+            request.spec.text = PROMPT
+            request.spec.no_instance = inference_pb2.NO_INSTANCE_WAIT
+            await executor.end()
+            call = inference_pb2_grpc.InferenceServiceStub(channel).Generate(request)
+            assert isinstance(await call.read(), inference_pb2.GenerateResponse)
+            stopping = asyncio.create_task(leading.service.stop())
+            await leading.lose_lease()
+            with pytest.raises(grpc.aio.AioRpcError, match="does not lead"):
+                await asyncio.wait_for(call.read(), 30)
+            await asyncio.wait_for(asyncio.shield(stopping), 30)
+    finally:
+        await executor.end()
+        await (stopping or leading.service.stop())
+
+
+async def _goes_on(client: AsyncClient, request_id: str) -> bool:
+    return (await client.get(request_id)).request.state.value == "running"
+
+
+async def _is_ready(client: AsyncClient) -> bool:
+    return any(each.state is InstanceState.READY for each in (await client.list_instances()).instances)

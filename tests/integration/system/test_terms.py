@@ -105,10 +105,10 @@ class Leading:
             return int((row.fetchone() or (0,))[0])
 
 
-def executor_of(address: str) -> LocalExecutor:
+def executor_of(*addresses: str) -> LocalExecutor:
     simulated = SimulatedSettings(step_base_s=STEP_S, mean_output_tokens=ENDLESS.mean_output_tokens)
     engine = EngineSettings(kind="simulated", model=ModelSettings(model="sim"), simulated=simulated)
-    return LocalExecutor(ExecutorConfig(instance_id="gpu-0", scheduler=(address,), engine=engine), None)
+    return LocalExecutor(ExecutorConfig(instance_id="gpu-0", scheduler=addresses, engine=engine), None)
 
 
 def alive(kind: type) -> int:
@@ -171,6 +171,43 @@ async def test_a_lease_that_ends_while_a_scheduler_drains_hands_its_requests_ove
     finally:
         await executor.end()
         await (stopping or leading.service.stop())
+
+
+async def test_a_request_that_is_handed_over_is_recorded_once_with_its_real_end(postgres: Postgres) -> None:
+    one, other = Leading(postgres), Leading(postgres)
+    await one.service.start()
+    await one.epoch_above(0)
+    await other.service.start()
+    executor = executor_of(one.address, other.address)
+    executor.start()
+    stopped = False
+    try:
+        async with AsyncClient(f"{one.address},{other.address}") as client:
+            await eventually(partial(_is_ready, client), what="the executor is ready")
+            streams = [
+                client.generate(PROMPT, temperature=0, max_tokens=1_000, ignore_eos=True, request_id=each)
+                for each in ("a", "b")
+            ]
+            results = [asyncio.create_task(each.result()) for each in streams]
+            async with AsyncClient(f"{one.address},{other.address}", use_sessions=False) as alone:
+                stream = alone.generate(PROMPT, temperature=0, max_tokens=1_000, ignore_eos=True, request_id="c")
+                results.append(asyncio.create_task(stream.result()))
+                await asyncio.sleep(1.0)
+                stopped = True
+                await one.service.stop()
+                for each in results:
+                    assert len((await each).token_ids) == 1_000
+
+            async def records() -> list[tuple[str, str]]:
+                found = [each async for each in client.list_usage() if each.request_id in "abc"]
+                return sorted((each.request_id, each.end) for each in found) if len(found) >= 3 else []
+
+            assert await eventually(records, what="usage records") == [(each, "finished") for each in "abc"]
+    finally:
+        await executor.end()
+        if not stopped:
+            await one.service.stop()
+        await other.service.stop()
 
 
 async def _goes_on(client: AsyncClient, request_id: str) -> bool:

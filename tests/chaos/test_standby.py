@@ -1,4 +1,4 @@
-"""Two schedulers on one PostgreSQL: the leader dies, freezes, loses its database or stops; streams go on."""
+"""Two schedulers on one PostgreSQL: the leader dies, freezes, loses its database or stops; its requests go on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -13,7 +15,7 @@ import pytest
 
 from executor_svc.runtime.engine_port import Sampling
 from sage.controlplane.v1 import admin_pb2, inference_pb2, inference_pb2_grpc
-from sage_client import AsyncClient, Completion
+from sage_client import AsyncClient, AsyncDetachedRequest, Completion, UsageRecord
 from tests.support.eventually import eventually
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.service_process import ServiceProcess
@@ -63,6 +65,13 @@ class Load:
             assert result.text == wanted.text
 
 
+async def detached_work(client: AsyncClient) -> dict[str, AsyncDetachedRequest]:
+    """As many requests as streams, by their prompts."""
+    prompts = [f"It was a bright morning, number {number}," for number in range(STREAMS)]
+    submit = partial(client.submit, max_tokens=TOKENS, ignore_eos=True, temperature=0)
+    return dict(zip(prompts, await asyncio.gather(*map(submit, prompts)), strict=True))
+
+
 async def one_more(client: AsyncClient) -> None:
     await client.generate("And then?", max_tokens=1, ignore_eos=True).result()
 
@@ -94,6 +103,36 @@ async def test_streams_go_on_with_the_standby(
             await leader.ended()
             leader.start()
             await leader.said("stands by")
+
+
+@pytest.mark.parametrize("sessions", [True, False], ids=["sessions", "generate"])
+async def test_detached_work_and_streams_go_on_when_the_leader_is_killed(
+    logs: Path, simulated: list[str], postgres: Postgres, sessions: bool
+) -> None:
+    """Also for readers that were attached to the leader, and each request runs and is recorded once."""
+    began = datetime.now(UTC)
+    async with running(logs, simulated, postgres) as fleet, fleet.client(use_sessions=sessions) as client:
+        load, work = Load(client), await detached_work(client)
+        readers = [asyncio.create_task(client.attach(each.request_id).result()) for each in work.values()]
+        await asyncio.sleep(1.0)
+        leader = await fleet.leader()
+        leader.kill()
+        await load.are_right()
+        sampling = Sampling(temperature=0, max_tokens=TOKENS, ignore_eos=True)
+        for (prompt, submitted), reader in zip(work.items(), readers, strict=True):
+            wanted = await answer(prompt, sampling)
+            for result in (await reader, await submitted.result()):
+                assert_tokens(list(result.token_ids), wanted.token_ids, prompt)
+                assert result.text == wanted.text
+
+        async def records() -> list[UsageRecord]:
+            found = [each async for each in client.list_usage(since=began) if each.output_tokens == TOKENS]
+            return found if len(found) >= 2 * STREAMS else []
+
+        found = await eventually(records, within_s=30.0, what="usage records of all requests", every_s=0.2)
+        assert len({each.request_id for each in found}) == len(found) == 2 * STREAMS
+        assert {(each.end, each.attempts, each.adopted) for each in found} == {("finished", 1, True)}
+        await leader.ended()
 
 
 async def test_a_leader_that_was_frozen_sends_nothing_when_it_goes_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -94,8 +95,8 @@ class Connector:
     tenant: str
     call_timeout: float
 
-    def client(self, address: str | None = None) -> Client:
-        """Return a client of all schedulers, or of the one at ``address``."""
+    def client(self, address: str | None = None, *, limit_s: float = math.inf) -> Client:
+        """Return a client of all schedulers, or of the one at ``address``; ``limit_s``: of its calls, at most."""
         return Client(
             self.address if address is None else address,
             tenant=self.tenant,
@@ -105,7 +106,7 @@ class Connector:
             tls_key=self.tls_key,
             insecure=self.insecure,
             token=self.token or _read_token(self.token_file),
-            timeout=self.call_timeout,
+            timeout=min(self.call_timeout, limit_s),
         )
 
 

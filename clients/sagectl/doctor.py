@@ -49,8 +49,8 @@ class Report:
 
     @property
     def leader(self) -> Found | None:
-        """The scheduler that leads."""
-        return next((each for each in self.schedulers if each.status is not None and each.status.leads), None)
+        """The scheduler that leads; of several that say so the one whose epoch counts."""
+        return _leader(self.schedulers)
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -84,7 +84,7 @@ def _look(connector: Connector, address: str) -> Found:
     days = _certificate_days(connector, address)
     asked_at = time.time()
     try:
-        with connector.client(address) as client:
+        with connector.client(address, limit_s=ALONE_LIMIT_S) as client:
             asked_at = time.time()
             status = client.get_scheduler()
     except sage.ConfigurationError:
@@ -92,7 +92,7 @@ def _look(connector: Connector, address: str) -> Found:
     except sage.SageError as error:
         return Found(
             address=address,
-            error=sentence(error, name_of=str),
+            error=_why(error, connector),
             status=None,
             took_s=time.time() - asked_at,
             clock_off_s=0.0,
@@ -109,6 +109,12 @@ def _look(connector: Connector, address: str) -> Found:
     )
 
 
+def _why(error: sage.SageError, connector: Connector) -> str:
+    if isinstance(error, sage.WaitTimeoutError) and not error.reason:
+        return f"no answer within {min(connector.call_timeout, ALONE_LIMIT_S):g} s"
+    return sentence(error, name_of=str)
+
+
 def _certificate_days(connector: Connector, address: str) -> float | None:
     if not (connector.tls or connector.tls_ca or connector.tls_cert):
         return None
@@ -120,7 +126,7 @@ def _certificate_days(connector: Connector, address: str) -> float | None:
 
 def _instances(connector: Connector, schedulers: Sequence[Found]) -> tuple[tuple[sage.Instance, ...], str]:
     """Return the leader's instances, and why they are not known."""
-    leader = next((each for each in schedulers if each.status is not None and each.status.leads), None)
+    leader = _leader(schedulers)
     if leader is None:
         return (), ""
     try:
@@ -130,14 +136,32 @@ def _instances(connector: Connector, schedulers: Sequence[Found]) -> tuple[tuple
         return (), f"{leader.address}: its instances cannot be listed: {sentence(error, name_of=str)}"
 
 
+def _leader(schedulers: Sequence[Found]) -> Found | None:
+    leaders = [(each.status.epoch, each) for each in schedulers if each.status is not None and each.status.leads]
+    return max(leaders, key=lambda pair: pair[0])[1] if leaders else None
+
+
+def _about_leaders(schedulers: Sequence[Found]) -> Iterator[str]:
+    """Say what is wrong with who leads, and with what those that stand by believe."""
+    leader, answers = _leader(schedulers), [(each, each.status) for each in schedulers if each.status is not None]
+    leading = sum(status.leads for _, status in answers)
+    if leading > 1 and leader is not None:
+        yield f"{leading} schedulers say that they lead; the largest epoch counts, that of {leader.address}"
+    believed = [(each, status) for each, status in answers if status.leader and not status.leads]
+    if leader is None:
+        yield "no scheduler leads" if not believed else "none of these schedulers leads"
+        for each, status in believed:
+            yield f"{each.address}: it says that {status.leader} leads; is that one of the addresses?"
+    for each, status in believed:
+        if leader is not None and leader.status is not None and status.epoch != leader.status.epoch:
+            yield (
+                f"{each.address}: it says that {status.leader} leads, epoch {status.epoch}, and not {leader.address},"
+                f" epoch {leader.status.epoch}; do they have the same database?"
+            )
+
+
 def _problems(schedulers: Sequence[Found]) -> Iterator[str]:
-    answering = [each for each in schedulers if each.status is not None]
-    leaders = [each for each in answering if each.status is not None and each.status.leads]
-    if not leaders:
-        yield "no scheduler leads"
-    elif len(leaders) > 1:
-        newest = max(leaders, key=lambda each: each.status.epoch if each.status is not None else 0)
-        yield f"{len(leaders)} schedulers say that they lead; the largest epoch counts, that of {newest.address}"
+    yield from _about_leaders(schedulers)
     for each in schedulers:
         if each.error:
             yield f"{each.address}: {each.error}"
@@ -147,7 +171,7 @@ def _problems(schedulers: Sequence[Found]) -> Iterator[str]:
             yield f"{each.address}: its clock is {each.clock_off_s:+.1f} s off this machine's"
         if each.certificate_days is not None and each.certificate_days < CERTIFICATE_DAYS:
             yield f"{each.address}: its certificate ends in {each.certificate_days:.1f} days"
-    versions = {each.status.software_version for each in answering if each.status is not None}
+    versions = {each.status.software_version for each in schedulers if each.status is not None}
     if len(versions) > 1:
         yield f"the schedulers have different versions: {', '.join(sorted(versions))}"
 

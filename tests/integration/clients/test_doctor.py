@@ -28,7 +28,7 @@ async def other() -> AsyncIterator[FakeScheduler]:
 
 def answers(state: int, *, clock_off_s: int = 0, **fields: Any) -> Any:
     async def answer(request: Any, context: Any) -> admin_pb2.GetSchedulerResponse:
-        found = RESPONSE(state=state, epoch=7, **{"software_version": "1.0"} | fields)  # type: ignore[arg-type]
+        found = RESPONSE(state=state, **{"epoch": 7, "software_version": "1.0"} | fields)  # type: ignore[arg-type]
         found.clock.FromSeconds(round(time.time()) + clock_off_s)
         found.leader_lease.FromSeconds(2)
         return found
@@ -88,3 +88,45 @@ async def test_programs_get_json(scheduler: FakeScheduler) -> None:
     found = json.loads(result.stdout)
     assert found["schedulers"][0]["status"]["state"] == "leading"
     assert found["problems"] == []
+
+
+async def test_the_instances_are_those_of_the_leader_whose_epoch_counts(
+    scheduler: FakeScheduler, other: FakeScheduler
+) -> None:
+    scheduler.admin["GetScheduler"] = answers(RESPONSE.STATE_LEADING)
+    scheduler.admin["ListInstances"] = of_fleet()
+    other.admin["GetScheduler"] = answers(RESPONSE.STATE_LEADING, epoch=8)
+    other.admin["ListInstances"] = of_fleet(instance("a"))
+    result = await doctor(scheduler.address, other.address)
+    assert f"that of {other.address}" in result.output
+    assert "instances: 1 of 1 ready" in result.output
+
+
+async def test_a_leader_that_was_not_asked_is_named(scheduler: FakeScheduler) -> None:
+    scheduler.admin["GetScheduler"] = answers(RESPONSE.STATE_STANDBY, leader="there:50051")
+    result = await doctor(scheduler.address)
+    assert result.exit_code == ExitStatus.UNAVAILABLE
+    assert "no scheduler leads" not in result.output
+    assert "problem: none of these schedulers leads" in result.output
+    assert f"problem: {scheduler.address}: it says that there:50051 leads" in result.output
+
+
+async def test_a_standby_that_knows_of_another_leader_is_reported(
+    scheduler: FakeScheduler, other: FakeScheduler
+) -> None:
+    scheduler.admin["GetScheduler"] = answers(RESPONSE.STATE_STANDBY, leader="there:50051", epoch=3)
+    other.admin["GetScheduler"] = answers(RESPONSE.STATE_LEADING)
+    other.admin["ListInstances"] = of_fleet(instance("a"))
+    result = await doctor(scheduler.address, other.address)
+    assert result.exit_code == ExitStatus.TROUBLE
+    assert "do they have the same database?" in result.output
+
+
+async def test_a_scheduler_that_does_not_answer_holds_it_up_for_a_moment_only(scheduler: FakeScheduler) -> None:
+    async def never(request: Any, context: Any) -> None:
+        await asyncio.sleep(60)
+
+    scheduler.admin["GetScheduler"] = never
+    result = await doctor(scheduler.address)
+    assert f"scheduler {scheduler.address}: does not answer" in result.output
+    assert "no answer within 3 s" in result.output

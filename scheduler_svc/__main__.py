@@ -78,6 +78,8 @@ async def _serve(config: SchedulerConfig) -> int:
     failing = asyncio.ensure_future(scheduler.failure())
     try:
         await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
+        if failing.done() and isinstance(why := failing.result().__cause__, CANNOT_START):
+            raise why  # what a scheduler that stands by finds out only once its database answers
         if failing.done():
             log.critical("stopping: %s", failing.result(), exc_info=failing.result().__cause__)
         return 1 if failing.done() else 0

@@ -496,7 +496,7 @@ class SchedulerService:
         state = SchedulerState.RECOVERING if control.recovery.open else SchedulerState.LEADING
         troubles = [self._journal.trouble if self._journal is not None else "", lead.trouble() if lead else ""]
         return Standing(
-            state=SchedulerState.LEAVING if self._leaving else state,
+            state=SchedulerState.LEAVING if self._leaving or self._lost else state,
             epoch=control.epoch,
             lease_s=self._config.leader_lease_s,
             lease_left_s=lead.term.left_s if lead is not None else 0.0,
@@ -512,6 +512,8 @@ class SchedulerService:
         self._leaving = True
         if self._lead is None:
             self._health.leave()
+        elif self._lost:
+            self._health.stand_by()
         drains = self._state is None or self._config.recovery.on_stop == "drain"
         if not drains or not await self._drain():
             await self._hand_over()

@@ -48,6 +48,7 @@ class HealthReporter:
         self._scheduler = scheduler
         self._clock = clock
         self._journal = journal
+        self._leads = True
         self.servicer = servicer or HealthServicer()
         for name in ("", EXECUTOR, ADMIN):
             self.servicer.set(name, serving=True)
@@ -55,14 +56,23 @@ class HealthReporter:
     async def run(self) -> None:
         """Update the statuses every CHECK_S until cancelled."""
         while True:
-            ready = any(i.state is InstanceState.READY for i in self._scheduler.instances())
-            self.servicer.set(INFERENCE, serving=ready)
-            self.servicer.set(PREFILL_DECODE, serving=self._splits())
-            self.servicer.set(JOURNAL, serving=self._journal is not None and not self._journal.trouble)
+            if self._leads:
+                self._update()
             await self._clock.sleep(CHECK_S)
+
+    def _update(self) -> None:
+        ready = any(i.state is InstanceState.READY for i in self._scheduler.instances())
+        self.servicer.set(INFERENCE, serving=ready)
+        self.servicer.set(PREFILL_DECODE, serving=self._splits())
+        self.servicer.set(JOURNAL, serving=self._journal is not None and not self._journal.trouble)
 
     def _splits(self) -> bool:
         return self._scheduler.pd_settings.enabled and not self._scheduler.pd_conditions()
+
+    def stand_by(self) -> None:
+        """Show that this scheduler leads no more, while it ends what it had."""
+        self._leads = False
+        standing_by(self.servicer)
 
     def leave(self) -> None:
         """Set every service to NOT_SERVING for good: the process is about to stop."""

@@ -56,6 +56,9 @@ async def test_a_bad_configuration_is_one_line_and_exit_status_2() -> None:
             "listen-to": ends("--listen-to=x"),
             "recording.file: cannot write '/nowhere/log'": ends("--record=/nowhere/log", "--listen=127.0.0.1:0"),
             "'best'": ends("--policy=best", "--listen=127.0.0.1:0"),
+            'invalid connection option "bogus"': ends(
+                "--journal.url=postgresql://sage@127.0.0.1:1/sage?bogus=1", "--listen=127.0.0.1:0"
+            ),
             f"cannot bind 127.0.0.1:{port}": ends(f"--listen=127.0.0.1:{port}"),
         }
         found = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from sage_common.virtual_clock import VirtualClock
 from sage_wire.health import HealthServicer
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.transport import health
 from tests.support import http2
 from tests.support.eventually import eventually
@@ -107,3 +110,24 @@ async def test_a_client_that_allows_no_byte_neither_freezes_statuses_nor_the_end
             await eventually(lambda: scheduler._health.servicer._watchers == 1, what="the watcher")
             scheduler._health.servicer.set("", serving=False)
         writer.close()
+
+
+async def test_a_scheduler_that_leads_no_more_is_not_serving_while_it_ends_its_term() -> None:
+    servicer, clock = HealthServicer(), VirtualClock()
+    scheduler: Any = SimpleNamespace(
+        instances=lambda: [SimpleNamespace(state=InstanceState.READY)], pd_settings=SimpleNamespace(enabled=False)
+    )
+    reporter = health.HealthReporter(scheduler, clock, servicer=servicer)
+    task = asyncio.create_task(reporter.run())
+    await clock.advance(1.0)
+
+    async def status(service: str) -> int:
+        context: Any = None
+        return (await servicer.Check(health_pb2.HealthCheckRequest(service=service), context)).status
+
+    assert await status(health.INFERENCE) == await status(health.ADMIN) == Response.SERVING
+    reporter.stand_by()
+    await clock.advance(1.0)
+    assert await status(health.INFERENCE) == await status(health.ADMIN) == Response.NOT_SERVING
+    assert await status("") == Response.SERVING
+    task.cancel()

@@ -195,6 +195,11 @@ class Call:
         return now < self._leaderless_since + LEADER_LIMIT_S
 
     @property
+    def leaderless_s(self) -> float:
+        """For how many seconds no scheduler has led that could be asked."""
+        return 0.0 if self._leaderless_since is None else self._loop.time() - self._leaderless_since
+
+    @property
     def breaks(self) -> int:
         """Broken connections since the last new token."""
         return self._break_failures

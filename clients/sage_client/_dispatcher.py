@@ -13,7 +13,7 @@ from sage.controlplane.v1 import inference_pb2
 from sage_client._call import Call
 from sage_client._errors import InternalError, NotLeaderError, RecoveringError, RequestCancelledError, SageError
 from sage_client._generate_transport import RECOVERING_S, GenerateTransport
-from sage_client._reconnect import Reconnect
+from sage_client._reconnect import Reconnect, leader_pause_s
 from sage_client._route import Route
 from sage_client._session_end import EndKind, SessionEnd
 from sage_client._session_outbox import HANDLES_LIMIT
@@ -56,6 +56,7 @@ class Dispatcher:
         self._stream: SessionStream | None = None
         self._task: asyncio.Task[None] | None = None
         self._failures = 0  # streams that broke before their first frame, one after the other
+        self._leaderless_since: float | None = None  # when a scheduler said first, since then, that it does not lead
         self._closed = False
 
     def start(self, call: Call) -> None:
@@ -163,6 +164,8 @@ class Dispatcher:
         end = await stream.run()
         self._stream = None
         self._failures = 0 if stream.frames else self._failures + 1
+        if stream.opened:
+            self._leaderless_since = None
         self._route.failed(turn, end.error)
         self._settle(end, opened=stream.opened)
         if self._live and not self._closed:
@@ -171,7 +174,9 @@ class Dispatcher:
     def _pause_s(self, end: SessionEnd) -> float:
         pause_s = self._reconnect.delay_s(self._failures + 1)
         if isinstance(end.error, NotLeaderError):
-            return min(pause_s, _retry_s(end.error))
+            now = self._loop.time()
+            self._leaderless_since = self._leaderless_since or now
+            return min(pause_s, leader_pause_s(_retry_s(end.error), now - self._leaderless_since))
         return pause_s if self._route.exhausted else min(pause_s, self._reconnect.first_delay_s)
 
     def _begin_all(self, stream: SessionStream) -> None:

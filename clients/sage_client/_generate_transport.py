@@ -19,7 +19,7 @@ from sage_client._errors import (
     RequestCancelledError,
     SageError,
 )
-from sage_client._reconnect import Reconnect
+from sage_client._reconnect import Reconnect, leader_pause_s
 from sage_client._route import Route
 from sage_client._status import error_from_rpc, is_transport_break
 
@@ -155,7 +155,9 @@ class _Reader:
         ):
             return failure.retry_after_s or RECOVERING_S
         if isinstance(failure, NotLeaderError):
-            return (failure.retry_after_s or RECOVERING_S) if self._call.may_wait_for_leader() else None
+            if not self._call.may_wait_for_leader():
+                return None
+            return leader_pause_s(failure.retry_after_s or RECOVERING_S, self._call.leaderless_s)
         may_ask_again = self._call.accepted or self._repeatable or not self._route.exhausted
         broken = is_transport_break(failure) and may_ask_again
         if broken and self._call.count_break(self._reconnect.attempts):

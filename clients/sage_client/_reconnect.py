@@ -11,6 +11,18 @@ from dataclasses import dataclass
 DOUBLINGS_LIMIT = 64
 """Doublings of the first delay: more than any delay allows, and few enough for a float."""
 
+LEADER_PAUSE_LIMIT_S = 2.0
+"""Longest time between two questions who leads."""
+
+
+def leader_pause_s(retry_s: float, leaderless_s: float) -> float:
+    """Return after how many seconds a scheduler is asked again that does not lead and asks for ``retry_s``.
+
+    The next leader is found in about an eighth of the time that there was none for, ``leaderless_s``, or ``retry_s``:
+    with none for long, all that wait for one ask less often.  Randomised to spread clients out.
+    """
+    return max(retry_s, min(leaderless_s / 8, LEADER_PAUSE_LIMIT_S)) * random.uniform(1.0, 1.25)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reconnect:

@@ -8,7 +8,7 @@ import pytest
 
 from sage_client import ConfigurationError
 from sage_client._connection import Connection
-from sage_client._reconnect import Reconnect
+from sage_client._reconnect import Reconnect, leader_pause_s
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.8.8.8:1", "localhost:50051", "[::1]:5", "unix:/tmp/s"])
@@ -45,3 +45,11 @@ def test_delays_double_up_to_the_bound() -> None:
     reconnect = Reconnect(first_delay_s=0.1, max_delay_s=1.0)
     for attempt, ceiling in [(1, 0.1), (2, 0.2), (3, 0.4), (5, 1.0), (50, 1.0), (5_000, 1.0)]:
         assert ceiling / 2 <= reconnect.delay_s(attempt) <= ceiling
+
+
+@pytest.mark.parametrize(("leaderless_s", "least_s"), [(0.0, 0.25), (2.0, 0.25), (8.0, 1.0), (16.0, 2.0), (60.0, 2.0)])
+def test_the_longer_nobody_leads_the_less_often_is_asked(leaderless_s: float, least_s: float) -> None:
+    pauses = [leader_pause_s(0.25, leaderless_s) for _ in range(200)]
+    assert least_s <= min(pauses)
+    assert max(pauses) <= 1.25 * least_s
+    assert len(set(pauses)) > 100, "clients do not come all at once"

@@ -14,6 +14,7 @@ from sage_common.clock import AsyncioClock
 from scheduler_svc.control.leadership.leader_store import Leader, LeaderStore, StoreFailed, Won
 from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings
+from scheduler_svc.storage.journal.schema import _CREATION_LOCK
 from scheduler_svc.storage.journal.tables.header import HEADER
 from scheduler_svc.storage.leadership import PostgresLeadership
 from scheduler_svc.storage.shared_state import SharedState
@@ -222,3 +223,23 @@ async def test_a_server_that_is_away_or_silent_is_said_so_and_used_again(server:
                 break
             except StoreFailed:
                 await asyncio.sleep(0.05)
+
+
+def test_a_server_that_hangs_while_tables_are_made_does_not_hold_up_a_start(server: Postgres) -> None:
+    """Its own limits do not count while it is stopped."""
+    store = PostgresLeadership(server.url, limit_s=0.5)
+    engine = create_engine(server.url.replace("postgresql:", "postgresql+psycopg:"))
+    pausing = threading.Timer(0.2, server.pause)
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATION_LOCK})
+            pausing.start()
+            with pytest.raises(StoreFailed):
+                store.prepare()
+            server.resume()
+        store.prepare()
+    finally:
+        pausing.join()
+        server.resume()
+        engine.dispose()
+        store.close()

@@ -30,6 +30,9 @@ READERS = 2
 SECRET_PARTS = ("password", "secret", "scram")
 """What a URL's option is named that nobody must see, such as "sslpassword"."""
 
+STATEMENTS_AT_ONCE = 4
+"""How many times ``Limits.statement_s`` making the tables may take; each statement has that by the server's clock."""
+
 READS_WAITING = 256
 """Reads that may wait for a thread; further ones are refused."""
 
@@ -99,6 +102,19 @@ class Database:
             if self._fence is not None:
                 self._fence(connection)
             yield connection
+
+    @contextmanager
+    def broken_off_late(self) -> Iterator[None]:
+        """Let this thread wait for PostgreSQL for a few statements' time at most, also if the server is stopped."""
+        timer = threading.Timer(
+            STATEMENTS_AT_ONCE * self._limits.statement_s, self._sockets.break_off, (threading.get_ident(),)
+        )
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @contextmanager
     def reading(self, deadline: float) -> Iterator[Connection]:

@@ -57,7 +57,7 @@ def prepare(database: Database, fleet: str = "") -> Header:
         UnusableJournal: the database cannot be used, or its tables are of a newer version or of another fleet.
     """
     try:
-        with database.writing() as connection:
+        with database.broken_off_late(), database.writing() as connection:
             return _prepared(connection, fleet, database)
     except SQLAlchemyError as error:
         raise UnusableJournal(f"journal {database.name}: {in_words(error)}") from error

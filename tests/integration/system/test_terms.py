@@ -152,7 +152,8 @@ async def test_a_lease_that_ends_while_a_scheduler_drains_hands_its_requests_ove
     """The next leader has them: this one must not hold their readers until it has waited enough, and end them then."""
     leading = Leading(postgres, on_stop="drain")
     await leading.service.start()
-    executor, stopping = executor_of(leading.address), None
+    executor = executor_of(leading.address)
+    stopping: asyncio.Task[None] | None = None
     executor.start()
     try:
         async with AsyncClient(leading.address) as client, grpc.aio.insecure_channel(leading.address) as channel:
@@ -170,7 +171,7 @@ async def test_a_lease_that_ends_while_a_scheduler_drains_hands_its_requests_ove
             await asyncio.wait_for(asyncio.shield(stopping), 30)
     finally:
         await executor.end()
-        await (stopping or leading.service.stop())
+        await (leading.service.stop() if stopping is None else stopping)
 
 
 async def test_a_request_that_is_handed_over_is_recorded_once_with_its_real_end(postgres: Postgres) -> None:

@@ -202,6 +202,7 @@ def build_control(
     if detached_store is not None:
         detached = DetachedWork(detached_store, codec, clock, wall_clock, detached_settings(config), epoch=epoch)
         detached.on_end(ends.recorded)
+        detached.on_removal(requests.forget_kept)
         ends.unrecorded = lambda live: live.journaled and not live.end_is_published
     intake = Intake(
         scheduler,
@@ -228,7 +229,9 @@ def build_control(
     handoffs = Handoffs(runner, kv_releases)
     warm_ups = WarmUps(scheduler, clock, attempts, epoch=epoch)
 
-    restoration = Restoration(detached, codec, clock, requests, runner, recovery) if detached is not None else None
+    restoration = None
+    if detached is not None:
+        restoration = Restoration(detached, codec, clock, requests, runner, recovery, observer)
     adoption = Adoption(
         scheduler,
         clock,

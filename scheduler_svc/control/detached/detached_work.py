@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from sage_common.clock import Clock
 from scheduler_svc.control.detached.checkpoints import Checkpoints
@@ -80,6 +81,7 @@ class DetachedWork:
         self._live: dict[RequestKey, JournaledOutput] = {}  # whose end is not written down yet
         self._to_remove: dict[RequestKey, None] = {}  # what could not be deleted yet
         self._on_end: list[Callable[[LiveRequest], None]] = []
+        self._on_removal: list[Callable[[RequestKey], None]] = []
         self._deletions_fail = False  # what was said once is not said again
         self._removals: set[asyncio.Task[None]] = set()
         self._checkpoints = Checkpoints(
@@ -115,6 +117,10 @@ class DetachedWork:
     def on_end(self, listener: Callable[[LiveRequest], None]) -> None:
         """Tell ``listener`` of each live request whose end is written down."""
         self._on_end.append(listener)
+
+    def on_removal(self, listener: Callable[[RequestKey], None]) -> None:
+        """Tell ``listener`` of each request that is deleted."""
+        self._on_removal.append(listener)
 
     # --- what is known ----------------------------------------------------------------------------
 
@@ -168,7 +174,9 @@ class DetachedWork:
         keep_s = self._checked(keep_s)
         request = self._described(live, keep_s)
         self._quotas.check(live.key.tenant, request.size_bytes)
-        self._to_remove.pop(live.key, None)
+        if live.key in self._to_remove:  # it takes the place of one that was to be deleted
+            del self._to_remove[live.key]
+            self._quotas.drop(live.key)
         self._quotas.add(live.key, request.size_bytes)
         try:
             await self._store.add(request)
@@ -227,13 +235,19 @@ class DetachedWork:
         """Delete results whose time is over, until cancelled."""
         while True:
             await self._clock.sleep(EXPIRY_INTERVAL_S)
-            now = self._wall_clock()
-            over = [key for key, end in self._ends.items() if end is not None and end.keep_until <= now]
-            keys = [*self._to_remove, *over][:REMOVED_AT_ONCE]
-            if keys:
+            while keys := list(islice(self._over(self._wall_clock()), REMOVED_AT_ONCE)):
                 await self._remove(keys)
+                if self._deletions_fail:
+                    break
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _over(self, now: float) -> Iterator[RequestKey]:
+        """Yield the requests that are to be deleted."""
+        yield from self._to_remove
+        for key, end in self._ends.items():
+            if end is not None and end.keep_until <= now and key not in self._to_remove:
+                yield key
 
     def _checked(self, keep_s: float | None) -> float:
         limit_s = self.settings.keep_result_limit_s
@@ -304,6 +318,8 @@ class DetachedWork:
                 del self._to_remove[key]
                 self._ends.pop(key, None)
                 self._quotas.drop(key)
+                for listener in self._on_removal:
+                    listener(key)
 
 
 def _kept(end: DetachedEnd) -> KeptEnd:

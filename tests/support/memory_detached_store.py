@@ -64,9 +64,11 @@ class MemoryDetachedStore:
         self.refused = 0
         self.held: asyncio.Event | None = None  # writes wait for it
 
-    async def add(self, request: DetachedRequest) -> None:
+    async def add(self, request: DetachedRequest, whole: Checkpoint | None = None) -> None:
         await self._write()
         self.rows[request.key] = _Row(request, size_bytes=request.size_bytes)
+        if whole is not None:
+            self._save([whole])
 
     async def remove(self, keys: Sequence[RequestKey]) -> None:
         await self._write()
@@ -78,6 +80,9 @@ class MemoryDetachedStore:
         if self.refuses in [each.key for each in checkpoints]:
             self.refused += 1
             raise ValueError("the database does not take that")
+        self._save(checkpoints)
+
+    def _save(self, checkpoints: Sequence[Checkpoint]) -> None:
         for each in checkpoints:
             row = self.rows.get(each.key)
             if row is None or row.end is not None:

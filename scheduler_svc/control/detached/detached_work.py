@@ -11,7 +11,7 @@ from itertools import islice
 from sage_common.clock import Clock
 from scheduler_svc.control.detached.checkpoints import Checkpoints
 from scheduler_svc.control.detached.codec import Codec, Unreadable
-from scheduler_svc.control.detached.journaled_output import JournaledOutput
+from scheduler_svc.control.detached.journaled_output import JournaledOutput, output_facts
 from scheduler_svc.control.detached.quotas import Quotas
 from scheduler_svc.control.detached.recalled import recalled
 from scheduler_svc.control.detached.settings import DetachedSettings
@@ -169,22 +169,30 @@ class DetachedWork:
     async def accept(self, live: LiveRequest, keep_s: float | None) -> None:
         """Write a request down; from then on its output and its end are.  ``keep_s``: None: the default.
 
+        One that has ended is written down with its result: its prompt is not here any more to generate it again.
+
         Raises InvalidRequest, TenantLimitReached, LimitReached, JournalUnavailable; then the request is not kept.
         """
         keep_s = self._checked(keep_s)
         request = self._described(live, keep_s)
-        self._quotas.check(live.key.tenant, request.size_bytes)
+        whole = self._whole(live, keep_s) if live.outcome is not None else None
+        size = request.size_bytes + (whole.size_bytes if whole is not None else 0)
+        self._quotas.check(live.key.tenant, size)
         if live.key in self._to_remove:  # it takes the place of one that was to be deleted
             del self._to_remove[live.key]
             self._quotas.drop(live.key)
-        self._quotas.add(live.key, request.size_bytes)
+        self._quotas.add(live.key, size)
         try:
-            await self._store.add(request)
+            await self._store.add(request, whole)
         except BaseException:
             await self._remove([live.key])  # it may be written down all the same
             raise
-        self._ends[live.key] = None
-        self.begin(live, keep_s)
+        if whole is None:
+            self.begin(live, keep_s)
+            return
+        assert whole.end is not None
+        self._ends[live.key] = _kept(whole.end)
+        live.journaled = live.end_is_published = True
 
     def begin(self, live: LiveRequest, keep_s: float) -> JournaledOutput:
         """Write down what becomes of a request that the journal has."""
@@ -272,15 +280,28 @@ class DetachedWork:
             keep_s=keep_s,
         )
 
+    def _whole(self, live: LiveRequest, keep_s: float) -> Checkpoint:
+        """Return the output and the end of a request that has ended."""
+        tokens = len(live.output)
+        return Checkpoint(
+            key=live.key,
+            facts=output_facts(live, tokens, self._epoch, self.wall_s()),
+            piece=live.output.piece(0, tokens) if tokens else None,
+            end=self._ended(live, keep_s),
+        )
+
     def _end(self, output: JournaledOutput) -> DetachedEnd:
-        live, now = output.live, self._wall_clock()
+        return self._ended(output.live, output.keep_s)
+
+    def _ended(self, live: LiveRequest, keep_s: float) -> DetachedEnd:
+        now = self._wall_clock()
         assert live.outcome is not None
         return DetachedEnd(
             state=live.state,
             outcome=self._codec.encode_outcome(live.outcome),
             tail=live.output.tail,
             ended_at=now,
-            keep_until=now + output.keep_s,
+            keep_until=now + keep_s,
         )
 
     def _was_written(self, output: JournaledOutput, checkpoint: Checkpoint) -> None:

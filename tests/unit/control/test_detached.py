@@ -289,6 +289,25 @@ async def test_a_request_that_runs_becomes_detached_when_it_is_submitted_so() ->
         assert row.end is not None
 
 
+async def test_a_request_that_ended_is_kept_with_its_result_in_one_write() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        reader = await world.submit("a", prompt=1_500, max_tokens=30)
+        await world.advance(3.0)
+        assert reader.token_ids == expected(30)
+        again = replace(world.submission("a", prompt=1_500, max_tokens=30), detached=True, keep_result_s=60.0)
+        await world.plane.intake.leave_behind(again)
+        row = world.store.rows[key("a")]
+        assert row.end is not None, "its prompt is gone: nobody could generate it again"
+    async with DetachedWorld(store=world.store, epoch=9) as after:
+        found = await after.plane.intake.find(key("a"))
+        assert found.output.token_ids.tolist() == expected(30)
+        assert isinstance(found.published_outcome, Finished)
+        assert after.work.unfinished == 0
+        await after.advance(70.0)
+        assert not after.store.rows
+
+
 # --- the next scheduler ---------------------------------------------------------------------------
 
 

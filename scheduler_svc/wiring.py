@@ -160,10 +160,14 @@ class ControlPlane:
             self.restoration.begin(await self.detached.load())
 
     async def keep_detached(self) -> None:
-        """Go on with the detached work of an earlier scheduler, then delete results whose time is over."""
+        """Go on with the detached work of an earlier scheduler, and delete results whose time is over.
+
+        Both at once: a full journal takes nothing of what goes on until something is deleted.
+        """
         if self.detached is not None and self.restoration is not None:
-            await self.restoration.run()
-            await self.detached.expire()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.restoration.run())
+                tasks.create_task(self.detached.expire())
 
 
 def build_control(

@@ -216,6 +216,17 @@ async def test_all_results_whose_time_is_over_are_deleted_at_once(monkeypatch: p
         assert not world.store.rows
 
 
+async def test_results_are_deleted_also_while_requests_may_still_come_back() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        await world.leave("a", keep_result_s=60.0)
+        await world.advance(10.0)
+    async with DetachedWorld(store=world.store, epoch=9, expected=("x",), started_at=100.0) as after:
+        await after.advance(EXPIRY_INTERVAL_S)
+        assert after.plane.recovery.open
+        assert not after.store.rows
+
+
 async def test_a_deletion_that_fails_is_tried_again_later() -> None:
     async with DetachedWorld() as world:
         world.add("x")

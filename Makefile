@@ -7,6 +7,7 @@ ENGINE ?= vllm
 N      ?= 2
 ROLES  ?=
 EMBEDDING_MODEL ?=
+HTTP   ?= 127.0.0.1:8000
 
 VENV       := .venv
 PY         := $(VENV)/bin/python
@@ -57,6 +58,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: ENGINE=vllm|simulated  MODEL=<hub id or path>  N=<executors, for up>  PYTHON=<3.11 or newer>"
 	@echo "             PD=1, for up: one prefill and one decode executor, or as in ROLES=prefilling,decoding,..."
+	@echo "             STANDBY=1, for up: a second scheduler on the next port, and a PostgreSQL that both share"
+	@echo "             HTTP=<host:port of the OpenAI-compatible gateway, for up; empty: none>"
 	@echo "             EMBEDDING_MODEL=<hub id or path>, for up with ROLES=general,embedding,..."
 
 # ---------------------------------------------------------------- installing
@@ -237,7 +240,8 @@ demo-pd: $(ENGINE_SETUP) ## one prefill and one decode engine, live, and what lo
 	@$(SAGECTL) demo --pd --engine '$(ENGINE)' --model '$(MODEL)'
 
 up: $(ENGINE_SETUP) ## start the scheduler on 127.0.0.1:50051 and N executors in the background
-	@$(SAGECTL) up $(FLEET) --engine '$(ENGINE)' --model '$(MODEL)' --embedding-model '$(EMBEDDING_MODEL)'
+	@$(SAGECTL) up $(FLEET) $(if $(STANDBY),--standby) --engine '$(ENGINE)' --model '$(MODEL)' \
+		--embedding-model '$(EMBEDDING_MODEL)' --http '$(HTTP)'
 
 down: setup ## stop what `make up` started
 	@$(SAGECTL) down

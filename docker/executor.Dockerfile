@@ -1,5 +1,6 @@
-# The executor, for two kinds of machine.  Build from the repository's root:
+# The executor, for two kinds of machine, and the HTTP gateway.  Build from the repository's root:
 #   docker build -f docker/executor.Dockerfile --target cpu -t sage-executor:cpu .   # vLLM's CPU build, to try things out
+#   docker build -f docker/executor.Dockerfile --target gateway -t sage-gateway .    # the HTTP gateway, on the first one
 #   docker build -f docker/executor.Dockerfile --target gpu -t sage-executor:gpu .   # on vLLM's official image
 
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
@@ -52,6 +53,19 @@ HEALTHCHECK --interval=5s --timeout=4s --start-period=5m --retries=3 \
 # Process 1 (or the only child of an init) is the service itself, so that SIGTERM reaches it and it drains.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "executor_svc"]
+
+# ---------------------------------------------------------------- HTTP gateway
+
+# vLLM's API server without an engine: the CPU build does for every fleet.
+FROM cpu AS gateway
+COPY clients/sage_client /opt/gateway/sage_client
+COPY clients/sage_gateway /opt/gateway/sage_gateway
+ENV PYTHONPATH=/opt/gateway
+EXPOSE 8000
+# Healthy once a model has an instance that is ready.
+HEALTHCHECK --interval=5s --timeout=4s --start-period=5m --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=3)"]
+ENTRYPOINT ["python", "-m", "sage_gateway"]
 
 # ---------------------------------------------------------------- GPU
 

@@ -59,7 +59,8 @@ class ExecutorConfig(ServiceConfig):
     scheduler: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("127.0.0.1:50051",),
         min_length=1,
-        description="host:port of the scheduler; several (separated by commas, or repeated) are tried in turn.",
+        description="host:port of the scheduler; of several (separated by commas, or repeated) the one that leads is "
+        "found.",
     )
     token_file: Path | None = Field(
         default=None, description="File with the bearer token that proves to schedulers who this executor is."

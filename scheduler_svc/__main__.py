@@ -20,6 +20,7 @@ try:
     from scheduler_svc.domain.errors import UnknownPolicy
     from scheduler_svc.domain.policies.catalogue import PolicyLoadError
     from scheduler_svc.recording.recording import CannotRecord
+    from scheduler_svc.standby import StandbyService
     from scheduler_svc.storage.journal.errors import UnusableJournal
     from scheduler_svc.storage.state_directory import UnusableState
     from scheduler_svc.telemetry.logs import configure_logging
@@ -60,7 +61,7 @@ async def _serve(config: SchedulerConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    scheduler = SchedulerService(config)
+    scheduler = SchedulerService(config) if config.leader_lease_s is None else StandbyService(config)
     loop.add_signal_handler(signal.SIGHUP, scheduler.reload)
     await scheduler.start()
     collect_seldom()
@@ -71,7 +72,7 @@ async def _serve(config: SchedulerConfig) -> int:
             log.info("%s: serving on %s (port %d)", key, config.listeners[key], port)
     if not config.access.on and not all(is_loopback(address) for address in config.listeners.values()):
         log.warning("no identities are configured: every caller may do everything")
-    if warning := scheduler.control.scheduler.policy_warning:
+    if isinstance(scheduler, SchedulerService) and (warning := scheduler.control.scheduler.policy_warning):
         log.warning("%s", warning)
     stopping = asyncio.ensure_future(stop.wait())
     failing = asyncio.ensure_future(scheduler.failure())

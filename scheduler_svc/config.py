@@ -228,6 +228,23 @@ class JournalSection(Section):
     )
 
 
+class LeadershipSection(Section):
+    """Which of several schedulers leads, where they share a journal in PostgreSQL."""
+
+    lease_s: float = Field(
+        default=2.0,
+        ge=0.2,
+        le=60,
+        description="Seconds for which a scheduler leads without renewing it in the database, and for which none may"
+        " lead when one dies.",
+    )
+    address: str = Field(
+        default="",
+        description="host:port at which clients and executors reach this scheduler, told by the others; several are"
+        " separated by commas.  Default: its listening addresses, with this machine's name for 0.0.0.0.",
+    )
+
+
 class UsageSection(Section):
     """Usage records: one for each request that ended, without its prompt and output."""
 
@@ -237,12 +254,13 @@ class UsageSection(Section):
     max_bytes: int = Field(
         default=2**30,
         ge=2**20,
-        description="Most bytes of usage records in the journal, estimated; the oldest go first.",
+        description="Most bytes of usage records in the journal, estimated; the oldest go first.  Never more than a"
+        " quarter of journal.max_bytes, where that bounds the journal.",
     )
     file: Path | None = Field(
         default=None,
-        description="File to append usage records to, one JSON object a line; an older one is put aside as FILE.1."
-        "  Off without a file.  Works without a journal, too.",
+        description="File to append usage records to, one JSON object a line.  Off without a file.  Works without a"
+        " journal, too.",
     )
     file_max_bytes: int = Field(
         default=256 * 2**20, ge=65_536, description="Size in bytes at which the file is put aside as FILE.1."
@@ -421,6 +439,10 @@ class SchedulerConfig(ServiceConfig):
         default=JournalSection(),
         description="The database of what outlives a scheduler: operators' decisions, usage, detached requests.",
     )
+    leadership: LeadershipSection = Field(
+        default=LeadershipSection(),
+        description="Which of several schedulers leads, where they share a journal in PostgreSQL.",
+    )
     usage: UsageSection = Field(
         default=UsageSection(), description="Usage records: one for each request that ended, without its content."
     )
@@ -477,11 +499,35 @@ class SchedulerConfig(ServiceConfig):
         return self
 
     @model_validator(mode="after")
+    def _each_file_has_one_writer(self) -> Self:
+        recording, usage = self.recording.file, self.usage.file
+        if recording is not None and usage is not None and recording.absolute() == usage.absolute():
+            raise ValueError("usage.file: it is recording.file, too; each needs a file of its own")
+        return self
+
+    @model_validator(mode="after")
     def _certificates_are_asked_for(self) -> Self:
         demanding = self.tls.client_ca_listeners
         if set(demanding) != ALL_LISTENERS and (absent := [key for key in demanding if key not in self.listeners]):
             raise ValueError(f"tls.client_ca_listeners: {absent[0]} is not set, so its service takes any client")
         return self
+
+    @model_validator(mode="after")
+    def _attempts_outlast_a_leader(self) -> Self:
+        lease_s = self.leader_lease_s
+        if lease_s is not None and self.instance.adopt_s <= lease_s:
+            raise ValueError(
+                f"instance.adopt_s ({self.instance.adopt_s:g}) is not above leadership.lease_s ({lease_s:g}):"
+                " no request would outlast its leader"
+            )
+        return self
+
+    @field_validator("leadership")
+    @classmethod
+    def _is_reached_at_addresses(cls, value: LeadershipSection) -> LeadershipSection:
+        for address in value.address.split(",") if value.address else ():
+            check_address(address.strip(), lowest_port=1)
+        return value
 
     @model_validator(mode="after")
     def _addresses_are_safe(self) -> Self:
@@ -495,6 +541,11 @@ class SchedulerConfig(ServiceConfig):
         if (unsafe := self.telemetry.unsafe(tls=self.tls.certificate is not None)) is not None:
             raise ValueError(unsafe)
         return self
+
+    @property
+    def leader_lease_s(self) -> float | None:
+        """Return how long the scheduler leads without renewing it; None: it is the only one, and always leads."""
+        return self.leadership.lease_s if self.journal_url.startswith("postgresql") else None
 
     @property
     def journal_url(self) -> str:

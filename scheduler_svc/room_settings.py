@@ -41,6 +41,7 @@ def session_settings(config: SchedulerConfig) -> SessionSettings:
         heartbeat_interval_s=instance.heartbeat_interval_s,
         reconnect_grace_s=instance.reconnect_grace_s,
         adopt_s=instance.adopt_s,
+        leader_lease_s=config.leader_lease_s,
         forget_after_s=instance.forget_after_s,
         probation_s=instance.probation_s,
         probation_max_s=max(instance.probation_s, PROBATION_MAX_S),
@@ -91,7 +92,10 @@ def journal_settings(config: SchedulerConfig) -> JournalSettings | None:
 
 def usage_retention(config: SchedulerConfig) -> UsageRetention:
     """Return how long, and how many, usage records are kept in the journal."""
-    return UsageRetention(keep_s=config.usage.keep_s, max_bytes=config.usage.max_bytes)
+    usage, journal = config.usage, config.journal
+    # Records of long ids take more than estimated, and the rest of the journal must fit beside them.
+    most = journal.max_bytes // 4 if config.journal_url.startswith("sqlite") else usage.max_bytes
+    return UsageRetention(keep_s=usage.keep_s, max_bytes=min(usage.max_bytes, most))
 
 
 def usage_file(config: SchedulerConfig) -> LogFile | None:

@@ -5,19 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from sage_common.clock import AsyncioClock, Clock
-from sage_common.file_watch import Reloader
-from sage_common.keys_file import KeysFileError
 from sage_common.tasks import TaskDied, WatchedTasks
-from sage_common.tls import ReloadedTls, ServerTls, UnreadableFile, UnusableFiles
+from sage_wire.health import HealthServicer
 from scheduler_svc.access.audit import Audit
-from scheduler_svc.access.authenticator import Authenticator
-from scheduler_svc.access.files import AccessFiles
-from scheduler_svc.access.jwt_tokens import JwksError
-from scheduler_svc.access.open_calls import OpenCalls
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.adoption.adoption import Adoption
 from scheduler_svc.control.adoption.proofs import Proofs
@@ -37,6 +31,9 @@ from scheduler_svc.control.instances.watchdog import Watchdog
 from scheduler_svc.control.journal.detached import DetachedStore
 from scheduler_svc.control.journal.fleet_decisions import restore as restore_fleet_decisions
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
+from scheduler_svc.control.leadership.standing import SchedulerState, Standing
+from scheduler_svc.control.leadership.term import Term
+from scheduler_svc.control.leadership.term_clock import TermClock
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.kept_ends import KeptEnds
@@ -50,9 +47,10 @@ from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_statistics import FleetStatistics
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
-from scheduler_svc.domain.errors import JournalUnavailable, Recovering, ShuttingDown
+from scheduler_svc.domain.errors import JournalUnavailable, Recovering, SchedulerError, ShuttingDown
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.doors import Doors, server_tls
 from scheduler_svc.recording.recording import Recording, RecordingSettings
 from scheduler_svc.recording.usage.usage_file import UsageFile
 from scheduler_svc.recording.usage.usage_recorder import UsageRecorder, UsageTargets
@@ -73,12 +71,12 @@ from scheduler_svc.storage.journal.errors import UnusableJournal
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.maintenance import Maintenance
 from scheduler_svc.storage.journal.usage_store import JournalUsageStore
+from scheduler_svc.storage.state import State
 from scheduler_svc.storage.state_directory import StateDirectory
 from scheduler_svc.telemetry.journal import JournalReader
 from scheduler_svc.telemetry.outcomes import reason_of
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
-from scheduler_svc.transport.access_interceptor import AccessInterceptor
 from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.detached_records import DetachedRecords
@@ -87,7 +85,9 @@ from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.journal_answers import JournalAnswers
-from scheduler_svc.transport.server import Listener, ListenError, Servers, Services, listeners
+from scheduler_svc.transport.leader_gate import LeaderGate
+from scheduler_svc.transport.model_files import ModelFiles
+from scheduler_svc.transport.server import Services
 from scheduler_svc.transport.signed_receipts import SignedReceipts
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 from scheduler_svc.transport.usage_answers import UsageAnswers
@@ -306,11 +306,27 @@ def build_control(
     )
 
 
-class SchedulerService:
-    """The scheduler as a service: its gRPC server, its background tasks and its telemetry."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lead:
+    """What a scheduler has of the process in which it leads for one term."""
 
-    def __init__(self, config: SchedulerConfig) -> None:
-        """Build everything; nothing runs yet.
+    term: Term
+    state: State
+    journal: Journal
+    release: Callable[[], Awaitable[None]]  # gives the lease back
+    health: HealthServicer
+    gate: LeaderGate
+    trouble: Callable[[], str]  # what is wrong with the database of the lease
+
+
+class SchedulerService:
+    """The scheduler as a service: its gRPC server, its background tasks and its telemetry.
+
+    With a ``Lead`` it is that for one term only, and the servers are the process's.
+    """
+
+    def __init__(self, config: SchedulerConfig, lead: Lead | None = None) -> None:
+        """Build everything; nothing runs yet.  ``lead``: None: this scheduler is the only one.
 
         Raises:
             UnknownPolicy: no policy has the configured name.
@@ -319,14 +335,19 @@ class SchedulerService:
             UnusableJournal: the journal's database cannot be used.
         """
         self._config = config
-        self._state = StateDirectory(config.state_dir) if config.state_dir is not None else None
-        self._journal = _journal(config)
+        self._lead = lead
+        self._state: State | None = None
+        if lead is not None:
+            self._state = lead.state
+        elif config.state_dir is not None:
+            self._state = StateDirectory(config.state_dir)
+        self._journal = lead.journal if lead is not None else _journal(config)
         self._proofs = AdoptionKey(self._state.secret) if self._state is not None else None
         self._tokenizers = TokenizerStore()
         # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
         epoch = self._state.epoch if self._state is not None else time.time_ns()
-        self.telemetry = SchedulerTelemetry(config.telemetry, epoch=epoch, tls=_server_tls(config))
-        clock = AsyncioClock()
+        self.telemetry = SchedulerTelemetry(config.telemetry, epoch=epoch, tls=server_tls(config))
+        clock = self._clock = TermClock(AsyncioClock())
         self.recording = _recording(config, clock)
         self.control = build_control(
             config,
@@ -346,20 +367,22 @@ class SchedulerService:
         if self.usage is not None:
             self.control.requests.on_end(self.usage.request_ended)
         self._tasks = WatchedTasks()
-        self._health = HealthReporter(self.control.scheduler, self.control.clock, self._maintenance)
+        health = lead.health if lead is not None else None
+        self._health = HealthReporter(self.control.scheduler, self.control.clock, self._maintenance, health)
+        self._leaving = False
         self._audit = Audit()
-        self._call_ended = self.telemetry.call_ended()
+        self.call_ended = self.telemetry.call_ended()
         self._client_sessions = SessionServicer(
             self.control.intake,
             self.control.scheduler,
             clock,
             self._audit,
             epoch=epoch,
+            leader_lease_s=config.leader_lease_s,
             observer=self.telemetry.client_sessions,
-            on_end=self._call_ended,
+            on_end=self.call_ended,
         )
-        self._servers: Servers | None = None
-        self._reloader = Reloader(())
+        self._doors: Doors | None = None  # its own ones
 
     def _earlier(self) -> EarlierScheduler:
         state = self._state
@@ -404,7 +427,8 @@ class SchedulerService:
         await self._load_detached()
         if self.usage is not None:
             self.usage.start()
-        self._servers = self._listening()
+        if self._lead is None:
+            self._doors = Doors(self._config, self._services(), self._audit, self.call_ended)
         recorded = self.recording.counts if self.recording is not None else dict
         self.telemetry.start(
             control.scheduler,
@@ -414,7 +438,11 @@ class SchedulerService:
             restart=lambda: control.adoption.figures,
             journal=JournalReader(self._maintenance, self.usage.counts if self.usage is not None else dict),
         )
-        await self._servers.start()
+        if self._doors is not None:
+            await self._doors.start()
+            self._tasks.start(self._doors.reloader.run(), name="file reloads")
+        elif self._lead is not None:
+            self._lead.gate.open(self._services(), self._lead.term)
         self._tasks.start(control.dispatcher.run(), name="dispatcher")
         self._tasks.start(control.watchdog.run(), name="watchdog")
         if control.detached is not None and control.restoration is not None:
@@ -425,7 +453,6 @@ class SchedulerService:
         if self.usage is not None:
             self._tasks.start(self.usage.run(), name="usage")
         self._tasks.start(self._health.run(), name="health")
-        self._tasks.start(self._reloader.run(), name="file reloads")
 
     async def _restore_decisions(self) -> None:
         """Put in force what operators decided under an earlier scheduler.  Raises UnusableJournal."""
@@ -446,7 +473,7 @@ class SchedulerService:
     @property
     def ports(self) -> dict[str, int]:
         """The ports that are served, by the setting that names the address."""
-        return self._servers.ports if self._servers is not None else {}
+        return self._doors.ports if self._doors is not None else {}
 
     @property
     def port(self) -> int:
@@ -455,32 +482,22 @@ class SchedulerService:
 
     def reload(self) -> None:
         """Read certificates, keys and public keys again, whether their files changed or not."""
-        log.info("reading certificates and keys again")
-        self._reloader.ask()
+        if self._doors is not None:
+            self._doors.reload()
 
-    def _listening(self) -> Servers:
-        """Bind all addresses, and watch the files that credentials come from.  Raises ListenError."""
-        config = self._config
-        tls_files = _server_tls(config)
-        try:
-            tls = ReloadedTls(tls_files) if tls_files is not None else None
-            authenticator = Authenticator(config.access)
-        except (UnreadableFile, UnusableFiles) as error:
-            raise ListenError(f"tls: {error}") from error
-        except (KeysFileError, JwksError) as error:
-            raise ListenError(f"access: {error}") from error
-        loop, open_calls = asyncio.get_running_loop(), OpenCalls(authenticator)
-        checks = [AccessFiles(authenticator, lambda: loop.call_soon_threadsafe(open_calls.end_revoked)).check]
-        self._reloader = Reloader([*checks, tls.check] if tls is not None else checks)
-
-        def guard(listener: Listener) -> AccessInterceptor:
-            demands = listener.clients_need_certificates
-            return AccessInterceptor(authenticator, self._audit, open_calls, clients_have_certificates=demands)
-
-        servers = Servers(self._services(), guard, reflection=config.reflection, on_end=self._call_ended)
-        for listener in listeners(config.listeners, config.tls.client_ca_listeners):
-            servers.listen(listener, tls)
-        return servers
+    @property
+    def standing(self) -> Standing:
+        """What this scheduler does now."""
+        control, lead = self.control, self._lead
+        state = SchedulerState.RECOVERING if control.recovery.open else SchedulerState.LEADING
+        troubles = [self._journal.trouble if self._journal is not None else "", lead.trouble() if lead else ""]
+        return Standing(
+            state=SchedulerState.LEAVING if self._leaving else state,
+            epoch=control.epoch,
+            lease_s=self._config.leader_lease_s,
+            lease_left_s=lead.term.left_s if lead is not None else 0.0,
+            troubles=tuple(each for each in troubles if each),
+        )
 
     async def failure(self) -> TaskDied:
         """Wait until a background task dies, which ends the service, and return how it died."""
@@ -488,36 +505,53 @@ class SchedulerService:
 
     async def stop(self) -> None:
         """Refuse new requests, leave running ones to the next scheduler or let them finish, then end everything."""
-        self._health.leave()
-        if self._state is not None and self._config.recovery.on_stop == "hand_over":
+        self._leaving = True
+        if self._lead is None:
+            self._health.leave()
+        over = self._lead is not None and self._lead.term.over
+        if self._state is not None and (over or self._config.recovery.on_stop == "hand_over"):
             await self._hand_over(self._state)
         else:
             await self._drain()
         await self._tasks.stop()
-        await self.telemetry.close()
-        if self.recording is not None:
-            await self.recording.close()
         if self.usage is not None:
             await self.usage.close()
         if self._journal is not None:
             await self._journal.close()
         if self._state is not None:
             await self._state.close()
+        if self._lead is not None:
+            await self._lead.release()  # the next leader need not wait for the rest
+        await self.telemetry.close()
+        if self.recording is not None:
+            await self.recording.close()
         self._tokenizers.close()
+        self._clock.end()
 
-    async def _hand_over(self, state: StateDirectory) -> None:
+    async def _hand_over(self, state: State) -> None:
         """Leave running requests to the next scheduler, and have their clients look for it."""
         control = self.control
         log.info("leaving %d requests to the next scheduler", len(control.requests))
-        why = Recovering(HAND_OVER_WAIT_S, "the scheduler hands over to the next one")
+        why = self._handing_over()
         control.intake.close(why)
         state.freeze()
         if control.detached is not None:
             control.detached.freeze()
         control.sessions.end_all("the scheduler hands over")  # first: what ends from here on is not told to executors
         self._client_sessions.close(why)
-        if self._servers is not None:
-            await self._servers.stop(grace=HAND_OVER_GRACE_S)
+        await self._stop_serving(HAND_OVER_GRACE_S)
+
+    def _handing_over(self) -> SchedulerError:
+        if self._lead is None:
+            return Recovering(HAND_OVER_WAIT_S, "the scheduler hands over to the next one")
+        return self._lead.term.error()
+
+    async def _stop_serving(self, grace_s: float) -> None:
+        """End all calls, which have ``grace_s`` seconds to do so by themselves."""
+        if self._doors is not None:
+            await self._doors.stop(grace_s)
+        elif self._lead is not None:
+            await self._lead.gate.close(self._lead.term.error, grace_s)
 
     async def _drain(self) -> None:
         """Let running requests finish within the drain timeout, end the others, and then all sessions."""
@@ -534,8 +568,7 @@ class SchedulerService:
                     control.requests.end(live, ShuttingDown())
         self._client_sessions.close()
         control.sessions.end_all("the scheduler is shutting down")
-        if self._servers is not None:
-            await self._servers.stop(grace=DRAINED_GRACE_S)
+        await self._stop_serving(DRAINED_GRACE_S)
 
     def _services(self) -> Services:
         control = self.control
@@ -545,6 +578,7 @@ class SchedulerService:
                 control.scheduler,
                 self._client_sessions,
                 DetachedServicer(control.intake, control.loop_lag, control.detached, control.wall_s),
+                ModelFiles(control.scheduler, control.models, self._tokenizers, control.clock),
                 epoch=control.epoch,
             ),
             executor=ExecutorServicer(
@@ -555,6 +589,7 @@ class SchedulerService:
                 lambda: TokenizerUpload(self._tokenizers, control.models.changed),
                 epoch=control.epoch,
                 proofs=self._proofs,
+                leader_lease_s=self._config.leader_lease_s,
             ),
             admin=AdminServicer(
                 control.scheduler,
@@ -567,8 +602,9 @@ class SchedulerService:
                 UsageAnswers(JournalUsageStore(self._journal) if self._journal is not None else None),
                 self._journal_answers(),
                 epoch=control.epoch,
+                standing=lambda: self.standing,
             ),
-            health=self._health,
+            health=self._health.servicer,
         )
 
     def _journal_answers(self) -> JournalAnswers:
@@ -594,8 +630,3 @@ def _recording(config: SchedulerConfig, clock: Clock) -> Recording | None:
 def _journal(config: SchedulerConfig) -> Journal | None:
     settings = journal_settings(config)
     return Journal(settings) if settings is not None else None
-
-
-def _server_tls(config: SchedulerConfig) -> ServerTls | None:
-    """Return the TLS files of the gRPC server, which the metrics page uses as well."""
-    return config.tls.server(client_ca=config.tls.client_ca)

@@ -40,6 +40,7 @@ from sage_client._errors import (
     NoInstanceError,
     NoJournalError,
     NotFoundError,
+    NotLeaderError,
     NotSupportedError,
     OutputInvalidError,
     OutputLostError,
@@ -104,7 +105,7 @@ from sage_client._fleet_view import (
     TimeSlice,
 )
 from sage_client._journal import JournalCompaction, JournalStatus
-from sage_client._models import Model
+from sage_client._models import Model, ModelFiles
 from sage_client._options import ChatMessage, GenerateOptions
 from sage_client._plain import plain
 from sage_client._prefill_decode import (
@@ -116,6 +117,7 @@ from sage_client._prefill_decode import (
 )
 from sage_client._reconnect import Reconnect
 from sage_client._sampling import SamplingOptions
+from sage_client._scheduler_status import SchedulerState, SchedulerStatus
 from sage_client._sink import Sink
 from sage_client._stream import Stream
 from sage_client._usage import UsageGroup, UsageRecord, UsageSum
@@ -166,10 +168,12 @@ __all__ = [
     "Location",
     "Model",
     "ModelChangedError",
+    "ModelFiles",
     "NoInstance",
     "NoInstanceError",
     "NoJournalError",
     "NotFoundError",
+    "NotLeaderError",
     "NotSupportedError",
     "OutputInvalidError",
     "OutputLostError",
@@ -207,6 +211,8 @@ __all__ = [
     "SageError",
     "SamplingOptions",
     "Scheduled",
+    "SchedulerState",
+    "SchedulerStatus",
     "ShadowPolicy",
     "ShadowPolicyChange",
     "ShuttingDownError",

@@ -23,13 +23,14 @@ from sage_client import _decode_prefill_decode as prefill_decode
 from sage_client._async_stream import AsyncStream
 from sage_client._call import Call
 from sage_client._channels import Channels
-from sage_client._connection import DEFAULT_ADDRESS, Connection
+from sage_client._connection import Connection, address_or_default
+from sage_client._decode_scheduler_status import scheduler_status
 from sage_client._detached import AsyncDetachedRequest, RequestInfo, RequestStatus
 from sage_client._dispatcher import Dispatcher
 from sage_client._durations import Seconds, timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input, embeddings, encode_inputs
 from sage_client._enums import InstanceRole, RequestState
-from sage_client._errors import ConfigurationError, RecoveringError
+from sage_client._errors import ConfigurationError, NotLeaderError, RecoveringError, SageError, WaitTimeoutError
 from sage_client._event_queue import EventQueue
 from sage_client._fleet_feed import WatchCall, newest_snapshots
 from sage_client._fleet_snapshot import FleetSnapshot
@@ -45,15 +46,16 @@ from sage_client._fleet_view import (
 )
 from sage_client._generate_transport import RECOVERING_S, AttachEvents, GenerateCall, GenerateTransport
 from sage_client._journal import JournalCompaction, JournalStatus, journal_compaction, journal_status
-from sage_client._models import Model, models_of
+from sage_client._models import Model, ModelFiles, collect_files, decode_model
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
 from sage_client._request import encode_request
 from sage_client._retry import until_answered
+from sage_client._scheduler_status import SchedulerStatus
 from sage_client._session_stream import SessionCall
 from sage_client._sink import Sink
-from sage_client._status import error_from_rpc
+from sage_client._status import error_from_rpc, is_transport_break
 from sage_client._trace import trace_metadata
 from sage_client._usage import (
     UsageGroup,
@@ -74,15 +76,19 @@ DEADLINE_GRACE_S = 10.0
 DEFAULT_BUFFER_BYTES = 1024 * 1024
 COMPACT_TIMEOUT_S = 900.0
 
+TRY_S = 2.0
+"""Least seconds for which one of several schedulers is waited for."""
+
 SESSIONS_VARIABLE = "SAGE_SESSIONS"
 """The environment variable that switches sessions off, with 0, for clients that are not told."""
 
 
 class AsyncClient:
-    """Calls one scheduler.  Create and use it on one event loop; any number of tasks may share it.
+    """Calls the scheduler that leads.  Use it on the event loop of its first call; any number of tasks may share it.
 
     Args:
-        address: ``host:port`` of the scheduler.
+        address: ``host:port`` of the scheduler; of several schedulers, separated by commas.  None: as the environment
+            variable SAGE_SCHEDULER_ADDRESS says, else 127.0.0.1:50051.
         tenant: owner of the requests.  Empty: the tenant that the scheduler knows the caller by, if it has only one.
         tls_ca: PEM file of the certificate authority that signed the scheduler's certificate; enables TLS.
         tls: use TLS with the system's certificate authorities.
@@ -103,7 +109,7 @@ class AsyncClient:
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str | None = None,
         *,
         tenant: str = "",
         tls_ca: Path | str | None = None,
@@ -121,7 +127,7 @@ class AsyncClient:
         if buffer_bytes < 1:
             raise ConfigurationError(f"buffer_bytes: {buffer_bytes} is not positive")
         self._connection = Connection(
-            address=address,
+            address=address_or_default(address),
             tls_ca=_path(tls_ca),
             tls=tls,
             tls_cert=_path(tls_cert),
@@ -211,7 +217,7 @@ class AsyncClient:
         made = encode_request(prompt, options, tenant=self._tenant)
         request = detached.submit_request(made, keep_result)
         answer = await self._repeated(
-            self._channels.inference.Submit, request, self._call_timeout_s(options.get("timeout"))
+            lambda at: at.inference.Submit, request, self._call_timeout_s(options.get("timeout"))
         )
         return AsyncDetachedRequest(self, request.tenant, decode_events.accepted(answer.accepted))
 
@@ -253,7 +259,7 @@ class AsyncClient:
             RequestNotFoundError: no request has the id.
         """
         request = inference_pb2.GetRequest(request_id=request_id, tenant=self._tenant if tenant is None else tenant)
-        return detached.status(await self._repeated(self._channels.inference.Get, request))
+        return detached.status(await self._repeated(lambda at: at.inference.Get, request))
 
     async def list(
         self,
@@ -281,7 +287,7 @@ class AsyncClient:
             page_size=page_size,
         )
         while True:
-            page = await self._repeated(self._channels.inference.List, request)
+            page = await self._repeated(lambda at: at.inference.List, request)
             for each in page.requests:
                 yield detached.info(each)
             if not page.next_page_token:
@@ -302,11 +308,14 @@ class AsyncClient:
         request = encode_inputs(inputs, options, tenant=self._tenant)
         timeout_s = self._timeout_of(options)
 
+        def may_be_known() -> None:
+            request.fresh = False
+
         async def call(left_s: float) -> inference_pb2.EmbedResponse:
             try:
-                return await self._ask(self._channels.inference.Embed, request, timeout=left_s)
+                return await self._ask(lambda at: at.inference.Embed, request, timeout=left_s, again=may_be_known)
             finally:
-                request.fresh = False
+                may_be_known()
 
         return embeddings(await until_answered(call, self._reconnect, timeout_s))
 
@@ -314,9 +323,17 @@ class AsyncClient:
         """Cancel a request; idempotent."""
         return await self._cancel(request_id, self._tenant if tenant is None else tenant, reason)
 
+    async def get_scheduler(self) -> SchedulerStatus:
+        """Return what the scheduler that is called says of itself; one that stands by answers, too.
+
+        Of several addresses the one is asked that other calls go to now.
+        """
+        request = admin_pb2.GetSchedulerRequest()
+        return scheduler_status(await self._ask(lambda at: at.admin.GetScheduler, request))
+
     async def get_policy(self) -> PolicyStatus:
         """Return the current policy, the available ones and the latest switches."""
-        return decode.policy_status(await self._ask(self._channels.admin.GetPolicy, admin_pb2.GetPolicyRequest()))
+        return decode.policy_status(await self._ask(lambda at: at.admin.GetPolicy, admin_pb2.GetPolicyRequest()))
 
     async def set_policy(self, policy: str, *, reason: str = "") -> PolicyChange:
         """Switch the policy; waiting requests are reordered.
@@ -325,12 +342,12 @@ class AsyncClient:
             UnknownPolicyError: the scheduler has no policy of this name.
         """
         request = admin_pb2.SetPolicyRequest(policy=policy, reason=reason)
-        return decode.policy_change(await self._ask(self._channels.admin.SetPolicy, request))
+        return decode.policy_change(await self._ask(lambda at: at.admin.SetPolicy, request))
 
     async def get_shadow_policy(self) -> ShadowPolicy | None:
         """Return the policy that decides beside the current one, and the comparison; None if there is none."""
         return decode.shadow_policy(
-            await self._ask(self._channels.admin.GetShadowPolicy, admin_pb2.GetShadowPolicyRequest())
+            await self._ask(lambda at: at.admin.GetShadowPolicy, admin_pb2.GetShadowPolicyRequest())
         )
 
     async def set_shadow_policy(self, policy: str) -> ShadowPolicyChange:
@@ -340,16 +357,36 @@ class AsyncClient:
             UnknownPolicyError: the scheduler has no policy of this name.
         """
         request = admin_pb2.SetShadowPolicyRequest(policy=policy)
-        return decode.shadow_policy_change(await self._ask(self._channels.admin.SetShadowPolicy, request))
+        return decode.shadow_policy_change(await self._ask(lambda at: at.admin.SetShadowPolicy, request))
+
+    async def models(self) -> tuple[Model, ...]:
+        """Return the models that the fleet serves, by name."""
+        found = await self._ask(lambda at: at.inference.ListModels, inference_pb2.ListModelsRequest())
+        return tuple(decode_model(each) for each in found.models)
+
+    async def get_model_files(self, model: str = "", *, timeout: float | None = None) -> ModelFiles:
+        """Return the tokenizer and the configuration of a model.
+
+        Args:
+            model: name of the model; may be empty if the fleet serves exactly one.
+            timeout: seconds that it may take; None: the client's.
+
+        Raises:
+            UnknownModelError: the fleet serves no model of this name.
+            NoInstanceError: no instance of the model has been ready yet.
+        """
+        request = inference_pb2.GetModelFilesRequest(model=model)
+        try:
+            metadata = self._connection.metadata()
+            call = self._channels.inference.GetModelFiles(request, timeout=timeout or self._timeout, metadata=metadata)
+            return await collect_files(call)
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
 
     async def list_instances(self, *, model: str = "", timeout: float | None = None) -> FleetView:
         """Return all instances and queues, or those of one model."""
         request = admin_pb2.ListInstancesRequest(model=model)
-        return decode.fleet(await self._ask(self._channels.admin.ListInstances, request, timeout=timeout))
-
-    async def models(self) -> tuple[Model, ...]:
-        """Return the models that the fleet serves, by name."""
-        return models_of(await self.list_instances())
+        return decode.fleet(await self._ask(lambda at: at.admin.ListInstances, request, timeout=timeout))
 
     async def get_instance(self, instance_id: str) -> Instance:
         """Return one instance.
@@ -358,7 +395,7 @@ class AsyncClient:
             InstanceNotFoundError: no instance has this id.
         """
         request = admin_pb2.GetInstanceRequest(instance_id=instance_id)
-        return decode.instance((await self._ask(self._channels.admin.GetInstance, request)).instance)
+        return decode.instance((await self._ask(lambda at: at.admin.GetInstance, request)).instance)
 
     async def drain_instance(self, instance_id: str, *, reason: str = "") -> Instance:
         """Drain an instance: it finishes its requests and gets no new ones.
@@ -367,7 +404,7 @@ class AsyncClient:
             InstanceNotFoundError: no instance has this id.
         """
         request = admin_pb2.DrainInstanceRequest(instance_id=instance_id, reason=reason)
-        return decode.instance((await self._ask(self._channels.admin.DrainInstance, request)).instance)
+        return decode.instance((await self._ask(lambda at: at.admin.DrainInstance, request)).instance)
 
     async def resume_instance(self, instance_id: str) -> Instance:
         """Resume a drained instance: it gets new requests again.
@@ -377,7 +414,7 @@ class AsyncClient:
             InvalidStateError: the instance cannot be resumed in its state.
         """
         request = admin_pb2.ResumeInstanceRequest(instance_id=instance_id)
-        return decode.instance((await self._ask(self._channels.admin.ResumeInstance, request)).instance)
+        return decode.instance((await self._ask(lambda at: at.admin.ResumeInstance, request)).instance)
 
     async def set_instance_role(self, instance_id: str, role: InstanceRole | str) -> Instance:
         """Change an instance's role while it runs.
@@ -388,12 +425,12 @@ class AsyncClient:
             InvalidRequestError: to or from EMBEDDING, which only an executor's start can set.
         """
         request = admin_pb2.SetInstanceRoleRequest(instance_id=instance_id, role=decode.encode_role(role))
-        return decode.instance((await self._ask(self._channels.admin.SetInstanceRole, request)).instance)
+        return decode.instance((await self._ask(lambda at: at.admin.SetInstanceRole, request)).instance)
 
     async def get_prefill_decode(self) -> PrefillDecodeStatus:
         """Return when requests are split, the instance pairs, and conditions that prevent it."""
         request = admin_pb2.GetPrefillDecodeRequest()
-        return prefill_decode.status(await self._ask(self._channels.admin.GetPrefillDecode, request))
+        return prefill_decode.status(await self._ask(lambda at: at.admin.GetPrefillDecode, request))
 
     async def set_prefill_decode(
         self,
@@ -417,7 +454,7 @@ class AsyncClient:
             InvalidRequestError: a threshold is out of range.
         """
         request = prefill_decode.change(mode, threshold_input_tokens, threshold_ratio)
-        answer = await self._ask(self._channels.admin.SetPrefillDecode, request)
+        answer = await self._ask(lambda at: at.admin.SetPrefillDecode, request)
         return prefill_decode.config(answer.config, answer.not_kept)
 
     async def explain(self, request_id: str, *, tenant: str | None = None) -> Explanation:
@@ -427,7 +464,7 @@ class AsyncClient:
             RequestNotFoundError: the scheduler has no record of this request.
         """
         request = admin_pb2.ExplainRequest(request_id=request_id, tenant=self._tenant if tenant is None else tenant)
-        return decode.explanation(await self._ask(self._channels.admin.Explain, request))
+        return decode.explanation(await self._ask(lambda at: at.admin.Explain, request))
 
     async def list_usage(
         self,
@@ -447,7 +484,7 @@ class AsyncClient:
             JournalUnavailableError: the scheduler's journal cannot be read, or there is none.
         """
         request = admin_pb2.ListUsageRequest(filter=usage_filter(since, until, tenants, models), limit=limit or 0)
-        async with aclosing(self._pages(self._channels.admin.ListUsage, request)) as pages:
+        async with aclosing(self._pages(lambda at: at.admin.ListUsage, request)) as pages:
             async for page in pages:
                 for record in page.records:
                     yield usage_record(record)
@@ -469,11 +506,11 @@ class AsyncClient:
         """
         wanted = usage_filter(since, until, tenants, models)
         request = admin_pb2.SumUsageRequest(filter=wanted, group_by=encode_groups(by))
-        return [usage_sum(each) for each in (await self._ask(self._channels.admin.SumUsage, request)).sums]
+        return [usage_sum(each) for each in (await self._ask(lambda at: at.admin.SumUsage, request)).sums]
 
     async def get_journal(self) -> JournalStatus | None:
         """Return what the scheduler's journal is, what it holds and whether it works; None if there is none."""
-        return journal_status(await self._ask(self._channels.admin.GetJournal, admin_pb2.GetJournalRequest()))
+        return journal_status(await self._ask(lambda at: at.admin.GetJournal, admin_pb2.GetJournalRequest()))
 
     async def compact_journal(self) -> JournalCompaction:
         """Have the journal delete what it need not keep and give space back, which may take minutes.
@@ -481,8 +518,8 @@ class AsyncClient:
         Raises:
             JournalUnavailableError: the journal cannot be used, or there is none.
         """
-        compact = self._channels.admin.CompactJournal
-        answer = await self._ask(compact, admin_pb2.CompactJournalRequest(), timeout=COMPACT_TIMEOUT_S)
+        request = admin_pb2.CompactJournalRequest()
+        answer = await self._ask(lambda at: at.admin.CompactJournal, request, timeout=COMPACT_TIMEOUT_S)
         return journal_compaction(answer)
 
     async def export_journal(self, *, tables: Iterable[str] = ()) -> AsyncGenerator[str, None]:
@@ -493,7 +530,7 @@ class AsyncClient:
             JournalUnavailableError: the journal cannot be read, or there is none.
         """
         request = admin_pb2.ExportJournalRequest(tables=tables)
-        async with aclosing(self._pages(self._channels.admin.ExportJournal, request)) as pages:
+        async with aclosing(self._pages(lambda at: at.admin.ExportJournal, request)) as pages:
             async for page in pages:
                 for line in page.lines:
                     yield line
@@ -519,19 +556,51 @@ class AsyncClient:
         if recent_decisions < 0:
             raise ConfigurationError(f"recent_decisions: {recent_decisions} is negative")
         request = fleet_snapshot.request(interval, recent_decisions)
-        call: WatchCall = self._channels.admin.WatchFleet(request, metadata=self._connection.metadata())
-        async with aclosing(newest_snapshots(call, wait_s=interval + self._timeout)) as snapshots:
+
+        def begin(at: Channels) -> AsyncGenerator[FleetSnapshot, None]:
+            call: WatchCall = at.admin.WatchFleet(request, metadata=self._connection.metadata())
+            return newest_snapshots(call, wait_s=interval + self._timeout)
+
+        async with aclosing(self._streamed(begin)) as snapshots:
             async for each in snapshots:
                 yield each
 
-    async def _pages(self, method: Callable[..., AsyncIterable[_R]], request: object) -> AsyncGenerator[_R, None]:
+    async def _pages(
+        self, method: Callable[[Channels], Callable[..., AsyncIterable[_R]]], request: object
+    ) -> AsyncGenerator[_R, None]:
         """Yield the messages of a streamed answer."""
-        try:
+
+        async def begin(at: Channels) -> AsyncGenerator[_R, None]:
             metadata = self._connection.metadata()
-            async for page in method(request, timeout=self._stream_timeout, metadata=metadata):
+            try:
+                async for page in method(at)(request, timeout=self._stream_timeout, metadata=metadata):
+                    yield page
+            except grpc.aio.AioRpcError as error:
+                raise error_from_rpc(error) from None
+
+        async with aclosing(self._streamed(begin)) as pages:
+            async for page in pages:
                 yield page
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from None
+
+    async def _streamed(self, begin: Callable[[Channels], AsyncGenerator[_R, None]]) -> AsyncGenerator[_R, None]:
+        """Yield what a call streams; before its first message another scheduler is asked where one does not lead."""
+        loop, channels, began = asyncio.get_running_loop(), self._channels, False
+        end = loop.time() + self._timeout
+        while True:
+            turn = channels.turn
+            try:
+                async with aclosing(begin(channels)) as messages:
+                    async for each in messages:
+                        began = True
+                        channels.answered()
+                        yield each
+                return
+            except SageError as error:
+                channels.failed(turn, error)
+                pause_s = _pause_s(error, channels)
+                if began or pause_s is None or loop.time() + pause_s >= end:
+                    raise
+            await asyncio.sleep(pause_s)
 
     def _timeout_of(self, options: GenerateOptions | EmbedOptions) -> float:
         timeout, deadline = options.get("timeout"), options.get("deadline")
@@ -549,7 +618,7 @@ class AsyncClient:
         end = loop.time() + self._timeout
         while True:
             try:
-                return decode.cancellation(await self._ask(self._channels.inference.Cancel, request))
+                return decode.cancellation(await self._ask(lambda at: at.inference.Cancel, request))
             except RecoveringError as error:  # the request may still come back, with its executor
                 pause_s = error.retry_after_s or RECOVERING_S
                 if loop.time() + pause_s >= end:
@@ -560,7 +629,10 @@ class AsyncClient:
         return timeout_of(timeout, None, default_s=self._timeout, grace_s=0.0)
 
     async def _repeated(
-        self, method: Callable[..., Awaitable[_R]], request: object, timeout: float | None = None
+        self,
+        method: Callable[[Channels], Callable[..., Awaitable[_R]]],
+        request: object,
+        timeout: float | None = None,
     ) -> _R:
         """Ask what may be asked twice, and again while the scheduler is away or recovers."""
 
@@ -569,12 +641,38 @@ class AsyncClient:
 
         return await until_answered(call, self._reconnect, timeout or self._timeout)
 
-    async def _ask(self, method: Callable[..., Awaitable[_R]], request: object, *, timeout: float | None = None) -> _R:
-        try:
-            metadata = self._connection.metadata()
-            return await method(request, timeout=timeout or self._timeout, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from None
+    async def _ask(
+        self,
+        method: Callable[[Channels], Callable[..., Awaitable[_R]]],
+        request: object,
+        *,
+        timeout: float | None = None,
+        again: Callable[[], None] = lambda: None,
+    ) -> _R:
+        """Call the scheduler that leads: another one is asked where one does not, until ``timeout`` is over.
+
+        A call may reach two schedulers, so it has to be one that does no more when it comes twice; ``again`` runs
+        before it is sent again.
+        """
+        loop, channels = asyncio.get_running_loop(), self._channels
+        limit_s = timeout or self._timeout
+        end = loop.time() + limit_s
+        try_s = limit_s if channels.alone else max(limit_s / len(channels.addresses), TRY_S)
+        while True:
+            turn, left_s = channels.turn, min(try_s, end - loop.time())
+            try:
+                answer = await method(channels)(request, timeout=left_s, metadata=self._connection.metadata())
+            except grpc.aio.AioRpcError as error:
+                failure = error_from_rpc(error)
+            else:
+                channels.answered()
+                return answer
+            channels.failed(turn, failure)
+            pause_s = _pause_s(failure, channels)
+            if pause_s is None or loop.time() + pause_s >= end:
+                raise failure
+            again()
+            await asyncio.sleep(pause_s)
 
 
 def _transports(
@@ -593,8 +691,18 @@ def _transports(
 
     if use_sessions is None:
         use_sessions = os.environ.get(SESSIONS_VARIABLE, "") != "0"
-    generate = GenerateTransport(open_call, reconnect)
-    return generate, Dispatcher(open_session, generate, reconnect, enabled=use_sessions)
+    generate = GenerateTransport(open_call, reconnect, channels)
+    return generate, Dispatcher(open_session, generate, reconnect, channels, enabled=use_sessions)
+
+
+def _pause_s(failure: SageError, channels: Channels) -> float | None:
+    """Return after how many seconds a call is worth another try, at the address that is next; None if it is not."""
+    if isinstance(failure, NotLeaderError):
+        return failure.retry_after_s or RECOVERING_S
+    silent = isinstance(failure, WaitTimeoutError) and not failure.reason
+    if (silent or is_transport_break(failure)) and not channels.exhausted:
+        return 0.0
+    return None
 
 
 def _attached(connection: Connection, channels: Channels, reconnect: Reconnect) -> GenerateTransport:
@@ -608,7 +716,7 @@ def _attached(connection: Connection, channels: Channels, reconnect: Reconnect) 
             attach.after_attempt.CopyFrom(request.after_attempt)
         return AttachEvents(channels.inference.Attach(attach, metadata=connection.authorization() + trace))
 
-    return GenerateTransport(open_call, reconnect, repeatable=True)
+    return GenerateTransport(open_call, reconnect, channels, repeatable=True)
 
 
 def _path(file: Path | str | None) -> Path | None:

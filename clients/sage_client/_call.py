@@ -28,6 +28,9 @@ Canceller = Callable[[str, str, str], Awaitable[Cancellation]]
 
 _NO_ATTEMPT = Attempt(epoch=0, number=0)
 
+LEADER_LIMIT_S = 60.0
+"""Seconds for which a call waits for a scheduler that leads: as long as executors go on without one."""
+
 _SINK_FAILS = (Exception, asyncio.CancelledError)
 """What a sink may raise without harm to others: CancelledError comes of a look at a future that was cancelled."""
 
@@ -65,6 +68,7 @@ class Call:
         "_cancel",
         "_cancelled",
         "_cursors",
+        "_leaderless_since",
         "_loop",
         "_overlaps",
         "_placements",
@@ -106,6 +110,7 @@ class Call:
         self._cancel = cancel
         self._cancelled = False  # whether ``cancel`` was called
         self._break_failures = 0  # breaks since the last new token
+        self._leaderless_since: float | None = None  # when a scheduler said first, since then, that it does not lead
         self._cursors: dict[int, OutputCursor] = {}
         self._overlaps: dict[int, tuple[int, int]] = {}  # by choice: tokens and code points that come a second time
         self._placements: set[Attempt] = set()
@@ -181,6 +186,14 @@ class Call:
         self._break_failures += 1
         return self._break_failures <= attempts
 
+    def may_wait_for_leader(self) -> bool:
+        """Note that no scheduler leads that could be asked; return whether the call goes on waiting for one."""
+        now = self._loop.time()
+        self.broke = self.broke or self.accepted
+        if self._leaderless_since is None:
+            self._leaderless_since = now
+        return now < self._leaderless_since + LEADER_LIMIT_S
+
     @property
     def breaks(self) -> int:
         """Broken connections since the last new token."""
@@ -188,7 +201,7 @@ class Call:
 
     def take_accepted(self, message: inference_pb2.Accepted) -> None:
         """Take the acceptance, or the answer to a reattachment."""
-        self.parked = None
+        self.parked = self._leaderless_since = None
         self.request.receipt = message.receipt
         if not self.accepted:
             self.accepted = True
@@ -230,6 +243,7 @@ class Call:
         self.output_attempt = self.attempt
         cursor.next_offset = offset + len(text)
         self._break_failures = 0
+        self._leaderless_since = None
         try:
             self._sink.tokens(choice, first, token_ids, offset, text, ())
         except _SINK_FAILS as error:
@@ -251,6 +265,7 @@ class Call:
             self._set_attempt(message.attempt.epoch, message.attempt.number)
         self.output_attempt = self.attempt
         self._break_failures = 0
+        self._leaderless_since = None
         logprobs = decode.logprobs(message.logprobs)[len(sent) - len(token_ids) :]
         assert cursor.next_offset is not None
         first, offset = cursor.next_index - len(token_ids), cursor.next_offset - len(text)

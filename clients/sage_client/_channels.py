@@ -1,113 +1,85 @@
-"""The channel to a scheduler, opened anew when the certificates that it was opened with are renewed."""
+"""The channels to the schedulers of one fleet, and which of them is called: the one that leads, as far as is known."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from time import monotonic
 
-import grpc
-
 from sage.controlplane.v1 import admin_pb2_grpc, inference_pb2_grpc
-from sage_client._connection import Connection
-from sage_client._errors import ConfigurationError, UnavailableError
-
-log = logging.getLogger(__name__)
-
-CHECK_S = 1.0
-"""Seconds between two looks at the files."""
-
-OLD_STREAMS_S = 3_600.0
-"""Seconds that streams of the channel before may go on."""
+from sage_client._channel import Channel
+from sage_client._connection import Connection, addresses_in
+from sage_client._errors import NotLeaderError, SageError, WaitTimeoutError
+from sage_client._status import is_transport_break
 
 
 class Channels:
-    """The stubs of the current channel.  Belongs to one event loop.
+    """One channel for each address.  Belongs to the event loop of the first call.
 
-    A certificate is used for whole connections, so a renewed one needs a new channel: calls go there, and what is open
-    on the one before goes on.
+    Calls go to one address until one of them shows that it is not the leader's, or that nobody answers there.
+
+    Attributes:
+        turn: counts the changes of the address; tells failures of an earlier one apart.
+        epoch: the highest epoch of a leader that was seen; 0 before the first.
     """
 
     def __init__(self, connection: Connection, clock: Callable[[], float] = monotonic) -> None:
-        """Open the first channel.  Raises as ``Connection.open``."""
-        self._connection = connection
-        self._clock = clock
-        self._files = tuple(
-            file for file in (connection.tls_ca, connection.tls_cert, connection.tls_key) if file is not None
-        )
-        self._closing: set[asyncio.Task[None]] = set()
-        self._closed = False
-        self._seen, self._looked_at = _states(self._files), clock()
-        self._use(connection.open())
+        """Check the settings; the first call opens a channel.  Raises as ``Connection.check``."""
+        self.addresses = addresses_in(connection.address)
+        alone = len(self.addresses) == 1
+        self._all = [Channel(replace(connection, address=each, alone=alone), clock) for each in self.addresses]
+        self._at = 0
+        self._unreachable = 0  # addresses, one after the other, at which nobody answered
+        self.turn = 0
+        self.epoch = 0
 
     def check(self) -> None:
-        """Raise UnavailableError if the channels were closed."""
-        if self._closed:
-            raise UnavailableError("the client is closed", status="UNAVAILABLE")
+        """Raise UnavailableError if the channels were closed, or belong to another event loop."""
+        self._all[self._at].check()
 
     @property
     def inference(self) -> inference_pb2_grpc.InferenceServiceAsyncStub:
-        """The stub for a new call.  Raises UnavailableError once the channels were closed."""
-        self._renew()
-        return self._inference
+        """The stub for a new call.  Raises as ``check``."""
+        return self._all[self._at].inference
 
     @property
     def admin(self) -> admin_pb2_grpc.AdminServiceAsyncStub:
-        """The stub for a new call.  Raises UnavailableError once the channels were closed."""
-        self._renew()
-        return self._admin
+        """The stub for a new call.  Raises as ``check``."""
+        return self._all[self._at].admin
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one address only."""
+        return len(self._all) == 1
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nobody answered at any address, one after the other."""
+        return self._unreachable >= len(self._all)
+
+    def answered(self) -> None:
+        """Note that the present address is that of a scheduler which leads."""
+        self._unreachable = 0
+
+    def failed(self, turn: int, failure: SageError) -> None:
+        """Call another address from now on if a call of this turn failed because of its address."""
+        if turn != self.turn:
+            return
+        if isinstance(failure, NotLeaderError):
+            self._unreachable = 0
+            self._go_to(failure.leaders)
+        elif is_transport_break(failure) or isinstance(failure, WaitTimeoutError):
+            self._unreachable += 1
+            self._go_to(())
+
+    def _go_to(self, wanted: tuple[str, ...]) -> None:
+        """Go to one of the wanted addresses, as far as they are configured; else to the next one."""
+        known = [self.addresses.index(each) for each in wanted if each in self.addresses]
+        others = [each for each in known if each != self._at]
+        self._at = others[0] if others else (self._at + 1) % len(self._all)
+        self.turn += 1
 
     async def close(self) -> None:
         """Close the channels; open streams end."""
-        self._closed = True
-        closing = list(self._closing)
-        for each in closing:
-            each.cancel()
-        await asyncio.gather(self._channel.close(), *closing, return_exceptions=True)
-
-    def _use(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
-        self._inference = inference_pb2_grpc.InferenceServiceStub(channel)
-        self._admin = admin_pb2_grpc.AdminServiceStub(channel)
-
-    def _renew(self) -> None:
-        """Open another channel if a file changed; with files that cannot be used, go on with the one there is."""
-        self.check()
-        if not self._files or self._clock() < self._looked_at + CHECK_S:
-            return
-        self._looked_at = self._clock()
-        states = _states(self._files)
-        if states == self._seen:
-            return
-        try:
-            channel = self._connection.open()
-        except ConfigurationError as error:
-            log.warning("the certificates read before are still used: %s", error)
-            return
-        self._seen = states
-        old = asyncio.ensure_future(_close_later(self._channel))
-        self._closing.add(old)
-        old.add_done_callback(self._closing.discard)
-        self._use(channel)
-
-
-async def _close_later(channel: grpc.aio.Channel) -> None:
-    try:
-        await channel.close(OLD_STREAMS_S)
-    except asyncio.CancelledError:
-        await channel.close()
-        raise
-
-
-def _states(files: tuple[Path, ...]) -> tuple[tuple[int, int, int] | None, ...]:
-    return tuple(map(_state, files))
-
-
-def _state(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+        for each in self._all:
+            await each.close()

@@ -17,7 +17,6 @@ from sage_client._async_client import (
     AsyncClient,
 )
 from sage_client._async_stream import AsyncStream
-from sage_client._connection import DEFAULT_ADDRESS
 from sage_client._detached import DetachedRequest, RequestInfo, RequestStatus
 from sage_client._durations import Seconds, timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input
@@ -35,10 +34,11 @@ from sage_client._fleet_view import (
 )
 from sage_client._journal import JournalCompaction, JournalStatus
 from sage_client._loop_thread import LoopThread
-from sage_client._models import Model
+from sage_client._models import Model, ModelFiles
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
+from sage_client._scheduler_status import SchedulerStatus
 from sage_client._stream import WAIT_MARGIN_S, Stream
 from sage_client._usage import UsageGroup, UsageRecord, UsageSum
 
@@ -57,7 +57,7 @@ class Client:
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str | None = None,
         *,
         tenant: str = "",
         tls_ca: Path | str | None = None,
@@ -177,6 +177,10 @@ class Client:
         """Cancel a request; idempotent."""
         return self._run(self._client.cancel(request_id, reason=reason, tenant=tenant))
 
+    def get_scheduler(self) -> SchedulerStatus:
+        """Return what the scheduler that is called says of itself; one that stands by answers, too."""
+        return self._run(self._client.get_scheduler())
+
     def get_policy(self) -> PolicyStatus:
         """Return the current policy, the available ones and the latest switches."""
         return self._run(self._client.get_policy())
@@ -200,6 +204,11 @@ class Client:
             UnknownPolicyError: the scheduler has no policy of this name.
         """
         return self._run(self._client.set_shadow_policy(policy))
+
+    def get_model_files(self, model: str = "", *, timeout: float | None = None) -> ModelFiles:
+        """Return the tokenizer and the configuration of a model; see ``AsyncClient.get_model_files``."""
+        work = self._client.get_model_files(model, timeout=timeout)
+        return self._loop.run(work, timeout_s=(timeout or self._timeout) + WAIT_MARGIN_S)
 
     def list_instances(self, *, model: str = "") -> FleetView:
         """Return all instances and queues, or those of one model."""

@@ -11,10 +11,17 @@ import grpc
 from sage_client._errors import ConfigurationError, TlsRequiredError
 from sage_client._trace import trace_metadata
 from sage_common.addresses import check_address, is_loopback
+from sage_wire.keepalive import keepalive
 from sage_wire.metadata import AUTHORIZATION
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+ADDRESS_VARIABLE = "SAGE_SCHEDULER_ADDRESS"
+"""The environment variable with the address for clients that are given none."""
+
+ADDRESSES_LIMIT = 16
+"""Most addresses of schedulers."""
 
 TOKEN_VARIABLE = "SAGE_TOKEN"
 """The environment variable with the bearer token of clients that are given none."""
@@ -26,10 +33,13 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 2000),
-    # A peer that vanished without closing the connection is detected within 30 s while a call runs.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
 )
+
+_PATIENT = keepalive(20.0, 10.0)
+"""A peer that vanished without closing the connection is detected within 30 s while a call runs."""
+
+_IMPATIENT = keepalive(2.0, 2.0)
+"""Within 4 s, where another scheduler may lead by then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +49,7 @@ class Connection:
     Without TLS only a loopback address or a Unix socket is accepted, unless ``insecure`` is set.
     """
 
-    address: str = DEFAULT_ADDRESS  # host:port or unix:path
+    address: str = DEFAULT_ADDRESS  # host:port or unix:path; for ``addresses_in`` several, separated by commas
     tls_ca: Path | None = (
         None  # PEM file of the certificate authority that signed the scheduler's certificate; enables TLS
     )
@@ -48,9 +58,10 @@ class Connection:
     tls_key: Path | None = None  # PEM file of the client certificate's private key
     token: str | None = None  # bearer token; None: that of TOKEN_VARIABLE, if it is set; empty: none
     insecure: bool = False  # allow any address without TLS
+    alone: bool = True  # there is no other scheduler
 
-    def open(self) -> grpc.aio.Channel:
-        """Open a channel on the running event loop; it connects at its first call.
+    def check(self) -> None:
+        """Check the settings, without an event loop.
 
         Raises:
             ConfigurationError: the address, the token, a certificate file or their combination is invalid.
@@ -58,11 +69,22 @@ class Connection:
         """
         _check_address(self.address)
         _check_token(self._bearer)
-        if self.tls or self.tls_ca or self.tls_cert:
-            return grpc.aio.secure_channel(self.address, self._credentials(), options=_OPTIONS)
-        if not self.insecure and not is_loopback(self.address):
+        if self._is_secure:
+            self._credentials()
+        elif not self.insecure and not is_loopback(self.address):
             raise TlsRequiredError(self.address)
-        return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+
+    def open(self) -> grpc.aio.Channel:
+        """Open a channel on the running event loop; it connects at its first call.  Raises as ``check``."""
+        self.check()
+        options = _OPTIONS + (_PATIENT if self.alone else _IMPATIENT)
+        if self._is_secure:
+            return grpc.aio.secure_channel(self.address, self._credentials(), options=options)
+        return grpc.aio.insecure_channel(self.address, options=options)
+
+    @property
+    def _is_secure(self) -> bool:
+        return bool(self.tls or self.tls_ca or self.tls_cert)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Return the metadata of a call: the token and the current trace context."""
@@ -80,6 +102,26 @@ class Connection:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("a client certificate needs its private key, and a private key its certificate")
         return grpc.ssl_channel_credentials(_read(self.tls_ca), _read(self.tls_key), _read(self.tls_cert))
+
+
+def address_or_default(address: str | None) -> str:
+    """Return the address of a client: as given, else that of ADDRESS_VARIABLE, else DEFAULT_ADDRESS."""
+    return address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+
+
+def addresses_in(text: str) -> tuple[str, ...]:
+    """Return the addresses in a list that is separated by commas.
+
+    Raises:
+        ConfigurationError: there is none, or one is there twice, or more than ADDRESSES_LIMIT.
+    """
+    # gRPC's own lists (ipv4:1.2.3.4:5,6.7.8.9:5) are one target.
+    found = (text,) if text.startswith(("ipv4:", "ipv6:")) else tuple(part.strip() for part in text.split(","))
+    if len(set(found)) < len(found):
+        raise ConfigurationError(f"{text!r} names an address twice")
+    if len(found) > ADDRESSES_LIMIT:
+        raise ConfigurationError(f"{len(found)} addresses; the limit is {ADDRESSES_LIMIT}")
+    return found
 
 
 def _read(file: Path | None) -> bytes | None:

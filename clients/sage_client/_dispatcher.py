@@ -11,15 +11,20 @@ import grpc
 
 from sage.controlplane.v1 import inference_pb2
 from sage_client._call import Call
-from sage_client._errors import InternalError, RecoveringError, RequestCancelledError, SageError
+from sage_client._errors import InternalError, NotLeaderError, RecoveringError, RequestCancelledError, SageError
 from sage_client._generate_transport import RECOVERING_S, GenerateTransport
 from sage_client._reconnect import Reconnect
+from sage_client._route import Route
 from sage_client._session_end import EndKind, SessionEnd
 from sage_client._session_outbox import HANDLES_LIMIT
 from sage_client._session_stream import SessionCall, SessionStream, SessionTimes
 
 SUBMIT_LIMIT_BYTES = 256 * 1024
 """Largest request that goes through a session: a larger one would hold up the others."""
+
+
+SEVERAL = SessionTimes(open_s=2.0)
+"""Bounds of waits where another scheduler may lead meanwhile."""
 
 
 class Dispatcher:
@@ -34,6 +39,7 @@ class Dispatcher:
         open_session: Callable[[], SessionCall],
         generate: GenerateTransport,
         reconnect: Reconnect,
+        route: Route,
         *,
         enabled: bool = True,
         times: SessionTimes | None = None,
@@ -41,9 +47,10 @@ class Dispatcher:
         self._open = open_session
         self._generate = generate
         self._reconnect = reconnect
+        self._route = route
         self._enabled = enabled
-        self._times = times or SessionTimes()
-        self._loop = asyncio.get_running_loop()
+        self._times = times or (SessionTimes() if route.alone else SEVERAL)
+        self._loop: asyncio.AbstractEventLoop | None = None  # until the first call
         self._live: dict[Call, None] = {}  # in the order of their start
         self._sent: set[Call] = set()  # live calls that the scheduler may know
         self._stream: SessionStream | None = None
@@ -63,6 +70,7 @@ class Dispatcher:
         if self._stream is not None:
             self._stream.begin(call)
         elif self._task is None:
+            self._loop = asyncio.get_running_loop()
             # The context is empty, so that the session belongs to no span of the request that opens it.
             self._task = self._loop.create_task(self._run(), name="sage-session", context=contextvars.Context())
 
@@ -96,9 +104,10 @@ class Dispatcher:
 
         Keep one whose handle was given up because it is paused, and one that the scheduler asks to come again for.
         """
-        if isinstance(failure, RecoveringError):
+        waits = isinstance(failure, NotLeaderError) and call.may_wait_for_leader()
+        if waits or isinstance(failure, RecoveringError):
             self._sent.add(call)
-            self._loop.call_later(failure.retry_after_s or RECOVERING_S, self._begin_again, call)
+            asyncio.get_running_loop().call_later(_retry_s(failure), self._begin_again, call)
         elif call.paused and call.accepted and failure.status == grpc.StatusCode.RESOURCE_EXHAUSTED.name:
             call.parked = failure
         else:
@@ -130,6 +139,8 @@ class Dispatcher:
 
     def abandon(self) -> None:
         """End the session of a client that is garbage; safe from any thread."""
+        if self._loop is None:
+            return
         with contextlib.suppress(RuntimeError):  # the loop is closed, and its connections with it
             self._loop.call_soon_threadsafe(self._abandon)
 
@@ -149,14 +160,22 @@ class Dispatcher:
 
     async def _run_stream(self) -> None:
         """Run one stream to its end, then wait until it is time for the next one."""
-        self._stream = stream = SessionStream(self._open(), self._times, self)
+        turn = self._route.turn
+        self._stream = stream = SessionStream(self._open(), self._times, self, self._route)
         self._begin_all(stream)
         end = await stream.run()
         self._stream = None
         self._failures = 0 if stream.frames else self._failures + 1
+        self._route.failed(turn, end.error)
         self._settle(end, opened=stream.opened)
         if self._live and not self._closed:
-            await asyncio.sleep(self._reconnect.delay_s(self._failures + 1))
+            await asyncio.sleep(self._pause_s(end))
+
+    def _pause_s(self, end: SessionEnd) -> float:
+        pause_s = self._reconnect.delay_s(self._failures + 1)
+        if isinstance(end.error, NotLeaderError):
+            return min(pause_s, _retry_s(end.error))
+        return pause_s if self._route.exhausted else min(pause_s, self._reconnect.first_delay_s)
 
     def _begin_all(self, stream: SessionStream) -> None:
         # In a function of its own: a frame that waits would keep the last call, and through it the client, alive.
@@ -173,7 +192,7 @@ class Dispatcher:
         for call in list(self._live):
             if call in self._sent:
                 call.may_be_known()
-            may_reattach = call in self._sent and call.count_break(self._reconnect.attempts)
+            may_reattach = self._may_reattach(call, end)
             if end.kind in (EndKind.UNSUPPORTED, EndKind.FULL):
                 self._forget(call)
                 self._generate.start(call)
@@ -181,6 +200,15 @@ class Dispatcher:
                 self._forget(call)
                 call.take_failure(end.error_of(call.request_id))
 
+    def _may_reattach(self, call: Call, end: SessionEnd) -> bool:
+        if isinstance(end.error, NotLeaderError):
+            return call.may_wait_for_leader()
+        return (call in self._sent or not self._route.exhausted) and call.count_break(self._reconnect.attempts)
+
     def _forget(self, call: Call) -> None:
         self._live.pop(call, None)
         self._sent.discard(call)
+
+
+def _retry_s(failure: SageError) -> float:
+    return getattr(failure, "retry_after_s", None) or RECOVERING_S

@@ -24,6 +24,7 @@
     │   ├── NoInstanceError
     │   ├── ShuttingDownError
     │   ├── RecoveringError         the scheduler started just now; the SDK asks again by itself
+    │   ├── NotLeaderError          another scheduler leads, or none; the SDK asks the next one    .leaders
     │   ├── JournalUnavailableError the scheduler's journal cannot be used now, or there is none
     │   └── UnavailableError        no connection, or it broke and reattaching failed
     ├── RequestEndedError           an accepted request ended without finishing
@@ -203,6 +204,15 @@ class ShuttingDownError(TryAgainError):
 
 class RecoveringError(TryAgainError):
     """The scheduler started just now, and the request may still come back with the executor that runs it."""
+
+
+class NotLeaderError(TryAgainError):
+    """The scheduler stands by: another one leads, or none can.  The SDK asks the next address by itself."""
+
+    @property
+    def leaders(self) -> tuple[str, ...]:
+        """Addresses of the scheduler that leads, as it states them; empty if it is not known."""
+        return tuple(each for each in self.metadata.get("leader", "").split(",") if each)
 
 
 class JournalUnavailableError(TryAgainError):

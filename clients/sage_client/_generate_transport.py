@@ -13,16 +13,18 @@ from sage_client._call import Call
 from sage_client._errors import (
     InternalError,
     JournalUnavailableError,
+    NotLeaderError,
     ProtocolError,
     RecoveringError,
     RequestCancelledError,
     SageError,
 )
 from sage_client._reconnect import Reconnect
+from sage_client._route import Route
 from sage_client._status import error_from_rpc, is_transport_break
 
 RECOVERING_S = 0.25
-"""Seconds after which a request is sent again to a scheduler that recovers and does not say when."""
+"""Seconds after which a request is sent again to a scheduler that recovers or stands by, and does not say when."""
 
 Metadata = tuple[tuple[str, str], ...]
 GenerateCall = grpc.aio.UnaryStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]
@@ -63,17 +65,18 @@ Opener = Callable[[inference_pb2.GenerateRequest, Metadata], EventCall]
 class GenerateTransport:
     """Reads a call per request, in a task of its own, and reattaches after a broken connection."""
 
-    def __init__(self, open_call: Opener, reconnect: Reconnect, *, repeatable: bool = False) -> None:
+    def __init__(self, open_call: Opener, reconnect: Reconnect, route: Route, *, repeatable: bool = False) -> None:
         """``repeatable``: a call whose connection broke before its request was accepted may be made again."""
         self._open = open_call
         self._reconnect = reconnect
+        self._route = route
         self._repeatable = repeatable
         self._readers: dict[Call, _Reader] = {}
 
     def start(self, call: Call) -> None:
         """Send the request, or attach to it at the call's position."""
         call.carried_by(self)
-        reader = _Reader(call, self._open, self._reconnect, repeatable=self._repeatable)
+        reader = _Reader(call, self._open, self._reconnect, self._route, repeatable=self._repeatable)
         self._readers[call] = reader
         reader.task.add_done_callback(lambda task: self._ended(call, task))
 
@@ -109,16 +112,17 @@ class _Reader:
     gRPC keeps a call alive until it has ended, also when nobody reads it, so ``stop`` cancels it.
     """
 
-    def __init__(self, call: Call, open_call: Opener, reconnect: Reconnect, *, repeatable: bool) -> None:
+    def __init__(self, call: Call, open_call: Opener, reconnect: Reconnect, route: Route, *, repeatable: bool) -> None:
         self._repeatable = repeatable
         self._call = call
+        self._route = route
         self._open = open_call
         self._reconnect = reconnect
         self._stopped = False
         self.going = asyncio.Event()  # cleared while the call is paused
         if not call.paused:
             self.going.set()
-        self._rpc = self._open(self._request(), call.trace)
+        self._begin()
         self.task = asyncio.create_task(self._run(), name=f"read-{call.request_id}")
 
     def stop(self) -> None:
@@ -129,28 +133,41 @@ class _Reader:
 
     async def _run(self) -> None:
         while (failure := await self._read()) is not None:
-            if self._passes(failure):
-                await asyncio.sleep(getattr(failure, "retry_after_s", None) or RECOVERING_S)
-                self._rpc = self._open(self._request(), self._call.trace)
-                continue
-            broken = is_transport_break(failure) and (self._call.accepted or self._repeatable)
-            if not broken or not self._call.count_break(self._reconnect.attempts):
+            self._route.failed(self._turn, failure)
+            pause_s = self._pause_s(failure)
+            if pause_s is None:
                 self._call.take_failure(failure)
                 return
-            self._call.may_be_known()
-            await asyncio.sleep(self._reconnect.delay_s(self._call.breaks))
-            self._rpc = self._open(self._request(), self._call.trace)
+            if not isinstance(failure, RecoveringError):
+                self._call.may_be_known()
+            await asyncio.sleep(pause_s)
+            self._begin()
 
-    def _passes(self, failure: SageError) -> bool:
-        """Return whether a call is made again: of detached work also where the journal cannot be used now."""
-        return isinstance(failure, RecoveringError) or (
-            self._repeatable and isinstance(failure, JournalUnavailableError)
-        )
+    def _begin(self) -> None:
+        """Send the request to the scheduler that is believed to lead."""
+        self._turn = self._route.turn
+        self._rpc = self._open(self._request(), self._call.trace)
+
+    def _pause_s(self, failure: SageError) -> float | None:
+        """Return after how many seconds the request is sent again; None if the failure is its end."""
+        if isinstance(failure, RecoveringError) or (
+            self._repeatable and isinstance(failure, JournalUnavailableError)  # of detached work
+        ):
+            return failure.retry_after_s or RECOVERING_S
+        if isinstance(failure, NotLeaderError):
+            return (failure.retry_after_s or RECOVERING_S) if self._call.may_wait_for_leader() else None
+        may_ask_again = self._call.accepted or self._repeatable or not self._route.exhausted
+        broken = is_transport_break(failure) and may_ask_again
+        if broken and self._call.count_break(self._reconnect.attempts):
+            pause_s = self._reconnect.delay_s(self._call.breaks)
+            return pause_s if self._route.exhausted else min(pause_s, self._reconnect.first_delay_s)
+        return None
 
     async def _read(self) -> SageError | None:
         """Read messages until the call's end; return why the connection or the request failed."""
         try:
             while (response := await self._rpc.read()) is not grpc.aio.EOF:
+                self._route.answered()
                 self._take(cast(inference_pb2.GenerateResponse, response))
                 if not self._call.over:
                     await self.going.wait()

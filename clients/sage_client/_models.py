@@ -1,50 +1,80 @@
-"""The models of a fleet, as its instances serve them."""
+"""The models that the fleet serves, and their files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
 
-from sage_client._enums import InstanceRole, InstanceState
-from sage_client._fleet_view import FleetView, Instance
+from sage.controlplane.v1 import inference_pb2
+from sage_client._errors import ProtocolError
 from sage_client._plain import Plain
+from sage_wire.protocol import TOKENIZER_LIMIT_BYTES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model(Plain):
-    """A model that instances of the fleet serve."""
+    """A model that the fleet serves."""
 
     name: str  # what requests ask for
     embeds: bool  # whether it takes ``embed``, rather than ``generate``
-    max_model_len: int  # tokens of prompt and output that some instance takes
-    adapters: tuple[str, ...]  # LoRA adapters that some instance has, by name
-    instances: int
+    instances: int  # those that are not lost and not failed
     ready: int  # instances that take requests now
     waiting: int  # requests in its queue
+    max_model_len: int | None  # tokens of prompt and output; None: no instance has been ready yet
+    vocab_size: int | None  # token ids are below it; None: no instance has been ready yet
+    dtype: str  # data type of the weights; empty: no instance has been ready yet
+    tokenizer_hash: str  # SHA-256 of the tokenizer files, hex; empty: no instance has been ready yet
+    adapters: tuple[str, ...]  # LoRA adapters, by name
     revisions: tuple[str, ...]  # of the weights; more than one while a fleet is updated
+    files_hash: str  # changes with the model's files; empty: no instance has been ready yet
 
 
-def models_of(view: FleetView) -> tuple[Model, ...]:
-    """Return the models of a fleet, by name."""
-    by_name: dict[str, list[Instance]] = {}
-    for each in view.instances:
-        by_name.setdefault(each.model, []).append(each)
-    waiting = {queue.model: queue.waiting for queue in view.queues}
-    return tuple(_model(name, by_name[name], waiting.get(name, 0)) for name in sorted(by_name))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFiles:
+    """The files with which a front end tokenizes for a model.  No weights."""
+
+    model: Model
+    config_json: str  # content of config.json; empty: the model's executors do not send it
+    generation_config_json: str  # content of generation_config.json; empty: the model has none
+    tokenizer: bytes  # a JSON document with tokenizer_json, chat_template and special_tokens
 
 
-def _model(name: str, instances: list[Instance], waiting: int) -> Model:
+def decode_model(message: inference_pb2.ModelView) -> Model:
+    """Decode one model."""
     return Model(
-        name=name,
-        embeds=all(each.role is InstanceRole.EMBEDDING for each in instances),
-        max_model_len=max(each.max_model_len for each in instances),
-        adapters=_names(adapter for each in instances for adapter in each.adapters),
-        instances=len(instances),
-        ready=sum(each.state is InstanceState.READY for each in instances),
-        waiting=waiting,
-        revisions=_names(each.revision for each in instances if each.revision),
+        name=message.model,
+        embeds=message.embeds,
+        instances=message.instances,
+        ready=message.ready_instances,
+        waiting=message.waiting,
+        max_model_len=message.max_model_len or None,
+        vocab_size=message.vocab_size or None,
+        dtype=message.dtype,
+        tokenizer_hash=message.tokenizer_hash,
+        adapters=tuple(message.adapters),
+        revisions=tuple(message.revisions),
+        files_hash=message.files_hash,
     )
 
 
-def _names(found: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(found)))
+async def collect_files(messages: AsyncIterable[inference_pb2.GetModelFilesResponse]) -> ModelFiles:
+    """Put the pieces of a model's files together.
+
+    Raises ProtocolError if the configuration is missing, or the tokenizer has more than TOKENIZER_LIMIT_BYTES.
+    """
+    configuration: inference_pb2.ModelConfiguration | None = None
+    tokenizer = bytearray()
+    async for message in messages:
+        if message.HasField("configuration"):
+            configuration = message.configuration
+        tokenizer += message.tokenizer
+        if len(tokenizer) > TOKENIZER_LIMIT_BYTES:
+            raise ProtocolError(f"the tokenizer has more than {TOKENIZER_LIMIT_BYTES} bytes")
+    if configuration is None:
+        raise ProtocolError("the scheduler sent no configuration of the model")
+    return ModelFiles(
+        model=decode_model(configuration.model),
+        config_json=configuration.config_json,
+        generation_config_json=configuration.generation_config_json,
+        tokenizer=bytes(tokenizer),
+    )

@@ -15,8 +15,8 @@ from sage_client._field_faults import FieldFaults
 class SamplingOptions(TypedDict, total=False):
     """Sampling options; an absent one takes the model's configured default, else the engine's.
 
-    ``json_schema``, ``json_object``, ``regex``, ``choice`` and ``grammar`` constrain what may be generated;
-    at most one of them may be given.
+    ``json_schema``, ``json_object``, ``regex``, ``choice``, ``grammar`` and ``structural_tag`` constrain what may be
+    generated; at most one of them may be given.
     """
 
     temperature: float  # [0, 2]; 0 is greedy
@@ -45,9 +45,10 @@ class SamplingOptions(TypedDict, total=False):
     regex: str
     choice: Sequence[str]  # one of these strings
     grammar: str  # EBNF
+    structural_tag: str | Mapping[str, Any]  # parts of the output in xgrammar's form, as text or as a mapping
 
 
-_STRUCTURED = ("json_schema", "json_object", "regex", "choice", "grammar")
+_STRUCTURED = ("json_schema", "json_object", "regex", "choice", "grammar", "structural_tag")
 _LISTS = ("stop", "stop_token_ids", "allowed_token_ids", "bad_words")
 _RANGES = {
     FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
@@ -92,8 +93,8 @@ def _set_structured(message: common_pb2.StructuredOutput, name: str, value: obje
     if name == "choice":
         message.choice.choices.extend(_strings(value))
         message.choice.SetInParent()  # an empty list is sent, so that the server refuses it
-    elif name == "json_schema" and not isinstance(value, str):
-        message.json_schema = json.dumps(value)
+    elif name in ("json_schema", "structural_tag") and not isinstance(value, str):
+        setattr(message, name, json.dumps(value))
     else:
         setattr(message, name, value)
 

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 import grpc
 
-from sage_client._errors import RecoveringError, SageError, UnavailableError
+from sage_client._errors import NotLeaderError, RecoveringError, SageError, UnavailableError
 from sage_client._status import error_from_rpc
 
 _BREAKS = {
@@ -31,7 +31,9 @@ class EndKind(Enum):
     """What the end of a stream means for the requests on it."""
 
     BROKEN = auto()  # the next stream may attach to them
-    UNSETTLED = auto()  # the same, also for those not sent yet: the scheduler hands over, or its reason was lost
+    UNSETTLED = (
+        auto()
+    )  # the same, also for those not sent yet: the scheduler hands over or does not lead, or its reason was lost
     UNSUPPORTED = auto()  # the scheduler does not implement sessions, or none of this version
     FULL = auto()  # the scheduler has no room for another session now
     FINAL = auto()  # they end with the error
@@ -66,7 +68,7 @@ def end_from_rpc(error: grpc.aio.AioRpcError, *, opened: bool) -> SessionEnd:
         return SessionEnd(kind=EndKind.UNSETTLED, error=broken("the connection was lost").error)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return broken(failure.message) if opened else SessionEnd(kind=EndKind.FULL, error=failure)
-    if isinstance(failure, RecoveringError):  # the scheduler hands over to the next one
+    if isinstance(failure, RecoveringError | NotLeaderError):  # it hands over to the next one, or does not lead
         return SessionEnd(kind=EndKind.UNSETTLED, error=failure)
     if opened and code in _NO_LONGER_ALLOWED:
         return SessionEnd(kind=EndKind.BROKEN, error=failure)

@@ -11,7 +11,8 @@ import grpc
 from sage.controlplane.v1 import inference_pb2
 from sage_client._call import Call
 from sage_client._decode import seconds
-from sage_client._errors import ProtocolError, SageError
+from sage_client._errors import NotLeaderError, ProtocolError, SageError
+from sage_client._route import Route
 from sage_client._session_end import EndKind, SessionEnd, broken, end_from_rpc
 from sage_client._session_frame import deliver_output
 from sage_client._session_outbox import UNACCEPTED_LIMIT, SessionOutbox
@@ -57,13 +58,14 @@ class SessionStream:
         stuck: whether as many requests as may be wait for their acceptance and none gets it: for a model to load.
     """
 
-    def __init__(self, rpc: SessionCall, times: SessionTimes, owner: SessionOwner) -> None:
+    def __init__(self, rpc: SessionCall, times: SessionTimes, owner: SessionOwner, route: Route) -> None:
         self.opened = False
         self.frames = 0
         self.stuck = False
         self._rpc = rpc
         self._times = times
         self._owner = owner
+        self._route = route
         self._outbox = SessionOutbox()
         self._calls: dict[int, Call] = {}
         self._handles: dict[Call, int] = {}
@@ -71,6 +73,7 @@ class SessionStream:
         self._ending: SessionEnd | None = None  # why this side ends the stream
         self._pings = 0
         self._unanswered = 0  # pings since the scheduler's latest message
+        self._silence_s = times.silence_s  # the same without a message of the scheduler, though it is pinged
         self._ping_every_s = times.silence_s / PINGS_IN_SILENCE
         self._loop = asyncio.get_running_loop()
         self._settled = 0  # handles that were accepted, ended or left
@@ -154,6 +157,8 @@ class SessionStream:
             return self._ending or end_from_rpc(error, opened=self.opened)
         except TimeoutError:
             return broken(f"the scheduler did not open a session within {self._times.open_s:g} s")
+        except NotLeaderError as error:
+            return SessionEnd(kind=EndKind.UNSETTLED, error=error)
         except ProtocolError as error:
             return SessionEnd(kind=EndKind.FINAL, error=error)
         except asyncio.CancelledError:
@@ -169,11 +174,22 @@ class SessionStream:
         first = cast(inference_pb2.SessionResponse, message)
         if not first.HasField("opened"):
             raise ProtocolError("the scheduler began a session without Opened")
+        self._refuse_older(first.opened)
         self.opened = True
-        silence_s = seconds(first.opened.silence) or self._times.silence_s
-        self._ping_every_s = min(silence_s, self._times.silence_s) / PINGS_IN_SILENCE
+        self._route.answered()
+        silences = seconds(first.opened.silence), seconds(first.opened.leader_lease)
+        self._silence_s = min((self._times.silence_s, *(each for each in silences if each)))
+        self._ping_every_s = self._silence_s / PINGS_IN_SILENCE
         self._pinging = self._loop.call_later(self._ping_every_s, self._ping)
         self._take(first)
+
+    def _refuse_older(self, opened: inference_pb2.Opened) -> None:
+        """Note the highest epoch of a leader.  Raises NotLeaderError for an older one, which leads no more."""
+        if not opened.HasField("leader_lease"):
+            return
+        if opened.epoch < self._route.epoch:
+            raise NotLeaderError(f"the scheduler's epoch {opened.epoch} is over: another one led since")
+        self._route.epoch = opened.epoch
 
     def _take(self, message: inference_pb2.SessionResponse) -> None:
         self._unanswered = 0
@@ -249,7 +265,7 @@ class SessionStream:
 
     def _ping(self) -> None:
         if self._unanswered >= PINGS_IN_SILENCE:
-            self.end(broken(f"the scheduler sent nothing for {self._times.silence_s:g} s"))
+            self.end(broken(f"the scheduler sent nothing for {self._silence_s:g} s"))
             return
         self._unanswered += 1
         self._pings += 1

@@ -35,6 +35,7 @@ BY_REASON: dict[ErrorReason, type[e.SageError]] = {
     ErrorReason.GENERATION_FAILED: e.GenerationFailedError,
     ErrorReason.MODEL_CHANGED: e.ModelChangedError,
     ErrorReason.RECOVERING: e.RecoveringError,
+    ErrorReason.NOT_LEADER: e.NotLeaderError,
     ErrorReason.JOURNAL_UNAVAILABLE: e.JournalUnavailableError,
     ErrorReason.OUTPUT_LOST: e.OutputLostError,
     ErrorReason.INTERNAL: e.InternalError,

@@ -11,9 +11,11 @@ import sage_client as sage
 from sagectl.access_keys import keys
 from sagectl.connecting import ADDRESS, AS_JSON
 from sagectl.detached import attach, requests, result, submit
+from sagectl.doctor import doctor
 from sagectl.embed import embed
 from sagectl.exit_status import ExitStatus, status_of
 from sagectl.explain import explain
+from sagectl.gateway import gateway
 from sagectl.generate import generate
 from sagectl.generate_options import flag_of
 from sagectl.instances import drain, instances, resume
@@ -43,6 +45,7 @@ Exit status:
    9  generation failed
   10  token missing, invalid or without permission
   11  not supported by the server
+  12  doctor: a scheduler leads, and something is wrong
  130  interrupted
 """
 
@@ -67,8 +70,8 @@ class _Commands(click.Group):
 def sagectl() -> None:
     """Send requests to a SAGE control plane, inspect its fleet and configure it.
 
-    Some commands run a scheduler and executors on this machine: up, down, status, demo.  keys and simulate need
-    neither.
+    Some commands run a scheduler and executors on this machine: up, down, status, demo.  gateway serves
+    HTTP.  keys and simulate need neither.
     """
 
 
@@ -95,7 +98,9 @@ for _command in (
     up,
     down,
     status,
+    doctor,
     demo,
+    gateway,
     simulate,
 ):
     sagectl.add_command(_command)

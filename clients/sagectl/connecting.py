@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +25,8 @@ _OPTIONS = (
         default=DEFAULT_ADDRESS,
         show_default=True,
         show_envvar=True,
-        metavar="HOST:PORT",
-        help="Address of the scheduler.",
+        metavar="HOST:PORT[,...]",
+        help="Address of the scheduler; of several schedulers, separated by commas.",
     ),
     click.option(
         "--tls-ca",
@@ -78,43 +79,61 @@ _OPTIONS = (
 )
 
 
-def connecting(command: _F) -> _F:
-    """Add the options to a command; it gets a connected ``client`` and ``as_json`` instead of their values."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Connector:
+    """The values of the options."""
+
+    address: str  # of several schedulers, separated by commas
+    tls_ca: Path | None
+    tls: bool
+    tls_cert: Path | None
+    tls_key: Path | None
+    insecure: bool
+    token: str | None
+    token_file: Path | None
+    tenant: str
+    call_timeout: float
+
+    def client(self, address: str | None = None) -> Client:
+        """Return a client of all schedulers, or of the one at ``address``."""
+        return Client(
+            self.address if address is None else address,
+            tenant=self.tenant,
+            tls_ca=self.tls_ca,
+            tls=self.tls,
+            tls_cert=self.tls_cert,
+            tls_key=self.tls_key,
+            insecure=self.insecure,
+            token=self.token or _read_token(self.token_file),
+            timeout=self.call_timeout,
+        )
+
+
+def with_connector(command: _F) -> _F:
+    """Add the options to a command; it gets a ``connector`` and ``as_json`` instead of their values."""
 
     @wraps(command)
-    def wrapped(
-        address: str,
-        tls_ca: Path | None,
-        tls: bool,
-        tls_cert: Path | None,
-        tls_key: Path | None,
-        insecure: bool,
-        token: str | None,
-        token_file: Path | None,
-        tenant: str,
-        call_timeout: float,
-        as_json: bool,
-        **rest: Any,
-    ) -> Any:
+    def wrapped(as_json: bool, **given: Any) -> Any:
+        values = {each.name: given.pop(each.name) for each in fields(Connector)}
         # Errors are reported outside of the command and need these two.
-        click.get_current_context().meta.update({ADDRESS: address, AS_JSON: as_json})
-        with Client(
-            address,
-            tenant=tenant,
-            tls_ca=tls_ca,
-            tls=tls,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            insecure=insecure,
-            token=token or _read_token(token_file),
-            timeout=call_timeout,
-        ) as client:
-            return command(client=client, as_json=as_json, **rest)
+        click.get_current_context().meta.update({ADDRESS: values["address"], AS_JSON: as_json})
+        return command(connector=Connector(**values), as_json=as_json, **given)
 
     decorated: Any = wrapped
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated  # type: ignore[no-any-return]
+
+
+def connecting(command: _F) -> _F:
+    """Add the options to a command; it gets a connected ``client`` and ``as_json`` instead of their values."""
+
+    @wraps(command)
+    def wrapped(connector: Connector, as_json: bool, **rest: Any) -> Any:
+        with connector.client() as client:
+            return command(client=client, as_json=as_json, **rest)
+
+    return with_connector(wrapped)  # type: ignore[return-value]
 
 
 def _read_token(file: Path | None) -> str | None:

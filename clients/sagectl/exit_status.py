@@ -22,6 +22,7 @@ class ExitStatus(IntEnum):
     GENERATION_FAILED = 9
     NOT_ALLOWED = 10  # token missing, invalid or without permission
     NOT_SUPPORTED = 11
+    TROUBLE = 12  # of doctor: a scheduler leads, and something is wrong
     INTERRUPTED = 130  # Ctrl-C
 
 

@@ -102,6 +102,12 @@ SAMPLING = (
     click.option(
         "--grammar", type=_text_or_file, metavar="TEXT|@FILE", help="EBNF grammar that the output must match."
     ),
+    click.option(
+        "--structural-tag",
+        type=_text_or_file,
+        metavar="TEXT|@FILE",
+        help="Structural tag (JSON, xgrammar's form) that the output must match.",
+    ),
 )
 
 SCHEDULING = (

@@ -7,7 +7,7 @@ import math
 import click
 
 from sage_local.fleet.down import down as stop_fleet
-from sage_local.fleet.spec import DEFAULT_ADDRESS, PREFILL_DECODE_ROLES, ROLES, Engine, FleetSpec
+from sage_local.fleet.spec import DEFAULT_ADDRESS, DEFAULT_HTTP, PREFILL_DECODE_ROLES, ROLES, Engine, FleetSpec
 from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.status_report import report_status
 from sage_local.fleet.up import up as start_fleet
@@ -73,6 +73,18 @@ def _prices(text: str) -> tuple[float, ...]:
     metavar="HOST:PORT",
     help="Address the scheduler listens on.",
 )
+@click.option(
+    "--standby",
+    is_flag=True,
+    help="A second scheduler on the next port, which leads when the first one dies.  Needs PostgreSQL.",
+)
+@click.option(
+    "--http",
+    default=DEFAULT_HTTP,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Address of the OpenAI-compatible HTTP gateway, which needs vLLM; empty: none.",
+)
 @click.option("--policy", default=_DEFAULTS.policy, show_default=True, help="Scheduling policy.")
 @click.option(
     "--max-running",
@@ -121,6 +133,8 @@ def up(
     embedding_model: str,
     served_name: str,
     address: str,
+    standby: bool,
+    http: str,
     policy: str,
     max_running: int | None,
     price_per_hour: tuple[float, ...],
@@ -152,6 +166,8 @@ def up(
         embedding_model=embedding_model,
         served_name=served_name,
         address=address,
+        standby=standby,
+        http=http,
         policy=policy,
         max_running=max_running,
         prices=price_per_hour * count if len(price_per_hour) == 1 else price_per_hour,

@@ -35,7 +35,7 @@ def _row(model: Model) -> Cells:
         "embed" if model.embeds else "generate",
         f"{model.ready} of {model.instances}",
         str(model.waiting),
-        str(model.max_model_len),
+        str(model.max_model_len or ""),
         ", ".join(model.adapters),
         ", ".join(model.revisions),
     ]

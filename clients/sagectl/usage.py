@@ -28,11 +28,11 @@ def _time(context: click.Context, option: click.Parameter, value: str | None) ->
     """Return a time: "2026-01-31", "2026-01-31T12:00" (local where it names no zone), or how long ago: "24h"."""
     if value is None:
         return None
-    if ago := _AGO.fullmatch(value):
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
     try:
+        if ago := _AGO.fullmatch(value):
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
         return datetime.fromisoformat(value).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: further away than a calendar reaches
         problem = f"{value!r} is neither a time such as 2026-01-31T12:00 nor how long ago, such as 24h"
         raise click.BadParameter(problem) from None
 

@@ -32,6 +32,14 @@ def schema_of(constraint: StructuredOutput) -> Any:
     return schema
 
 
+def structural_tag_of(constraint: StructuredOutput) -> str:
+    """Return the text of a STRUCTURAL_TAG constraint.  Raises InvalidRequestError for one without a format."""
+    tag = _json_of(constraint)
+    if not isinstance(tag, dict) or not isinstance(tag.get("format"), dict):
+        raise InvalidRequestError(field_of(constraint.kind), 'expected a JSON object with an object "format"')
+    return constraint.value
+
+
 def _json_of(constraint: StructuredOutput) -> Any:
     try:
         return json.loads(constraint.value)

@@ -69,6 +69,7 @@ class StructuredKind(Enum):
     REGEX = "regex"
     CHOICE = "choice"  # value is a JSON array of strings
     GRAMMAR = "grammar"  # EBNF
+    STRUCTURAL_TAG = "structural_tag"  # JSON object of xgrammar's form, with "format"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,6 +222,8 @@ class EngineFacts:
     keeps_output_history: bool = False  # it takes ``EngineRequest.output_history``
     weights: str = ""  # fingerprint: engines with equal weights, dtype and tokenizer run the same model
     adapter_weights: Mapping[str, str] = field(default_factory=dict)  # fingerprint of each adapter's weights
+    config_json: str = field(default="", repr=False)  # content of the model's config.json; empty: it has none
+    generation_config_json: str = field(default="", repr=False)  # content of its generation_config.json
     embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
 
 

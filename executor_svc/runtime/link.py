@@ -18,6 +18,16 @@ class LinkBroken(Exception):
     """A stream ended or could not be opened.  Dialling again may help."""
 
 
+class NotLeader(LinkBroken):
+    """The scheduler does not lead: another one does, or none."""
+
+    def __init__(self, message: str, *, leaders: Sequence[str] = (), retry_s: float | None = None) -> None:
+        """``leaders``: addresses of the one that leads.  ``retry_s``: after these seconds it may have changed."""
+        super().__init__(message)
+        self.leaders = tuple(leaders)
+        self.retry_s = retry_s
+
+
 class LinkRefused(Exception):
     """The scheduler refused the registration, with a reason of the error catalogue."""
 

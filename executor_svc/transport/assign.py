@@ -162,6 +162,8 @@ def _structured(wire: common_pb2.StructuredOutput) -> StructuredOutput:
             return StructuredOutput(kind=StructuredKind.CHOICE, value=json.dumps(list(wire.choice.choices)))
         case "grammar":
             return StructuredOutput(kind=StructuredKind.GRAMMAR, value=wire.grammar)
+        case "structural_tag":
+            return StructuredOutput(kind=StructuredKind.STRUCTURAL_TAG, value=wire.structural_tag)
         case _:
             raise BadField("sampling.structured_output", "no constraint that this executor knows is set")
 

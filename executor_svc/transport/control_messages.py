@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from executor_svc.runtime.engine_port import EngineFacts
@@ -38,7 +39,9 @@ from executor_svc.transport.assign import assign_command, kv_transfer_params
 from executor_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE, STATE_TO_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
-from sage_wire.protocol import ADOPTION, ASSIGN_BATCHES, PROTOCOL_VERSION, STEP_FRAMES
+from sage_wire.protocol import ADOPTION, ASSIGN_BATCHES, MODEL_CONFIG_LIMIT_BYTES, PROTOCOL_VERSION, STEP_FRAMES
+
+log = logging.getLogger(__name__)
 
 
 def attempt_from_wire(wire: common_pb2.Attempt) -> AttemptId:
@@ -162,7 +165,23 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         tokenizer_hash=tokenizer_hash,
         prefix_caching=facts.prefix_caching,
         keeps_output_history=facts.keeps_output_history,
+        config_json=_bounded(facts.config_json, "config.json"),
+        generation_config_json=_bounded(facts.generation_config_json, "generation_config.json"),
     )
+
+
+def _bounded(content: str, file: str) -> str:
+    """Return the content of a file of the model; nothing, with a warning, if it is too large to be sent."""
+    size = len(content.encode())
+    if size <= MODEL_CONFIG_LIMIT_BYTES:
+        return content
+    log.warning(
+        "%s of the model has %d bytes, which is more than %d: it is not sent, so HTTP gateways cannot serve the model",
+        file,
+        size,
+        MODEL_CONFIG_LIMIT_BYTES,
+    )
+    return ""
 
 
 def _cache_report(report: PrefixCacheReport) -> executor_pb2.PrefixCacheReport:
@@ -227,6 +246,7 @@ def welcome_from_wire(wire: executor_pb2.Welcome) -> Welcome:
         role=ROLE_FROM_WIRE.get(wire.role, Role.GENERAL),  # default: a role of a later version
         resume_secret=wire.resume_secret,
         adopt_s=durations.from_wire(wire.adopt) if wire.HasField("adopt") else None,
+        leader_lease_s=durations.from_wire(wire.leader_lease) or None if wire.HasField("leader_lease") else None,
     )
 
 

@@ -12,11 +12,12 @@ from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 import grpc
+from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from executor_svc.runtime.link import LinkBroken, LinkRefused
+from executor_svc.runtime.link import LinkBroken, LinkRefused, NotLeader
 from executor_svc.runtime.messages.commands import Command
 from executor_svc.runtime.messages.outputs import Ack, StepFrame
 from executor_svc.runtime.messages.registration import Register, Welcome
@@ -26,8 +27,10 @@ from executor_svc.transport.control_messages import commands_from_wire
 from executor_svc.transport.output_messages import output_requests
 from executor_svc.transport.tls import UNUSABLE, DialCredentials
 from sage.controlplane.v1 import executor_pb2
+from sage_wire import durations
 from sage_wire.decoding import Undecodable, decoder
 from sage_wire.errors import ErrorReason
+from sage_wire.keepalive import keepalive
 from sage_wire.protocol import MAX_MESSAGE_BYTES, STEP_FRAMES
 
 log = logging.getLogger(__name__)
@@ -38,10 +41,8 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.use_local_subchannel_pool", 1),  # else both channels would share one connection
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    *keepalive(10.0, 5.0),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
 ]
 CREDENTIALS = frozenset({ErrorReason.UNAUTHENTICATED, ErrorReason.PERMISSION_DENIED})
 """Reasons for a refusal that are about who the executor is."""
@@ -57,6 +58,7 @@ _CORE = "Internal error from Core"  # gRPC's details where a call ends under one
 ControlCall = grpc.aio.StreamStreamCall[executor_pb2.ControlRequest, executor_pb2.ControlResponse]
 OutputsCall = grpc.aio.StreamStreamCall[executor_pb2.OutputsRequest, executor_pb2.OutputsResponse]
 M = TypeVar("M")
+W = TypeVar("W", bound=Message)
 
 
 class GrpcLink:
@@ -206,21 +208,29 @@ async def _raise_end(call: grpc.aio.StreamStreamCall[Any, Any]) -> NoReturn:
 
 
 def _raise(error: grpc.aio.AioRpcError) -> NoReturn:
-    reason = _reason(error)
+    details = _details(error)
+    info = _unpacked(details, error_details_pb2.ErrorInfo())
+    reason = ErrorReason.from_code(info.reason) if info is not None else None
     text = in_words(error.code(), error.details())
+    if reason is ErrorReason.NOT_LEADER and info is not None:
+        leaders = [each for each in info.metadata.get("leader", "").split(",") if each]
+        retry = _unpacked(details, error_details_pb2.RetryInfo())
+        retry_s = durations.from_wire(retry.retry_delay) if retry is not None else None
+        raise NotLeader(text, leaders=leaders, retry_s=retry_s) from error
     if reason in PERMANENT or reason is ErrorReason.DUPLICATE_INSTANCE:
         permanent, about_credentials = reason in PERMANENT, reason in CREDENTIALS
         raise LinkRefused(reason.code, text, permanent=permanent, about_credentials=about_credentials) from error
     raise LinkBroken(text) from error
 
 
-def _reason(error: grpc.aio.AioRpcError) -> ErrorReason | None:
+def _details(error: grpc.aio.AioRpcError) -> Sequence[any_pb2.Any]:
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it reads only what both kinds of call have
-    for detail in status.details if status is not None else ():
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info):
-            return ErrorReason.from_code(info.reason)
-    return None
+    return status.details if status is not None else ()
+
+
+def _unpacked(details: Sequence[any_pb2.Any], wanted: W) -> W | None:
+    """Return the first detail of the type of ``wanted``; None if there is none."""
+    return wanted if any(detail.Unpack(wanted) for detail in details) else None
 
 
 class GrpcDialer:

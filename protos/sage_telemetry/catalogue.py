@@ -288,6 +288,7 @@ RECOVERY_MISSING = _gauge(
 RECOVERY_DURATION = _gauge(
     "sage.recovery.duration", "s", "How long the recovery after this scheduler's start took, or has taken so far."
 )
+SCHEDULER_LEADS = _gauge("sage.scheduler.leads", "", "1 while this scheduler leads, 0 while it stands by.")
 JOURNAL_TROUBLE = _gauge(
     "sage.journal.trouble",
     "",
@@ -308,7 +309,7 @@ USAGE_RECORDS = _counter(
     "sage.usage.records",
     "{record}",
     "Usage records by what became of them; none is waited for.",
-    {"result": "written, dropped_queue_full"},
+    {"result": "written, dropped_queue_full, dropped_not_written"},
     observed=True,
 )
 MODEL_CONDITIONS = _gauge(
@@ -478,7 +479,7 @@ SCHEDULER = (
     *(SHADOW_DECISIONS, SHADOW_PREDICTED, RECORDING_LINES),
     *(FAILOVERS, CONTINUATIONS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
     *(JOURNAL_TROUBLE, JOURNAL_WRITES, JOURNAL_COMMIT_TIME, JOURNAL_COMMITS, USAGE_RECORDS),
-    *(REQUESTS_ADOPTED, RECOVERY_OPEN, RECOVERY_MISSING, RECOVERY_DURATION),
+    *(SCHEDULER_LEADS, REQUESTS_ADOPTED, RECOVERY_OPEN, RECOVERY_MISSING, RECOVERY_DURATION),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
     *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),

@@ -36,6 +36,7 @@ class ErrorReason(Enum):
     NO_INSTANCE = (grpc.StatusCode.UNAVAILABLE, "NO_INSTANCE")
     SHUTTING_DOWN = (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
     RECOVERING = (grpc.StatusCode.UNAVAILABLE, "RECOVERING")
+    NOT_LEADER = (grpc.StatusCode.UNAVAILABLE, "NOT_LEADER")
     JOURNAL_UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
     # An accepted request did not finish.
     DEADLINE_EXCEEDED = (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")

@@ -23,3 +23,6 @@ PROMPT_LIMIT_BYTES = 8 * 1024 * 1024
 
 TOKENIZER_LIMIT_BYTES = 64 * 1024 * 1024
 """Most bytes of a model's tokenizer files together; the largest public ones have about 35 MB."""
+
+MODEL_CONFIG_LIMIT_BYTES = 256 * 1024
+"""Most bytes of a model's config.json, and of its generation_config.json; the largest public ones have about 60 kB."""

@@ -207,6 +207,8 @@ def _structured(wanted: StructuredOutput) -> Iterator[FieldViolation]:
     field = _structured_field(wanted)
     if wanted.kind == "json_schema":
         yield from _json_schema(field, wanted.value)
+    elif wanted.kind == "structural_tag":
+        yield from _structural_tag(field, wanted.value)
     elif wanted.kind == "choice":
         choices = _parsed(wanted.value)
         if not (isinstance(choices, list) and choices and all(isinstance(c, str) and c for c in choices)):
@@ -223,6 +225,12 @@ def _json_schema(field: str, value: str) -> Iterator[FieldViolation]:
         return
     if not isinstance(schema, dict):
         yield _at(field, f"is a JSON {type(schema).__name__}; a schema is an object")
+
+
+def _structural_tag(field: str, value: str) -> Iterator[FieldViolation]:
+    tag = _parsed(value)
+    if not isinstance(tag, dict) or not isinstance(tag.get("format"), dict):
+        yield _at(field, 'is not a JSON object with an object "format"')
 
 
 def _parsed(value: str) -> object:

@@ -60,6 +60,8 @@ class EngineFacts:
     tokenizer_hash: str = ""
     prefix_caching: bool = False  # it keeps the KV of prompts for later requests that begin alike
     keeps_output_history: bool = False  # it goes on from delivered tokens as its own output
+    config_json: str = field(default="", compare=False, repr=False)  # the model's config.json, for front ends
+    generation_config_json: str = field(default="", compare=False, repr=False)  # the same of generation_config.json
     embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
 
     @property

@@ -15,6 +15,7 @@ SchedulerError
 ├── NoInstance            nothing serves the model now
 ├── ShuttingDown          the scheduler is about to end
 ├── Recovering            the request may come back with an executor; carries when to ask again
+├── NotLeader             another scheduler leads, or none; carries when to ask again, and where if that is known
 ├── JournalUnavailable    the journal is full, slow or stopped; carries when to ask again
 ├── NoJournal             the scheduler keeps nothing on disk, so it takes no detached work
 ├── OutputLost            what the caller has of the request's output is beyond what anyone holds
@@ -178,6 +179,20 @@ class Recovering(SchedulerError):
     ) -> None:
         self.expected_wait_s = expected_wait_s
         super().__init__(f"{why}: ask again")
+
+
+class NotLeader(SchedulerError):
+    """The scheduler stands by, or leads no more.
+
+    ``leader``: addresses of the one that leads, separated by commas; empty: it is not known.  ``epoch``: of it.
+    """
+
+    def __init__(self, expected_wait_s: float, *, leader: str = "", epoch: int = 0, why: str = "") -> None:
+        self.expected_wait_s = expected_wait_s
+        self.leader = leader
+        self.epoch = epoch or ""
+        who = f"{leader} leads" if leader else "no other one is known to lead"
+        super().__init__(f"this scheduler does not lead{f' any more ({why})' if why else ''}; {who}: ask again")
 
 
 class JournalUnavailable(SchedulerError):

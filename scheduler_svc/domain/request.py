@@ -62,8 +62,8 @@ class RequestKey(NamedTuple):
 class StructuredOutput:
     """The constraint that output has to meet."""
 
-    kind: str  # json_schema | json_object | regex | choice | grammar
-    value: str  # schema, pattern, grammar; for choice a JSON array of strings; for json_object empty
+    kind: str  # json_schema | json_object | regex | choice | grammar | structural_tag
+    value: str  # schema, pattern, grammar, tag; for choice a JSON array of strings; for json_object empty
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+BLOCK_BYTES = 65_536  # that are read at once to find the end of the last line
+
 
 class LogFile:
     """Appends whole lines to a file.  FILE becomes FILE.1, FILE.1 becomes FILE.2, and the last of them is deleted."""
@@ -35,6 +37,13 @@ class LogFile:
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self.size = 0
 
+    def go_on(self) -> None:
+        """Open the file as it is, without half a line at its end, and append to it.  Raises OSError."""
+        self.close()
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.size = _whole_lines(self._descriptor)
+        self._cut()
+
     def append(self, lines: Sequence[bytes]) -> None:
         """Append lines, all of them or none.  Raises OSError."""
         assert self._descriptor is not None, "begin() comes first"
@@ -50,7 +59,7 @@ class LogFile:
 
     def _cut(self) -> None:
         """Remove half a line, which would spoil the line after it; close the file where that is not possible."""
-        assert self._descriptor is not None, "a write to it has just failed"
+        assert self._descriptor is not None, "it is open"
         try:
             os.ftruncate(self._descriptor, self.size)
             os.lseek(self._descriptor, self.size, os.SEEK_SET)
@@ -75,3 +84,15 @@ class LogFile:
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}") if number else self.path
+
+
+def _whole_lines(descriptor: int) -> int:
+    """Return the bytes of a file up to the end of its last whole line."""
+    end = os.fstat(descriptor).st_size
+    while end > 0:
+        start = max(0, end - BLOCK_BYTES)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0

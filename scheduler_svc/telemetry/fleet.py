@@ -138,6 +138,7 @@ class FleetReader:
 
     def _restarted(self, values: Values) -> None:
         restart = self._restart()
+        values[catalogue.SCHEDULER_LEADS] = [((), 1.0)]
         values[catalogue.REQUESTS_ADOPTED] = [((), restart.adopted)]
         values[catalogue.RECOVERY_OPEN] = [((), float(restart.recovering))]
         values[catalogue.RECOVERY_MISSING] = [((), restart.missing)]

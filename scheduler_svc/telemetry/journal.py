@@ -29,5 +29,5 @@ class JournalReader:
         values[catalogue.JOURNAL_WRITES] = [((result,), count) for result, count in writes.items()]
         values[catalogue.JOURNAL_COMMIT_TIME] = [((), done.commit_s)]
         values[catalogue.JOURNAL_COMMITS] = [((), done.commits)]
-        records = {"written": 0, "dropped_queue_full": 0, **self._usage_counts()}
+        records = {"written": 0, "dropped_queue_full": 0, "dropped_not_written": 0, **self._usage_counts()}
         values[catalogue.USAGE_RECORDS] = [((result,), count) for result, count in records.items()]

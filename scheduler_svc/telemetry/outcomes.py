@@ -23,6 +23,7 @@ REASONS: dict[type[BaseException], str] = {
     errors.GenerationFailed: "generation_failed",
     errors.ModelChanged: "model_changed",
     errors.Recovering: "recovering",
+    errors.NotLeader: "not_leader",
     errors.JournalUnavailable: "journal_unavailable",
     errors.NoJournal: "no_journal",
     errors.OutputLost: "output_lost",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
@@ -26,6 +27,9 @@ That takes about 0.3 ms, which is less than a request under load pays for the wa
 LONG_CHARACTERS = 64_000
 """Texts of more characters than this wait for threads of their own, so that shorter ones do not wait behind them."""
 
+COMPRESSION = 1
+"""zlib's level for documents, which front ends ask for: the fastest, which makes a quarter of 10 MB within 0.2 s."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Model:
@@ -33,6 +37,7 @@ class _Model:
     template: ChatTemplate | None
     bytes_per_token: int | None  # the most; None: there is no bound
     one_word_per_token: bool  # so that words bound the tokens, too
+    compressed: bytes  # the document it was made of, by zlib
 
     def check_length(self, text: str, most_tokens: int | None) -> None:
         """Raise PromptError if the text is certain to have more than ``most_tokens`` tokens."""
@@ -80,6 +85,13 @@ class TokenizerStore:
         self._models[tokenizer_hash] = model
         while len(self._models) > self._limit:
             del self._models[next(iter(self._models))]
+
+    def document(self, tokenizer_hash: str, piece_bytes: int) -> Iterator[bytes]:
+        """Return the document that was installed, in pieces of at most ``piece_bytes``.
+
+        Raises KeyError if the tokenizer is not here.
+        """
+        return _pieces(self._used(tokenizer_hash).compressed, piece_bytes)
 
     async def encode(
         self, tokenizer_hash: str, text: str, limits: TokenizingLimits = NO_LIMITS, *, special_tokens: bool
@@ -149,7 +161,16 @@ def _parse(tokenizer_hash: str, document: bytes) -> _Model:
         template=template,
         bytes_per_token=bytes_per_token(tokenizer),
         one_word_per_token=one_word_per_token(tokenizer),
+        compressed=zlib.compress(document, COMPRESSION),
     )
+
+
+def _pieces(compressed: bytes, piece_bytes: int) -> Iterator[bytes]:
+    expanding = zlib.decompressobj()
+    piece = expanding.decompress(compressed, piece_bytes)
+    while piece:
+        yield piece
+        piece = expanding.decompress(expanding.unconsumed_tail, piece_bytes)
 
 
 def _encode(model: _Model, text: str, special_tokens: bool, most_tokens: int | None) -> Sequence[int]:

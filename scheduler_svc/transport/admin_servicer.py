@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from scheduler_svc.control.journal import fleet_decisions
 from scheduler_svc.control.journal.decisions import Plain
 from scheduler_svc.control.journal.fleet_decisions import POLICY, SHADOW, SPLITTING
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
+from scheduler_svc.control.leadership.standing import SchedulerState, Standing
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
@@ -30,6 +31,7 @@ from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import InstanceViews, instance_view
 from scheduler_svc.transport.journal_answers import JournalAnswers
 from scheduler_svc.transport.shadow_policy import shadow_policy
+from scheduler_svc.transport.standing import scheduler_response
 from scheduler_svc.transport.stories import story
 from scheduler_svc.transport.submissions import key_seen
 from scheduler_svc.transport.take_limit import Writing
@@ -59,7 +61,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         journal: JournalAnswers,
         *,
         epoch: int,
+        standing: Callable[[], Standing] = lambda: Standing(state=SchedulerState.LEADING),
     ) -> None:
+        """``standing``: what the scheduler does now."""
+        self._standing = standing
         self._scheduler = scheduler
         self._clock = clock
         self._sessions = sessions
@@ -72,6 +77,12 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._usage = usage
         self._journal = journal
         self._epoch = epoch
+
+    async def GetScheduler(
+        self, request: admin_pb2.GetSchedulerRequest, context: Context
+    ) -> admin_pb2.GetSchedulerResponse:
+        """Return whether this scheduler leads, and what is wrong."""
+        return scheduler_response(self._standing())
 
     async def GetPolicy(self, request: admin_pb2.GetPolicyRequest, context: Context) -> admin_pb2.GetPolicyResponse:
         """Return the policy in force, every policy there is, and the latest switches (newest first)."""
@@ -179,13 +190,14 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def ResumeInstance(
         self, request: admin_pb2.ResumeInstanceRequest, context: Context
     ) -> admin_pb2.ResumeInstanceResponse:
-        """Take an operator's drain back, also of an instance that only the journal knows.
+        """Take an operator's drain back; of an instance that only the journal knows, the role that it was given, too.
 
         Raises InstanceNotFound, InvalidTransition.
         """
         instance_id = request.instance_id
-        if self._scheduler.find_instance(instance_id) is None and self._decisions.drained(instance_id):
-            self._decisions.resume(instance_id)
+        unknown = self._scheduler.find_instance(instance_id) is None
+        if unknown and not self._decisions.instance(instance_id).is_empty:
+            self._decisions.take_back(instance_id)
             await self._decisions.write()
             view = instance_decisions.unknown_instance(self._decisions, instance_id)
         else:

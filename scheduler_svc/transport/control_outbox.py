@@ -1,4 +1,4 @@
-"""What waits for an executor's control stream: Assigns that wait one behind the other are written as one message."""
+"""Queues the messages of an executor's control stream; Assigns that wait together are written as one message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OUTBOX_BYTES = 256 * 1024 * 1024
 
 BATCH_ASSIGNS = 64
 BATCH_BYTES = 256 * 1024
-"""Most Assigns of one message, and bytes of those that join the first."""
+"""Most Assigns of one message, and their bytes together; a larger Assign is a message of its own."""
 
 
 class ControlOutbox(Outbox[executor_pb2.ControlResponse]):
@@ -33,7 +33,7 @@ class ControlOutbox(Outbox[executor_pb2.ControlResponse]):
         message = await super().get()
         if not (self._batches and _is_assign(message)):
             return message
-        more = self.get_more(_is_assign, messages=BATCH_ASSIGNS - 1, size=BATCH_BYTES)
+        more = self.get_more(_is_assign, messages=BATCH_ASSIGNS - 1, size=BATCH_BYTES - message.ByteSize())
         if not more:
             return message
         batch = executor_pb2.ControlResponse()

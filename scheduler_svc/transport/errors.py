@@ -43,6 +43,7 @@ REASONS: dict[type[Exception], ErrorReason] = {
     domain.NoInstance: ErrorReason.NO_INSTANCE,
     domain.ShuttingDown: ErrorReason.SHUTTING_DOWN,
     domain.Recovering: ErrorReason.RECOVERING,
+    domain.NotLeader: ErrorReason.NOT_LEADER,
     domain.JournalUnavailable: ErrorReason.JOURNAL_UNAVAILABLE,
     domain.NoJournal: ErrorReason.NO_JOURNAL,
     domain.OutputLost: ErrorReason.OUTPUT_LOST,
@@ -60,6 +61,12 @@ REASONS: dict[type[Exception], ErrorReason] = {
 
 Tests compare it with the classes in ``domain.errors`` and with the table in ``docs/ends-of-a-request.md``.
 """
+
+FACTS = (
+    *("model", "request_id", "instance_id", "policy", "limit_name", "limit", "cause", "attempts"),
+    *("leader", "epoch"),
+)
+"""Attributes of errors that clients may use."""
 
 TEXT_LIMIT = 800  # bytes of the message
 FACT_LIMIT = 200  # bytes of one value in ErrorInfo's metadata
@@ -119,8 +126,7 @@ def _any(detail: message.Message) -> any_pb2.Any:
 
 def _facts(error: Exception) -> dict[str, str]:
     """Collect ErrorInfo's metadata: those attributes of the error that clients may use."""
-    names = ("model", "request_id", "instance_id", "policy", "limit_name", "limit", "cause", "attempts")
-    return {name: str(value) for name in names if (value := getattr(error, name, "")) != ""}
+    return {name: str(value) for name in FACTS if (value := getattr(error, name, "")) != ""}
 
 
 def _bad_request(error: Any) -> message.Message:
@@ -173,6 +179,7 @@ DETAILS: dict[type[Exception], Callable[[Any], message.Message]] = {
     domain.TenantLimitReached: _retry,
     domain.Overloaded: _retry,
     domain.Recovering: _retry,
+    domain.NotLeader: _retry,
     domain.JournalUnavailable: _retry,
     domain.InvalidTransition: _precondition,
     PermissionDenied: _denied_field,

@@ -54,8 +54,12 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         *,
         epoch: int,
         proofs: Proofs | None = None,
+        leader_lease_s: float | None = None,
     ) -> None:
-        """``proofs``: None: executors hold nothing for the next scheduler."""
+        """``proofs``: None: executors hold nothing for the next scheduler.
+
+        ``leader_lease_s``: how long this scheduler leads without renewing it; None: it is the only one.
+        """
         self._sessions = sessions
         self._attempts = attempts
         self._kv_releases = kv_releases
@@ -63,6 +67,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         self._new_upload = new_upload
         self._epoch = epoch
         self._proofs = proofs
+        self._leader_lease_s = leader_lease_s
 
     # --- control ----------------------------------------------------------------------------------
 
@@ -100,6 +105,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         )
         if welcome.adopt_s is not None and holds:
             answer.adopt.CopyFrom(durations.to_wire(welcome.adopt_s))
+        if self._leader_lease_s is not None:
+            answer.leader_lease.CopyFrom(durations.to_wire(self._leader_lease_s))
         session = self._sessions.by_id(welcome.session_id)
         await both_ways(
             read=lambda: self._read_control(session, request_iterator),

@@ -1,7 +1,8 @@
 """grpc.health.v1: what load balancers and operators may rely on.
 
-The whole server (``""``), ExecutorService and AdminService are SERVING as soon as the process is.  InferenceService is
-SERVING while some instance is READY, so that no client is sent to a scheduler that can only refuse.
+The whole server (``""``) is SERVING as soon as the process is, ExecutorService and AdminService while the scheduler
+leads.  InferenceService is SERVING while some instance is READY, so that no client is sent to a scheduler that can only
+refuse.
 """
 
 from __future__ import annotations
@@ -26,14 +27,28 @@ JOURNAL = "sage.controlplane.v1.Journal"
 CHECK_S = 0.2  # seconds between two updates
 
 
+def standing_by(servicer: HealthServicer) -> None:
+    """Let health checks find a process that lives and serves nothing, because another scheduler leads."""
+    servicer.set("", serving=True)
+    for name in (INFERENCE, EXECUTOR, ADMIN, PREFILL_DECODE, JOURNAL):
+        servicer.set(name, serving=False)
+
+
 class HealthReporter:
     """Keep the statuses of grpc.health.v1 current."""
 
-    def __init__(self, scheduler: Scheduler, clock: Clock, journal: JournalMaintenance | None = None) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        clock: Clock,
+        journal: JournalMaintenance | None = None,
+        servicer: HealthServicer | None = None,
+    ) -> None:
+        """``servicer``: what answers checks; None: one of its own."""
         self._scheduler = scheduler
         self._clock = clock
         self._journal = journal
-        self.servicer = HealthServicer()
+        self.servicer = servicer or HealthServicer()
         for name in ("", EXECUTOR, ADMIN):
             self.servicer.set(name, serving=True)
 

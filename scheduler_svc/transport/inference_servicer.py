@@ -25,6 +25,7 @@ from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.detached_servicer import DetachedServicer
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
+from scheduler_svc.transport.model_files import ModelFiles
 from scheduler_svc.transport.submissions import key_seen, submission
 from scheduler_svc.transport.take_limit import Writing
 
@@ -40,6 +41,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         scheduler: Scheduler,
         sessions: SessionServicer,
         detached: DetachedServicer,
+        models: ModelFiles,
         *,
         epoch: int,
     ) -> None:
@@ -47,6 +49,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self._detached = detached
         self._scheduler = scheduler
         self._sessions = sessions
+        self._models = models
         self._epoch = epoch
 
     async def Generate(  # type: ignore[override]  # it writes to the context instead of yielding
@@ -184,6 +187,24 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def SubmitBatch(self, request: Any, context: Context) -> NoReturn:
         """Refuse: not implemented."""
         _not_implemented("SubmitBatch")
+
+    async def ListModels(
+        self, request: inference_pb2.ListModelsRequest, context: Context
+    ) -> inference_pb2.ListModelsResponse:
+        """Return the models that the fleet serves."""
+        return self._models.listed()
+
+    async def GetModelFiles(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request: inference_pb2.GetModelFilesRequest, context: Context
+    ) -> None:
+        """Stream a model's configuration and tokenizer.
+
+        Raises UnknownModel, NoInstance, InvalidRequest, and LimitReached for a client that takes no message.
+        """
+        messages = await self._models.files(request.model)
+        with Writing(context.write, lambda: None) as write:
+            for message in messages:
+                await write(message)
 
 
 def _not_implemented(method: str) -> NoReturn:

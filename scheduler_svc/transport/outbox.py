@@ -32,11 +32,6 @@ class Outbox(Generic[M]):
         self._ready = asyncio.Event()
         self._closed: str | None = None
 
-    @property
-    def waiting_bytes(self) -> int:
-        """The size of what waits."""
-        return self._bytes
-
     def put(self, message: M) -> None:
         """Queue a message.  Raises Overflow at a limit.  After ``close`` messages are dropped."""
         if self._closed is not None:

@@ -8,7 +8,7 @@ from collections.abc import Sized
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
-from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
+from sage_wire.protocol import MODEL_CONFIG_LIMIT_BYTES, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
@@ -114,6 +114,8 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
     for name, fingerprint in wire.adapter_weights.items():
         _bounded("facts.adapter_weights", name)
         _bounded("facts.adapter_weights", fingerprint)
+    for name in ("config_json", "generation_config_json"):
+        _bounded(f"facts.{name}", getattr(wire, name), MODEL_CONFIG_LIMIT_BYTES)
     return EngineFacts(
         engine=wire.engine,
         engine_version=wire.engine_version,
@@ -138,6 +140,8 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         tokenizer_hash=wire.tokenizer_hash,
         prefix_caching=wire.prefix_caching,
         keeps_output_history=wire.keeps_output_history,
+        config_json=wire.config_json,
+        generation_config_json=wire.generation_config_json,
         embedding_dimensions=wire.embedding_dimensions,
     )
 
@@ -249,9 +253,9 @@ def _parallelism(wire: common_pb2.ParallelismConfig) -> Parallelism:
     )
 
 
-def _bounded(field: str, text: str) -> None:
-    if size_of(text) > TEXT_BYTES:
-        raise _refused(field, f"is longer than {TEXT_BYTES} bytes")
+def _bounded(field: str, text: str, limit: int = TEXT_BYTES) -> None:
+    if size_of(text) > limit:
+        raise _refused(field, f"is longer than {limit} bytes")
 
 
 def _few(field: str, found: Sized, limit: int) -> None:

@@ -117,7 +117,7 @@ def _constraint(wanted: common_pb2.StructuredOutput, field: str, violations: Vio
             size = sum(map(size_of, choices))
             if size > CONSTRAINT_BYTES:
                 violations.add(f"{field}.choice", f"has {size} bytes; the limit is {CONSTRAINT_BYTES}")
-    elif kind in ("json_schema", "regex", "grammar"):
+    elif kind in ("json_schema", "regex", "grammar", "structural_tag"):
         _bytes(getattr(wanted, kind), f"{field}.{kind}", CONSTRAINT_BYTES, violations)
 
 

@@ -76,7 +76,7 @@ def _structured(wire: common_pb2.StructuredOutput, violations: Violations) -> St
     field = "spec.sampling.structured_output"
     kind = wire.WhichOneof("kind")
     if kind is None:
-        violations.add(field, "give one of json_schema, json_object, regex, choice, grammar")
+        violations.add(field, "give one of json_schema, json_object, regex, choice, grammar, structural_tag")
         return None
     if kind == "json_object":
         if not wire.json_object:

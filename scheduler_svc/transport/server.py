@@ -11,25 +11,22 @@ from grpc_health.v1 import health_pb2_grpc
 
 from sage.controlplane.v1 import admin_pb2_grpc, executor_pb2_grpc, inference_pb2_grpc
 from sage_common.tls import ReloadedTls
+from sage_wire.health import HealthServicer
+from sage_wire.keepalive import keepalive
 from sage_wire.listener_credentials import listener_credentials
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.transport import health
-from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.error_interceptor import ErrorInterceptor
 from scheduler_svc.transport.errors import OnEnd
-from scheduler_svc.transport.executor_servicer import ExecutorServicer
-from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.reflection import serve_reflection
 
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),  # a second scheduler on the same port is a mistake, not a cluster
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    *keepalive(10.0, 5.0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # clients may ping this often on a quiet stream
-    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_connection_idle_ms", 300_000),  # a connection without a call ends; clients open one at their next call
     ("grpc.server_handshake_timeout_ms", 10_000),  # so does one that does not finish its TLS handshake
 ]
@@ -43,10 +40,10 @@ class ListenError(Exception):
 class Services:
     """The servicers of every gRPC service that the scheduler offers."""
 
-    inference: InferenceServicer
-    executor: ExecutorServicer
-    admin: AdminServicer
-    health: health.HealthReporter
+    inference: inference_pb2_grpc.InferenceServiceServicer
+    executor: executor_pb2_grpc.ExecutorServiceServicer
+    admin: admin_pb2_grpc.AdminServiceServicer
+    health: HealthServicer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +129,7 @@ def build_server(
         executor_pb2_grpc.add_ExecutorServiceServicer_to_server(services.executor, server)
     if health.ADMIN in served:
         admin_pb2_grpc.add_AdminServiceServicer_to_server(services.admin, server)
-    health_pb2_grpc.add_HealthServicer_to_server(services.health.servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(services.health, server)
     if reflection:
         serve_reflection(server, (*sorted(served), "grpc.health.v1.Health"))
     return server

@@ -115,4 +115,4 @@ def test_simulate_without_its_extra_names_it() -> None:
 def test_packages_go_by_names_of_their_own() -> None:
     """What is installed beside other distributions must not take a common word for its name."""
     taken = {path.parent.name for path in (ROOT / "clients").glob("*/__init__.py")}
-    assert taken == {"sage_client", "sage_local", "sage_simulator", "sagectl"}
+    assert taken == {"sage_client", "sage_gateway", "sage_local", "sage_simulator", "sagectl"}

@@ -63,7 +63,7 @@ async def measure(*, rounds: int, turns: int) -> list[Row]:
         await _round(WARM_UP, direct, _timed(bare.echo), through, through_text)
         measured = [await _round(turns, direct, _timed(bare.echo), through, through_text) for _ in range(rounds)]
     return [
-        _row("token ids", measured, [each.multiple(each.through) for each in measured], "<= 4"),
+        _row("token ids", measured, [each.multiple(each.through) for each in measured], "<= 2.5"),
         _row("text prompt", measured, [each.multiple(each.through_text) for each in measured], ""),
     ]
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from scheduler_svc.control.journal.decisions import Decisions, InstanceDecision
 from scheduler_svc.control.journal.usage import UsageFilter, UsageGroup, UsageRecord, UsageRetention
-from scheduler_svc.domain.errors import InvalidRequest
+from scheduler_svc.domain.errors import InvalidRequest, JournalUnavailable
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.storage.journal import usage_store
 from scheduler_svc.storage.journal.decision_store import JournalDecisionStore
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings
 from scheduler_svc.storage.journal.maintenance import Maintenance
 from scheduler_svc.storage.journal.schema import TABLES
+from scheduler_svc.storage.journal.tables.decisions import FLEET_DECISIONS
 from scheduler_svc.storage.journal.tables.metadata import METADATA
 from scheduler_svc.storage.journal.tables.usage import ROW_BYTES
 from scheduler_svc.storage.journal.usage_store import JournalUsageStore
+from tests.support.eventually import eventually
 from tests.support.postgres import running_postgres
 
 DAY_S = 86_400.0
@@ -135,6 +140,41 @@ async def test_old_usage_goes_by_time_and_by_size(journal: Journal, monkeypatch:
     assert await store.retain(UsageRetention(keep_s=1.0, max_bytes=2**30), NOW + 108) == 0
 
 
+async def test_a_clock_that_was_wrong_for_a_while_deletes_nothing_else(journal: Journal) -> None:
+    store = JournalUsageStore(journal)
+    await store.add([record(1), record(2)])
+    await store.add([record(3, ended_at=1_000.0)])  # the clock was set back, and then right again
+    await store.add([record(4)])
+    assert await store.retain(UsageRetention(keep_s=DAY_S, max_bytes=2**30), NOW + 10) == 1
+    assert [each.request_id for each in await pages(store, UsageFilter(), 9)] == ["r1", "r2", "r4"]
+
+
+async def test_records_that_may_be_kept_already_are_kept_once(journal: Journal) -> None:
+    store = JournalUsageStore(journal)
+    records = [record(number) for number in range(4)]
+    await store.add([*records[:2], record(9, request_id="r1")])
+    await store.add([*records, record(9, request_id="r1")], maybe_kept=True)
+    found = await pages(store, UsageFilter(), 10)
+    assert [(each.request_id, each.ended_at - NOW) for each in found] == [
+        ("r0", 0.0),
+        ("r1", 1.0),
+        ("r2", 2.0),
+        ("r3", 3.0),
+        ("r1", 9.0),  # the same id again, another request
+    ]
+
+
+async def test_many_adopted_requests_are_looked_for_at_once(journal: Journal) -> None:
+    store = JournalUsageStore(journal)
+    await store.add([record(number) for number in range(300)])
+    statements: list[str] = []
+    event.listen(Engine, "before_cursor_execute", lambda c, cursor, sql, *rest: statements.append(sql))
+    await store.add([record(number, adopted=True) for number in range(200)])
+    assert len(statements) < 20, statements
+    assert sum(each.adopted for each in await pages(store, UsageFilter(), 1_000)) == 200
+    assert len(await pages(store, UsageFilter(), 1_000)) == 300
+
+
 async def test_an_adopted_request_has_one_record(journal: Journal) -> None:
     store = JournalUsageStore(journal)
     await store.add([record(1), record(2, arrived_at=NOW - 100.0), record(3)])
@@ -158,6 +198,75 @@ async def test_decisions_are_what_was_last_saved(journal: Journal) -> None:
     assert await store.load() == Decisions(fleet={"policy": {"policy": "fifo"}}, instances=(with_role,))
     await store.save(Decisions(fleet={"policy": {}}, instances=(InstanceDecision(instance_id="a"),)))
     assert await store.load() == Decisions()
+
+
+async def test_no_word_of_an_operator_keeps_a_decision_from_being_saved(journal: Journal) -> None:
+    store = JournalDecisionStore(journal)
+    await store.save(Decisions(instances=(InstanceDecision(instance_id="a", drained=True, drain_reason="a\0b\n"),)))
+    [found] = (await store.load()).instances
+    assert (found.drained, found.drain_reason) == (True, "a\ufffdb\n")
+
+
+async def test_a_table_that_is_not_there_is_made_at_the_start(journal: Journal, url: str) -> None:
+    await journal.close()
+    again = Journal(JournalSettings(url=url))
+    with again.database.writing() as connection:
+        FLEET_DECISIONS.drop(connection)
+    again._let_go()
+    made = Journal(JournalSettings(url=url))
+    made.start()
+    assert await JournalDecisionStore(made).load() == Decisions()
+    await made.close()
+
+
+async def test_a_full_file_makes_room_for_itself(tmp_path: Path) -> None:
+    journal = Journal(JournalSettings(url=f"sqlite:///{tmp_path}/journal.db", max_bytes=2**20))
+    journal.start()
+    store = JournalUsageStore(journal)
+    with pytest.raises(JournalUnavailable, match="full"):
+        await _fill(store)
+    assert "full" in journal.trouble
+    assert await store.retain(UsageRetention(keep_s=DAY_S, max_bytes=2**18), NOW) > 0
+    before, after = await Maintenance(journal).compact()
+    assert (before > 0.9 * 2**20, after < 2**19) == (True, True)
+    await eventually(lambda: not journal.trouble, what="the journal", within_s=20.0)
+    await store.add([record(number) for number in range(100)])
+    await journal.close()
+
+
+async def _fill(store: JournalUsageStore) -> None:
+    for number in range(100):
+        await store.add([record(100 * number + each) for each in range(100)])
+
+
+async def test_compacting_ends_where_a_file_cannot_shrink(tmp_path: Path) -> None:
+    file = tmp_path / "journal.db"
+    with sqlite3.connect(file) as connection:  # as one that was restored from a dump: no incremental vacuum
+        connection.execute("PRAGMA auto_vacuum=NONE")
+        connection.execute("CREATE TABLE other (x)")
+    connection.close()
+    journal = Journal(JournalSettings(url=f"sqlite:///{file}"))
+    journal.start()
+    store = JournalUsageStore(journal)
+    await store.add([record(number) for number in range(2_000)])
+    await store.retain(UsageRetention(keep_s=1.0, max_bytes=2**30), NOW + DAY_S)
+    await asyncio.wait_for(Maintenance(journal).compact(), 20.0)
+    await journal.close()
+
+
+async def test_writes_go_on_while_the_journal_is_compacted(tmp_path: Path) -> None:
+    journal = Journal(JournalSettings(url=f"sqlite:///{tmp_path}/journal.db", limit_s=1.0))
+    journal.start()
+    store = JournalUsageStore(journal)
+    for _ in range(10):
+        await store.add([record(number, request_id="x" * 128) for number in range(4_000)])
+    await store.retain(UsageRetention(keep_s=1.0, max_bytes=2**30), NOW + DAY_S)
+    compacting = asyncio.ensure_future(Maintenance(journal).compact())
+    while not compacting.done():
+        await store.add([record(1)])
+    before, after = compacting.result()
+    assert after < before / 2
+    await journal.close()
 
 
 async def test_status_says_what_the_journal_holds(journal: Journal) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.storage.journal.database import Database, Limits
+from scheduler_svc.storage.journal.errors import UnusableJournal
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings
 from scheduler_svc.storage.journal.schema import prepare
 from scheduler_svc.storage.journal.tables.decisions import FLEET_DECISIONS
@@ -152,6 +153,93 @@ async def test_a_server_that_hangs_is_slow_and_nobody_waits_for_it_for_good(serv
         await writer.write(lambda connection: adding(connection, "c"))
 
 
+async def test_every_connection_to_a_server_has_time_limits(server: Postgres) -> None:
+    database = Database(server.url, Limits(statement_s=3.0))
+    try:
+        names = ("statement_timeout", "lock_timeout", "synchronous_commit")
+        found = [await database.read(lambda c, name=name: c.exec_driver_sql(f"SHOW {name}").scalar()) for name in names]  # type: ignore[misc]
+        assert found == ["3s", "3s", "on"]
+    finally:
+        database.close()
+
+
+async def test_a_read_that_a_server_never_answers_gives_its_thread_back(server: Postgres) -> None:
+    database = Database(server.url, Limits(read_s=0.3))
+    await database.read(lambda connection: connection.exec_driver_sql("SELECT 1").all())
+    server.pause()
+    try:
+        with pytest.raises(JournalUnavailable, match=r"longer than 0\.3 s"):
+            await database.read(lambda connection: connection.exec_driver_sql("SELECT 1").all())
+        await eventually(lambda: database.reads == 0, what="the reader's thread", within_s=3.0)
+    finally:
+        server.resume()
+        database.close()
+
+
+async def test_a_lone_write_that_a_server_never_answers_is_broken_off(server: Postgres) -> None:
+    database = Database(server.url)
+    async with writing(database, WriterLimits(wait_s=0.3, probe_s=100.0, idle_probe_s=100.0)) as writer:
+        await writer.write(lambda connection: adding(connection, "a"))
+        server.pause()
+        try:
+            with pytest.raises(JournalUnavailable, match=r"longer than 0\.3 s"):
+                await writer.write(lambda connection: adding(connection, "b"))
+            await eventually(lambda: writer.figures.failed == 1, what="the end of the transaction", within_s=3.0)
+        finally:
+            server.resume()
+
+
+async def test_closing_waits_for_no_server_that_hangs(server: Postgres) -> None:
+    database = Database(server.url, Limits(read_s=100.0))
+    await database.read(lambda connection: connection.exec_driver_sql("SELECT 1").all())
+    server.pause()
+    try:
+        reading = asyncio.ensure_future(database.read(lambda connection: connection.exec_driver_sql("SELECT 1").all()))
+        await asyncio.sleep(0.2)
+        database.close()
+        with pytest.raises(JournalUnavailable):
+            await asyncio.wait_for(reading, 5.0)
+    finally:
+        server.resume()
+
+
+async def test_closing_ends_a_long_read_of_a_file(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/journal.db", Limits(read_s=100.0))
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    reading = asyncio.ensure_future(database.read(lambda connection: connection.exec_driver_sql(endless).all()))
+    await asyncio.sleep(0.2)
+    database.close()
+    with pytest.raises(JournalUnavailable):
+        await asyncio.wait_for(reading, 5.0)
+
+
+async def test_a_read_that_takes_too_long_says_so(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/journal.db", Limits(read_s=0.2))
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    for _ in range(3):
+        with pytest.raises(JournalUnavailable, match=r"longer than 0\.2 s"):
+            await database.read(lambda connection: connection.exec_driver_sql(endless).all())
+    database.close()
+
+
+@pytest.mark.parametrize("given", ["password=hidden", "sslpassword=hidden&sslmode=require", "PASSWORD=hidden"])
+def test_no_password_of_a_url_is_shown(given: str) -> None:
+    database = Database(f"postgresql://sage:hidden@127.0.0.1:1/name?{given}")
+    assert "hidden" not in database.name
+    with pytest.raises(UnusableJournal) as refused:
+        prepare(database)
+    assert "hidden" not in str(refused.value)
+    database.close()
+
+
+def test_a_file_has_one_lock_by_whatever_path_it_is_named(tmp_path: Path) -> None:
+    first = Journal(JournalSettings(url=f"sqlite:///{tmp_path}/journal.db"))
+    (tmp_path / "link.db").symlink_to(tmp_path / "journal.db")
+    with pytest.raises(UnusableJournal, match="another process uses it"):
+        Journal(JournalSettings(url=f"sqlite:///{tmp_path}/link.db"))
+    first._let_go()
+
+
 def test_a_file_that_another_scheduler_uses_stops_the_start(tmp_path: Path) -> None:
     settings = JournalSettings(url=f"sqlite:///{tmp_path}/journal.db")
     first = Journal(settings)
@@ -167,6 +255,7 @@ def test_a_file_that_another_scheduler_uses_stops_the_start(tmp_path: Path) -> N
         ("mysql://host/name", "neither sqlite nor postgresql"),
         ("sqlite://", "path of a file"),
         ("nonsense", "not a database URL"),
+        ("postgresql://sage@host:port/name", "not a database URL"),
         ("sqlite:////nowhere/at/all.db", "No such file"),
         ("postgresql://sage@127.0.0.1:1/none", "refused"),
     ],

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +20,15 @@ import pytest
 
 START_S = 30.0
 DEBIAN_BINARIES = "/usr/lib/postgresql/*/bin"
+
+_AS_USER = """
+import os, sys
+os.setgroups([])
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[1]))
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Runs a command as another user.  ``subprocess`` can do so by a fork only, in which gRPC's threads may be lost."""
 
 
 def binaries() -> Path | None:
@@ -40,8 +50,7 @@ class Postgres:
         self._binaries = found
         self._folder = folder
         user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
-        self._uid: int | None = user.pw_uid if user is not None else None
-        self._gid: int | None = user.pw_gid if user is not None else None
+        self._prefix = [sys.executable, "-c", _AS_USER, str(user.pw_uid), str(user.pw_gid)] if user is not None else []
         self._fsync = fsync
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
@@ -51,7 +60,7 @@ class Postgres:
         self._run(*map(str, initdb))
 
     def _run(self, *command: str) -> None:
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, user=self._uid, group=self._gid)
+        subprocess.run([*self._prefix, *command], check=True, stdout=subprocess.DEVNULL)
 
     @property
     def url(self) -> str:
@@ -69,7 +78,7 @@ class Postgres:
         command = [str(self._binaries / "postgres"), "-D", str(self._folder / "data"), "-p", str(self.port)]
         command += ["-h", "127.0.0.1", "-k", str(self._folder), "-c", f"fsync={'on' if self._fsync else 'off'}"]
         with open(self._folder / "log", "ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output, user=self._uid, group=self._gid)
+            self._process = subprocess.Popen([*self._prefix, *command], stdout=output, stderr=output)
         limit = time.monotonic() + START_S
         while subprocess.run(
             [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)],

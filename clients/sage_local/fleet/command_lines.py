@@ -7,10 +7,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from sage_local.fleet import postgres
 from sage_local.fleet.devices import Devices, assign_devices
 from sage_local.fleet.spec import TINY_MODEL, FleetSpec
 
+GATEWAY = "gateway"  # name of the HTTP gateway's process
 STOP_MARGIN_S = 15.0  # added to the drain timeout, because an engine takes seconds to end its processes
+POSTGRES_STOP_S = 15.0  # the same for PostgreSQL, which only writes what it has in memory
 KV_CONNECTOR = "NixlConnector"  # transfers KV between the executors of a fleet that splits requests
 CLIENT_VARIABLES = ("SAGE_SCHEDULER_ADDRESS",)  # meant for clients; the scheduler refuses variables it does not know
 
@@ -33,19 +36,57 @@ def scheduler_process(spec: FleetSpec, state: Path | None = None) -> ProcessSpec
 
     ``state``: a directory in which it leaves what its next start needs to go on with running requests; None: none.
     """
-    command = [sys.executable, "-m", "scheduler_svc", "--listen", spec.address, "--policy", spec.policy]
+    return _scheduler_process(spec, "scheduler", spec.address, ["--state-dir", str(state)] if state else [])
+
+
+def standby_processes(spec: FleetSpec, state: Path) -> list[ProcessSpec]:
+    """Return PostgreSQL, with its files in ``state``, and two schedulers that share it."""
+    database = ProcessSpec(
+        name="postgres",
+        command=(sys.executable, "-m", "sage_local.fleet.postgres", str(state)),
+        environment=_environment(),
+        stop_timeout_s=POSTGRES_STOP_S,
+    )
+    flags = ["--journal.url", postgres.url(state)]
+    return [
+        database,
+        _scheduler_process(spec, "scheduler", spec.address, flags),
+        _scheduler_process(spec, "standby", spec.standby_address, flags),
+    ]
+
+
+def _scheduler_process(spec: FleetSpec, name: str, address: str, flags: list[str]) -> ProcessSpec:
+    command = [sys.executable, "-m", "scheduler_svc", "--listen", address, "--policy", spec.policy]
     command += ["--drain-timeout-s", f"{spec.drain_timeout_s:g}"]
     if spec.splits:
         command += ["--pd-separation.enabled", "--pd-separation.routing-policy", "threshold"]
-    if state is not None:
-        command += ["--state-dir", str(state)]
-    command += spec.scheduler_arguments
+    command += [*flags, *spec.scheduler_arguments]
     return ProcessSpec(
-        name="scheduler",
+        name=name,
         command=tuple(command),
         environment=_environment(),
         stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
     )
+
+
+def gateway_process(spec: FleetSpec) -> ProcessSpec | None:
+    """Return the HTTP gateway's process; None if the fleet has none."""
+    if not spec.http:
+        return None
+    command = gateway_command(spec.http)
+    command += ["--address", spec.addresses, "--grace-s", f"{spec.drain_timeout_s:g}"]
+    return ProcessSpec(
+        name=GATEWAY,
+        command=tuple(command),
+        environment=_environment(),
+        stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
+    )
+
+
+def gateway_command(address: str) -> list[str]:
+    """Return the command line of an HTTP gateway that listens on ``host:port``, without its other flags."""
+    host, _, port = address.rpartition(":")
+    return [sys.executable, "-m", "sage_gateway", "--host", host.strip("[]"), "--port", port]
 
 
 def executor_processes(spec: FleetSpec) -> list[ProcessSpec]:
@@ -65,7 +106,7 @@ def _executor_process(spec: FleetSpec, number: int, devices: Devices) -> Process
     role = spec.roles[number - 1] if number <= len(spec.roles) else "general"
     embeds = role == "embedding"
     flags: dict[str, str] = {
-        "--scheduler": spec.address,
+        "--scheduler": spec.addresses,
         "--instance-id": name,
         "--role": role,
         "--model": (embeds and spec.embedding_model) or model_of(spec),

@@ -11,6 +11,7 @@ Engine = Literal["vllm", "simulated"]
 
 TINY_MODEL = ".cache/tiny-model"
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_HTTP = "127.0.0.1:8000"
 PREFILL_DECODE_ROLES = ("prefilling", "decoding")
 ROLES = ("general", "prefilling", "decoding", "hybrid", "embedding")
 LEGS = frozenset({"prefilling", "decoding", "hybrid"})  # roles that take part in a split request
@@ -26,6 +27,8 @@ class FleetSpec:
     embedding_model: str = ""  # of executors with the role embedding; empty: `model`
     served_name: str = ""  # model name that requests ask for; empty: a path's last part, or the hub id
     address: str = DEFAULT_ADDRESS  # host:port the scheduler listens on
+    standby: bool = False  # a second scheduler, on the next port, and a PostgreSQL that both share
+    http: str = ""  # host:port of the HTTP gateway; empty: none
     policy: str = "adaptive"
     max_running: int | None = None  # sequences that an executor runs at the same time; None: the engine's default
     roles: tuple[str, ...] = ()  # roles of executor 1, 2, ...; the others are general
@@ -34,6 +37,17 @@ class FleetSpec:
     drain_timeout_s: float = 20.0  # seconds that running requests get to finish when the fleet stops
     scheduler_arguments: tuple[str, ...] = ()  # further flags of ``python -m scheduler_svc``
     executor_arguments: tuple[str, ...] = ()  # further flags of ``python -m executor_svc``
+
+    @property
+    def standby_address(self) -> str:
+        """The address of the second scheduler: the next port."""
+        host, _, port = self.address.rpartition(":")
+        return f"{host}:{int(port) + 1}"
+
+    @property
+    def addresses(self) -> str:
+        """The addresses of all schedulers, separated by commas."""
+        return f"{self.address},{self.standby_address}" if self.standby else self.address
 
     @property
     def splits(self) -> bool:

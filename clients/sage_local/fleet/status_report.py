@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import sage_client as sage
+from sage_local.fleet.command_lines import GATEWAY
 from sage_local.fleet.progress import start_words
 from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.status import FleetPhase, FleetStatus
@@ -41,7 +42,7 @@ def _instances(address: str) -> list[sage.Instance]:
 def _is_ready(status: FleetStatus, instances: list[sage.Instance]) -> bool:
     ready = {each.instance_id for each in instances if each.state is sage.InstanceState.READY}
     up = all(each.state == "running" for each in status.processes)
-    wanted = {each.name for each in status.processes} - {"scheduler"}
+    wanted = {each.name for each in status.processes} - {"scheduler", GATEWAY}
     return status.phase is FleetPhase.READY and up and wanted <= ready
 
 

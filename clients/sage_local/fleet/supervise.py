@@ -6,7 +6,8 @@ import asyncio
 import signal
 from collections.abc import Callable
 
-from sage_local.fleet.command_lines import executor_processes, scheduler_process
+from sage_local.fleet.command_lines import executor_processes, gateway_process, scheduler_process, standby_processes
+from sage_local.fleet.http_gateway import answers
 from sage_local.fleet.readiness import SchedulerProbe
 from sage_local.fleet.spec import FleetSpec
 from sage_local.fleet.state_dir import StateDir
@@ -33,14 +34,21 @@ def supervise(spec: FleetSpec, state: StateDir, say: Callable[[FleetStatus], Non
 
 
 async def _run(spec: FleetSpec, state: StateDir, report: Callable[[FleetStatus], None]) -> int:
+    if spec.standby:
+        *before, scheduler = standby_processes(spec, state.path / "postgres")
+    else:
+        before, scheduler = [], scheduler_process(spec, state.path / "scheduler")
     supervisor = Supervisor(
-        scheduler_process(spec, state.path / "scheduler"),
+        scheduler,
         executor_processes(spec),
-        address=spec.address,
+        before=before,
+        address=spec.addresses,
         state=state,
-        probe=SchedulerProbe(spec.address),
+        probe=SchedulerProbe(spec.addresses),
         start_timeout_s=spec.start_timeout_s,
         wait_for_pair=spec.forms_pair,
+        gateway=gateway_process(spec),
+        gateway_answers=lambda: answers(spec.http),
         on_status=report,
     )
     stop = _stop_on_signals(supervisor)

@@ -17,6 +17,7 @@ from sage_local.fleet.status import FleetPhase, FleetStatus, InstanceProgress
 from sage_local.fleet.supervised_process import SupervisedProcess
 
 SCHEDULER_TIMEOUT_S = 30.0  # until the scheduler answers its first call
+GATEWAY_TIMEOUT_S = 120.0  # that the HTTP gateway gets to be healthy once all instances are READY
 PAIR_TIMEOUT_S = 10.0  # that a start waits for a usable pair; the fleet is READY without one too
 POLL_S = 0.25
 FIRST_BACKOFF_S = 0.5  # wait before a restart; doubles at each consecutive failure
@@ -44,18 +45,31 @@ class Supervisor:
         scheduler: ProcessSpec,
         executors: Sequence[ProcessSpec],
         *,
+        before: Sequence[ProcessSpec] = (),
         address: str,
         state: StateDir,
         probe: Probe,
         start_timeout_s: float,
         wait_for_pair: bool = False,
+        gateway: ProcessSpec | None = None,
+        gateway_answers: Callable[[], Awaitable[bool]] | None = None,
         on_status: Callable[[FleetStatus], None] = lambda status: None,
         first_backoff_s: float = FIRST_BACKOFF_S,
     ) -> None:
-        grace_s = max(each.stop_timeout_s for each in (scheduler, *executors))
+        """Build the supervisor; nothing runs yet.
+
+        ``before``: processes that start before the scheduler, one after the other, and stop after it.
+        ``gateway_answers``: asks whether the HTTP gateway, if there is one, is healthy.
+        """
+        gateways = () if gateway is None else (gateway,)
+        grace_s = max(each.stop_timeout_s for each in (*before, scheduler, *executors, *gateways))
         self._reaper = ReaperLink(grace_s)
+        self._before = [SupervisedProcess(each, state, self._reaper) for each in before]
         self._scheduler = SupervisedProcess(scheduler, state, self._reaper)
         self._executors = [SupervisedProcess(each, state, self._reaper) for each in executors]
+        self._gateways = [SupervisedProcess(each, state, self._reaper) for each in gateways]  # one at most
+        self._gateway_answers = gateway_answers
+        self._gateway_healthy = False
         self._address = address
         self._probe = probe
         self._start_timeout_s = start_timeout_s
@@ -76,11 +90,13 @@ class Supervisor:
 
     @property
     def processes(self) -> list[SupervisedProcess]:
-        """The scheduler's process, then the executors'."""
-        return [self._scheduler, *self._executors]
+        """All processes, in the order of their start."""
+        return [*self._before, self._scheduler, *self._executors, *self._gateways]
 
     async def start(self) -> None:
-        """Start all processes and wait until every executor's instance is READY, then 10 s at most for a usable pair.
+        """Start all processes and wait until every executor's instance is READY and the HTTP gateway is healthy.
+
+        Then wait 10 s at most for a usable pair.
 
         Raises:
             StartFailed: a process ended, an engine failed or the time ran out; ``stop`` must still be awaited.
@@ -88,6 +104,7 @@ class Supervisor:
         try:
             await self._start_scheduler()
             await self._start_executors()
+            await self._wait_for_gateway()
             if self._wait_for_pair:
                 await self._wait_until(lambda: self._pair_usable, PAIR_TIMEOUT_S, poll=self._poll_pair)
         except StartFailed as error:
@@ -98,15 +115,20 @@ class Supervisor:
         self._report()
 
     async def stop(self) -> None:
-        """Drain and stop the executors, then the scheduler; kill a process that exceeds its stop timeout."""
+        """Stop the HTTP gateway, drain and stop the executors, then the scheduler.
+
+        Kills a process that exceeds its stop timeout.
+        """
         if self._phase is not FleetPhase.FAILED:
             self._phase = FleetPhase.STOPPING
         self._report()
         for restarter in self._restarters:
             restarter.cancel()
         await asyncio.gather(*self._restarters, return_exceptions=True)
+        await asyncio.gather(*(each.stop() for each in self._gateways))
         await asyncio.gather(*(each.stop() for each in self._executors))
-        await self._scheduler.stop()
+        for each in (self._scheduler, *reversed(self._before)):
+            await each.stop()
         await self._probe.close()
         await asyncio.to_thread(self._reaper.close)
         if self._phase is not FleetPhase.FAILED:
@@ -141,19 +163,31 @@ class Supervisor:
         await self.stop()
 
     async def _start_scheduler(self) -> None:
-        await self._launch(self._scheduler)
+        for each in (*self._before, self._scheduler):
+            await self._launch(each)
         if not await self._wait_until(lambda: self._answers, SCHEDULER_TIMEOUT_S):
             message = f"the scheduler did not answer within {SCHEDULER_TIMEOUT_S:g} s"
             raise StartFailed(message, culprit=self._scheduler.spec.name)
 
     async def _start_executors(self) -> None:
-        for each in self._executors:
+        for each in (*self._executors, *self._gateways):
             await self._launch(each)
         if not await self._wait_until(lambda: all_ready(self._instances, self._wanted), self._start_timeout_s):
             ready = {each.instance_id for each in self._instances if each.state == "ready"}
             late = [name for name in self._wanted if name not in ready]
             message = f"not ready within {self._start_timeout_s:g} s: {', '.join(late)}"
             raise StartFailed(message, culprit=late[0])
+
+    async def _wait_for_gateway(self) -> None:
+        if not self._gateways or self._gateway_answers is None:
+            return
+        if not await self._wait_until(lambda: self._gateway_healthy, GATEWAY_TIMEOUT_S, poll=self._poll_gateway):
+            message = f"the HTTP gateway was not healthy within {GATEWAY_TIMEOUT_S:g} s"
+            raise StartFailed(message, culprit=self._gateways[0].spec.name)
+
+    async def _poll_gateway(self) -> None:
+        if self._gateway_answers is not None:
+            self._gateway_healthy = await self._gateway_answers()
 
     async def _launch(self, process: SupervisedProcess) -> None:
         await process.start()

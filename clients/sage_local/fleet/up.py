@@ -11,9 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
+from sage_local.fleet import postgres
 from sage_local.fleet.command_lines import executor_names, served_name_of
 from sage_local.fleet.down import down
+from sage_local.fleet.http_gateway import why_no_gateway
 from sage_local.fleet.model_files import ModelNotMade, make_model_if_needed
 from sage_local.fleet.ports import why_not_free
 from sage_local.fleet.progress import ProgressLines
@@ -40,10 +43,14 @@ def up(spec: FleetSpec, state: StateDir, *, foreground: bool) -> int:
     """
     if state.is_held():
         return _fail(f"a fleet is already running in {state.path}; stop it with: {sagectl_command('down')}")
-    if why := why_not_free(spec.address):
-        return _fail(f"cannot listen on {spec.address}: {why}")
+    for address in spec.addresses.split(","):
+        if why := why_not_free(address):
+            return _fail(f"cannot listen on {address}: {why}")
+    if spec.standby and (why := postgres.why_not(state.path / "postgres")):
+        return _fail(why, NOT_INSTALLED)
     try:
         require_installed(spec.engine)
+        spec = _with_gateway_if_possible(spec)
         make_model_if_needed(spec)
         state.forget_status()
         return _foreground(spec, state) if foreground else _background(spec, state)
@@ -51,6 +58,14 @@ def up(spec: FleetSpec, state: StateDir, *, foreground: bool) -> int:
         return _fail(str(error), NOT_INSTALLED)
     except (ModelNotMade, AlreadyRunning) as error:
         return _fail(str(error))
+
+
+def _with_gateway_if_possible(spec: FleetSpec) -> FleetSpec:
+    """Return the spec, without an HTTP gateway if none can run here, which is printed."""
+    if spec.http and (why := why_no_gateway(spec.http)):
+        _say(f"HTTP is off: {why}")
+        return replace(spec, http="")
+    return spec
 
 
 def _foreground(spec: FleetSpec, state: StateDir) -> int:
@@ -122,19 +137,24 @@ def _explain(status: FleetStatus | None, state: StateDir) -> int:
 
 def _announce(spec: FleetSpec, status: FleetStatus, *, how_to_stop: str) -> None:
     executors = f"{spec.executors} executor{'s' if spec.executors != 1 else ''}"
-    _say(f"ready: model {served_name_of(spec)} on {executors} with the {spec.engine} engine, behind {spec.address}")
+    _say(f"ready: model {served_name_of(spec)} on {executors} with the {spec.engine} engine, behind {spec.addresses}")
+    if spec.http:
+        _say(f"OpenAI's API: http://{spec.http}/v1")
     if spec.splits:
         roles = ", ".join(f"{name} {role}" for name, role in zip(executor_names(spec), spec.roles, strict=False))
         _say(f"prefill/decode separation: {roles}")
     if spec.forms_pair:
-        pairs = sagectl_command("pd get", address=spec.address)
+        pairs = sagectl_command("pd get", address=spec.addresses)
         if status.pair_usable:
             _say(f"a pair of them can hand over; all pairs: {pairs}")
         else:
             _say(f"their pair still warms up: until it is usable, requests run whole; to see it: {pairs}")
     _say(f"to stop the fleet: {how_to_stop}")
     _say("to send a request:")
-    _say(sagectl_command('generate "Once upon a time" --max-tokens 32 -v', address=spec.address))
+    _say(sagectl_command('generate "Once upon a time" --max-tokens 32 -v', address=spec.addresses))
+    if spec.standby:
+        _say("to see which scheduler leads:")
+        _say(sagectl_command("doctor", address=spec.addresses))
 
 
 def _say(line: str) -> None:

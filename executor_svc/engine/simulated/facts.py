@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from executor_svc.engine.checks import Limits
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.simulated.settings import SimulatedSettings
@@ -48,8 +50,27 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings, *, embeds: b
         reports_cache=True,
         keeps_output_history=settings.output_history,
         weights=f"simulated {model.name}",  # tokens follow from the model's name
+        config_json=json.dumps(_config(settings)),
         embedding_dimensions=EMBEDDING_DIMENSIONS if embeds else 0,
     )
+
+
+def _config(settings: SimulatedSettings) -> dict[str, object]:
+    """Return a config.json with which front ends take the engine for one that runs a small Qwen3 model."""
+    return {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "vocab_size": settings.vocab_size,
+        "max_position_embeddings": settings.max_model_len,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "head_dim": 64,
+        "eos_token_id": EOS_ID,
+        "torch_dtype": "float32",
+    }
 
 
 def compatibility_key(model: ModelSettings, settings: SimulatedSettings) -> str:

@@ -45,7 +45,7 @@ def satisfying_texts(constraint: StructuredOutput, pick: int) -> Iterator[str]:
             yield from (json.dumps({"answer": (pick + number) % OBJECTS}) for number in range(OBJECTS))
         case StructuredKind.JSON_SCHEMA:
             yield _schema_text(constraint)
-        case StructuredKind.REGEX | StructuredKind.GRAMMAR:
+        case StructuredKind.REGEX | StructuredKind.GRAMMAR | StructuredKind.STRUCTURAL_TAG:
             raise InvalidRequestError(field_of(constraint.kind), _why_not(constraint))
 
 

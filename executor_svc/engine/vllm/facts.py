@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from executor_svc.engine.checks import Limits
@@ -62,6 +63,8 @@ def engine_facts(
         reports_cache=reports_cache and bool(cache.enable_prefix_caching),
         weights=weights_fingerprint(resolved.path),
         adapter_weights={name: adapter_fingerprint(path) for name, path in settings.adapters.items()},
+        config_json=_content(resolved, "config.json"),
+        generation_config_json=_content(resolved, "generation_config.json"),
     )
 
 
@@ -84,6 +87,14 @@ def embedding_facts(
         compatibility_key="",
         kv_lease_s=None,
     )
+
+
+def _content(resolved: ResolvedModel, name: str) -> str:
+    """Return the content of one of the model's files; nothing if it cannot be read."""
+    try:
+        return (Path(resolved.path) / name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def request_limits(config: Any, facts: EngineFacts) -> Limits:

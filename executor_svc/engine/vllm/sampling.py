@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from executor_svc.engine.structured import choices_of, field_of, schema_of
+from executor_svc.engine.structured import choices_of, field_of, schema_of, structural_tag_of
 from executor_svc.engine.vllm.output_history import EXTRA_ARG
 from executor_svc.runtime.engine_port import (
     InvalidRequestError,
@@ -89,6 +89,8 @@ def structured_arguments(constraint: StructuredOutput) -> dict[str, Any]:
             return {"choice": choices_of(constraint)}
         case StructuredKind.GRAMMAR:
             return {"grammar": constraint.value}
+        case StructuredKind.STRUCTURAL_TAG:
+            return {"structural_tag": structural_tag_of(constraint)}
 
 
 def field_of_error(parameter: str | None, sampling: Sampling) -> str:

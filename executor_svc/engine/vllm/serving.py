@@ -169,7 +169,7 @@ class VllmEngine:
             self._give_up_pull(request)
             raise
         try:
-            self._refuse_taken(request)  # again: the engine may have been shut down while the constraint waited
+            self._refuse_taken(request)  # again: the constraint may have waited long
         except EngineError:
             turn.end(compiled=False)
             raise
@@ -226,7 +226,7 @@ class VllmEngine:
         """Add a request when its constraint may be compiled.  Until then the engine does not have it."""
         turn = await self._turn_to_compile(request)
         try:
-            self._refuse_taken(request)  # again: the engine may have been shut down while the constraint waited
+            self._refuse_when_stopped()  # again: the engine may have been shut down while the constraint waited
             self._active[request.engine_request_id] = request
             self._turns[request.engine_request_id] = turn
             await add()
@@ -264,7 +264,7 @@ class VllmEngine:
     def _refuse_taken(self, request: EngineRequest) -> None:
         """Raise EngineError if the engine cannot begin a request of this id now."""
         self._refuse_when_stopped()
-        if request.engine_request_id in self._active:
+        if request.engine_request_id in self._active or self._steps.has(request.engine_request_id):
             raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
 
     async def _turn_to_compile(self, request: EngineRequest) -> Turn:
@@ -464,8 +464,8 @@ class VllmEngine:
         await self._trials.close()
         if llm.output_handler is not None:
             llm.output_handler.cancel()  # else it would report the end of the engine core as a failure
-        llm.output_processor.propagate_error(self._errors.dead())
         self._steps.end_all("the engine was shut down")
+        llm.output_processor.propagate_error(self._errors.dead())  # to requests that run in streams
         await end_llm(llm)
         if self._side_channel is not None:
             self._side_channel.close()

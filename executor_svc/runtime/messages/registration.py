@@ -67,8 +67,14 @@ class Welcome:
     role: Role = Role.GENERAL  # the role in force, which may differ from the registration's
     resume_secret: bytes = field(default=b"", repr=False)  # proves in the next registration that this is the executor
     adopt_s: float | None = None  # how long attempts go on without a session; None: this scheduler adopts none
+    leader_lease_s: float | None = None  # a scheduler silent for this long leads no more; None: there is one only
 
     @property
     def kept_s(self) -> float:
         """How long attempts go on without a session, in seconds."""
         return self.lease_s if self.adopt_s is None else max(self.lease_s, self.adopt_s)
+
+    @property
+    def silence_s(self) -> float:
+        """How long the scheduler may be silent before another one is looked for, in seconds."""
+        return self.lease_s if self.leader_lease_s is None else min(self.lease_s, self.leader_lease_s)

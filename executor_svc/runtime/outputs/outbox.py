@@ -22,12 +22,11 @@ from executor_svc.runtime.messages.outputs import (
     Rejected,
     StepFrame,
 )
-from executor_svc.runtime.outputs.attempt_output import AttemptOutput
+from executor_svc.runtime.outputs.attempt_output import TEXT_OF_ONE_WEIGHT, AttemptOutput
 
 NOTICE_LIMIT = 16_384  # most notices that may wait for the link
 FRAME_WEIGHT = 200_000  # of the output in one frame, see ``AttemptOutput.write``; at most about 50 bytes for each
 FRAME_NOTICES = 1024  # notices in one frame, and ends; each has up to a few KiB of text and KV transfer parameters
-COLUMN_TEXT = 256  # code points of a step's text for one attempt; longer text waits in its attempt and is weighed
 SETTLE_S = 0.002  # acceptances and tokens are sent after this time if the engine reports no end of a step
 
 
@@ -41,6 +40,7 @@ class Outbox:
         self._ends: dict[AttemptId, AttemptOutput] = {}  # outputs whose tokens are sent and whose end is not
         self._due = False  # something waits that is to be sent now
         self._frame = StepFrame(epoch=0)  # columns of the step that is not over: a few tokens of each running attempt
+        self._weight = 0  # of these, see FRAME_WEIGHT; what goes beyond it waits in its attempt
         self._behind = False  # a step is over whose frame the link has not taken
         self._open = False
         self._epoch = 0
@@ -56,7 +56,7 @@ class Outbox:
         self.close()
         self._open = True
         self._epoch = epoch
-        self._frame = StepFrame(epoch=epoch)
+        self._begin_frame(epoch)
 
     def close(self) -> None:
         """Drop everything that waits: the link is gone, and a new session resumes from what the scheduler has."""
@@ -64,7 +64,7 @@ class Outbox:
         self._overrun = False
         self._due = False
         self._behind = False
-        self._frame = StepFrame(epoch=self._epoch)
+        self._begin_frame(self._epoch)
         self._notices.clear()
         self._ends.clear()
         for output in self._dirty:
@@ -105,17 +105,13 @@ class Outbox:
 
         ``text``: what became certain with them.
         """
-        if (
-            output.queued
-            or self._behind
-            or output.in_columns != self._epoch
-            or len(text) > COLUMN_TEXT
-            or not self._open
-        ):
+        weight = self._weight + len(token_ids) + len(text) // TEXT_OF_ONE_WEIGHT
+        if output.queued or self._behind or output.in_columns != self._epoch or weight > FRAME_WEIGHT or not self._open:
             output.append(token_ids, text, None)
             if not output.queued:
                 self.tokens(output)
             return
+        self._weight = weight
         output.append_sent(self._frame, token_ids, text)
         if self._timer is None:
             self._settle()
@@ -173,9 +169,10 @@ class Outbox:
 
     def _take(self) -> StepFrame:
         if len(self._notices) <= FRAME_NOTICES:
-            frame, self._frame = self._frame, StepFrame(epoch=self._epoch)
+            frame, left = self._frame, FRAME_WEIGHT - self._weight
+            self._begin_frame(self._epoch)
             self._take_notices(frame)
-            self._take_tokens(frame)
+            self._take_tokens(frame, left)
             self._take_ends(frame)
             self._behind = False
         else:  # an attempt's acceptance comes before its tokens and its end
@@ -183,6 +180,9 @@ class Outbox:
             self._take_notices(frame)
         self._due = not self.empty
         return frame
+
+    def _begin_frame(self, epoch: int) -> None:
+        self._frame, self._weight = StepFrame(epoch=epoch), 0
 
     def _take_notices(self, frame: StepFrame) -> None:
         notices = self._notices
@@ -196,9 +196,8 @@ class Outbox:
                 case Ended():
                     frame.ended.append(message)
 
-    def _take_tokens(self, frame: StepFrame) -> None:
-        """Write the output that waits.  An attempt that is in the columns already waits for the next frame."""
-        left = FRAME_WEIGHT - len(frame.token_ids)
+    def _take_tokens(self, frame: StepFrame, left: int) -> None:
+        """Write what waits, about ``left`` of weight.  An attempt in the columns already waits for the next frame."""
         written = set(frame.numbers) if self._dirty else set()
         waiting: list[AttemptOutput] = []
         for output in self._dirty:

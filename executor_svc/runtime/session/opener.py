@@ -1,14 +1,17 @@
-"""Opens sessions: dials the schedulers' addresses in turn until one accepts the registration."""
+"""Opens sessions: dials the schedulers' addresses until one accepts the registration."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from executor_svc.runtime.link import Dialer, Link, LinkBroken, LinkRefused
+from executor_svc.runtime.link import Dialer, Link, LinkBroken, LinkRefused, NotLeader
 from executor_svc.runtime.messages.registration import HeldAttempt, Identity, Register, Welcome
 from executor_svc.runtime.session.backoff import Backoff
+from executor_svc.runtime.session.dialling import Connection, Dialling
 from executor_svc.runtime.session.timings import SessionTimings
 
 log = logging.getLogger(__name__)
@@ -16,9 +19,21 @@ log = logging.getLogger(__name__)
 HOLDING_RETRY_S = 1.0
 """Longest pause before dialling again while attempts are held."""
 
+STANDBY_RETRY_S = 0.25
+"""Longest pause before asking a scheduler again that stands by and does not say when."""
+
 
 class RegistrationRefused(Exception):
     """Every scheduler refused this executor for a reason that does not change by trying again."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What came of dialling every address once, without a session."""
+
+    refusals: dict[str, str]  # by address: those that stay, until it is dialled again
+    leaders: list[str] = field(default_factory=list)  # addresses that schedulers named which do not lead
+    retry_s: float = math.inf  # after which they are to be asked again
 
 
 class SessionOpener:
@@ -53,27 +68,63 @@ class SessionOpener:
         self._failures.clear()
 
     async def open(self) -> tuple[Link, Welcome]:
-        """Try the addresses in turn, that of the last session first, until one accepts the registration.
+        """Dial the addresses, that of the last session first, again and again until one accepts the registration.
+
+        An address that does not answer holds up nobody: the others are dialled meanwhile.
 
         Raises RegistrationRefused when every address refused it for good.  An executor that was accepted once is not
         refused for good because of its credentials: keys and certificates change while the engine runs.
         """
-        while True:
-            refusals: list[str] = []
-            for address in self._addresses:
-                try:
-                    connection = await self._dial(address)
-                    self._addresses = (address, *(other for other in self._addresses if other != address))
+        dialling, refusals = Dialling(), dict[str, str]()
+        try:
+            while True:
+                turn = _Turn(refusals)
+                if (connection := await self._dial_all(dialling, turn)) is not None:
+                    return self._won(connection)
+                if len(refusals) == len(self._addresses):
+                    raise RegistrationRefused("; ".join(f"{each}: {refusals[each]}" for each in self._addresses))
+                self._prefer(turn.leaders)
+                if (connection := await dialling.first(min(self._pause_s(), turn.retry_s))) is not None:
+                    return self._won(connection)
+        finally:
+            await dialling.give_up()
+
+    async def _dial_all(self, dialling: Dialling, turn: _Turn) -> Connection | None:
+        """Dial each address that is not being dialled, a moment after the one before or as soon as that failed."""
+        for address in self._addresses:
+            if address not in dialling:
+                dialling.start(address, self._try(address, turn))
+                connection = await dialling.first(self._timings.dial_next_s, of=address)
+                if connection is not None:
                     return connection
-                except LinkBroken as broken:
-                    self._log_failure(address, str(broken))
-                except LinkRefused as refused:
-                    self._log_failure(address, f"registration refused: {refused.message}", logging.ERROR)
-                    if refused.permanent and not (refused.about_credentials and self._resume_secret):
-                        refusals.append(f"{address}: {refused.message}")
-                await asyncio.sleep(self._pause_s())
-            if len(refusals) == len(self._addresses):
-                raise RegistrationRefused("; ".join(refusals))
+        return None
+
+    async def _try(self, address: str, turn: _Turn) -> Connection | None:
+        """Dial one address; note in ``turn`` why it gives no session."""
+        turn.refusals.pop(address, None)
+        try:
+            return await self._dial(address)
+        except NotLeader as standby:
+            turn.leaders.extend(standby.leaders)
+            turn.retry_s = min(turn.retry_s, standby.retry_s or STANDBY_RETRY_S)
+            self._log_failure(address, str(standby), logging.INFO)
+        except LinkBroken as broken:
+            self._log_failure(address, str(broken))
+        except LinkRefused as refused:
+            self._log_failure(address, f"registration refused: {refused.message}", logging.ERROR)
+            if refused.permanent and not (refused.about_credentials and self._resume_secret):
+                turn.refusals[address] = refused.message
+        return None
+
+    def _won(self, connection: Connection) -> tuple[Link, Welcome]:
+        self._prefer([connection.address])
+        self._resume_secret = connection.welcome.resume_secret
+        log.info("registered with scheduler %s, epoch %d", connection.address, connection.welcome.epoch)
+        return connection.link, connection.welcome
+
+    def _prefer(self, first: Sequence[str]) -> None:
+        """Dial these addresses before the others, as far as they are configured."""
+        self._addresses = tuple(sorted(self._addresses, key=lambda address: address not in first))
 
     def _pause_s(self) -> float:
         """Return the next pause: while attempts are held, somebody waits for their output."""
@@ -86,7 +137,7 @@ class SessionOpener:
         self._failures[address] = reason
         log.log(logging.DEBUG if known else level, "no session with scheduler %s: %s", address, reason)
 
-    async def _dial(self, address: str) -> tuple[Link, Welcome]:
+    async def _dial(self, address: str) -> Connection:
         """Dial one address.  Raises LinkBroken, LinkRefused."""
         link = self._dialer.dial(address)
         try:
@@ -94,7 +145,6 @@ class SessionOpener:
                 held, secret = self._held(), self._resume_secret
                 welcome = await link.register(Register(identity=self._identity, resume_secret=secret, held=held))
                 self._refuse_older(welcome)
-                self._resume_secret = welcome.resume_secret
                 await link.open_outputs(welcome.session_id)
         except TimeoutError:
             await link.close()
@@ -102,13 +152,14 @@ class SessionOpener:
         except BaseException:
             await link.close()
             raise
-        log.info("registered with scheduler %s, epoch %d", address, welcome.epoch)
-        return link, welcome
+        return Connection(address, link, welcome)
 
     def _refuse_older(self, welcome: Welcome) -> None:
+        """Note the highest epoch seen.  Raises LinkRefused for an older one."""
         if welcome.epoch < self.epoch_floor:
             raise LinkRefused(
                 "STALE_EPOCH",
                 f"the scheduler's epoch {welcome.epoch} is older than the last session's, {self.epoch_floor}",
                 permanent=False,
             )
+        self.epoch_floor = welcome.epoch

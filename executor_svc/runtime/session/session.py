@@ -144,7 +144,8 @@ class Session:
             self._resume_timer.cancel()
 
     def _lease_over(self) -> None:
-        self._opener.epoch_floor = 0
+        if self._welcome is None or self._welcome.leader_lease_s is None:
+            self._opener.epoch_floor = 0  # the next scheduler's may be lower, if its clock was set back
         self._attempts.fence_all("no scheduler was connected in time")
 
     # --- one session ------------------------------------------------------------------------------------------------
@@ -259,7 +260,7 @@ class Session:
     async def _send_heartbeats(self, welcome: Welcome) -> None:
         """Send a heartbeat every interval and soon after a change of load.
 
-        Raises LinkBroken if the scheduler acknowledges no heartbeat for the length of the lease.
+        Raises LinkBroken if the scheduler acknowledges no heartbeat for the length of the lease, or of the leader's.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -271,6 +272,6 @@ class Session:
                 pass
             self._changed.clear()
             silence = loop.time() - self._last_ack_at
-            if silence > welcome.lease_s:
+            if silence > welcome.silence_s:
                 raise LinkBroken(f"the scheduler acknowledged no heartbeat for {silence:.1f} s")
             self.control.want_heartbeat()

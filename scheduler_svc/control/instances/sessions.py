@@ -301,7 +301,7 @@ class Sessions:
         now = self._clock.now()
         self._scheduler.report(session.instance_id, load, now)
         self._observer.heartbeat(session.instance, load, now)
-        if now - session.acknowledged_at >= self._settings.lease_s * ACKNOWLEDGED_SHARE:
+        if now - session.acknowledged_at >= self._settings.silence_s * ACKNOWLEDGED_SHARE:
             session.acknowledged_at = now
             session.link.acknowledge_heartbeat(load.number)
         cooling_down = self._cool_downs.reason(session.instance_id) is not None

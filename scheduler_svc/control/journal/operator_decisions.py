@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Container, Mapping
 from dataclasses import replace
+from typing import TypeAlias
 
 from sage_common.clock import Clock
 from scheduler_svc.control.journal.decisions import Decisions, DecisionStore, InstanceDecision, Plain
@@ -19,6 +20,12 @@ INSTANCES_LIMIT = 10_000
 
 RETRY_S = 2.0
 """Seconds between two tries to write what could not be written."""
+
+NOT_YET = "it is being written"
+"""Why a decision that was just made is not in the journal."""
+
+_Unwritten: TypeAlias = Mapping[tuple[str, str], Mapping[str, Plain] | InstanceDecision]
+"""Decisions by kind and name."""
 
 _NONE: Mapping[str, Plain] = {}
 
@@ -92,6 +99,10 @@ class OperatorDecisions:
         """Note that an operator took the drain back."""
         self._put(replace(self.instance(instance_id), drained=False, drain_reason=""))
 
+    def take_back(self, instance_id: str) -> None:
+        """Note that nothing is decided about an instance any more."""
+        self._put(InstanceDecision(instance_id=instance_id))
+
     def set_role(self, instance_id: str, role: InstanceRole | None) -> None:
         """Note the role that an operator gave; None: the executor's own."""
         self._put(replace(self.instance(instance_id), role=role))
@@ -127,11 +138,11 @@ class OperatorDecisions:
 
     def not_kept(self, name: str) -> str:
         """Return why a decision about the fleet is not in the journal, in words; empty if it is, or without one."""
-        return self._trouble if ("fleet", name) in self._unwritten else ""
+        return self._trouble or NOT_YET if ("fleet", name) in self._unwritten else ""
 
     def instance_not_kept(self, instance_id: str) -> str:
         """Return the same of the decision about an instance."""
-        return self._trouble if ("instance", instance_id) in self._unwritten else ""
+        return self._trouble or NOT_YET if ("instance", instance_id) in self._unwritten else ""
 
     async def write(self) -> None:
         """Write what changed.  What cannot be written now is tried again every RETRY_S, by ``run``."""
@@ -139,14 +150,33 @@ class OperatorDecisions:
             return
         writing = dict(self._unwritten)
         try:
-            await self._store.save(_as_changes(writing))
+            await self._save(self._store, writing)
         except JournalUnavailable as error:
-            self._trouble = error.why
-            log.warning("decisions of operators are in force, and not written: %s", error.why)
-            return
+            self._note_trouble(error.why)
+        except Exception:  # of one of them: the others must not wait for it
+            for key, value in writing.items():
+                await self._write_alone(self._store, {key: value})
+        else:
+            self._trouble = ""
+
+    async def _write_alone(self, store: DecisionStore, one: _Unwritten) -> None:
+        try:
+            await self._save(store, one)
+        except JournalUnavailable as error:
+            self._note_trouble(error.why)
+        except Exception as error:
+            self._note_trouble(f"the journal does not take it: {error}")
+
+    async def _save(self, store: DecisionStore, writing: _Unwritten) -> None:
+        await store.save(_as_changes(writing))
         for key, value in writing.items():
             if self._unwritten.get(key) is value:
                 del self._unwritten[key]
+
+    def _note_trouble(self, why: str) -> None:
+        if why != self._trouble:
+            log.warning("decisions of operators are in force, and not written: %s", why)
+        self._trouble = why
 
     async def run(self) -> None:
         """Write what could not be written, until cancelled."""
@@ -155,7 +185,7 @@ class OperatorDecisions:
             await self.write()
 
 
-def _as_changes(unwritten: Mapping[tuple[str, str], Mapping[str, Plain] | InstanceDecision]) -> Decisions:
+def _as_changes(unwritten: _Unwritten) -> Decisions:
     return Decisions(
         fleet={name: each for (_, name), each in unwritten.items() if not isinstance(each, InstanceDecision)},
         instances=tuple(each for each in unwritten.values() if isinstance(each, InstanceDecision)),

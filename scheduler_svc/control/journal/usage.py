@@ -82,8 +82,11 @@ Position = tuple[float, int]
 class UsageStore(Protocol):
     """Keeps usage records; ``storage.journal.usage_store`` implements it.  All methods raise JournalUnavailable."""
 
-    async def add(self, records: Sequence[UsageRecord]) -> None:
-        """Keep records; on return they are on the disk.  That of an adopted request replaces an earlier scheduler's."""
+    async def add(self, records: Sequence[UsageRecord], *, maybe_kept: bool = False) -> None:
+        """Keep records; on return they are on the disk.  That of an adopted request replaces an earlier scheduler's.
+
+        ``maybe_kept``: an earlier call with some of them did not return, and may have kept them all the same.
+        """
         ...
 
     async def page(

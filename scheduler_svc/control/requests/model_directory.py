@@ -83,6 +83,14 @@ class ModelDirectory:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def names(self) -> list[str]:
+        """Return the models with an instance in any state, and those that the configuration names, sorted."""
+        return sorted(self._known())
+
+    def facts(self, model: str) -> Facts | tuple[()]:
+        """Return the facts of the model's live instances, else of those it had last; empty if none was READY yet."""
+        return self._facts_of(model)
+
     async def resolve(self, model: str, *, wait: bool, until: float) -> tuple[str, Facts]:
         """Return the model's name and the facts of its instances whose tokenizer is here.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Sequence
 
 from scheduler_svc.control.journal.usage import UsageRecord
@@ -14,39 +15,45 @@ from scheduler_svc.recording.recording import CannotRecord
 log = logging.getLogger(__name__)
 
 
+CLOSE_S = 1.0
+
+
 class UsageFile:
-    """Appends records in a thread.  What cannot be written is dropped and counted."""
+    """Appends records in a thread.  What cannot be written is dropped."""
 
     def __init__(self, file: LogFile) -> None:
         self._file = file
-        self.dropped = 0  # records, since the start
         self._failed = False  # the last append
+        self._appending = threading.Lock()  # a caller that is cancelled leaves its thread behind
 
     def start(self) -> None:
-        """Begin the file.  Raises CannotRecord."""
+        """Go on with the file of an earlier scheduler, or begin one.  Raises CannotRecord."""
         try:
-            self._file.begin()
+            self._file.go_on()
         except OSError as error:
             raise CannotRecord(f"usage.file: cannot write {str(self._file.path)!r}: {error.strerror}") from error
 
-    async def append(self, records: Sequence[UsageRecord]) -> None:
-        """Append records; does not fail."""
+    async def append(self, records: Sequence[UsageRecord]) -> int:
+        """Append records; return how many were dropped, which are all or none."""
         lines = [json.dumps(each._asdict(), separators=(",", ":")).encode() + b"\n" for each in records]
         try:
             await asyncio.to_thread(self._append, lines)
         except OSError as error:
-            self.dropped += len(records)
             if not self._failed:
                 log.error("usage.file cannot be written: %s; records are dropped from it until it can", error)
             self._failed = True
-        else:
-            self._failed = False
+            return len(records)
+        self._failed = False
+        return 0
 
     def _append(self, lines: list[bytes]) -> None:
-        if not self._file.is_open or not self._file.has_space(sum(map(len, lines))):
-            self._file.begin()
-        self._file.append(lines)
+        with self._appending:
+            if not self._file.is_open or not self._file.has_space(sum(map(len, lines))):
+                self._file.begin()
+            self._file.append(lines)
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    async def close(self) -> None:
+        """Close the file, after what is being appended; leave that to the process's end if it takes over CLOSE_S."""
+        if await asyncio.to_thread(self._appending.acquire, timeout=CLOSE_S):
+            self._file.close()
+            self._appending.release()

@@ -32,7 +32,7 @@ CLOSE_S = 3.0
 
 _SLICE = 256  # records that are made without letting the event loop do anything else: about 2 ms
 
-WRITTEN, DROPPED_FULL = "written", "dropped_queue_full"
+WRITTEN, DROPPED_FULL, DROPPED_FAILED = "written", "dropped_queue_full", "dropped_not_written"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,10 +62,14 @@ class UsageRecorder:
         self._wall = wall
         self._ended: deque[EndedRequest] = deque()
         self._waiting: deque[UsageRecord] = deque()  # for the store
-        self._counts: Counter[str] = Counter({WRITTEN: 0, DROPPED_FULL: 0})
+        self._counts: Counter[str] = Counter({WRITTEN: 0, DROPPED_FULL: 0, DROPPED_FAILED: 0})
+        self._maybe_kept = False  # those that wait the longest: handed to the store, which has not answered
 
     def counts(self) -> Mapping[str, int]:
-        """Count records since the start by what became of them: ``WRITTEN``, ``DROPPED_FULL``."""
+        """Count records since the start by what became of them: ``WRITTEN``, ``DROPPED_FULL``, ``DROPPED_FAILED``.
+
+        One that the journal has and the file lacks counts as both written and dropped.
+        """
         return dict(self._counts)
 
     def request_ended(self, live: LiveRequest, reason: str) -> None:
@@ -94,19 +98,39 @@ class UsageRecorder:
         """Hand on what is there.  Never raises: what the journal cannot take now waits, up to WAITING_LIMIT."""
         while self._ended:
             made = list(self._made())
-            if self._targets.file is not None:
-                await self._targets.file.append(made)
             self._wait_for_store(made)
+            if self._targets.file is not None:
+                self._count_in_file(len(made), await self._targets.file.append(made))
             await asyncio.sleep(0)
+        most = _SLICE
         while self._waiting and self._targets.store is not None:
-            batch = [self._waiting[index] for index in range(min(_SLICE, len(self._waiting)))]
+            batch = [self._waiting[index] for index in range(min(most, len(self._waiting)))]
             try:
-                await self._targets.store.add(batch)
+                kept = await self._kept(self._targets.store, batch)
             except JournalUnavailable:
                 return  # the journal itself says what is wrong with it
+            if not kept and len(batch) > 1:
+                most = 1  # find the one that cannot be kept
+                continue
+            most = _SLICE if not kept else most
             for _ in batch:
                 self._waiting.popleft()
-            self._counts[WRITTEN] += len(batch)
+            self._counts[WRITTEN if kept else DROPPED_FAILED] += len(batch)
+
+    async def _kept(self, store: UsageStore, batch: Sequence[UsageRecord]) -> bool:
+        """Have records kept; return False if the journal works and does not take them.  Raises JournalUnavailable."""
+        maybe_kept, self._maybe_kept = self._maybe_kept, True
+        try:
+            await store.add(batch, maybe_kept=maybe_kept)
+        except JournalUnavailable:
+            raise
+        except Exception:
+            if len(batch) == 1:
+                log.exception("usage: a record cannot be kept, and is dropped: %s", batch[0])
+            self._maybe_kept = maybe_kept
+            return False
+        self._maybe_kept = False
+        return True
 
     async def retain(self) -> None:
         """Have records deleted that need not be kept any more."""
@@ -128,7 +152,7 @@ class UsageRecorder:
         except TimeoutError:
             log.warning("usage: %d records were not written within %g s", len(self._waiting), CLOSE_S)
         if self._targets.file is not None:
-            self._targets.file.close()
+            await self._targets.file.close()
 
     def _made(self) -> Iterator[UsageRecord]:
         """Make the records of the next requests."""
@@ -138,11 +162,15 @@ class UsageRecorder:
 
     def _wait_for_store(self, made: Sequence[UsageRecord]) -> None:
         if self._targets.store is None:
-            self._counts[WRITTEN] += len(made)
             return
         fitting = max(0, WAITING_LIMIT - len(self._waiting))
         self._waiting.extend(made[:fitting])
         self._drop(len(made) - fitting)
+
+    def _count_in_file(self, made: int, dropped: int) -> None:
+        self._counts[DROPPED_FAILED] += dropped
+        if self._targets.store is None:
+            self._counts[WRITTEN] += made - dropped
 
     def _drop(self, records: int) -> None:
         if records <= 0:

@@ -22,8 +22,13 @@ from scheduler_svc.storage.journal.used_sockets import UsedSockets
 
 T = TypeVar("T")
 
+Fence = Callable[[Connection], None]
+
 READERS = 2
 """Threads that read."""
+
+SECRET_PARTS = ("password", "secret", "scram")
+"""What a URL's option is named that nobody must see, such as "sslpassword"."""
 
 READS_WAITING = 256
 """Reads that may wait for a thread; further ones are refused."""
@@ -38,31 +43,47 @@ class Limits:
     file_bytes: int = 8 * 2**30  # SQLite: the file; at this size it takes no more.  PostgreSQL: not bounded here
 
 
+@dataclass(kw_only=False, slots=True)
+class _Reading:
+    """A read, and the thread that runs it."""
+
+    deadline: float  # on the monotonic clock
+    thread: int | None = None  # None: it waits for one, or is over
+
+    @property
+    def is_late(self) -> bool:
+        return time.monotonic() > self.deadline
+
+
 class Database:
     """A SQLite file or a PostgreSQL database.
 
     The writer uses ``writing`` in its own thread; everybody else reads with ``read``.
     """
 
-    def __init__(self, url: str, limits: Limits | None = None) -> None:
+    def __init__(self, url: str, limits: Limits | None = None, fence: Fence | None = None) -> None:
         """Check the URL, and make a SQLite file that is not there; connects to nothing yet.
+
+        ``fence``: runs first in each transaction that writes; what it raises keeps the transaction from happening.
 
         Raises:
             UnusableJournal: the URL is of another kind of database, or the file cannot be made.
         """
         self._limits = limits or Limits()
+        self._fence = fence
         self.url = _checked(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = self._make_engine()
         self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="journal read")
-        self._reads = 0
+        self.reads = 0  # that wait for a thread or have one
         self._closed = False
         self._sockets = UsedSockets(on=not self.is_sqlite)
 
     @property
     def name(self) -> str:
-        """The URL without its password, for logs and errors."""
-        return self.url.render_as_string(hide_password=True)
+        """The URL without its passwords, for logs and errors."""
+        secret = [key for key in self.url.query if any(part in key.lower() for part in SECRET_PARTS)]
+        return self.url.difference_update_query(secret).render_as_string(hide_password=True)
 
     def _make_engine(self) -> Engine:
         if self.is_sqlite:
@@ -75,6 +96,8 @@ class Database:
         """Give a connection in a transaction that may write: committed at the end, rolled back after an error."""
         engine = self._engine.execution_options(**{sqlite.WRITES: True})
         with self._connected(engine) as connection, self._sockets.of(connection), connection.begin():
+            if self._fence is not None:
+                self._fence(connection)
             yield connection
 
     @contextmanager
@@ -82,7 +105,7 @@ class Database:
         """Give a connection whose SQLite statements are interrupted at ``deadline``, on the monotonic clock."""
         with self._connected(self._engine) as connection:
             if self.is_sqlite:
-                with sqlite.interrupted(connection, deadline):
+                with sqlite.interrupted(connection, lambda: self._closed or time.monotonic() > deadline):
                     yield connection
             else:
                 with self._sockets.of(connection):
@@ -107,12 +130,16 @@ class Database:
         return self._limits.file_bytes if self.is_sqlite else 0
 
     def size(self, connection: Connection) -> int:
-        """Return the bytes that the database takes."""
+        """Return the bytes that are in use."""
         return sqlite.size(connection) if self.is_sqlite else postgresql.size(connection)
 
+    def size_on_disk(self, connection: Connection) -> int:
+        """Return the bytes that the database takes, with those that are not in use."""
+        return sqlite.file_bytes(connection) if self.is_sqlite else postgresql.size(connection)
+
     async def vacuum(self, tables: Sequence[str]) -> None:
-        """Give unused space back, in a thread.  Raises JournalUnavailable."""
-        work = sqlite.vacuum if self.is_sqlite else postgresql.vacuum
+        """Give back the space that is unused outside of transactions, in a thread.  Raises JournalUnavailable."""
+        work = sqlite.checkpoint if self.is_sqlite else postgresql.vacuum
         try:
             await asyncio.to_thread(work, self._engine, tables)
         except Exception as error:
@@ -120,52 +147,60 @@ class Database:
                 raise JournalUnavailable(in_words(error)) from error
             raise
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, within_s: float | None = None) -> T:
         """Return what ``work`` returns, which reads in a thread and must not write.
 
-        Raises JournalUnavailable if the database fails or does not answer within ``Limits.read_s``, or too many reads
-        wait already.  An error of ``work``'s own is raised as it is.
+        Raises JournalUnavailable if the database fails or does not answer within ``within_s``, by default
+        ``Limits.read_s``, or too many reads wait already.  An error of ``work``'s own is raised as it is.
         """
-        if self._reads >= READS_WAITING + READERS:
+        if self.reads >= READS_WAITING + READERS:
             raise JournalUnavailable(f"{READS_WAITING} reads of the journal wait already")
-        limit_s = self._limits.read_s
-        self._reads += 1
-        loop, deadline = asyncio.get_running_loop(), time.monotonic() + limit_s
-        running = loop.run_in_executor(self._readers, self._read, work, deadline)
+        limit_s = self._limits.read_s if within_s is None else within_s
+        self.reads += 1
+        loop, reading = asyncio.get_running_loop(), _Reading(time.monotonic() + limit_s)
+        running = loop.run_in_executor(self._readers, self._read, work, reading)
         running.add_done_callback(self._read_ended)
         try:
             async with asyncio.timeout(limit_s):
                 return await asyncio.shield(running)
         except TimeoutError:
-            self._sockets.break_off_older(deadline - limit_s)
+            self._sockets.break_off(reading.thread)
             raise JournalUnavailable(f"a read took longer than {limit_s:g} s") from None
+        except JournalUnavailable:
+            if reading.is_late:  # the thread was told to end before this task was
+                raise JournalUnavailable(f"a read took longer than {limit_s:g} s") from None
+            raise
 
-    def _read(self, work: Callable[[Connection], T], deadline: float) -> T:
+    def _read(self, work: Callable[[Connection], T], reading: _Reading) -> T:
+        reading.thread = threading.get_ident()
         try:
             try:
-                return self._read_once(work, deadline)
+                return self._read_once(work, reading.deadline)
             except Exception as error:
-                if not is_lost(error) or time.monotonic() > deadline:
+                if not is_lost(error) or reading.is_late or self._closed:
                     raise
-                return self._read_once(work, deadline)  # the server was restarted since the last read
+                return self._read_once(work, reading.deadline)  # the server was restarted since the last read
         except Exception as error:
             if is_trouble(error):
                 raise JournalUnavailable(in_words(error)) from error
             raise
+        finally:
+            reading.thread = None
 
     def _read_once(self, work: Callable[[Connection], T], deadline: float) -> T:
         with self.reading(deadline) as connection:
             return work(connection)
 
     def _read_ended(self, running: asyncio.Future[T]) -> None:
-        self._reads -= 1
+        self.reads -= 1
         if not running.cancelled():
             running.exception()  # its reader may have given up
 
     def close(self) -> None:
-        """Close all connections: those that are in use as soon as they are not."""
+        """Close all connections; reads that run fail soon, so that the process can end."""
         self._closed = True
         self._readers.shutdown(wait=False, cancel_futures=True)
+        self._sockets.break_off_all()
         self._engine.dispose()
 
 
@@ -173,12 +208,12 @@ def _checked(url: str) -> URL:
     """Return the URL with its driver.  Raises UnusableJournal."""
     try:
         found = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the port is no number
         raise UnusableJournal("journal.url is not a database URL, such as sqlite:////var/lib/sage/journal.db") from None
     if found.drivername in ("sqlite", "sqlite+pysqlite"):
         if not found.database or found.database == ":memory:" or found.query:
             raise UnusableJournal("journal.url: SQLite takes the path of a file, and no options")
-        path = os.path.abspath(found.database)
+        path = os.path.realpath(found.database)  # one file has one lock
         return found.set(drivername="sqlite", database=path)
     if found.drivername in ("postgresql", "postgresql+psycopg"):
         return found.set(drivername="postgresql+psycopg")

@@ -62,7 +62,7 @@ def _save(connection: Connection, changes: Decisions) -> None:
                 INSTANCE_DECISIONS.insert().values(
                     instance_id=each.instance_id,
                     drained=each.drained,
-                    drain_reason=each.drain_reason,
+                    drain_reason=each.drain_reason.replace("\0", "\ufffd"),  # PostgreSQL takes no NUL
                     role=each.role.value if each.role is not None else "",
                     made_at=now,
                 )

@@ -7,7 +7,7 @@ import logging
 import os
 from dataclasses import dataclass
 
-from scheduler_svc.storage.journal.database import Database, Limits
+from scheduler_svc.storage.journal.database import Database, Fence, Limits
 from scheduler_svc.storage.journal.errors import UnusableJournal
 from scheduler_svc.storage.journal.schema import prepare
 from scheduler_svc.storage.journal.writer import Writer, WriterLimits
@@ -28,10 +28,13 @@ class JournalSettings:
 class Journal:
     """Opens the database, and has its tables and its writer.  A SQLite file is used by one process at a time."""
 
-    def __init__(self, settings: JournalSettings) -> None:
-        """Open the database and bring its tables up to date; blocks.  Raises UnusableJournal."""
+    def __init__(self, settings: JournalSettings, fence: Fence | None = None) -> None:
+        """Open the database and bring its tables up to date; blocks.  Raises UnusableJournal.
+
+        ``fence``: checks, first in each transaction that writes, that this scheduler still leads.
+        """
         limits = Limits(statement_s=settings.limit_s, file_bytes=settings.max_bytes)
-        self.database = Database(settings.url, limits)
+        self.database = Database(settings.url, limits, fence)
         self._lock = _locked(self.database)
         try:
             self.header = prepare(self.database, settings.fleet)

@@ -13,11 +13,17 @@ from sqlalchemy import Column, Connection, Row, Select, Table, func, select, tup
 
 from scheduler_svc.control.journal.maintenance import JournalFigures, JournalStatus
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, JournalUnavailable
+from scheduler_svc.storage.journal import sqlite
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.schema import TABLES
+from scheduler_svc.storage.journal.tables.metadata import SECRET
 
 PAGE_ROWS = 100
 """Rows that an export reads at once."""
+
+
+STATUS_S = 3.0
+"""Seconds that a status may take to read: an operator who asks why the journal hangs needs an answer."""
 
 
 class Maintenance:
@@ -50,7 +56,9 @@ class Maintenance:
         database, header, trouble = self._journal.database, self._journal.header, self.trouble
         size, rows = 0, dict[str, int]()
         try:
-            size, rows = await database.read(lambda connection: (database.size(connection), _rows(connection)))
+            size, rows = await database.read(
+                lambda connection: (database.size(connection), _rows(connection)), within_s=STATUS_S
+            )
         except JournalUnavailable as error:
             trouble = trouble or error.why
         return JournalStatus(
@@ -68,12 +76,16 @@ class Maintenance:
         """Give unused space back; return the bytes before and after.  Raises JournalUnavailable."""
         database = self._journal.database
         async with self._compacting:
-            before = await database.read(database.size)
+            before = await database.read(database.size_on_disk)
+            if database.is_sqlite:
+                await self._vacuum_file()
             await database.vacuum([table.name for table in TABLES])
-            return before, await database.read(database.size)
+            return before, await database.read(database.size_on_disk)
 
     async def export(self, tables: Collection[str]) -> AsyncIterator[Sequence[str]]:
-        """Give the rows of these tables, or of all, in pages of JSON lines; without what tenants sent and got.
+        """Give the rows of these tables, or of all, in pages of JSON lines.
+
+        Without secrets, and without what tenants sent and got.
 
         Raises JournalUnavailable, and InvalidRequest for a table that is not there.
         """
@@ -99,6 +111,11 @@ class Maintenance:
                 return
             after = tuple(getattr(rows[-1], key.name) for key in keys)
 
+    async def _vacuum_file(self) -> None:
+        """Shrink a SQLite file, in transactions of the writer: beside them, each would keep it locked for the other."""
+        while await self._journal.writer.write(sqlite.vacuum_some, frees=True) > 0:
+            pass
+
 
 def _rows(connection: Connection) -> dict[str, int]:
     return {table.name: _count(connection, table) for table in TABLES}
@@ -113,7 +130,7 @@ def _count(connection: Connection, table: Table) -> int:
 
 
 def _exported(table: Table) -> list[Column[Any]]:
-    return [column for column in table.columns if not column.info.get("content")]
+    return [column for column in table.columns if SECRET not in column.info and not column.info.get("content")]
 
 
 def _page(query: Select[Any], connection: Connection) -> Sequence[Row[Any]]:

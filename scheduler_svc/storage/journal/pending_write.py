@@ -29,6 +29,7 @@ class PendingWrite(Generic[T]):
 
     def run(self, connection: Connection) -> None:
         """Do the work, in the writer's thread."""
+        self.error = None  # of an earlier transaction, which was rolled back
         self.value = self._work(connection)
 
     def settle(self, error: Exception | None) -> None:

@@ -31,6 +31,7 @@ def engine(url: URL, limit_s: float) -> Engine:
         pool_size=4,
         max_overflow=0,
         pool_timeout=limit_s,
+        connect_args=arguments(limit_s),
     )
 
 

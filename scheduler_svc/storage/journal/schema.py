@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_svc.storage.journal.database import Database
 from scheduler_svc.storage.journal.errors import UnusableJournal, in_words
-from scheduler_svc.storage.journal.tables import decisions, detached, usage
+from scheduler_svc.storage.journal.tables import decisions, detached, leadership, usage
 from scheduler_svc.storage.journal.tables.header import HEADER
 from scheduler_svc.storage.journal.tables.metadata import METADATA
 
@@ -32,6 +32,7 @@ TABLES = (
     detached.DETACHED_CONTENTS,
     detached.DETACHED_OUTPUT,
     usage.USAGE,
+    leadership.LEADERSHIP,
 )
 """Every table; naming them here has their files imported before the tables are made."""
 
@@ -74,6 +75,7 @@ def _prepared(connection: Connection, fleet: str, database: Database) -> Header:
             f"journal {database.name}: it is the journal of fleet {row.fleet!r}, and journal.fleet is {fleet!r}"
         )
     _migrate(connection, row.schema_version, database)
+    METADATA.create_all(connection)  # tables that came without a new version
     return Header(fleet=row.fleet, schema_version=VERSION, created_at=row.created_at)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -66,10 +65,10 @@ def engine(path: str, busy_s: float, file_bytes: int) -> Engine:
 
 
 @contextmanager
-def interrupted(connection: Connection, deadline: float) -> Iterator[None]:
-    """End the statements of a connection with an error once the monotonic clock is past ``deadline``."""
+def interrupted(connection: Connection, too_late: Callable[[], bool]) -> Iterator[None]:
+    """End the statements of a connection with an error once ``too_late`` says so."""
     driver: Any = connection.connection.driver_connection
-    driver.set_progress_handler(lambda: time.monotonic() > deadline, OPCODES)
+    driver.set_progress_handler(too_late, OPCODES)
     try:
         yield
     finally:
@@ -99,13 +98,27 @@ def size(connection: Connection) -> int:
     return (pages - free) * PAGE_BYTES
 
 
-def vacuum(made: Engine, tables: Sequence[str]) -> None:
-    """Give unused pages back to the file system, some at a time, so that the writer gets its turn between."""
+def file_bytes(connection: Connection) -> int:
+    """Return the bytes of the file, those included that are not in use."""
+    return int(connection.exec_driver_sql("PRAGMA page_count").scalar_one()) * PAGE_BYTES
+
+
+def vacuum_some(connection: Connection) -> int:
+    """Take some unused pages off the file's end, in a transaction that writes; return how many.
+
+    None are taken off a file that was made without ``auto_vacuum``, such as one restored from a dump.
+    """
+    driver: Any = connection.connection.driver_connection
+    before = driver.execute("PRAGMA freelist_count").fetchone()[0]
+    driver.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+    return int(before - driver.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def checkpoint(made: Engine, tables: Sequence[str]) -> None:
+    """Move what is in the write-ahead log into the file, and empty the log."""
     raw = made.raw_connection()
     try:
         driver: Any = raw.driver_connection
-        while driver.execute("PRAGMA freelist_count").fetchone()[0]:
-            driver.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
         driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:
         raw.close()

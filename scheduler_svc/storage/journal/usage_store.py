@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -51,15 +52,17 @@ class JournalUsageStore:
         self._journal = journal
         self._insert = sqlite.insert_rows if journal.database.is_sqlite else postgresql.insert_rows
 
-    async def add(self, records: Sequence[UsageRecord]) -> None:
-        """Keep records.  Raises JournalUnavailable."""
+    async def add(self, records: Sequence[UsageRecord], *, maybe_kept: bool = False) -> None:
+        """Keep records, those that an earlier call may have kept once.  Raises JournalUnavailable."""
         rows = [(*each, int(each.ended_at // DAY_S)) for each in records]
         adopted = [each for each in records if each.adopted]
         insert = self._insert
 
         def work(connection: Connection) -> None:
-            for each in adopted:
-                connection.execute(USAGE.delete().where(*_same_request(each)))
+            if maybe_kept:
+                _delete_earlier(connection, records, 0.0, _is_same_record)
+            if adopted:
+                _delete_earlier(connection, adopted, ADOPTED_LATER_S, _is_same_request)
             insert(connection, USAGE.name, _INSERTED, rows)
 
         await self._journal.writer.write(work, ROW_BYTES * len(rows))
@@ -86,30 +89,67 @@ class JournalUsageStore:
         return [_sum(row, groups) for row in rows]
 
     async def retain(self, retention: UsageRetention, now: float) -> int:
-        """Delete records that need not be kept; return how many."""
-        first, until = await self._journal.database.read(
-            lambda connection: _to_delete(connection, now - retention.keep_s, retention.max_bytes // ROW_BYTES)
-        )
+        """Delete records that need not be kept, also while the journal is full; return how many."""
+        most = retention.max_bytes // ROW_BYTES
+        last = await self._journal.database.read(lambda c: c.execute(select(func.max(USAGE.c.id))).scalar_one())
+        deleted = await self._delete(USAGE.c.ended_at < now - retention.keep_s)
+        return deleted if last is None else deleted + await self._delete(USAGE.c.id <= last - most)
+
+    async def _delete(self, which: ColumnElement[bool]) -> int:
+        """Delete rows, DELETED_AT_ONCE in a transaction; return how many."""
+        if not await self._journal.database.read(partial(_is_any, which)):
+            return 0  # the usual case takes no transaction
         deleted = 0
-        for start in range(first, until, DELETED_AT_ONCE):
-            bound = min(start + DELETED_AT_ONCE, until)
-            deleted += await self._journal.writer.write(partial(_delete, before=bound), frees=True)
-        return deleted
+        while True:
+            some = await self._journal.writer.write(partial(_delete_some, which), frees=True)
+            deleted += some
+            if some < DELETED_AT_ONCE:
+                return deleted
 
 
-def _same_request(record: UsageRecord) -> list[ColumnElement[bool]]:
-    """Return what holds for the record of the same request that an earlier scheduler may have written."""
-    return [
-        USAGE.c.ended_at > record.ended_at - ADOPTED_LATER_S,
-        USAGE.c.tenant == record.tenant,
-        USAGE.c.request_id == record.request_id,
-        USAGE.c.arrived_at.between(record.arrived_at - ARRIVAL_S, record.arrived_at + ARRIVAL_S),
-    ]
+def _delete_earlier(
+    connection: Connection,
+    records: Sequence[UsageRecord],
+    earlier_s: float,
+    is_same: Callable[[Any, UsageRecord], bool],
+) -> None:
+    """Delete the rows that these records replace, which ended at most ``earlier_s`` before them.
+
+    ``is_same`` is given a row with ``id``, ``tenant``, ``request_id``, ``arrived_at`` and ``ended_at``.
+    One query finds those of all records: one for each would read the same part of the table over and over.
+    """
+    by_key = defaultdict[tuple[str, str], list[UsageRecord]](list)  # an id may be used again
+    for each in records:
+        by_key[each.tenant, each.request_id].append(each)
+    columns = (USAGE.c.id, USAGE.c.tenant, USAGE.c.request_id, USAGE.c.arrived_at, USAGE.c.ended_at)
+    found = connection.execute(
+        select(*columns).where(
+            USAGE.c.ended_at >= min(each.ended_at for each in records) - earlier_s,
+            USAGE.c.request_id.in_({each.request_id for each in records}),
+        )
+    )
+    replaced = [row.id for row in found if any(is_same(row, each) for each in by_key[row.tenant, row.request_id])]
+    if replaced:
+        connection.execute(USAGE.delete().where(USAGE.c.id.in_(replaced)))
 
 
-def _delete(connection: Connection, before: int) -> int:
-    """Delete the rows with smaller numbers; return how many."""
-    return connection.execute(USAGE.delete().where(USAGE.c.id < before)).rowcount
+def _is_same_record(row: Any, record: UsageRecord) -> bool:
+    return bool(row.ended_at == record.ended_at)
+
+
+def _is_same_request(row: Any, record: UsageRecord) -> bool:
+    """Return whether an earlier scheduler may have written the row about the same request."""
+    recent = row.ended_at > record.ended_at - ADOPTED_LATER_S
+    return bool(recent and abs(row.arrived_at - record.arrived_at) <= ARRIVAL_S)
+
+
+def _is_any(which: ColumnElement[bool], connection: Connection) -> bool:
+    return connection.execute(select(USAGE.c.id).where(which).limit(1)).first() is not None
+
+
+def _delete_some(which: ColumnElement[bool], connection: Connection) -> int:
+    some = select(USAGE.c.id).where(which).limit(DELETED_AT_ONCE)
+    return connection.execute(USAGE.delete().where(USAGE.c.id.in_(some))).rowcount
 
 
 _SUMMED = ("prompt_tokens", "cached_prompt_tokens", "output_tokens", "attempts", "cost")
@@ -126,15 +166,6 @@ def _conditions(wanted: UsageFilter) -> list[ColumnElement[bool]]:
     if wanted.models:
         found.append(USAGE.c.model.in_(wanted.models))
     return found
-
-
-def _to_delete(connection: Connection, before: float, most: int) -> tuple[int, int]:
-    """Return the numbers of the first row that goes, and of the first that stays; rows are numbered as they ended."""
-    first, last = connection.execute(select(func.min(USAGE.c.id), func.max(USAGE.c.id))).one()
-    if first is None:
-        return 0, 0
-    old = connection.execute(select(func.max(USAGE.c.id)).where(USAGE.c.ended_at < before)).scalar_one()
-    return first, max(0 if old is None else old + 1, last + 1 - most, first)
 
 
 def _record(row: Row[Any]) -> UsageRecord:

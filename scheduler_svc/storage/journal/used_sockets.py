@@ -55,6 +55,10 @@ class UsedSockets:
             if use is not None:
                 _shut(use.connection)
 
+    def break_off_all(self) -> None:
+        """Shut all connections down that are in use."""
+        self.break_off_older(time.monotonic())
+
     def break_off_older(self, since: float) -> None:
         """Shut down all connections that have been in use since this time, or longer."""
         with self._lock:

@@ -27,6 +27,9 @@ BATCH_WRITES = 512
 BATCH_BYTES = 16 * 2**20
 """Bounds of one transaction; what waits beyond them goes into the next."""
 
+BREAK_OFF_LATER_S = 0.01
+"""How long after its limit a transaction is looked at again."""
+
 PROBE_BYTES = 256 * 2**10
 """What a full database must be able to take before it counts as working again."""
 
@@ -90,9 +93,14 @@ class Writer:
         if self._failure:
             return self._failure
         began_at = self._began_at
-        if began_at is not None and (took_s := time.monotonic() - began_at) > self._limits.wait_s:
-            return f"slow: a commit has taken {took_s:.0f} s so far"
+        if began_at is not None and self._is_slow:
+            return f"slow: a commit has taken {time.monotonic() - began_at:.0f} s so far"
         return ""
+
+    @property
+    def _is_slow(self) -> bool:
+        began_at = self._began_at
+        return began_at is not None and time.monotonic() - began_at > self._limits.wait_s
 
     @property
     def figures(self) -> WriterFigures:
@@ -124,11 +132,19 @@ class Writer:
             self._break_off()
             raise JournalUnavailable(f"a write took longer than {self._limits.wait_s:g} s") from None
 
-    def _break_off(self) -> None:
-        """End a transaction that has taken too long, where the server of the database does not even answer."""
-        began_at = self._began_at
-        if began_at is not None and time.monotonic() - began_at > self._limits.wait_s:
+    def _break_off(self, began_at: float | None = None) -> None:
+        """End the transaction once it has taken too long, where the server of the database does not even answer.
+
+        ``began_at``: the transaction that is meant; None: the one that runs now.
+        """
+        running = self._began_at
+        if running is None or self._loop is None or (began_at is not None and running != began_at):
+            return
+        left_s = running + self._limits.wait_s - time.monotonic()
+        if left_s < 0:
             self._database.break_off(self._thread)
+        elif began_at is None:  # it began after the arrival of the write that waited for it
+            self._loop.call_later(left_s + BREAK_OFF_LATER_S, self._break_off, running)
 
     def post(self, work: Callable[[Connection], object], size_bytes: int, done: Callable[[bool], None]) -> None:
         """Have ``work`` written some time and wait for nothing; ``done`` is told on the event loop whether it was.
@@ -143,6 +159,8 @@ class Writer:
         why = self._refusal(write)
         if why:
             self._refused += 1
+            if self._is_slow:
+                self._database.break_off(self._thread)
             raise JournalUnavailable(why)
         with self._changed:
             self._pending.append(write)
@@ -234,7 +252,7 @@ class Writer:
         try:
             self._run_batch(batch)
         except Exception as error:
-            if self._committing or not is_lost(error):
+            if self._committing or not is_lost(error) or self._is_slow:
                 raise
             self._run_batch(batch)
 

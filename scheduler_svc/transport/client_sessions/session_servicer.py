@@ -47,16 +47,21 @@ class SessionServicer:
         audit: Audit,
         *,
         epoch: int,
+        leader_lease_s: float | None = None,
         observer: SessionObserver = NULL_SESSION_OBSERVER,
         on_end: OnEnd = lambda method, reason: None,
     ) -> None:
-        """``on_end`` is told of each request that is refused or fails, as of a call that ends with an error."""
+        """``on_end`` is told of each request that is refused or fails, as of a call that ends with an error.
+
+        ``leader_lease_s``: how long this scheduler leads without renewing it; None: it is the only one.
+        """
         self._on_end = on_end
         self._intake = intake
         self._scheduler = scheduler
         self._clock = clock
         self._audit = audit
         self._epoch = epoch
+        self._leader_lease_s = leader_lease_s
         self._observer = observer
         self._sessions: dict[ClientSession, None] = {}
         self._of_callers: Counter[str] = Counter()
@@ -127,15 +132,16 @@ class SessionServicer:
             spoken = f"{OLDEST_PROTOCOL_VERSION} to {PROTOCOL_VERSION + 1}"
             text = f"open.protocol_version: is {version}; this scheduler accepts {spoken}"
             raise WireError(ErrorReason.PROTOCOL_VERSION, text)
-        return inference_pb2.SessionResponse(
-            opened=inference_pb2.Opened(
-                protocol_version=min(version, PROTOCOL_VERSION),
-                epoch=self._epoch,
-                window=WINDOW_FRAMES,
-                grace=durations.to_wire(self._intake.grace.seconds),
-                silence=durations.to_wire(SILENCE_S),
-            )
+        opened = inference_pb2.Opened(
+            protocol_version=min(version, PROTOCOL_VERSION),
+            epoch=self._epoch,
+            window=WINDOW_FRAMES,
+            grace=durations.to_wire(self._intake.grace.seconds),
+            silence=durations.to_wire(SILENCE_S),
         )
+        if self._leader_lease_s is not None:
+            opened.leader_lease.CopyFrom(durations.to_wire(self._leader_lease_s))
+        return inference_pb2.SessionResponse(opened=opened)
 
 
 async def _first(messages: Messages) -> inference_pb2.SessionRequest:

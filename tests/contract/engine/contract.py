@@ -334,6 +334,12 @@ class EngineContract:
         text = await self._constrained(subject, StructuredKind.GRAMMAR, 'root ::= "left" | "right"')
         assert text in ("left", "right")
 
+    async def test_a_structural_tag_is_followed(self, subject: Subject) -> None:
+        inner = {"type": "or", "elements": [{"type": "const_string", "value": each} for each in ("left", "right")]}
+        tag = {"type": "structural_tag", "format": {"type": "tag", "begin": "<", "content": inner, "end": ">"}}
+        text = await self._constrained(subject, StructuredKind.STRUCTURAL_TAG, json.dumps(tag))
+        assert text in ("<left>", "<right>")
+
     @pytest.mark.parametrize(
         ("kind", "broken"),
         [
@@ -345,6 +351,8 @@ class EngineContract:
             (StructuredKind.CHOICE, '{"a": 1}'),
             (StructuredKind.CHOICE, "[1, 2]"),
             (StructuredKind.GRAMMAR, "root ::= ("),
+            (StructuredKind.STRUCTURAL_TAG, "{}"),
+            (StructuredKind.STRUCTURAL_TAG, '{"type": "structural_tag", "format": {"type": "none of them"}}'),
             # Nothing satisfies these, which an engine may find out only while it generates.
             (StructuredKind.JSON_SCHEMA, '{"$ref": "#"}'),
             (StructuredKind.GRAMMAR, 'root ::= root "a"'),

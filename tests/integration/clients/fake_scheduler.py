@@ -130,6 +130,7 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         self.embed: Callable[[inference_pb2.EmbedRequest, Context], Awaitable[None]] | None = None  # comes first
         self.embed_requests: list[inference_pb2.EmbedRequest] = []
         self.cancels: list[inference_pb2.CancelRequest] = []
+        self.models: list[inference_pb2.ModelView] = []
         self.asked: list[Any] = []
         self.knows_requests = True  # else a cancel finds none
         self.left = asyncio.Event()  # set when a client left a stream before its end
@@ -139,18 +140,22 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         self.refuse_sessions: grpc.StatusCode | None = None  # with this status
         self.repeats = 0  # tokens that a session's reattachment is sent a second time
         self.silence_s = 15.0  # as Opened says
+        self.epoch = 7
+        self.leader: str | None = None  # address of the one that leads instead; None: this one leads, without a lease
+        self.led = False  # by a lease, as Opened says
         self.dumb = False  # whether sessions answer no ping
         self._submitted: dict[str, inference_pb2.GenerateRequest] = {}
+        self.refused = 0  # calls, because another one leads
         self.port = 0
 
-    async def start(self, credentials: grpc.ServerCredentials | None = None) -> Self:
+    async def start(self, credentials: grpc.ServerCredentials | None = None, *, port: int = 0) -> Self:
         self._server = grpc.aio.server()
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(self, self._server)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(self, self._server)
         if credentials is None:
-            self.port = self._server.add_insecure_port("127.0.0.1:0")
+            self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         else:
-            self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
+            self.port = self._server.add_secure_port(f"127.0.0.1:{port}", credentials)
         await self._server.start()
         return self
 
@@ -164,6 +169,7 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
     async def Generate(
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
+        await self._refuse_if_standby(context)
         self.requests.append(request)
         self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
         try:
@@ -173,9 +179,15 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
             self.left.set()
             raise
 
+    async def ListModels(
+        self, request: inference_pb2.ListModelsRequest, context: Context
+    ) -> inference_pb2.ListModelsResponse:
+        return inference_pb2.ListModelsResponse(models=self.models)
+
     async def Session(
         self, requests: AsyncIterator[inference_pb2.SessionRequest], context: Context
     ) -> AsyncIterator[inference_pb2.SessionResponse]:
+        await self._refuse_if_standby(context)
         if self.refuse_sessions is not None:
             await context.abort(self.refuse_sessions, "no session")
         metadata = {key: str(value) for key, value in context.invocation_metadata()}
@@ -195,6 +207,8 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
             self.left,
             repeats=self.repeats,
             silence_s=self.silence_s,
+            epoch=self.epoch,
+            led=self.led,
             dumb=self.dumb,
         )
         self.sessions.append(session)
@@ -204,6 +218,13 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         except Aborted as aborted:
             packed = (("grpc-status-details-bin", aborted.status.SerializeToString()),)
             await context.abort(aborted.code, aborted.status.message, packed if aborted.status.details else ())
+
+    async def _refuse_if_standby(self, context: Context) -> None:
+        if self.leader is not None:
+            self.refused += 1
+            reason, text = ErrorReason.NOT_LEADER, "another scheduler leads"
+            trailing = refusal(reason, text, retry_in(0.01), leader=self.leader)
+            await context.abort(reason.status, text, trailing_metadata=trailing)
 
     def forget(self, request_id: str) -> None:
         """Attaching to this request by its id finds none from now on."""
@@ -228,6 +249,9 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         if not self.knows_requests:
             await fail(context, ErrorReason.REQUEST_NOT_FOUND, f"no request {request.request_id!r}")
         return inference_pb2.CancelResponse(cancelled=True, state=inference_pb2.REQUEST_STATE_CANCELLED)
+
+    async def GetScheduler(self, request: Any, context: Context) -> Any:
+        return await self.admin["GetScheduler"](request, context)  # a standby answers it, too
 
     async def GetPolicy(self, request: Any, context: Context) -> Any:
         return await self._answer("GetPolicy", request, context)
@@ -263,6 +287,7 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         return await self._answer("Explain", request, context)
 
     async def _answer(self, name: str, request: Any, context: Context) -> Any:
+        await self._refuse_if_standby(context)
         self.asked.append(request)
         self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
         return await self.admin[name](request, context)

@@ -21,10 +21,10 @@ Metadata = dict[str, str]
 WINDOW = 32
 
 
-def refusal(reason: ErrorReason, message: str, *details: Any) -> tuple[tuple[str, bytes]]:
+def refusal(reason: ErrorReason, message: str, *details: Any, **facts: str) -> tuple[tuple[str, bytes]]:
     """The trailing metadata of a refusal."""
     status = status_pb2.Status(code=reason.status.value[0], message=message)
-    info = error_details_pb2.ErrorInfo(reason=reason.code, domain=DOMAIN, metadata={"model": "tiny"})
+    info = error_details_pb2.ErrorInfo(reason=reason.code, domain=DOMAIN, metadata={"model": "tiny", **facts})
     for detail in (info, *details):
         packed = AnyMessage()
         packed.Pack(detail)
@@ -76,6 +76,8 @@ class FakeSession:
         *,
         repeats: int,
         silence_s: float,
+        epoch: int = 7,
+        led: bool = False,
         dumb: bool,
     ) -> None:
         self._generate = generate
@@ -84,6 +86,8 @@ class FakeSession:
         self._left = left
         self._repeats = repeats  # tokens that a reattachment is sent a second time
         self._silence_s = silence_s
+        self._epoch = epoch
+        self._led = led
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._used: set[int] = set()
         self._paused: set[int] = set()
@@ -101,8 +105,10 @@ class FakeSession:
         """Yield the session's messages; raise Aborted where the connection is to break."""
         first = await anext(requests)
         assert first.HasField("open"), "the first message has Open"
-        opened = inference_pb2.Opened(protocol_version=1, epoch=7, window=WINDOW)
+        opened = inference_pb2.Opened(protocol_version=1, epoch=self._epoch, window=WINDOW)
         opened.silence.FromMilliseconds(int(self._silence_s * 1000))
+        if self._led:
+            opened.leader_lease.FromMilliseconds(int(self._silence_s * 1000))
         opened.grace.FromSeconds(2)
         yield inference_pb2.SessionResponse(opened=opened)
         pongs: deque[int] = deque()

@@ -162,6 +162,7 @@ async def test_every_option_arrives(scheduler: FakeScheduler, run: Run, tmp_path
         (["--regex", "a+"], "regex"),
         (["--choice", "yes", "--choice", "no"], "choice"),
         (["--grammar", "root ::= 'a'"], "grammar"),
+        (["--structural-tag", '{"format": {}}'], "structural_tag"),
     ],
 )
 async def test_structured_output(scheduler: FakeScheduler, run: Run, arguments: list[str], kind: str) -> None:
@@ -324,12 +325,11 @@ async def test_instances_are_a_table_or_json(scheduler: FakeScheduler, run: Run)
     }
 
 
-async def test_models_are_those_of_the_instances(scheduler: FakeScheduler, run: Run) -> None:
-    embedder = instance("e", model="tiny-embedding", role=common_pb2.INSTANCE_ROLE_EMBEDDING, max_model_len=512)
-    loading = instance("executor-2", state=common_pb2.INSTANCE_STATE_LOADING, adapters=["legal"])
-    queue = admin_pb2.QueueInfo(model="tiny", waiting=3, limit=10)
-    instances = [embedder, instance(), loading]
-    scheduler.admin["ListInstances"] = always(admin_pb2.ListInstancesResponse(instances=instances, queues=[queue]))
+async def test_models_are_a_table_or_json(scheduler: FakeScheduler, run: Run) -> None:
+    scheduler.models = [
+        inference_pb2.ModelView(model="tiny", instances=2, ready_instances=1, waiting=3, adapters=["legal"]),
+        inference_pb2.ModelView(model="tiny-embedding", embeds=True, max_model_len=512),
+    ]
     found = json.loads((await run("models", "--json")).stdout)
     table = (await run("models")).stdout
 
@@ -340,7 +340,6 @@ async def test_models_are_those_of_the_instances(scheduler: FakeScheduler, run: 
 
 
 async def test_no_models_is_said(scheduler: FakeScheduler, run: Run) -> None:
-    scheduler.admin["ListInstances"] = always(admin_pb2.ListInstancesResponse())
     assert "no instance has registered" in (await run("models")).stdout
 
 

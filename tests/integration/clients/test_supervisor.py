@@ -72,9 +72,13 @@ class Fleet:
         stop_timeout_s: float = 5.0,
         start_timeout_s: float = 10.0,
         wait_for_pair: bool = False,
+        gateway_healthy: Callable[[], bool] | None = None,
     ) -> Supervisor:
         def process(name: str, command: tuple[str, ...]) -> ProcessSpec:
             return ProcessSpec(name=name, command=command, environment=dict(os.environ), stop_timeout_s=stop_timeout_s)
+
+        async def answers() -> bool:
+            return gateway_healthy is not None and gateway_healthy()
 
         self.supervisor = Supervisor(
             process("scheduler", scheduler),
@@ -84,6 +88,8 @@ class Fleet:
             probe=self.probe,
             start_timeout_s=start_timeout_s,
             wait_for_pair=wait_for_pair,
+            gateway=process("gateway", FOREVER) if gateway_healthy else None,
+            gateway_answers=answers,
             on_status=self._on_status,
             first_backoff_s=0.01,
         )
@@ -147,6 +153,31 @@ async def test_a_start_waits_for_a_usable_pair_but_not_for_ever(
         await asyncio.wait_for(start, 5)
 
         assert (fleet.statuses[-1].phase, fleet.statuses[-1].pair_usable) == (FleetPhase.READY, usable)
+
+
+async def test_a_start_waits_for_the_http_gateway(fleet: Fleet) -> None:
+    healthy: list[bool] = []
+    fleet.probe.said = READY
+    async with fleet.make(gateway_healthy=lambda: bool(healthy)) as supervisor:
+        start = asyncio.create_task(supervisor.start())
+        await fleet.until(lambda status: len(status.instances) == 2)
+        assert fleet.statuses[-1].phase is FleetPhase.STARTING
+        healthy.append(True)
+        await asyncio.wait_for(start, 5)
+
+        assert [each.name for each in fleet.statuses[-1].processes][-1] == "gateway"
+        assert len(members(fleet.sessions())) == 4
+
+
+async def test_a_gateway_that_does_not_become_healthy_fails_the_start(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "GATEWAY_TIMEOUT_S", 0.1)
+    fleet.probe.said = READY
+    async with fleet.make(gateway_healthy=lambda: False) as supervisor:
+        with pytest.raises(StartFailed, match="HTTP gateway was not healthy") as caught:
+            await supervisor.start()
+    assert caught.value.culprit == "gateway"
 
 
 async def test_a_process_that_ends_while_it_starts_is_named_with_its_last_words(fleet: Fleet) -> None:

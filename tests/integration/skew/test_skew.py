@@ -24,6 +24,7 @@ from tests.support.token_check import assert_tokens
 PROMPT = "Once upon a time"
 LENGTH = 150
 KILLED_AFTER = 20  # output tokens
+BURST, BURST_LENGTH = 48, 8  # requests at once, tokens of each
 SIMULATED = [
     *("--engine.kind", "simulated", "--model", "sim", "--engine.simulated.step-base-s=0.02"),
     f"--engine.simulated.mean-output-tokens={ENDLESS.mean_output_tokens}",
@@ -68,6 +69,32 @@ async def test_a_stream_goes_on_over_the_death_of_its_executor(
     assert done["text"] == wanted.text
     assert done["attempts"] == 2
     assert {event["instance"] for event in events if "instance" in event} == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "executor"),
+    [
+        pytest.param(NEW, OLD, id="an old executor under a new scheduler"),
+        pytest.param(OLD, NEW, id="a new executor under an old scheduler"),
+        pytest.param(NEW, NEW, id="both new"),
+    ],
+)
+async def test_a_burst_is_served(scheduler: str, executor: str, checkouts: Mapping[str, Path], tmp_path: Path) -> None:
+    """A new scheduler sends the Assigns of a burst together only to an executor that reads them so."""
+    wanted = await answer(PROMPT, Sampling(temperature=0, max_tokens=BURST_LENGTH, ignore_eos=True))
+    fleet = FleetProcesses(tmp_path, ["--policy", "fifo"], environment=environment(checkouts[scheduler]))
+    async with fleet:
+        fleet.launch("a", SIMULATED, environment=environment(checkouts[executor]))
+        await fleet.ready("a")
+        async with fleet.client() as client:
+            streams = [
+                client.generate(PROMPT, temperature=0, max_tokens=BURST_LENGTH, ignore_eos=True, timeout=PATIENCE_S)
+                for _ in range(BURST)
+            ]
+            all_done = await asyncio.gather(*(stream.result() for stream in streams))
+    for done in all_done:
+        assert_tokens(done.token_ids, wanted.token_ids)
+    assert {done.attempts for done in all_done} == {1}
 
 
 @pytest.mark.parametrize("version", [NEW, OLD])

@@ -46,6 +46,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     config: dict[str, Any] = {
         "pd_separation": SPLITTING,
         "recording": {"file": tmp_path_factory.mktemp("recording") / "log.jsonl"},
+        "journal": {"url": f"sqlite:///{tmp_path_factory.mktemp('journal')}/journal.db"},
         "tenants": {LIMITED: {"tokens_per_minute": 1}},
     }
     async with OtlpReceiver() as receiver, LocalFleet(telemetry=told(receiver, 0), **config) as fleet:

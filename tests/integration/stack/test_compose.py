@@ -11,6 +11,7 @@ import yaml
 
 from executor_svc.config import ConfigError, ExecutorConfig
 from executor_svc.config import load as load_executor
+from sage_gateway.settings import parse
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.config import load as load_scheduler
 from tests.integration.stack.shipped import DOCKER, ROOT, read_yaml
@@ -108,6 +109,18 @@ def seconds(text: str) -> float:
     return 60 * float(minutes or 0) + float(rest.removesuffix("s") or 0)
 
 
+def test_the_gateway_takes_every_flag_it_is_given(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = services["gateway"]
+    for name, value in gateway["environment"].items():
+        monkeypatch.setenv(name, value)
+    settings = parse(gateway["command"])
+    assert settings.connection.address == "scheduler:50051"
+    [port] = gateway["ports"]  # a text or an object, by the version of compose
+    target = port.rpartition(":")[2].removesuffix("/tcp") if isinstance(port, str) else port["target"]
+    assert settings.port == int(target)
+    assert seconds(gateway["stop_grace_period"]) >= settings.grace_s + STOP_MARGIN_S
+
+
 def test_every_image_is_pinned_or_built_here(services: dict[str, Any]) -> None:
     for name, each in services.items():
         version = each["image"].partition(":")[2]
@@ -141,6 +154,23 @@ def test_cpu_executors_share_no_core() -> None:
     assert len(set(bound)) == 2
 
 
+def test_the_profile_standby_adds_an_equal_scheduler_and_their_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_JOURNAL_URL", "postgresql://sage@postgres/sage")
+    monkeypatch.setenv("SAGE_SCHEDULERS", "scheduler:50051,scheduler-standby:50051")
+    services = resolved("standby")
+    one, two = services["scheduler"], services["scheduler-standby"]
+    own = "SAGE_SCHEDULER_LEADERSHIP__ADDRESS"
+    addresses = [each["environment"].pop(own) for each in (one, two)]
+    assert one["environment"] == two["environment"]
+    config = scheduler_config(services, monkeypatch)
+    assert config.leader_lease_s == 2
+    for each in executors(resolved("cpu")).values():
+        assert list(configured(each["environment"]).scheduler) == addresses
+    database = services["postgres"]
+    assert database["environment"]["POSTGRES_PASSWORD"] == one["environment"]["PGPASSWORD"]
+    assert "ports" not in database
+
+
 def test_gpu_executors_have_a_gpu_a_role_and_a_side_channel_of_their_own() -> None:
     services = resolved("gpu")
     devices = []
@@ -157,7 +187,8 @@ def test_gpu_executors_have_a_gpu_a_role_and_a_side_channel_of_their_own() -> No
 
 
 def test_every_variable_of_the_file_has_a_value_or_a_default() -> None:
-    given = {line.partition("=")[0] for line in (DOCKER / ".env").read_text().splitlines() if "=" in line}
+    lines = (DOCKER / ".env").read_text().splitlines()
+    given = {line.partition("=")[0] for line in lines if "=" in line and not line.startswith("#")}
     text = (DOCKER / "compose.yaml").read_text()
     asked = {part.partition("}")[0] for part in text.split("${")[1:]}
     assert {name for name in asked if ":-" not in name} <= given

@@ -21,6 +21,7 @@ from sage_client import AsyncClient as Client
 from sage_client import (
     InstanceRole,
     InstanceState,
+    InvalidRequestError,
     JournalStatus,
     JournalUnavailableError,
     RequestCancelledError,
@@ -94,10 +95,13 @@ async def test_what_is_taken_back_does_not_come_again(tmp_path: Path) -> None:
 
 async def test_an_instance_that_only_the_journal_knows_can_be_resumed(tmp_path: Path) -> None:
     async with fleet(tmp_path) as first:
-        await first.add("a")
+        for name in ("a", "b"):
+            await first.add(name)
         await first.client.drain_instance("a")
+        await first.client.set_instance_role("b", InstanceRole.DECODING)
     async with fleet(tmp_path) as second:
-        assert (await second.client.resume_instance("a")).state is InstanceState.LOST
+        for name in ("a", "b"):
+            assert (await second.client.resume_instance(name)).state is InstanceState.LOST
         assert (await second.client.list_instances()).decisions == ()
 
 
@@ -135,6 +139,8 @@ async def test_each_request_leaves_a_usage_record(tmp_path: Path) -> None:
         since = [each async for each in client.list_usage(since=last.ended_at)]
         assert since == [last]
 
+        with pytest.raises(InvalidRequestError, match=r"filter\.tenants"):
+            await client.sum_usage(tenants=["zoo\0"])
         sums = await client.sum_usage([UsageGroup.TENANT, UsageGroup.END])
         assert {each.groups: each.requests for each in sums} == {
             ("acme", "finished"): 2,

@@ -45,7 +45,7 @@ async def test_a_connection_that_ended_for_want_of_calls_is_made_again_by_the_ne
     monkeypatch.setattr(server, "OPTIONS", quick)
     async with LocalFleet() as fleet:
         await fleet.add("one")
-        channel = fleet.client._channels._channel
+        channel = fleet.client._channels._all[0]._channel
 
         async def idle() -> bool:
             return channel.get_state() is grpc.ChannelConnectivity.IDLE

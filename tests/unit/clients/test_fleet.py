@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from sage_local.fleet.command_lines import executor_processes, scheduler_process, served_name_of
+from sage_local.fleet.command_lines import (
+    executor_processes,
+    gateway_process,
+    scheduler_process,
+    served_name_of,
+    standby_processes,
+)
 from sage_local.fleet.devices import core_shares, gpu_shares
 from sage_local.fleet.ports import free_address, why_not_free
 from sage_local.fleet.progress import ProgressLines
@@ -135,6 +141,14 @@ def test_our_own_model_has_its_name_before_it_is_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert served_name_of(FleetSpec(engine=engine)) == name
+
+
+def test_the_http_gateway_listens_where_the_spec_says() -> None:
+    process = gateway_process(FleetSpec(http="[::1]:8001", address="127.0.0.1:7", drain_timeout_s=3.0))
+    assert process is not None
+    flags = ("--address", "--host", "--port", "--grace-s")
+    assert [flag(process.command, name) for name in flags] == ["127.0.0.1:7", "::1", "8001", "3"]
+    assert gateway_process(FleetSpec()) is None
 
 
 def test_a_clients_variable_does_not_reach_the_services(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,3 +289,15 @@ def test_a_step_of_a_start_is_told_without_repetition(
 )
 def test_a_pair_needs_an_executor_for_each_leg(roles: tuple[str, ...], forms_pair: bool) -> None:
     assert FleetSpec(roles=roles).forms_pair == forms_pair
+
+
+def test_a_standby_is_a_second_scheduler_on_the_next_port_that_shares_a_database(tmp_path: Path) -> None:
+    spec = FleetSpec(engine="simulated", standby=True, address="127.0.0.1:6000")
+    database, first, second = standby_processes(spec, tmp_path / "postgres")
+    assert (database.name, first.name, second.name) == ("postgres", "scheduler", "standby")
+    assert "127.0.0.1:6000" in first.command
+    assert "127.0.0.1:6001" in second.command
+    shared = [each.command[each.command.index("--journal.url") + 1] for each in (first, second)]
+    assert shared[0] == shared[1]
+    for executor in executor_processes(spec):
+        assert executor.command[executor.command.index("--scheduler") + 1] == "127.0.0.1:6000,127.0.0.1:6001"

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from sage_local.fleet import requirements, sagectl_command
 from sage_local.fleet.requirements import NotInstalled, missing_packages, require_installed
-from sage_local.fleet.spec import FleetSpec
+from sage_local.fleet.spec import DEFAULT_HTTP, FleetSpec
 from sagectl import cli, local
 
 
@@ -38,12 +38,20 @@ def run(*arguments: str) -> Result:
 
 def test_up_starts_two_executors_with_vllm(started: list[FleetSpec]) -> None:
     assert run("up").exit_code == 0
-    assert started == [FleetSpec()]
+    assert started == [FleetSpec(http=DEFAULT_HTTP)]
 
 
 def test_ups_options_make_the_spec(started: list[FleetSpec]) -> None:
     arguments = "--engine simulated --model m --executors 3 --price-per-hour 1,2.5,0 --max-running 4 --policy fifo"
-    run("up", *arguments.split(), "--executor-arg=--a=1", "--executor-arg=--b=2", "--scheduler-arg=--c=3")
+    run(
+        "up",
+        *arguments.split(),
+        "--executor-arg=--a=1",
+        "--executor-arg=--b=2",
+        "--scheduler-arg=--c=3",
+        "--http",
+        "127.0.0.1:9000",
+    )
     assert started == [
         FleetSpec(
             engine="simulated",
@@ -52,6 +60,7 @@ def test_ups_options_make_the_spec(started: list[FleetSpec]) -> None:
             prices=(1.0, 2.5, 0.0),
             max_running=4,
             policy="fifo",
+            http="127.0.0.1:9000",
             executor_arguments=("--a=1", "--b=2"),
             scheduler_arguments=("--c=3",),
         )

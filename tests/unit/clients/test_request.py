@@ -74,6 +74,7 @@ def test_all_scalar_and_list_options_arrive() -> None:
         ({"choice": ["yes", "no"]}, "choice"),
         ({"choice": []}, "choice"),
         ({"grammar": "root ::= 'a'"}, "grammar"),
+        ({"structural_tag": {"format": {}}}, "structural_tag"),
     ],
 )
 def test_structured_output_kinds(option: dict[str, Any], kind: str) -> None:

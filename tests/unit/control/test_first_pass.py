@@ -10,9 +10,11 @@ from scheduler_svc.access.audit import Audit
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.errors import DeadlineExceeded, QueueFull
 from scheduler_svc.domain.request import RequestState
+from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.detached_servicer import DetachedServicer
 from scheduler_svc.transport.inference_servicer import InferenceServicer
+from scheduler_svc.transport.model_files import ModelFiles
 from scheduler_svc.transport.outbox import Outbox
 from tests.unit.control.world import ModelledExecutor, World
 
@@ -50,7 +52,8 @@ async def test_the_servicer_says_accepted_once_the_executor_has_the_request() ->
         plane = world.plane
         sessions = SessionServicer(plane.intake, plane.scheduler, world.clock, Audit(), epoch=plane.epoch)
         detached = DetachedServicer(plane.intake, plane.loop_lag, None, plane.wall_s)
-        servicer = InferenceServicer(plane.intake, plane.scheduler, sessions, detached, epoch=plane.epoch)
+        models = ModelFiles(plane.scheduler, plane.models, TokenizerStore(), world.clock)
+        servicer = InferenceServicer(plane.intake, plane.scheduler, sessions, detached, models, epoch=plane.epoch)
         subscription = await world.plane.intake.submit(world.submission("r"))
         write = FirstWrite(a)
 

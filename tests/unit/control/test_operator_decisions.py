@@ -25,6 +25,7 @@ class StoredDecisions:
     def __init__(self) -> None:
         self.saved: list[Decisions] = []
         self.trouble = False
+        self.refused = ""  # the instance whose decision cannot be kept
 
     async def load(self) -> Decisions:
         fleet = {name: value for each in self.saved for name, value in each.fleet.items()}
@@ -37,6 +38,8 @@ class StoredDecisions:
     async def save(self, changes: Decisions) -> None:
         if self.trouble:
             raise JournalUnavailable("disk full")
+        if any(each.instance_id == self.refused for each in changes.instances):
+            raise ValueError("a value that no column takes")
         self.saved.append(changes)
 
 
@@ -137,3 +140,27 @@ async def test_choosing_what_is_configured_takes_a_decision_back() -> None:
     made = scheduler(policy="fifo")
     assert fleet_decisions.policy(made, "fifo", "") == {}
     assert fleet_decisions.splitting(made, made.settings.pd) == {}
+
+
+async def test_a_decision_that_cannot_be_kept_keeps_no_other_from_it() -> None:
+    clock, store = VirtualClock(), StoredDecisions()
+    decisions = OperatorDecisions(clock, store)
+    store.refused = "a"
+    decisions.drain("a", "cable")
+    decisions.drain("b", "cable")
+    await decisions.write()
+    assert [each.instance_id for saved in store.saved for each in saved.instances] == ["b"]
+    assert "no column takes" in decisions.instance_not_kept("a")
+    assert decisions.instance_not_kept("b") == ""
+    running = asyncio.ensure_future(decisions.run())
+    await clock.advance(3 * operator_decisions.RETRY_S)
+    assert not running.done()
+    running.cancel()
+
+
+async def test_a_decision_counts_as_not_kept_until_it_is_written() -> None:
+    decisions = OperatorDecisions(VirtualClock(), StoredDecisions())
+    decisions.drain("a", "cable")
+    assert decisions.instance_not_kept("a") != ""
+    await decisions.write()
+    assert decisions.instance_not_kept("a") == ""

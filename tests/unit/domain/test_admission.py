@@ -181,6 +181,16 @@ def test_a_kind_the_engine_does_not_know_is_named_with_those_it_does() -> None:
     assert "choice, json_schema" in structured("grammar", "root ::= 'a'")["structured_output.grammar"]
 
 
+@pytest.mark.parametrize("value", ["", "{", "[]", "{}", '{"structures": [], "triggers": []}', '{"format": 1}'])
+def test_a_structural_tag_without_a_format_is_named(value: str) -> None:
+    facts = make_facts(structured_output_kinds=frozenset({"structural_tag"}))
+    sampling = Sampling(structured_output=StructuredOutput(kind="structural_tag", value=value))
+
+    (violation,) = admission.check(make_request(1, sampling=sampling), facts)
+
+    assert violation.field == "spec.sampling.structured_output.structural_tag"
+
+
 @pytest.mark.parametrize("kind", ["regex", "grammar"])
 def test_an_empty_constraint_is_named(kind: str) -> None:
     facts = make_facts(structured_output_kinds=frozenset({kind}))

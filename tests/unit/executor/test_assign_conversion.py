@@ -152,6 +152,7 @@ def test_the_rest_of_it_arrives_too() -> None:
         (common_pb2.StructuredOutput(json_schema="{}"), (StructuredKind.JSON_SCHEMA, "{}")),
         (common_pb2.StructuredOutput(json_object=True), (StructuredKind.JSON_OBJECT, "")),
         (common_pb2.StructuredOutput(grammar="root"), (StructuredKind.GRAMMAR, "root")),
+        (common_pb2.StructuredOutput(structural_tag="{}"), (StructuredKind.STRUCTURAL_TAG, "{}")),
         (
             common_pb2.StructuredOutput(choice=common_pb2.StructuredOutput.Choices(choices=["ja", "nein"])),
             (StructuredKind.CHOICE, '["ja", "nein"]'),

@@ -347,6 +347,16 @@ async def test_a_frame_of_long_texts_fits_into_a_message(logprobs: bool) -> None
     assert sent == 200 * PIECE_TOKENS
 
 
+async def test_a_step_of_very_many_attempts_fits_into_messages() -> None:
+    outbox, attempts, text = opened(), 20_000, "\U0001f600" * 256
+    for number in range(1, attempts + 1):
+        outbox.step(output(number), [2**20], text)
+    outbox.flush()
+    messages = [message for frame in await waiting(outbox) for message in output_requests(frame, step_frames=True)]
+    assert max(message.ByteSize() for message in messages) < MAX_MESSAGE_BYTES
+    assert sum(len(message.step.token_ids) for message in messages) == attempts
+
+
 async def test_at_the_bound_of_notices_the_link_counts_as_broken() -> None:
     outbox = opened(notice_limit=3)
     for number in range(4):

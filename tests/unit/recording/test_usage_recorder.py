@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,11 +37,21 @@ class StoredUsage:
     def __init__(self) -> None:
         self.records: list[UsageRecord] = []
         self.trouble = False
+        self.refused = ""  # the id of a record that cannot be kept
+        self.hanging: asyncio.Event | None = None  # what an answer waits for, after the records are kept
+        self.maybe_kept: list[bool] = []  # of each call
 
-    async def add(self, records: Sequence[UsageRecord]) -> None:
+    async def add(self, records: Sequence[UsageRecord], *, maybe_kept: bool = False) -> None:
+        self.maybe_kept.append(maybe_kept)
         if self.trouble:
             raise JournalUnavailable("full")
+        if any(each.request_id == self.refused for each in records):
+            raise ValueError("a value that no column takes")
+        if maybe_kept:
+            self.records = [each for each in self.records if each not in records]
         self.records.extend(records)
+        if self.hanging is not None:
+            await self.hanging.wait()
 
     async def page(
         self, wanted: UsageFilter, after: Position | None, most: int
@@ -93,7 +105,7 @@ async def test_records_wait_while_the_journal_is_in_trouble() -> None:
     for number in range(3):
         usage.request_ended(ended(number), "enough")
     await usage.flush()
-    assert usage.counts() == {"written": 0, "dropped_queue_full": 0}
+    assert usage.counts() == {"written": 0, "dropped_queue_full": 0, "dropped_not_written": 0}
     store.trouble = False
     await usage.flush()
     assert [each.request_id for each in store.records] == ["r0", "r1", "r2"]
@@ -111,7 +123,7 @@ async def test_beyond_the_bound_records_are_dropped_and_counted(monkeypatch: pyt
     for number in range(4, 20):
         usage.request_ended(ended(number), "enough")
     await usage.flush()
-    assert usage.counts() == {"written": 0, "dropped_queue_full": 15}
+    assert usage.counts() == {"written": 0, "dropped_queue_full": 15, "dropped_not_written": 0}
     store.trouble = False
     await usage.flush()
     assert len(store.records) == 5
@@ -128,3 +140,88 @@ async def test_a_file_has_a_line_for_each_record_and_needs_no_journal(tmp_path: 
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["request_id"] for line in lines] == ["r0", "r1", "r2"]
     assert usage.counts()["written"] == 3
+
+
+async def test_a_batch_whose_end_is_unknown_is_kept_once() -> None:
+    clock, store = VirtualClock(), StoredUsage()
+    usage = recorder(clock, store)
+    usage.request_ended(ended(1), "enough")
+    store.hanging = asyncio.Event()
+    running = asyncio.ensure_future(usage.flush())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(store.records) == 1
+    running.cancel()  # as a scheduler that stops does, before the journal has answered
+    await asyncio.wait([running])
+    store.hanging = None
+    usage.request_ended(ended(2), "enough")
+    await usage.close()
+    assert [each.request_id for each in store.records] == ["r1", "r2"]
+    assert store.maybe_kept == [False, True]
+
+
+async def test_a_record_that_cannot_be_kept_is_dropped_alone() -> None:
+    store = StoredUsage()
+    usage = recorder(VirtualClock(), store)
+    store.refused = "r1"
+    for number in range(3):
+        usage.request_ended(ended(number), "enough")
+    await usage.flush()
+    assert [each.request_id for each in store.records] == ["r0", "r2"]
+    assert usage.counts() == {"written": 2, "dropped_queue_full": 0, "dropped_not_written": 1}
+
+
+async def test_records_that_the_file_lacks_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log_file = LogFile(tmp_path / "usage.jsonl", max_bytes=2**20, files=2)
+    usage = recorder(VirtualClock(), None, UsageFile(log_file))
+    usage.start()
+
+    def full(lines: Sequence[bytes]) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(log_file, "append", full)
+    usage.request_ended(ended(1), "enough")
+    await usage.close()
+    assert usage.counts() == {"written": 0, "dropped_queue_full": 0, "dropped_not_written": 1}
+
+
+async def test_a_restart_goes_on_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "usage.jsonl"
+    for number in range(5):
+        usage = recorder(VirtualClock(), None, UsageFile(LogFile(path, max_bytes=2**20, files=2)))
+        usage.start()
+        usage.request_ended(ended(number), "enough")
+        await usage.close()
+        with path.open("a") as file:
+            file.write('{"half a line of a scheduler that was kil')
+    lines = path.read_text().splitlines()[:-1]
+    assert [json.loads(line)["request_id"] for line in lines] == ["r0", "r1", "r2", "r3", "r4"]
+    assert not path.with_name("usage.jsonl.1").exists()
+
+
+async def test_a_stop_while_the_file_is_written_loses_and_mixes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "usage.jsonl"
+    log_file, store, may_go_on = LogFile(path, max_bytes=2**20, files=2), StoredUsage(), threading.Event()
+    usage = recorder(VirtualClock(), store, UsageFile(log_file))
+    usage.start()
+    append, began = log_file.append, threading.Event()
+
+    def slow(lines: Sequence[bytes]) -> None:
+        began.set()
+        may_go_on.wait(10.0)
+        append(lines)
+
+    monkeypatch.setattr(log_file, "append", slow)
+    usage.request_ended(ended(1), "enough")
+    running = asyncio.ensure_future(usage.flush())
+    assert await asyncio.to_thread(began.wait, 10.0)
+    running.cancel()
+    await asyncio.wait([running])
+    usage.request_ended(ended(2), "enough")
+    closing = asyncio.ensure_future(usage.close())
+    may_go_on.set()
+    await closing
+    assert [each.request_id for each in store.records] == ["r1", "r2"]
+    assert [json.loads(line)["request_id"] for line in path.read_text().splitlines()] == ["r1", "r2"]

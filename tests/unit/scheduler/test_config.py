@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scheduler_svc.config import ENV_PREFIX, ConfigError, load
+from scheduler_svc.room_settings import usage_retention
 
 
 @pytest.fixture(autouse=True)
@@ -273,3 +274,22 @@ def test_record_is_short_for_the_recordings_file(arguments: list[str]) -> None:
     config = load([*arguments, "--record.requests=7"])
     assert config.recording.file == Path("log")
     assert config.record.requests == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [
+        ([], 2**30),
+        (["--journal.url", "sqlite:////a/journal.db"], 2**30),
+        (["--journal.url", "sqlite:////a/journal.db", "--journal.max-bytes", str(2**20)], 2**18),
+        (["--journal.url", "sqlite:////a/journal.db", "--usage.max-bytes", str(2**21)], 2**21),
+        (["--journal.url", "postgresql://sage@db/sage", "--journal.max-bytes", str(2**20)], 2**30),
+    ],
+)
+def test_usage_records_leave_room_in_a_bounded_journal(arguments: list[str], most: int) -> None:
+    assert usage_retention(load(arguments)).max_bytes == most
+
+
+def test_usage_and_recording_share_no_file(tmp_path: Path) -> None:
+    file = str(tmp_path / "log.jsonl")
+    assert "usage.file" in complaint("--recording.file", file, "--usage.file", file)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from sage_common.tls import ServerTls
 from sage_common.virtual_clock import VirtualClock
-from scheduler_svc import room_settings, wiring
+from scheduler_svc import doors, room_settings, wiring
 from scheduler_svc.config import JournalSection, SchedulerConfig
 from scheduler_svc.control.detached.settings import DetachedSettings
 from scheduler_svc.control.instances.session_settings import SessionSettings
@@ -65,6 +65,7 @@ SETTINGS: dict[str, Any] = {
     },
     "recovery": {"limit_s": 19.0, "on_stop": "drain"},
     "journal": {"url": "sqlite:///other.db", "fleet": "f", "limit_s": 2.5, "max_bytes": 2**21},
+    "leadership": {"lease_s": 3.5, "address": "h:1"},
     "detached": {
         "default_deadline_s": 43.0,
         "keep_result_s": 44.0,
@@ -209,8 +210,8 @@ def test_what_the_shares_are_told() -> None:
 
 
 def test_what_the_server_is_told() -> None:
-    assert wiring._server_tls(CONFIG) == ServerTls(certificate=Path("c"), private_key=Path("k"), client_ca=Path("a"))
-    assert wiring._server_tls(SchedulerConfig()) is None
+    assert doors.server_tls(CONFIG) == ServerTls(certificate=Path("c"), private_key=Path("k"), client_ca=Path("a"))
+    assert doors.server_tls(SchedulerConfig()) is None
 
 
 def test_what_the_recording_is_told() -> None:

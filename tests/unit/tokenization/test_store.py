@@ -275,3 +275,19 @@ async def test_the_ids_of_a_text_that_is_far_too_long_are_not_made(store: Tokeni
     name = await installed(store)
     with pytest.raises(PromptError, match="has 4000 tokens; the model serves 1000"):
         await store.encode(name, "hello " * 4_000, TokenizingLimits(most_tokens=1_000), special_tokens=False)
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 100, 1_000_000])
+async def test_a_document_comes_back_as_it_was_installed(store: TokenizerStore, piece_bytes: int) -> None:
+    name, data = document()
+    await store.install(name, data)
+
+    pieces = list(store.document(name, piece_bytes))
+
+    assert b"".join(pieces) == data
+    assert max(map(len, pieces)) <= piece_bytes
+
+
+def test_a_document_that_is_not_here_is_a_key_error(store: TokenizerStore) -> None:
+    with pytest.raises(KeyError):
+        store.document("other", 1)

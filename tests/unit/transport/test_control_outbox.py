@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage_wire.protocol import MAX_MESSAGE_BYTES
+from scheduler_svc.transport import control_outbox
 from scheduler_svc.transport.control_outbox import BATCH_ASSIGNS, BATCH_BYTES, ControlOutbox
+from scheduler_svc.transport.outbox import Overflow
 
 
 def assign(number: int, prompt_tokens: int = 1) -> executor_pb2.ControlResponse:
@@ -61,13 +66,24 @@ async def test_a_batch_is_bounded_in_assigns() -> None:
     assert [len(numbers(message)) for message in messages] == [BATCH_ASSIGNS, 2]
 
 
-async def test_a_batch_is_bounded_in_bytes_beside_its_first_assign() -> None:
-    long = BATCH_BYTES // 4  # tokens of two bytes: half of the bound
+async def test_a_batch_is_bounded_in_bytes() -> None:
+    long = BATCH_BYTES // 5  # tokens of two bytes: two are within the bound, three are not
     first, second = await written(filled(*(assign(number, long) for number in (1, 2, 3))))
     assert (numbers(first), second) == ([1, 2], assign(3, long))
 
 
-async def test_the_bytes_of_a_batch_wait_no_longer() -> None:
+async def test_an_assign_that_is_nearly_as_large_as_a_message_may_be_is_sent_alone() -> None:
+    largest = assign(1, MAX_MESSAGE_BYTES // 2 - 1024)  # tokens of two bytes
+    messages = await written(filled(largest, assign(2, BATCH_BYTES // 4), assign(3)))
+    assert [message.WhichOneof("message") for message in messages] == ["assign", "assigns"]
+    assert all(message.ByteSize() <= MAX_MESSAGE_BYTES for message in messages)
+
+
+async def test_the_bytes_of_a_batch_wait_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_outbox, "OUTBOX_BYTES", 3 * assign(1, 100).ByteSize())
     outbox = filled(assign(1, 100), assign(2, 100))
     await outbox.get()
-    assert outbox.waiting_bytes == 0
+    for number in (3, 4, 5):
+        outbox.put(assign(number, 100))
+    with pytest.raises(Overflow):
+        outbox.put(assign(6, 100))

@@ -16,7 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from sage.controlplane.v1 import admin_pb2, common_pb2, decision_pb2, executor_pb2, inference_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
-from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
+from sage_wire.protocol import MODEL_CONFIG_LIMIT_BYTES, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation, KvHandoff
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
@@ -127,6 +127,8 @@ FACTS = EngineFacts(
     keeps_output_history=True,
     weights="w1",
     adapter_weights={"lora": "l1"},
+    config_json="{}",
+    generation_config_json="[]",
     embedding_dimensions=256,
 )
 
@@ -271,6 +273,7 @@ def test_defaults_are_said_not_left_out() -> None:
         (StructuredOutput(kind="regex", value="a"), common_pb2.StructuredOutput(regex="a")),
         (StructuredOutput(kind="choice", value='["a"]'), common_pb2.StructuredOutput(choice=ONE_CHOICE)),
         (StructuredOutput(kind="grammar", value="g"), common_pb2.StructuredOutput(grammar="g")),
+        (StructuredOutput(kind="structural_tag", value="t"), common_pb2.StructuredOutput(structural_tag="t")),
     ],
 )
 def test_every_kind_of_structured_output_goes_out(
@@ -602,6 +605,8 @@ def the_facts() -> executor_pb2.EngineFacts:
         keeps_output_history=True,
         weights="w1",
         adapter_weights={"lora": "l1"},
+        config_json="{}",
+        generation_config_json="[]",
         embedding_dimensions=256,
     )
 
@@ -737,8 +742,10 @@ def test_a_registration_is_bounded_in_bytes(field: str, fields: dict[str, Any]) 
 def test_an_engines_texts_are_bounded_in_bytes() -> None:
     sizes = ("vocab_size", "max_model_len", "kv_capacity_tokens", "max_running", "max_batched_tokens")
     texts = [each.name for each in executor_pb2.EngineFacts.DESCRIPTOR.fields if each.type == each.TYPE_STRING]
+    limits = dict.fromkeys(("config_json", "generation_config_json"), MODEL_CONFIG_LIMIT_BYTES)
     for name in texts:
-        value: Any = LONG if isinstance(getattr(executor_pb2.EngineFacts(), name), str) else [LONG]
+        long = "x" * (limits.get(name, registrations.TEXT_BYTES) + 1)
+        value: Any = long if isinstance(getattr(executor_pb2.EngineFacts(), name), str) else [long]
         wire = executor_pb2.EngineFacts(**{**dict.fromkeys(sizes, 1), name: value})
         with pytest.raises(WireError, match=rf"facts\.{name}: is longer"):
             registrations.facts(wire)

@@ -88,6 +88,7 @@ def _one_of_each() -> Iterator[Exception]:
     yield errors.NoInstance("m", "none is ready")
     yield errors.ShuttingDown()
     yield errors.Recovering(0.25)
+    yield errors.NotLeader(0.25, leader="a:1,b:2", epoch=7)
     yield errors.JournalUnavailable("disk full")
     yield errors.NoJournal()
     yield errors.OutputLost("it has 3 output tokens")

@@ -93,6 +93,11 @@ CASES: dict[str, tuple[str, Callable[[int], Spec], int]] = {
         lambda n: constrained(grammar="a" * n),
         limits.CONSTRAINT_BYTES,
     ),
+    "structural_tag": (
+        "spec.sampling.structured_output.structural_tag",
+        lambda n: constrained(structural_tag="a" * n),
+        limits.CONSTRAINT_BYTES,
+    ),
 }
 
 

@@ -172,6 +172,7 @@ def test_every_sampling_field_arrives() -> None:
         (common_pb2.StructuredOutput(regex="[ab]"), "regex", "[ab]"),
         (common_pb2.StructuredOutput(choice=choices("é", 'a"b')), "choice", json.dumps(["é", 'a"b'])),
         (common_pb2.StructuredOutput(grammar="root ::= 'a'"), "grammar", "root ::= 'a'"),
+        (common_pb2.StructuredOutput(structural_tag="{}"), "structural_tag", "{}"),
     ],
 )
 def test_every_kind_of_structured_output(wire: common_pb2.StructuredOutput, kind: str, value: str) -> None:
@@ -305,6 +306,7 @@ def test_template_arguments_are_a_json_object(source: str) -> None:
         (common_pb2.StructuredOutput(json_schema=""), ".json_schema"),
         (common_pb2.StructuredOutput(regex=""), ".regex"),
         (common_pb2.StructuredOutput(grammar=""), ".grammar"),
+        (common_pb2.StructuredOutput(structural_tag=""), ".structural_tag"),
         (common_pb2.StructuredOutput(choice=choices()), ".choice"),
         (common_pb2.StructuredOutput(choice=choices("a", "")), ".choice"),
     ],

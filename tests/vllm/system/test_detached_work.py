@@ -33,13 +33,14 @@ async def test_kill_9_of_scheduler_and_executors_mid_stream(
     }
     watched = {name: asyncio.create_task(job.result(timeout=UP_WITHIN_S)) for name, job in jobs.items()}
     await asyncio.gather(*(until_token(jobs[name], 20) for name in list(GREEDY)[:4]))
+    states = [(await job.get()).request.state for job in jobs.values()]
+    assert sum(state is not RequestState.FINISHED for state in states) >= 4, "some are struck in the middle"
     for process in (fleet.scheduler, *fleet.executors.values()):
         process.kill()
         assert await process.ended() == -9
     for process in (fleet.scheduler, *fleet.executors.values()):
         process.start()
     await fleet.ready(*NAMES, within_s=UP_WITHIN_S)
-    interrupted = 0
     for name, job in jobs.items():
         done, wanted = await job.result(timeout=UP_WITHIN_S), references[name]
         assert_tokens(done.token_ids, wanted.token_ids[: CASES[name].sampling.get("max_tokens", LONG)], name)
@@ -49,7 +50,5 @@ async def test_kill_9_of_scheduler_and_executors_mid_stream(
         assert kept.result is not None
         assert kept.result.token_ids == done.token_ids
         assert len(kept.result.logprobs) == len(wanted.logprobs)
-        interrupted += done.attempts > 1
         seen = await watched[name]
         assert_tokens(seen.token_ids, done.token_ids, f"{name}, as its reader saw it over the kill")
-    assert interrupted >= 4, "some were struck in the middle"

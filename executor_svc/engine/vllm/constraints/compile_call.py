@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from executor_svc.engine.structured import choices_of
+from executor_svc.engine.structured import choices_of, structural_tag_of
 from executor_svc.runtime.engine_port import StructuredKind, StructuredOutput
 
 
 def compile_call(constraint: StructuredOutput, *, any_whitespace: bool) -> dict[str, Any] | None:
     """Return the method's name, its text and options; None if vLLM always has the result at once.
 
-    ``any_whitespace``: whether JSON may have blanks anywhere.  Raises InvalidRequestError for broken choices.
+    ``any_whitespace``: whether JSON may have blanks anywhere.  Raises InvalidRequestError for broken choices and tags.
     """
     match constraint.kind:
         case StructuredKind.JSON_SCHEMA:
@@ -24,6 +24,8 @@ def compile_call(constraint: StructuredOutput, *, any_whitespace: bool) -> dict[
             return _call("compile_grammar", choice_as_grammar(choices_of(constraint)))
         case StructuredKind.GRAMMAR:
             return _grammar_call(constraint.value)
+        case StructuredKind.STRUCTURAL_TAG:
+            return _call("compile_structural_tag", structural_tag_of(constraint))
         case StructuredKind.JSON_OBJECT:
             return None
 

@@ -1,4 +1,4 @@
-"""Makes vLLM's requests from earlier ones: what vLLM checks and derives of sampling options, it does once.
+"""Makes vLLM's requests from earlier ones, so that vLLM checks the same sampling options once.
 
 ``AsyncLLM.add_request`` checks every option of every request and derives others from the model, a third of what a
 request costs this process.  For most requests the result is known: a request with the same options was added before.
@@ -18,15 +18,15 @@ from executor_svc.engine.vllm.sampling import seed_for
 from executor_svc.runtime.engine_port import EngineRequest, Sampling
 
 MOST_KEPT = 256  # combinations of options
-OF_EACH = ("seed", "max_tokens")
+PER_REQUEST = ("seed", "max_tokens")
 """Options that each request may have of its own: vLLM derives nothing from their values."""
 
-UNUSUAL = ("logit_bias", "bad_words", "allowed_token_ids", "structured_output", "logprobs", "prompt_logprobs")
+CHECKED_EACH_TIME = ("logit_bias", "bad_words", "allowed_token_ids", "structured_output", "logprobs", "prompt_logprobs")
 """Options that vLLM looks at anew in each request that has them."""
 
-_unusual = attrgetter(*UNUSUAL)
-_NONE_UNUSUAL = _unusual(Sampling())
-_key_of = attrgetter(*(each.name for each in fields(Sampling) if each.name not in {*OF_EACH, *UNUSUAL}))
+_checked = attrgetter(*CHECKED_EACH_TIME)
+_NONE_CHECKED = _checked(Sampling())
+_key_of = attrgetter(*(each.name for each in fields(Sampling) if each.name not in {*PER_REQUEST, *CHECKED_EACH_TIME}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class MadeRequests:
 
 def _key(request: EngineRequest) -> tuple[Any, ...] | None:
     sampling = request.sampling
-    if request.output_history or _unusual(sampling) != _NONE_UNUSUAL or not _lengths_agree(sampling):
+    if request.output_history or _checked(sampling) != _NONE_CHECKED or not _lengths_agree(sampling):
         return None
     return request.adapter, sampling.seed is None, *_key_of(sampling)
 

@@ -27,6 +27,11 @@ READ_ATTRIBUTES = {
 }
 """Attributes that the hook reads or sets, by class."""
 
+SET_ATTRIBUTES = frozenset(
+    {"prompt_token_ids", "sampling_params", "arrival_time", "lora_request", "trace_headers", "priority"}
+)
+"""Attributes of an EngineCoreRequest that are set where it is made from another."""
+
 
 def difference(processor: Any) -> str | None:
     """Return how ``processor``, an AsyncLLM's output processor, differs from those of the known releases.
@@ -50,22 +55,15 @@ def difference(processor: Any) -> str | None:
     return _missing()
 
 
-def adds_made_requests(llm: Any) -> bool:
-    """Whether ``llm``, an AsyncLLM, takes an EngineCoreRequest that was made from another.
-
-    One for every release that is known; else each request is made by ``AsyncLLM.add_request``.
-    """
+def made_requests_difference(llm: Any) -> str | None:
+    """Return why ``llm``, an AsyncLLM, may not take a request that was made from another; None if it does."""
     from vllm.v1.engine import EngineCoreRequest
 
-    copied = {
-        "prompt_token_ids",
-        "sampling_params",
-        "arrival_time",
-        "lora_request",
-        "trace_headers",
-        "priority",
-    }
-    return _parameters(getattr(llm, "_add_request", None)) == ADD_MADE_REQUEST and copied <= set(dir(EngineCoreRequest))
+    found = _parameters(getattr(llm, "_add_request", None))
+    if found != ADD_MADE_REQUEST:
+        return f"AsyncLLM._add_request has the parameters {found}"
+    missing = SET_ATTRIBUTES.difference(dir(EngineCoreRequest))
+    return f"EngineCoreRequest has no {', '.join(sorted(missing))}" if missing else None
 
 
 def _parameters(method: Any) -> tuple[str, ...] | None:

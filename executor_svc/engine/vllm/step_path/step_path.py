@@ -68,8 +68,7 @@ class StepPath:
             self._requests = None
             self._give_up(failure)
         elif (failure := await _failure(request_of("steps-again"), requests, submit)) is not None:
-            requests.make_none()
-            log.warning("vLLM checks each request's options anew: %s", failure)
+            requests.make_none(failure)
 
     def requests_for(self, request: EngineRequest) -> SteppedRequests | None:
         """Return what runs ``request`` by steps, None if nothing does.  Counts the answer."""
@@ -81,6 +80,10 @@ class StepPath:
         """Have ``callback`` take the outputs, at most 128 at a time."""
         if self._requests is not None:
             self._requests.callback = callback
+
+    def has(self, engine_request_id: str) -> bool:
+        """Return whether a request of this id runs by steps, or waits to be added to vLLM."""
+        return self._requests is not None and self._requests.has(engine_request_id)
 
     async def abort(self, engine_request_id: str) -> None:
         """Abort a request, as ``Engine.abort`` describes."""

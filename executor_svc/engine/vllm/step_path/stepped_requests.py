@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from executor_svc.engine.vllm.outputs import finish, output_of
 from executor_svc.engine.vllm.step_path.eager_task import run_eagerly
 from executor_svc.engine.vllm.step_path.made_requests import MadeRequests
 from executor_svc.engine.vllm.step_path.output_hook import OutputHook, Submission
-from executor_svc.engine.vllm.step_path.signatures import adds_made_requests
+from executor_svc.engine.vllm.step_path.signatures import made_requests_difference
 from executor_svc.runtime.engine_port import (
     EngineDeadError,
     EngineError,
@@ -24,6 +25,8 @@ from executor_svc.runtime.engine_port import (
     StepOutput,
     StepReader,
 )
+
+log = logging.getLogger(__name__)
 
 
 def _drop(step: Step) -> None:
@@ -51,7 +54,9 @@ class SteppedRequests:
         self._on_first = on_first
         self._on_over = on_over
         self._requests: dict[str, Submission] = {}  # by engine request id, until their end
-        self._made = MadeRequests() if adds_made_requests(llm) else None
+        self._made: MadeRequests | None = MadeRequests()
+        if (difference := made_requests_difference(llm)) is not None:
+            self.make_none(difference)
         self._hook = OutputHook(
             llm.output_processor, added=self._learn, translate=self._translated, deliver=self._deliver
         )
@@ -63,13 +68,11 @@ class SteppedRequests:
     def submit(
         self, request: EngineRequest, reader: StepReader, add: Callable[[], Awaitable[Any]], *, in_task: bool = False
     ) -> None:
-        """Run a request.  ``add`` adds it to vLLM.  Raises EngineError for an id that is in use.
+        """Run a request, whose id is not in use.  ``add`` adds it to vLLM.
 
         ``in_task``: run ``add`` in a task from its beginning, because it waits long or with timeouts; else it runs at
         once, and needs a task only if it waits.
         """
-        if request.engine_request_id in self._requests:
-            raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
         submission = self._requests[request.engine_request_id] = self._hook.expect(request, reader)
         adding, name = self._add(submission, add), f"add-{request.engine_request_id}"
         if in_task:
@@ -84,7 +87,7 @@ class SteppedRequests:
         return self._made.make(request, lora_request=lora_request, trace_headers=trace_headers)
 
     def submit_made(self, request: EngineRequest, reader: StepReader, made: Any) -> None:
-        """Run a request of which ``made_like`` made ``made``.  Raises EngineError for an id that is in use."""
+        """Run a request, whose id is not in use, of which ``made_like`` made ``made``."""
         self.submit(request, reader, partial(self._add_made, made))
 
     async def _add_made(self, made: Any) -> None:
@@ -107,6 +110,10 @@ class SteppedRequests:
         if not submission.over:
             self.callback([(submission.reader, self._failed(submission, error, started=False))])
 
+    def has(self, engine_request_id: str) -> bool:
+        """Return whether a request of this id was submitted and has not ended; vLLM may not have it yet."""
+        return engine_request_id in self._requests
+
     async def abort(self, engine_request_id: str) -> None:
         """Abort a request, as ``Engine.abort`` describes."""
         submission = self._requests.get(engine_request_id)
@@ -125,18 +132,21 @@ class SteppedRequests:
             raise self._errors.translated(error, Sampling(), started=True) from error
 
     def end_all(self, reason: str) -> None:
-        """End every request with EngineDeadError, because the engine is shut down."""
+        """End every request with EngineDeadError, because the engine is shut down; add none that waits for that."""
         for submission in list(self._requests.values()):
             self._end(submission)
+            if submission.adding is not None:
+                submission.adding.cancel()
             self.callback([(submission.reader, EngineDeadError(reason))])
 
     def remove(self) -> None:
         """Take no outputs any more: vLLM has its own methods back."""
         self._hook.remove()
 
-    def make_none(self) -> None:
-        """Have vLLM make every request from now on."""
+    def make_none(self, why: str) -> None:
+        """Have vLLM make every request from now on, and say so."""
         self._made = None
+        log.warning("vLLM checks each request's options anew, a third of a request's cost: %s", why)
 
     # --- what vLLM puts into a request's sink -------------------------------------------------------------------------
 

@@ -15,3 +15,6 @@ CONTENT = {"content": True}
 
 ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 """A key that grows by one for each row: SQLite counts in its INTEGER keys alone."""
+
+SECRET = "secret"
+"""Marks, in its ``info``, a column that no export shows."""

@@ -58,7 +58,7 @@ METHODS = {
     "get_device_name", "device_id_to_physical_device_id", "notify_kv_transfer_request_rejected",
     "get_total_num_kv_heads", "get_head_size", "get_total_num_hidden_layers", "collective_rpc", "abort",
     "abort_requests_async", "get_supported_tasks_async", "append_output_token_ids", "take_prefill_stats",
-    "add_request", "get_scheduler_cls", "__post_init__", "process_outputs", "abort_requests",
+    "add_request", "_add_request", "get_scheduler_cls", "__post_init__", "process_outputs", "abort_requests",
 }  # fmt: skip
 
 NIXL_FILES = (

@@ -39,6 +39,9 @@ class RecordedProcessor:
         self._record = record
         self.script: Callable[[str, Any], None] = self.count_up
         self.added: list[dict[str, Any]] = []  # calls of AsyncLLM.add_request
+        self.sent: list[Any] = []  # EngineCoreRequests for the engine core
+        self.core_reads = asyncio.Event()  # clear it to have requests wait on their way to the engine core
+        self.core_reads.set()
         self.seen: list[str] = []  # vLLM's ids, one for each output that its own method processed
         self.iteration_stats: list[Any] = []
         self.states: dict[str, Any] = {}
@@ -57,10 +60,24 @@ class RecordedProcessor:
     async def add_request(self, **call: Any) -> None:
         """What ``AsyncLLM.add_request`` does."""
         self.added.append(call)
-        internal = f"{call['request_id']}-0a0b0c0d"
-        request = self._release.thing(REQUEST, request_id=internal, external_req_id=call["request_id"])
-        self.thing.add_request(request, None, None, 0, types.SimpleNamespace(put=lambda output: None))
-        self.script(internal, call["params"])
+        request = self._release.thing(
+            REQUEST,
+            request_id=f"{call['request_id']}-0a0b0c0d",
+            external_req_id=call["request_id"],
+            prompt_token_ids=call["prompt"]["prompt_token_ids"],
+            sampling_params=call["params"],
+            lora_request=call["lora_request"],
+            priority=call["priority"],
+        )
+        await self.add_made(request, None, None, 0, types.SimpleNamespace(put=lambda output: None))
+
+    async def add_made(self, request: Any, prompt: Any, parent_req: Any, index: int, queue: Any) -> None:
+        """What ``AsyncLLM._add_request`` does."""
+        self.thing.add_request(request, prompt, parent_req, index, queue)
+        if not self.core_reads.is_set():
+            await self.core_reads.wait()
+        self.sent.append(request)
+        self.script(request.request_id, request.sampling_params)
 
     def abort(self, request_id: str) -> None:
         """What ``AsyncLLM.abort`` does with vLLM's own id."""

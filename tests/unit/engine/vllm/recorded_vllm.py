@@ -162,6 +162,7 @@ class RecordedVllm:
         llm = release.thing(LLM, vllm_config=config, errored=False, output_processor=processor, engine_core=core)
         llm.abort = release.checked(LLM, "abort", self._abort)
         llm.add_request = release.checked(LLM, "add_request", self.processor.add_request)
+        llm._add_request = release.checked(LLM, "_add_request", self.processor.add_made)
         llm.generate = release.checked(LLM, "generate", self._generate)
         llm.shutdown = release.checked(LLM, "shutdown", lambda timeout: setattr(self, "stopped", True))
         llm.get_tokenizer = release.checked(LLM, "get_tokenizer", self._tokenizer)

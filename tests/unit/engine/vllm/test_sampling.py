@@ -77,6 +77,7 @@ def test_handover_parameters_travel_verbatim() -> None:
         (StructuredKind.REGEX, "a+", {"regex": "a+"}),
         (StructuredKind.CHOICE, '["a", "b"]', {"choice": ["a", "b"]}),
         (StructuredKind.GRAMMAR, "root ::= 'a'", {"grammar": "root ::= 'a'"}),
+        (StructuredKind.STRUCTURAL_TAG, '{"format": {}}', {"structural_tag": '{"format": {}}'}),
     ],
 )
 def test_each_constraint_has_its_argument(kind: StructuredKind, value: str, made: dict[str, object]) -> None:

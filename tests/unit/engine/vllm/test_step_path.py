@@ -16,7 +16,7 @@ from executor_svc.engine.vllm.constraints.gate import Turn
 from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.starting import VllmEngineFactory
-from executor_svc.engine.vllm.step_path import step_path
+from executor_svc.engine.vllm.step_path import signatures, step_path
 from executor_svc.runtime.engine_port import (
     EngineDeadError,
     EngineError,
@@ -97,6 +97,7 @@ class Taken:
 def taken(engine: VllmEngine, vllm: RecordedVllm) -> Taken:
     vllm.processor.seen.clear()
     vllm.processor.added.clear()
+    vllm.processor.sent.clear()
     vllm.processor.script = lambda internal, params: None
     return Taken(engine)
 
@@ -106,6 +107,16 @@ async def submitted(engine: VllmEngine, request: EngineRequest = REQUEST) -> Rea
     assert engine.submit(request, reader)
     await asyncio.sleep(0)  # vLLM has it
     return reader
+
+
+def numbered(number: int) -> EngineRequest:
+    """A request with the options of all the others."""
+    return replace(REQUEST, engine_request_id=f"r/{number}", prompt_token_ids=(300, number))
+
+
+def adding() -> list[str]:
+    """The names of tasks that add requests to vLLM."""
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("add-")]
 
 
 async def started(model_path: str, settings: VllmSettings = SETTINGS) -> VllmEngine:
@@ -129,12 +140,12 @@ async def test_a_request_gets_its_tokens_and_its_end(engine: VllmEngine, vllm: R
 async def test_a_step_of_many_requests_is_one_list_and_others_go_their_way(
     engine: VllmEngine, vllm: RecordedVllm, taken: Taken
 ) -> None:
-    readers = [await submitted(engine, replace(REQUEST, engine_request_id=f"r/{number}")) for number in range(3)]
+    readers = [await submitted(engine, numbered(number)) for number in range(3)]
     queue: list[Any] = []
     vllm.processor.states["other"] = types.SimpleNamespace(
         queue=types.SimpleNamespace(put=queue.append), stats=types.SimpleNamespace(num_generation_tokens=0)
     )
-    names = {f"r/{number}-0a0b0c0d": number for number in range(3)}
+    names = {sent.request_id: number for number, sent in enumerate(vllm.processor.sent)}
     for start in (500, 600):
         vllm.processor.step({"other": [start], **{name: [start + number] for name, number in names.items()}})
     assert [reader.token_ids for reader in readers] == [[500 + number, 600 + number] for number in range(3)]
@@ -199,9 +210,11 @@ async def test_an_abort_ends_it_in_vllm_and_nothing_more_comes(
 async def test_an_abort_while_vllm_takes_the_request_waits_for_that(
     engine: VllmEngine, vllm: RecordedVllm, taken: Taken
 ) -> None:
-    reader = Reader()
-    assert engine.submit(REQUEST, reader)
+    vllm.processor.core_reads.clear()
+    reader = await submitted(engine)
+    assert adding() == ["add-r/1"]
     await engine.abort("r/1")
+    assert (adding(), vllm.processor.sent, vllm.stops) == ([], [], [("abort", INTERNAL)])
     assert (vllm.processor.states, reader.outputs, engine.load().unfinished) == ({}, [], 0)
 
 
@@ -215,7 +228,7 @@ async def test_an_abort_by_vllm_is_told(engine: VllmEngine, vllm: RecordedVllm, 
 
 
 async def test_death_is_told_to_every_request(engine: VllmEngine, vllm: RecordedVllm, taken: Taken) -> None:
-    readers = [await submitted(engine, replace(REQUEST, engine_request_id=f"r/{number}")) for number in range(2)]
+    readers = [await submitted(engine, numbered(number)) for number in range(2)]
     vllm.processor.thing.propagate_error(vllm.engine_exceptions.EngineDeadError())
     assert [type(reader.outputs[0]) for reader in readers] == [EngineDeadError, EngineDeadError]
     assert engine.load().unfinished == 0
@@ -294,13 +307,110 @@ async def test_an_abort_while_a_constraint_waits_ends_the_wait(
     assert (vllm.processor.added, reader.outputs, engine.load().unfinished) == ([], [], 0)
 
 
-async def test_shutdown_ends_what_vllm_did_not_have_yet(vllm: RecordedVllm, model_path: str) -> None:
+async def test_shutdown_ends_what_vllm_did_not_have_yet(
+    vllm: RecordedVllm, model_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = await started(model_path)
     Taken(engine)
-    reader = Reader()
-    assert engine.submit(REQUEST, reader)
+    vllm.processor.core_reads.clear()
+    monkeypatch.setattr(engine, "_constraints", Constraints())
+    readers = [await submitted(engine, each) for each in (REQUEST, replace(CONSTRAINED, engine_request_id="r/2"))]
+    assert sorted(adding()) == ["add-r/1", "add-r/2"]
     await engine.shutdown()
+    await asyncio.sleep(0)
+    assert adding() == []
+    assert [[type(output) for output in reader.outputs] for reader in readers] == [[EngineDeadError]] * 2
+
+
+async def test_an_id_is_in_use_while_its_constraint_waits(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Constraints()
+    monkeypatch.setattr(engine, "_constraints", waits)
+    reader = await submitted(engine, CONSTRAINED)
+    for request in (REQUEST, CONSTRAINED):
+        with pytest.raises(EngineError, match="in use"):
+            engine.submit(request, Reader())
+        with pytest.raises(EngineError, match="in use"):
+            await anext(engine.generate(request))
+    waits.may_go.set()
+    await waits.admitted.wait()
+    await asyncio.sleep(0)
+    vllm.processor.step({INTERNAL: [500]}, ended="length")
+    assert (reader.token_ids, engine.load().unfinished) == ([500], 0)
+
+
+# --- requests that are made from earlier ones ---------------------------------------------------------------------
+
+
+async def test_a_request_is_made_from_an_earlier_one_with_its_options(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken
+) -> None:
+    first, second = await submitted(engine, numbered(1)), await submitted(engine, numbered(2))
+    assert [call["request_id"] for call in vllm.processor.added] == ["r/1"]
+    by_vllm, made = vllm.processor.sent
+    assert (made.external_req_id, made.prompt_token_ids) == ("r/2", [300, 2])
+    assert made.sampling_params is by_vllm.sampling_params
+    vllm.processor.step({by_vllm.request_id: [500], made.request_id: [600]})
+    vllm.processor.step({by_vllm.request_id: [501]}, ended="length")
+    await engine.abort("r/2")
+    assert (first.token_ids, second.token_ids) == ([500, 501], [600])
+    assert vllm.stops == [("abort", made.request_id)]
+    assert (engine.load().unfinished, vllm.processor.states) == (0, {})
+
+
+async def test_a_dead_engine_is_told_after_the_submission_of_a_request_that_was_made(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken
+) -> None:
+    await submitted(engine, numbered(1))
+    engine._llm.errored = True
+    reader = Reader()
+    assert engine.submit(numbered(2), reader)
+    assert reader.outputs == []  # not within ``submit``: its caller is not ready for it
+    await asyncio.sleep(0)
     assert [type(output) for output in reader.outputs] == [EngineDeadError]
+    assert len(vllm.processor.sent) == 1
+
+
+def fail_the_second_trial(processor: RecordedProcessor) -> None:
+    def script(internal: str, params: Any) -> None:
+        if "steps-again" in internal:
+            raise RuntimeError("unheard of")
+        processor.count_up(internal, params)
+
+    processor.script = script
+
+
+@pytest.mark.parametrize(
+    ("trial_fails", "why"),
+    [
+        (True, "unheard of"),
+        (False, "_add_request has the parameters ('request', 'prompt', 'parent_req', 'index', 'queue')"),
+    ],
+)
+async def test_vllm_makes_every_request_where_it_does_not_take_ours(
+    vllm: RecordedVllm,
+    model_path: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    trial_fails: bool,
+    why: str,
+) -> None:
+    if trial_fails:
+        vllm.prepare = fail_the_second_trial
+    else:
+        monkeypatch.setattr(signatures, "ADD_MADE_REQUEST", ("request", "something_else"))
+    engine = await started(model_path)
+    assert engine.load().unfinished == 0
+    vllm.processor.added.clear()
+    Taken(engine)
+    for number in (1, 2):
+        await submitted(engine, numbered(number))
+    assert [call["request_id"] for call in vllm.processor.added] == ["r/1", "r/2"]
+    said = [record.message for record in caplog.records if "each request's options anew" in record.message]
+    assert len(said) == 1
+    assert said[0].endswith(why)
+    await engine.shutdown()
 
 
 # --- another vLLM -------------------------------------------------------------------------------------------------

@@ -131,6 +131,110 @@ USAGE_GROUP_DAY: UsageGroup.ValueType  # 5
 Global___UsageGroup: _TypeAlias = UsageGroup  # noqa: Y015
 
 @_typing.final
+class GetSchedulerRequest(_message.Message):
+    """Request of AdminService.GetScheduler."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSchedulerRequest: _TypeAlias = GetSchedulerRequest  # noqa: Y015
+
+@_typing.final
+class GetSchedulerResponse(_message.Message):
+    """Response of AdminService.GetScheduler."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetSchedulerResponse._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: GetSchedulerResponse._State.ValueType  # 0
+        STATE_STANDBY: GetSchedulerResponse._State.ValueType  # 1
+        """another scheduler leads, or none can"""
+        STATE_RECOVERING: GetSchedulerResponse._State.ValueType  # 2
+        """it leads, and waits for the instances that were there"""
+        STATE_LEADING: GetSchedulerResponse._State.ValueType  # 3
+        """it leads"""
+        STATE_LEAVING: GetSchedulerResponse._State.ValueType  # 4
+        """it stops"""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """What a scheduler does."""
+
+    STATE_UNSPECIFIED: GetSchedulerResponse.State.ValueType  # 0
+    STATE_STANDBY: GetSchedulerResponse.State.ValueType  # 1
+    """another scheduler leads, or none can"""
+    STATE_RECOVERING: GetSchedulerResponse.State.ValueType  # 2
+    """it leads, and waits for the instances that were there"""
+    STATE_LEADING: GetSchedulerResponse.State.ValueType  # 3
+    """it leads"""
+    STATE_LEAVING: GetSchedulerResponse.State.ValueType  # 4
+    """it stops"""
+
+    STATE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
+    LEADER_LEASE_FIELD_NUMBER: _builtins.int
+    LEASE_LEFT_FIELD_NUMBER: _builtins.int
+    TROUBLES_FIELD_NUMBER: _builtins.int
+    state: Global___GetSchedulerResponse.State.ValueType
+    """what it does now"""
+    epoch: _builtins.int
+    """of the leader, as this scheduler knows it; 0: it knows of none"""
+    leader: _builtins.str
+    """addresses of the leader, separated by commas; empty: it knows of none"""
+    software_version: _builtins.str
+    """of this scheduler"""
+    @_builtins.property
+    def clock(self) -> _timestamp_pb2.Timestamp:
+        """what its clock shows"""
+
+    @_builtins.property
+    def leader_lease(self) -> _duration_pb2.Duration:
+        """length of the leader's lease; absent: there is one scheduler only"""
+
+    @_builtins.property
+    def lease_left(self) -> _duration_pb2.Duration:
+        """of the leader's lease, as this scheduler knows it"""
+
+    @_builtins.property
+    def troubles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what is wrong, one sentence each"""
+
+    def __init__(
+        self,
+        *,
+        state: Global___GetSchedulerResponse.State.ValueType = ...,
+        epoch: _builtins.int = ...,
+        leader: _builtins.str = ...,
+        software_version: _builtins.str = ...,
+        clock: _timestamp_pb2.Timestamp | None = ...,
+        leader_lease: _duration_pb2.Duration | None = ...,
+        lease_left: _duration_pb2.Duration | None = ...,
+        troubles: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "leader_lease", b"leader_lease", "lease_left", b"lease_left"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "epoch", b"epoch", "leader", b"leader", "leader_lease", b"leader_lease", "lease_left", b"lease_left", "software_version", b"software_version", "state", b"state", "troubles", b"troubles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSchedulerResponse: _TypeAlias = GetSchedulerResponse  # noqa: Y015
+
+@_typing.final
 class GetPolicyRequest(_message.Message):
     """Request of AdminService.GetPolicy."""
 

@@ -90,6 +90,10 @@ class AdminServiceStub:
     or not. Errors: INVALID_ARGUMENT (a table that is not there), UNAVAILABLE (the journal cannot be read, or there is
     none).
     """
+    GetScheduler: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetSchedulerRequest, _admin_pb2.GetSchedulerResponse]
+    """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
+    it refuses with UNAVAILABLE, reason NOT_LEADER.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -152,6 +156,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Streams every row of the journal as one JSON object a line, a page a message. What is written meanwhile may be in it
     or not. Errors: INVALID_ARGUMENT (a table that is not there), UNAVAILABLE (the journal cannot be read, or there is
     none).
+    """
+    GetScheduler: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSchedulerRequest, _admin_pb2.GetSchedulerResponse]  # type: ignore[assignment]
+    """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
+    it refuses with UNAVAILABLE, reason NOT_LEADER.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -320,6 +328,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams every row of the journal as one JSON object a line, a page a message. What is written meanwhile may be in it
         or not. Errors: INVALID_ARGUMENT (a table that is not there), UNAVAILABLE (the journal cannot be read, or there is
         none).
+        """
+
+    @_abc_1.abstractmethod
+    def GetScheduler(
+        self,
+        request: _admin_pb2.GetSchedulerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetSchedulerResponse, _abc.Awaitable[_admin_pb2.GetSchedulerResponse]]:
+        """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
+        it refuses with UNAVAILABLE, reason NOT_LEADER.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

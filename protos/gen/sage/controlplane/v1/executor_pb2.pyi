@@ -297,6 +297,7 @@ class Welcome(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     RESUME_SECRET_FIELD_NUMBER: _builtins.int
     ADOPT_FIELD_NUMBER: _builtins.int
+    LEADER_LEASE_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """used in this session: the older one of both sides"""
     session_id: _builtins.str
@@ -327,6 +328,10 @@ class Welcome(_message.Message):
     def adopt(self) -> _duration_pb2.Duration:
         """how long attempts go on without a session, for the next scheduler; absent: the lease"""
 
+    @_builtins.property
+    def leader_lease(self) -> _duration_pb2.Duration:
+        """a scheduler that is silent for this long leads no more; absent: there is one only"""
+
     def __init__(
         self,
         *,
@@ -340,10 +345,11 @@ class Welcome(_message.Message):
         role: _common_pb2.InstanceRole.ValueType = ...,
         resume_secret: _builtins.bytes = ...,
         adopt: _duration_pb2.Duration | None = ...,
+        leader_lease: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "heartbeat_interval", b"heartbeat_interval", "lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "heartbeat_interval", b"heartbeat_interval", "leader_lease", b"leader_lease", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "capabilities", b"capabilities", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "keep", b"keep", "lease", b"lease", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "capabilities", b"capabilities", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "keep", b"keep", "leader_lease", b"leader_lease", "lease", b"lease", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -438,6 +444,8 @@ class EngineFacts(_message.Message):
     WEIGHTS_FIELD_NUMBER: _builtins.int
     ADAPTER_WEIGHTS_FIELD_NUMBER: _builtins.int
     EMBEDDING_DIMENSIONS_FIELD_NUMBER: _builtins.int
+    CONFIG_JSON_FIELD_NUMBER: _builtins.int
+    GENERATION_CONFIG_JSON_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """"vllm", "simulated" """
     engine_version: _builtins.str
@@ -480,6 +488,10 @@ class EngineFacts(_message.Message):
     """fingerprint of the weights: engines with equal ones, dtype and tokenizer run the same model"""
     embedding_dimensions: _builtins.int
     """it embeds and does not generate: length of its vectors; 0: it generates"""
+    config_json: _builtins.str
+    """content of the model's config.json, at most 256 KiB; empty: not sent"""
+    generation_config_json: _builtins.str
+    """content of its generation_config.json, at most 256 KiB; empty: it has none"""
     @_builtins.property
     def parallelism_config(self) -> _common_pb2.ParallelismConfig:
         """how the engine is distributed over devices"""
@@ -490,7 +502,7 @@ class EngineFacts(_message.Message):
 
     @_builtins.property
     def structured_output_kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """"json_schema", "json_object", "regex", "choice", "grammar" """
+        """"json_schema", "json_object", "regex", "choice", "grammar", "structural_tag" """
 
     @_builtins.property
     def adapter_weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -524,10 +536,12 @@ class EngineFacts(_message.Message):
         weights: _builtins.str = ...,
         adapter_weights: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         embedding_dimensions: _builtins.int = ...,
+        config_json: _builtins.str = ...,
+        generation_config_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_weights", b"adapter_weights", "adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_weights", b"adapter_weights", "adapters", b"adapters", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -780,7 +794,9 @@ Global___Iteration: _TypeAlias = Iteration  # noqa: Y015
 
 @_typing.final
 class HeartbeatAck(_message.Message):
-    """Confirms a heartbeat. The lease starts again from it. Not every heartbeat is confirmed, but several in each lease."""
+    """Confirms a heartbeat. The lease starts again from it. Not every heartbeat is confirmed, but several in each lease, and
+    in each Welcome.leader_lease.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

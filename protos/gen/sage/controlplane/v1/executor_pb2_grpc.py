@@ -57,7 +57,8 @@ class ExecutorServiceServicer(object):
 
         Errors: FAILED_PRECONDITION (protocol version), INVALID_ARGUMENT (registration or message), ALREADY_EXISTS (another
         executor holds this instance id, or this one does not prove that it is the same), RESOURCE_EXHAUSTED (too many
-        instances or models), PERMISSION_DENIED (the instance id is not the caller's).
+        instances or models), PERMISSION_DENIED (the instance id is not the caller's), UNAVAILABLE with the reason NOT_LEADER
+        (another scheduler leads).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,8 @@ class ExecutorServiceStub:
 
     Errors: FAILED_PRECONDITION (protocol version), INVALID_ARGUMENT (registration or message), ALREADY_EXISTS (another
     executor holds this instance id, or this one does not prove that it is the same), RESOURCE_EXHAUSTED (too many
-    instances or models), PERMISSION_DENIED (the instance id is not the caller's).
+    instances or models), PERMISSION_DENIED (the instance id is not the caller's), UNAVAILABLE with the reason NOT_LEADER
+    (another scheduler leads).
     """
     Outputs: _grpc.StreamStreamMultiCallable[_executor_pb2.OutputsRequest, _executor_pb2.OutputsResponse]
     """What happens to attempts after Assign. The first message is Hello with the session id of Welcome.
@@ -62,7 +63,8 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
 
     Errors: FAILED_PRECONDITION (protocol version), INVALID_ARGUMENT (registration or message), ALREADY_EXISTS (another
     executor holds this instance id, or this one does not prove that it is the same), RESOURCE_EXHAUSTED (too many
-    instances or models), PERMISSION_DENIED (the instance id is not the caller's).
+    instances or models), PERMISSION_DENIED (the instance id is not the caller's), UNAVAILABLE with the reason NOT_LEADER
+    (another scheduler leads).
     """
     Outputs: _aio.StreamStreamMultiCallable[_executor_pb2.OutputsRequest, _executor_pb2.OutputsResponse]  # type: ignore[assignment]
     """What happens to attempts after Assign. The first message is Hello with the session id of Welcome.
@@ -84,7 +86,8 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: FAILED_PRECONDITION (protocol version), INVALID_ARGUMENT (registration or message), ALREADY_EXISTS (another
         executor holds this instance id, or this one does not prove that it is the same), RESOURCE_EXHAUSTED (too many
-        instances or models), PERMISSION_DENIED (the instance id is not the caller's).
+        instances or models), PERMISSION_DENIED (the instance id is not the caller's), UNAVAILABLE with the reason NOT_LEADER
+        (another scheduler leads).
         """
 
     @_abc_1.abstractmethod

@@ -982,6 +982,7 @@ class Opened(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     GRACE_FIELD_NUMBER: _builtins.int
     SILENCE_FIELD_NUMBER: _builtins.int
+    LEADER_LEASE_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """used on this stream: the older one of both sides"""
     epoch: _builtins.int
@@ -1000,6 +1001,10 @@ class Opened(_message.Message):
     def silence(self) -> _duration_pb2.Duration:
         """a stream on which the client writes nothing for this long counts as broken"""
 
+    @_builtins.property
+    def leader_lease(self) -> _duration_pb2.Duration:
+        """a scheduler that is silent for this long leads no more; absent: there is one only"""
+
     def __init__(
         self,
         *,
@@ -1009,10 +1014,11 @@ class Opened(_message.Message):
         window: _builtins.int = ...,
         grace: _duration_pb2.Duration | None = ...,
         silence: _duration_pb2.Duration | None = ...,
+        leader_lease: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "silence", b"silence"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "leader_lease", b"leader_lease", "silence", b"silence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "epoch", b"epoch", "grace", b"grace", "protocol_version", b"protocol_version", "silence", b"silence", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "epoch", b"epoch", "grace", b"grace", "leader_lease", b"leader_lease", "protocol_version", b"protocol_version", "silence", b"silence", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2019,3 +2025,198 @@ class BatchItem(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___BatchItem: _TypeAlias = BatchItem  # noqa: Y015
+
+@_typing.final
+class ListModelsRequest(_message.Message):
+    """Request of InferenceService.ListModels."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelsRequest: _TypeAlias = ListModelsRequest  # noqa: Y015
+
+@_typing.final
+class ListModelsResponse(_message.Message):
+    """Response of InferenceService.ListModels."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelView]:
+        """by name"""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___ModelView] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
+
+@_typing.final
+class ModelView(_message.Message):
+    """A model as the scheduler knows it. Where its instances differ, the figures are those of the instances with the
+    tokenizer that most have, and of them those with the longest model length.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    INSTANCES_FIELD_NUMBER: _builtins.int
+    READY_INSTANCES_FIELD_NUMBER: _builtins.int
+    MAX_MODEL_LEN_FIELD_NUMBER: _builtins.int
+    VOCAB_SIZE_FIELD_NUMBER: _builtins.int
+    DTYPE_FIELD_NUMBER: _builtins.int
+    TOKENIZER_HASH_FIELD_NUMBER: _builtins.int
+    ADAPTERS_FIELD_NUMBER: _builtins.int
+    EMBEDS_FIELD_NUMBER: _builtins.int
+    FILES_HASH_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    REVISIONS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """the name that requests give"""
+    instances: _builtins.int
+    """those that are not lost and not failed"""
+    ready_instances: _builtins.int
+    """those that take work now"""
+    max_model_len: _builtins.int
+    """tokens, prompt and output; 0: no instance has been ready yet"""
+    vocab_size: _builtins.int
+    """token ids are below it; 0: no instance has been ready yet"""
+    dtype: _builtins.str
+    """data type of the weights"""
+    tokenizer_hash: _builtins.str
+    """SHA-256 of the tokenizer files, hex; empty: no instance has been ready yet"""
+    embeds: _builtins.bool
+    """its instances compute embeddings and generate nothing"""
+    files_hash: _builtins.str
+    """SHA-256 of what GetModelFiles answers, hex; empty: no instance has been ready yet"""
+    waiting: _builtins.int
+    """requests in its queue"""
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names of LoRA adapters, sorted"""
+
+    @_builtins.property
+    def revisions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of the weights, sorted; more than one while a fleet is updated"""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        instances: _builtins.int = ...,
+        ready_instances: _builtins.int = ...,
+        max_model_len: _builtins.int = ...,
+        vocab_size: _builtins.int = ...,
+        dtype: _builtins.str = ...,
+        tokenizer_hash: _builtins.str = ...,
+        adapters: _abc.Iterable[_builtins.str] | None = ...,
+        embeds: _builtins.bool = ...,
+        files_hash: _builtins.str = ...,
+        waiting: _builtins.int = ...,
+        revisions: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "dtype", b"dtype", "embeds", b"embeds", "files_hash", b"files_hash", "instances", b"instances", "max_model_len", b"max_model_len", "model", b"model", "ready_instances", b"ready_instances", "revisions", b"revisions", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelView: _TypeAlias = ModelView  # noqa: Y015
+
+@_typing.final
+class GetModelFilesRequest(_message.Message):
+    """Request of InferenceService.GetModelFiles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """name of the model; may be empty if the fleet serves exactly one"""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelFilesRequest: _TypeAlias = GetModelFilesRequest  # noqa: Y015
+
+@_typing.final
+class GetModelFilesResponse(_message.Message):
+    """A piece of a model's files. The first message has the configuration; the pieces of the tokenizer come in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
+    TOKENIZER_FIELD_NUMBER: _builtins.int
+    tokenizer: _builtins.bytes
+    """at most 1 MiB; together the JSON document of TokenizerChunk, with the hash in ModelView"""
+    @_builtins.property
+    def configuration(self) -> Global___ModelConfiguration:
+        """in the first message, and only there"""
+
+    def __init__(
+        self,
+        *,
+        configuration: Global___ModelConfiguration | None = ...,
+        tokenizer: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "tokenizer", b"tokenizer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelFilesResponse: _TypeAlias = GetModelFilesResponse  # noqa: Y015
+
+@_typing.final
+class ModelConfiguration(_message.Message):
+    """Configuration of a model, beside its tokenizer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CONFIG_JSON_FIELD_NUMBER: _builtins.int
+    GENERATION_CONFIG_JSON_FIELD_NUMBER: _builtins.int
+    config_json: _builtins.str
+    """content of the model's config.json; empty: its executors do not send it"""
+    generation_config_json: _builtins.str
+    """content of its generation_config.json; empty: it has none"""
+    @_builtins.property
+    def model(self) -> Global___ModelView:
+        """as ListModels has it"""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelView | None = ...,
+        config_json: _builtins.str = ...,
+        generation_config_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "generation_config_json", b"generation_config_json", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelConfiguration: _TypeAlias = ModelConfiguration  # noqa: Y015

@@ -80,6 +80,16 @@ class InferenceServiceStub(object):
                 request_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.SubmitBatchRequest.SerializeToString,
                 response_deserializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.SubmitBatchResponse.FromString,
                 _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/sage.controlplane.v1.InferenceService/ListModels',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
+        self.GetModelFiles = channel.unary_stream(
+                '/sage.controlplane.v1.InferenceService/GetModelFiles',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.GetModelFilesRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.GetModelFilesResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServiceServicer(object):
@@ -185,6 +195,23 @@ class InferenceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListModels(self, request, context):
+        """Lists the models that the fleet serves, or has served since the scheduler's start, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModelFiles(self, request, context):
+        """Streams the files with which a front end tokenizes for a model and renders its conversations. No weights.
+
+        Errors: NOT_FOUND (unknown model), UNAVAILABLE (no instance of the model has been ready yet; RetryInfo says when to
+        try again).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InferenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -232,6 +259,16 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.SubmitBatch,
                     request_deserializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.SubmitBatchRequest.FromString,
                     response_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.SubmitBatchResponse.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.ListModelsRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetModelFiles': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetModelFiles,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.GetModelFilesRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.GetModelFilesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -478,6 +515,60 @@ class InferenceService(object):
             '/sage.controlplane.v1.InferenceService/SubmitBatch',
             sage_dot_controlplane_dot_v1_dot_inference__pb2.SubmitBatchRequest.SerializeToString,
             sage_dot_controlplane_dot_v1_dot_inference__pb2.SubmitBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.InferenceService/ListModels',
+            sage_dot_controlplane_dot_v1_dot_inference__pb2.ListModelsRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_inference__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModelFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sage.controlplane.v1.InferenceService/GetModelFiles',
+            sage_dot_controlplane_dot_v1_dot_inference__pb2.GetModelFilesRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_inference__pb2.GetModelFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -94,6 +94,14 @@ class InferenceServiceStub:
     """
     SubmitBatch: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SubmitBatchRequest, _inference_pb2.SubmitBatchResponse]
     """Submits many requests at once. UNIMPLEMENTED in this version."""
+    ListModels: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]
+    """Lists the models that the fleet serves, or has served since the scheduler's start, by name."""
+    GetModelFiles: _grpc.UnaryStreamMultiCallable[_inference_pb2.GetModelFilesRequest, _inference_pb2.GetModelFilesResponse]
+    """Streams the files with which a front end tokenizes for a model and renders its conversations. No weights.
+
+    Errors: NOT_FOUND (unknown model), UNAVAILABLE (no instance of the model has been ready yet; RetryInfo says when to
+    try again).
+    """
 
 @_typing.type_check_only
 class InferenceServiceAsyncStub(InferenceServiceStub):
@@ -161,6 +169,14 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """
     SubmitBatch: _aio.UnaryUnaryMultiCallable[_inference_pb2.SubmitBatchRequest, _inference_pb2.SubmitBatchResponse]  # type: ignore[assignment]
     """Submits many requests at once. UNIMPLEMENTED in this version."""
+    ListModels: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]  # type: ignore[assignment]
+    """Lists the models that the fleet serves, or has served since the scheduler's start, by name."""
+    GetModelFiles: _aio.UnaryStreamMultiCallable[_inference_pb2.GetModelFilesRequest, _inference_pb2.GetModelFilesResponse]  # type: ignore[assignment]
+    """Streams the files with which a front end tokenizes for a model and renders its conversations. No weights.
+
+    Errors: NOT_FOUND (unknown model), UNAVAILABLE (no instance of the model has been ready yet; RetryInfo says when to
+    try again).
+    """
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Accepts requests and streams what engines generate for them."""
@@ -279,5 +295,25 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.SubmitBatchResponse, _abc.Awaitable[_inference_pb2.SubmitBatchResponse]]:
         """Submits many requests at once. UNIMPLEMENTED in this version."""
+
+    @_abc_1.abstractmethod
+    def ListModels(
+        self,
+        request: _inference_pb2.ListModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.ListModelsResponse, _abc.Awaitable[_inference_pb2.ListModelsResponse]]:
+        """Lists the models that the fleet serves, or has served since the scheduler's start, by name."""
+
+    @_abc_1.abstractmethod
+    def GetModelFiles(
+        self,
+        request: _inference_pb2.GetModelFilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_inference_pb2.GetModelFilesResponse], _abc.AsyncIterator[_inference_pb2.GetModelFilesResponse]]:
+        """Streams the files with which a front end tokenizes for a model and renders its conversations. No weights.
+
+        Errors: NOT_FOUND (unknown model), UNAVAILABLE (no instance of the model has been ready yet; RetryInfo says when to
+        try again).
+        """
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,37 @@
+"""The way to the scheduler that leads, as transports see it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sage_client._errors import SageError
+
+
+class Route(Protocol):
+    """Which scheduler calls go to; ``Channels`` decides it.
+
+    Attributes:
+        turn: counts the changes of the scheduler.
+        epoch: the highest epoch of a leader that was seen; 0 before the first.
+    """
+
+    turn: int
+    epoch: int
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one address only."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nobody answered at any address, one after the other."""
+        ...
+
+    def answered(self) -> None:
+        """Note that the scheduler leads."""
+        ...
+
+    def failed(self, turn: int, failure: SageError) -> None:
+        """Go to another scheduler if a call of this turn failed because of where it went."""
+        ...

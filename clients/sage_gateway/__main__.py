@@ -1,0 +1,65 @@
+"""Entry point of the gateway: ``python -m sage_gateway``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+from sage_client import ConfigurationError
+from sage_common.tasks import TaskDied
+from sage_gateway.listening import listening_socket
+from sage_gateway.settings import GatewaySettings, parse
+from sage_gateway.vllm_version import VllmMissing, check_vllm
+from sage_gateway.worker_processes import WorkerProcesses, worker_command, worker_number
+
+log = logging.getLogger("sage_gateway")
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Exit status: 0 after SIGTERM or SIGINT; 1 if a part of the gateway died; 2 for wrong settings, a port that cannot be
+    listened on, or a vLLM that is missing or of another version.
+    """
+    settings = parse()
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    try:
+        version = check_vllm()
+    except VllmMissing as error:
+        _wrong(str(error))
+    if settings.check:
+        return
+    if settings.workers > 1 and worker_number() is None:
+        workers = WorkerProcesses(worker_command(), settings.workers, grace_s=settings.grace_s)
+        raise SystemExit(workers.run())
+    _serve(settings, version)
+
+
+def _serve(settings: GatewaySettings, version: str) -> None:
+    try:
+        listener = listening_socket(settings.host, settings.port, shared=settings.workers > 1)
+    except OSError as error:
+        _wrong(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}")
+    from sage_gateway.vllm_server.server import GatewayProcess  # takes seconds: it imports vLLM
+
+    try:
+        asyncio.run(GatewayProcess(settings, listener, version).run())
+    except ConfigurationError as error:
+        _wrong(str(error))
+    except TaskDied as error:
+        log.error("%s", error, exc_info=error)
+        raise SystemExit(1) from None
+    finally:
+        listener.close()
+
+
+def _wrong(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

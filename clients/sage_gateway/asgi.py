@@ -1,0 +1,74 @@
+"""The types of ASGI, the interface between an HTTP server and an application, and complete answers through it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, TypeAlias
+
+from sage_gateway.error_answers import HttpError
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+
+
+class ClientGone(Exception):
+    """The HTTP client closed the connection before its request was complete."""
+
+
+class BodyTooLarge(Exception):
+    """The body of a request has more bytes than are taken."""
+
+
+async def answer(
+    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (), *, kind: bytes = JSON
+) -> None:
+    """Send a complete answer."""
+    own = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def answer_json(send: Send, value: object, *, status: int = 200) -> None:
+    """Send a value as JSON."""
+    await answer(send, status, json.dumps(value, ensure_ascii=False).encode())
+
+
+async def answer_error(send: Send, error: HttpError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Send an error."""
+    await answer(send, error.status, error.body(), [*error.headers(), *headers])
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Return the whole body of a request.
+
+    Raises:
+        ClientGone: the connection was closed.
+        BodyTooLarge: it has more than ``limit`` bytes.
+    """
+    pieces = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        pieces += message.get("body", b"")
+        if len(pieces) > limit:
+            raise BodyTooLarge
+        if not message.get("more_body"):
+            return bytes(pieces)
+
+
+def replaying(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that gives a body that was read already, and then what else comes."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return again

@@ -1,0 +1,187 @@
+"""The HTTP application: finds the model that a request names, and hands the request to the model's own application."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sage_gateway.asgi import (
+    BodyTooLarge,
+    ClientGone,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_error,
+    answer_json,
+    read_body,
+    replaying,
+)
+from sage_gateway.embedding_application import ROUTE as EMBEDDINGS
+from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, invalid
+from sage_gateway.held_answer import HeldAnswer
+from sage_gateway.http_call import CURRENT, HttpCall
+from sage_gateway.http_headers import HttpHeaders
+from sage_gateway.model_catalogue import ModelCatalogue
+from sage_gateway.request_options import OptionError, read_options
+from sage_gateway.served_model import ServedModel
+
+BODY_LIMIT_BYTES = 32 * 1024 * 1024
+"""Largest body of a request; a prompt of 8 MiB, the scheduler's limit, is longer as JSON."""
+
+MODEL_ROUTES = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        EMBEDDINGS,
+        "/tokenize",
+        "/detokenize",
+    }
+)
+"""What a model's application answers: POST, with a JSON object that may name the model."""
+
+TRACE_HEADERS = ("traceparent", "tracestate")
+
+
+class FrontDoor:
+    """Answers all HTTP requests of the gateway.  Paths that are not listed in docs/openai.md do not exist."""
+
+    def __init__(self, catalogue: ModelCatalogue, metrics: Callable[[], tuple[bytes, bytes]], version: str) -> None:
+        """``metrics``: returns the content type and the text of the metrics page.  ``version``: of vLLM."""
+        self._catalogue = catalogue
+        self._metrics = metrics
+        self._version = version
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI calls it."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        if path in MODEL_ROUTES:
+            await self._of_model(scope, receive, send)
+        elif scope["method"] not in ("GET", "HEAD"):
+            await answer_error(send, _no_route(scope))
+        else:
+            await self._of_gateway(scope, send)
+
+    async def _of_gateway(self, scope: Scope, send: Send) -> None:
+        path = scope["path"]
+        if path == "/v1/models":
+            cards = [card for each in self._catalogue.models() for card in each.cards()]
+            await answer_json(send, {"object": "list", "data": cards})
+        elif path.startswith("/v1/models/"):
+            await self._card(path.removeprefix("/v1/models/"), send)
+        elif path in ("/health", "/ping"):
+            trouble = self._catalogue.trouble()
+            found = {"status": "not ready", "reason": trouble} if trouble else {"status": "ready"}
+            await answer_json(send, found, status=503 if trouble else 200)
+        elif path == "/version":
+            await answer_json(send, {"version": self._version})
+        elif path == "/metrics":
+            kind, page = self._metrics()
+            await answer(send, 200, page, kind=kind)
+        else:
+            await answer_error(send, _no_route(scope))
+
+    async def _card(self, name: str, send: Send) -> None:
+        served = self._catalogue.find(name)
+        if served is None:
+            await answer_error(send, self._unknown(name))
+            return
+        await answer_json(send, next(card for card in served.cards() if card["id"] == name))
+
+    async def _of_model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            what = f"{scope['method']} is not allowed here"
+            error = HttpError(status=405, kind="invalid_request_error", message=what)
+            await answer_error(send, error, [(b"allow", b"POST")])
+            return
+        try:
+            body = await read_body(receive, BODY_LIMIT_BYTES)
+        except ClientGone:
+            return
+        except BodyTooLarge:
+            what = f"the body has more than {BODY_LIMIT_BYTES} bytes"
+            await answer_error(send, HttpError(status=413, kind="invalid_request_error", message=what))
+            return
+        found = self._prepared(scope["path"], HttpHeaders(scope["headers"]), body)
+        if isinstance(found, HttpError):
+            await answer_error(send, found)
+            return
+        served, call = found
+        CURRENT.set(call)  # in this task only, which is the request's own
+        await served.application(scope, replaying(body, receive), HeldAnswer(send, call))
+
+    def _prepared(self, path: str, headers: HttpHeaders, body: bytes) -> tuple[ServedModel, HttpCall] | HttpError:
+        """Return the model that a request is for, and what its caller asked for; or why it is refused."""
+        fields = _object(body)
+        name = fields.get("model", "")
+        served = self._catalogue.find(name if isinstance(name, str) else "")
+        if served is None:
+            return self._unknown(name)
+        if served.model.embeds != (path == EMBEDDINGS):
+            does, does_not = ("embeds", "generate") if served.model.embeds else ("generates", "embed")
+            return invalid(f"model {served.model.name!r} {does} and does not {does_not}", "model")
+        try:
+            options = read_options(headers, fields)
+        except OptionError as error:
+            return invalid(str(error), error.name)
+        trace = {each: headers[each] for each in TRACE_HEADERS if each in headers}
+        return served, HttpCall(token=headers.token(), options=options, trace=trace)
+
+    def _unknown(self, name: Any) -> HttpError:
+        models = self._catalogue.models()
+        known = ", ".join(each for served in models for each in served.names)
+        if isinstance(name, str) and (why := self._catalogue.why_not(name)):
+            return HttpError(
+                status=503, kind=NOT_AVAILABLE, message=f"model {name!r}: {why}", param="model", code="NO_INSTANCE"
+            )
+        if not models:
+            what = self._catalogue.trouble() or "no model is served"
+            return HttpError(status=503, kind=NOT_AVAILABLE, message=what, retry_after_s=2.0, code="NO_INSTANCE")
+        if not name:
+            return invalid(f"name one of the models served: {known}", "model")
+        return HttpError(
+            status=404,
+            kind="not_found_error",
+            message=f"no model {_short(name)}; there are: {known}",
+            param="model",
+            code="UNKNOWN_MODEL",
+        )
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    """Return the JSON object of a body; an empty one for anything else, which the model's application refuses."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _short(name: object) -> str:
+    text = repr(name)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _no_route(scope: Scope) -> HttpError:
+    what = f"there is no {scope['method']} {scope['path'][:200]}"
+    return HttpError(status=404, kind="not_found_error", message=what)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Answer the server's questions about start and shutdown; both are somebody else's."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await send({"type": "lifespan.shutdown.complete"})
+            return

@@ -1,0 +1,222 @@
+"""vLLM's interface between its API server and an engine, with the fleet as the engine."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, aclosing
+from typing import Any, cast
+
+from vllm.engine.protocol import EngineClient
+from vllm.exceptions import GenerationError
+from vllm.outputs import RequestOutput
+from vllm.renderers import renderer_from_config
+from vllm.renderers.inputs.preprocess import extract_prompt_components
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.engine.input_processor import InputProcessor
+
+from sage_client import FieldViolation, GenerateOptions, InvalidRequestError, SageError, SamplingOptions
+from sage_gateway.caller_clients import CallerClients
+from sage_gateway.http_call import HttpCall, current_call
+from sage_gateway.output_collector import OutputCollector, Piece
+from sage_gateway.sampling_fields import UnsupportedField, sampling_options
+from sage_gateway.trace_context import trace_of
+from sage_gateway.vllm_server.request_outputs import RequestOutputs
+
+_NOT_SUPPORTED = "is not supported by this server"
+
+
+class FleetEngineClient(EngineClient):
+    """Implements vLLM's EngineClient for one model: what it generates, the fleet generates.
+
+    vLLM's server tokenizes, renders and parses; the scheduler gets token ids and complete sampling.  Methods that an
+    engine in the same process has, such as sleeping or resetting caches, raise NotImplementedError.
+    """
+
+    def __init__(self, vllm_config: Any, model: str, clients: CallerClients, trouble: Callable[[], str]) -> None:
+        """``trouble``: returns why the fleet serves nothing now; empty if it does."""
+        self.vllm_config = vllm_config
+        self.model_config = vllm_config.model_config
+        self.renderer = renderer_from_config(vllm_config)
+        self.input_processor = InputProcessor(vllm_config, self.renderer)
+        self._model = model
+        self._clients = clients
+        self._trouble = trouble
+
+    async def generate(
+        self,
+        prompt: Any,
+        sampling_params: Any,
+        request_id: str,
+        *,
+        prompt_text: str | None = None,
+        lora_request: Any = None,
+        tokenization_kwargs: dict[str, Any] | None = None,
+        trace_headers: Mapping[str, str] | None = None,
+        priority: int = 0,
+        data_parallel_rank: int | None = None,
+        session_id: str | None = None,
+        kv_hints: Any = None,
+        reasoning_ended: bool | None = None,
+        reasoning_parser_kwargs: dict[str, Any] | None = None,
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Generate at the fleet; each of several choices is a request of its own there.
+
+        Raises:
+            GenerationError: the request cannot be sent, the scheduler refused a choice, or one failed.  The HTTP call
+                has the error itself.
+        """
+        call = current_call()
+        try:
+            _refuse_engine_options(priority, data_parallel_rank, kv_hints)
+            text, token_ids = self._prompt(prompt, prompt_text)
+            choices = _choices(sampling_params)
+            options = self._options(call, lora_request, session_id)
+            made = RequestOutputs(request_id, text, token_ids, sampling_params.output_kind, len(choices), lora_request)
+            async with aclosing(self._pieces(call, request_id, token_ids, choices, options)) as arriving:
+                async for pieces, over in arriving:
+                    output = made.of(pieces, over=over)
+                    if output is not None:
+                        yield output
+        except SageError as error:
+            call.error = call.error or error
+            raise GenerationError(error.message) from error
+
+    async def _pieces(
+        self,
+        call: HttpCall,
+        request_id: str,
+        token_ids: list[int],
+        choices: Sequence[SamplingOptions],
+        options: GenerateOptions,
+    ) -> AsyncGenerator[tuple[list[Piece], bool], None]:
+        """Yield what the choices put out, and whether all have ended.  Raises SageError."""
+        collector = OutputCollector(len(choices))
+        with ExitStack() as held:
+            held.callback(collector.leave)
+            client = held.enter_context(self._clients.of(call.token))
+            with trace_of(call):
+                for sink, sampling in zip(collector.sinks, choices, strict=True):
+                    proposed = request_id if len(choices) == 1 else f"{request_id}-{sink.choice}"
+                    own = {"token_ids": token_ids, "request_id": call.next_request_id(proposed)}
+                    sink.call = client.start(sink=sink, **cast(GenerateOptions, {**options, **sampling, **own}))
+            while pieces := await collector.next():
+                call.accepted, call.scheduled = collector.accepted, collector.scheduled
+                yield pieces, collector.over
+
+    def _prompt(self, prompt: Any, prompt_text: str | None) -> tuple[str | None, list[int]]:
+        """Return a prompt's text, if it is known, and token ids.  Raises InvalidRequestError for other prompts."""
+        if not isinstance(prompt, dict) or prompt.get("type", "token") != "token":
+            raise _invalid("messages", "only text can be sent to this model")
+        if prompt.get("cache_salt"):
+            raise _invalid("cache_salt", _NOT_SUPPORTED)
+        text, token_ids, embeds = extract_prompt_components(self.model_config, prompt)
+        if token_ids is None or embeds is not None:
+            raise _invalid("prompt_embeds", _NOT_SUPPORTED)
+        return prompt_text or text, list(token_ids)
+
+    def _options(self, call: HttpCall, lora_request: Any, session_id: str | None) -> GenerateOptions:
+        options = call.options.for_sdk()
+        options["model"] = self._model
+        if lora_request is not None:
+            options["adapter"] = lora_request.lora_name
+        if session_id and "session" not in options:
+            options["session"] = session_id
+        return options
+
+    def encode(self, *arguments: Any, **options: Any) -> AsyncGenerator[Any, None]:
+        """Refuse: the model generates."""
+        raise NotImplementedError(f"{self._model} computes no embeddings")
+
+    async def get_supported_tasks(self) -> tuple[str, ...]:
+        """Return what vLLM's server builds routes for."""
+        return ("generate",)
+
+    async def check_health(self) -> None:
+        """Raise EngineDeadError if the fleet serves nothing now."""
+        if trouble := self._trouble():
+            raise EngineDeadError(trouble)
+
+    async def abort(self, request_id: str | Iterable[str]) -> None:
+        """Do nothing: a request is let go when its generator is closed."""
+
+    async def is_tracing_enabled(self) -> bool:
+        """Return False: vLLM's own spans would be an engine's."""
+        return False
+
+    async def do_log_stats(self) -> None:
+        """Do nothing: the scheduler and the executors have the statistics."""
+
+    async def is_sleeping(self) -> bool:
+        """Return False."""
+        return False
+
+    async def is_paused(self) -> bool:
+        """Return False."""
+        return False
+
+    async def reset_mm_cache(self) -> None:
+        """Do nothing: no images are kept."""
+
+    async def add_lora(self, lora_request: Any) -> bool:
+        """Refuse: executors load adapters at their start."""
+        return False
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """End the renderer's threads."""
+        self.renderer.shutdown()
+
+    @property
+    def is_running(self) -> bool:
+        """Return True: each request learns the fleet's state by itself."""
+        return True
+
+    @property
+    def is_stopped(self) -> bool:
+        """Return False."""
+        return False
+
+    @property
+    def errored(self) -> bool:
+        """Return False: a fleet that serves nothing now may do so soon."""
+        return False
+
+    @property
+    def dead_error(self) -> BaseException:
+        """Return the error of an engine that is gone, which this one never is."""
+        gone: BaseException = EngineDeadError()
+        return gone
+
+
+def _choices(params: Any) -> list[SamplingOptions]:
+    """Return the options of each choice.  Raises InvalidRequestError for a field that is not supported."""
+    try:
+        return [sampling_options(params, choice) for choice in range(params.n)]
+    except UnsupportedField as error:
+        raise _invalid(error.field, error.what) from None
+
+
+def _refuse_engine_options(priority: int, data_parallel_rank: int | None, kv_hints: Any) -> None:
+    """Refuse what only an engine of one's own can do.  Raises InvalidRequestError."""
+    if priority:
+        raise _invalid("priority", "use the field sage.priority, or the header x-sage-priority")
+    for name, value in (("data_parallel_rank", data_parallel_rank), ("kv_hints", kv_hints)):
+        if value is not None:
+            raise _invalid(name, _NOT_SUPPORTED)
+
+
+def _invalid(field: str, what: str) -> InvalidRequestError:
+    return InvalidRequestError.of([FieldViolation(field=field, description=what)])
+
+
+def _unsupported(name: str) -> Callable[..., Any]:
+    async def refuse(self: object, *arguments: object, **options: object) -> Any:
+        raise NotImplementedError(f"{name} is for engines in the same process")
+
+    refuse.__name__ = name
+    return refuse
+
+
+for _name in FleetEngineClient.__abstractmethods__:
+    setattr(FleetEngineClient, _name, _unsupported(_name))
+abc.update_abstractmethods(FleetEngineClient)

@@ -1,0 +1,79 @@
+"""Builds vLLM's API server for one model, from its files and without an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vllm.config import VllmConfig
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.lora.request import LoRARequest
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from sage_client import ModelFiles
+from sage_gateway.asgi import Application
+from sage_gateway.caller_clients import CallerClients
+from sage_gateway.model_catalogue import ModelCatalogue
+from sage_gateway.model_directory import write_model
+from sage_gateway.vllm_server.engine_client import FleetEngineClient
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+class ApplicationBuilder:
+    """Builds the applications of models."""
+
+    def __init__(self, clients: CallerClients, directory: Path, arguments: Sequence[str] = ()) -> None:
+        """``directory``: where files of models are written, which vLLM reads for as long as it serves them.
+
+        ``arguments``: further flags of vLLM's server, such as --tool-call-parser, for all models.
+        """
+        self._clients = clients
+        self._directory = directory
+        self._arguments = list(arguments)
+        self.catalogue: ModelCatalogue | None = None  # asked whether the fleet serves anything
+
+    async def build(self, files: ModelFiles) -> Application:
+        """Build the application of a model.  Raises UnusableFiles, and whatever vLLM raises."""
+        directory = Path(tempfile.mkdtemp(dir=self._directory))
+        arguments, config = await asyncio.to_thread(self._config, files, directory)
+        engine = FleetEngineClient(config, files.model.name, self._clients, self._trouble)
+        tasks = await engine.get_supported_tasks()
+        application: Any = build_app(arguments, tasks, engine.model_config)
+        await init_app_state(engine, application.state, arguments, tasks)
+        _add_adapters(application.state.openai_serving_models, files.model.adapters)
+        built: Application = application
+        return built
+
+    def _trouble(self) -> str:
+        return self.catalogue.trouble() if self.catalogue is not None else ""
+
+    def _config(self, files: ModelFiles, directory: Path) -> tuple[Any, Any]:
+        """Return vLLM's arguments and its configuration of a model, whose files are written to ``directory``."""
+        write_model(files, directory)
+        model = files.model
+        given = ["--model", str(directory), "--served-model-name", model.name, "--disable-log-stats"]
+        given += ["--enable-prompt-tokens-details", "--disable-fastapi-docs", "--max-logprobs", str(model.vocab_size)]
+        if model.max_model_len is not None:
+            given += ["--max-model-len", str(model.max_model_len)]
+        if model.dtype in DTYPES:
+            given += ["--dtype", model.dtype]
+        arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([*given, *self._arguments])
+        engine_arguments = AsyncEngineArgs.from_cli_args(arguments)
+        config = VllmConfig(
+            model_config=engine_arguments.create_model_config(),
+            structured_outputs_config=engine_arguments.structured_outputs_config,
+        )
+        return arguments, config
+
+
+def _add_adapters(models: Any, adapters: Sequence[str]) -> None:
+    """Make LoRA adapters known as models: their weights are at the executors."""
+    for number, name in enumerate(adapters, 1):
+        models.lora_requests[name] = LoRARequest(lora_name=name, lora_int_id=number, lora_path=name)

@@ -1,0 +1,86 @@
+"""What the fleet puts out, in the form of vLLM's engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vllm.logprobs import Logprob
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.sampling_params import RequestOutputKind
+
+from sage_client import Finished, FinishReason, TokenLogprob
+from sage_gateway.output_collector import Piece
+
+_REASONS = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
+
+
+class RequestOutputs:
+    """Makes vLLM's outputs of one request from its collected pieces."""
+
+    def __init__(
+        self, request_id: str, prompt: str | None, prompt_token_ids: list[int], kind: Any, choices: int, lora: Any
+    ) -> None:
+        self._request_id = request_id
+        self._prompt = prompt
+        self._prompt_token_ids = prompt_token_ids
+        self._lora = lora
+        self._cumulative = kind is not RequestOutputKind.DELTA
+        self._whole = kind is RequestOutputKind.FINAL_ONLY
+        self._outputs = [CompletionOutput(index, "", [], None, None, lora_request=lora) for index in range(choices)]
+        self._cached: int | None = None
+
+    def of(self, pieces: Sequence[Piece], *, over: bool) -> RequestOutput | None:
+        """Return the output with what is new; None if nothing is to be told before the end.
+
+        ``over``: whether all choices have ended.
+        """
+        made = [self._take(piece) for piece in pieces]
+        if self._whole:
+            if not over:
+                return None
+            made = self._outputs
+        return RequestOutput(
+            request_id=self._request_id,
+            prompt=self._prompt,
+            prompt_token_ids=self._prompt_token_ids,
+            prompt_logprobs=None,
+            outputs=made,
+            finished=over,
+            lora_request=self._lora,
+            num_cached_tokens=self._cached,
+        )
+
+    def _take(self, piece: Piece) -> CompletionOutput:
+        logprobs = [_position(each) for each in piece.logprobs] if piece.logprobs else None
+        if self._cumulative:
+            return self._add(piece, logprobs)
+        output = CompletionOutput(piece.choice, piece.text, piece.token_ids, None, logprobs, lora_request=self._lora)
+        self._end(output, piece.finished)
+        return output
+
+    def _add(self, piece: Piece, logprobs: list[dict[int, Logprob]] | None) -> CompletionOutput:
+        output = self._outputs[piece.choice]
+        output.text += piece.text
+        output.token_ids += piece.token_ids  # a list, as made in the constructor
+        if logprobs is not None:
+            output.logprobs = (output.logprobs or []) + logprobs
+            chosen = sum(each[0].logprob for each in piece.logprobs)
+            output.cumulative_logprob = (output.cumulative_logprob or 0.0) + chosen
+        self._end(output, piece.finished)
+        return output
+
+    def _end(self, output: CompletionOutput, finished: Finished | None) -> None:
+        if finished is None:
+            return
+        output.finish_reason = _REASONS.get(finished.finish_reason, "stop")
+        output.stop_reason = finished.stop_string or finished.stop_token_id
+        self._cached = finished.usage.cached_prompt_tokens
+
+
+def _position(candidates: Sequence[TokenLogprob]) -> dict[int, Logprob]:
+    """Return one position's log probabilities, the chosen token first."""
+    found: dict[int, Logprob] = {}
+    for each in candidates:
+        found.setdefault(each.token_id, Logprob(each.logprob, each.rank, None))
+    return found

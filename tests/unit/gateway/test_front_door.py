@@ -1,0 +1,134 @@
+"""The front door finds the model, refuses what it must, and tells the model's application who asks and for what."""
+
+from __future__ import annotations
+
+import pytest
+
+from sage_client import Priority
+from sage_gateway import front_door
+from sage_gateway.front_door import FrontDoor
+from sage_gateway.model_catalogue import ModelCatalogue
+from tests.unit.gateway.fleet_of_models import ListedModels, model
+from tests.unit.gateway.http_client import call
+
+CHAT = "/v1/chat/completions"
+
+
+async def door_of(fleet: ListedModels) -> FrontDoor:
+    catalogue = ModelCatalogue(fleet, fleet.build, fleet.embedding)
+    await catalogue.ask()
+    return FrontDoor(catalogue, lambda: (b"text/plain", b"metrics"), "0.32.0")
+
+
+async def test_a_request_reaches_the_model_that_it_names() -> None:
+    door = await door_of(ListedModels(model("a"), model("b", adapters=("x",))))
+    for name, served in (("a", "a"), ("b", "b"), ("x", "b")):
+        answered = await call(door, "POST", CHAT, {"model": name, "n": 1})
+        assert (answered.status, answered.json["model"]) == (200, served)
+        assert answered.json["body"] == {"model": name, "n": 1}
+
+
+async def test_a_body_may_come_in_pieces() -> None:
+    door = await door_of(ListedModels(model()))
+    answered = await call(door, "POST", CHAT, {"model": "m", "messages": ["x" * 100]}, pieces=7)
+    assert answered.json["body"] == {"model": "m", "messages": ["x" * 100]}
+
+
+async def test_the_only_model_needs_no_name() -> None:
+    door = await door_of(ListedModels(model()))
+    assert (await call(door, "POST", "/tokenize", {"prompt": "x"})).status == 200
+
+
+async def test_a_model_embeds_or_generates() -> None:
+    door = await door_of(ListedModels(model("e", embeds=True), model("g")))
+    assert (await call(door, "POST", "/v1/embeddings", {"model": "e", "input": "x"})).json["model"] == "e"
+    for path, name, what in ((CHAT, "e", "does not generate"), ("/v1/embeddings", "g", "does not embed")):
+        answered = await call(door, "POST", path, {"model": name})
+        assert (answered.status, answered.error["param"]) == (400, "model")
+        assert what in answered.error["message"]
+
+
+async def test_several_models_need_one() -> None:
+    door = await door_of(ListedModels(model("a"), model("b")))
+    answered = await call(door, "POST", "/tokenize", {"prompt": "x"})
+    assert (answered.status, answered.error["param"]) == (400, "model")
+    assert "a, b" in answered.error["message"]
+
+
+@pytest.mark.parametrize("name", ["other", 5, "x" * 5_000])
+async def test_an_unknown_model_is_not_found(name: object) -> None:
+    door = await door_of(ListedModels(model("a"), model("b")))
+    answered = await call(door, "POST", CHAT, {"model": name})
+    assert (answered.status, answered.error["code"]) == (404, "UNKNOWN_MODEL")
+    assert len(answered.body) < 500
+
+
+async def test_without_any_model_the_caller_is_to_come_again() -> None:
+    door = await door_of(ListedModels())
+    answered = await call(door, "POST", CHAT, {"model": "m"})
+    assert (answered.status, answered.headers["retry-after"]) == (503, "2")
+
+
+async def test_a_model_that_could_not_be_built_says_why() -> None:
+    fleet = ListedModels(model("a"))
+    fleet.broken = ValueError("broken")
+    answered = await call(await door_of(fleet), "POST", CHAT, {"model": "a"})
+    assert answered.status == 503
+    assert "broken" in answered.error["message"]
+
+
+async def test_the_application_learns_who_asks_and_for_what() -> None:
+    fleet = ListedModels(model())
+    headers = {"authorization": "Bearer secret", "x-sage-priority": "high", "traceparent": "00-1-2-01"}
+    await call(await door_of(fleet), "POST", CHAT, {"model": "m", "sage": {"deadline": 3}}, headers)
+    [seen] = fleet.calls
+    assert (seen.token, seen.options.priority, seen.options.deadline) == ("secret", Priority.HIGH, 3.0)
+    assert seen.trace == {"traceparent": "00-1-2-01"}
+
+
+async def test_a_wrong_option_is_refused_by_name() -> None:
+    fleet = ListedModels(model())
+    answered = await call(await door_of(fleet), "POST", CHAT, {"model": "m"}, {"x-sage-deadline": "soon"})
+    assert (answered.status, answered.error["param"], fleet.calls) == (400, "x-sage-deadline", [])
+
+
+async def test_a_body_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_door, "BODY_LIMIT_BYTES", 50)
+    fleet = ListedModels(model())
+    answered = await call(await door_of(fleet), "POST", CHAT, {"model": "m", "prompt": "x" * 50}, pieces=3)
+    assert (answered.status, fleet.calls) == (413, [])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", CHAT, 405),
+        ("POST", "/v1/models", 404),
+        ("POST", "/invocations", 404),
+        ("POST", "/sleep", 404),
+        ("GET", "/docs", 404),
+        ("GET", "/", 404),
+    ],
+)
+async def test_what_is_not_offered_does_not_exist(method: str, path: str, status: int) -> None:
+    answered = await call(await door_of(ListedModels(model())), method, path)
+    assert answered.status == status
+    assert answered.error["message"]
+
+
+async def test_models_are_listed_with_their_adapters() -> None:
+    door = await door_of(ListedModels(model("b"), model("a", adapters=("x",))))
+    listed = (await call(door, "GET", "/v1/models")).json
+    assert [(card["id"], card["parent"]) for card in listed["data"]] == [("a", None), ("x", "a"), ("b", None)]
+    assert (await call(door, "GET", "/v1/models/x")).json["id"] == "x"
+    assert (await call(door, "GET", "/v1/models/none")).status == 404
+
+
+async def test_health_metrics_and_version() -> None:
+    fleet = ListedModels(model())
+    door = await door_of(fleet)
+    assert (await call(door, "GET", "/health")).status == 200
+    assert (await call(door, "GET", "/version")).json == {"version": "0.32.0"}
+    assert (await call(door, "GET", "/metrics")).body == b"metrics"
+    answered = await call(await door_of(ListedModels()), "GET", "/health")
+    assert (answered.status, answered.json["reason"]) == (503, "no model has an instance that is ready")

@@ -1,0 +1,58 @@
+"""A model's files, as vLLM looks for them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sage_client import ModelFiles
+from sage_gateway.model_directory import UnusableFiles, write_model
+from tests.unit.gateway.fleet_of_models import ListedModels, model
+
+
+@pytest.fixture
+async def files() -> ModelFiles:
+    return await ListedModels(model()).get_model_files("m")
+
+
+def test_the_files_have_their_names(files: ModelFiles, tmp_path: Path) -> None:
+    write_model(replace(files, generation_config_json='{"top_k": 3}'), tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert (config["eos_token"], config["chat_template"], config["model_max_length"]) == ("</s>", "T", 100)
+
+
+def test_a_model_needs_no_generation_config(files: ModelFiles, tmp_path: Path) -> None:
+    write_model(files, tmp_path)
+    assert not (tmp_path / "generation_config.json").exists()
+
+
+def test_without_a_configuration_there_is_no_front_end(files: ModelFiles, tmp_path: Path) -> None:
+    with pytest.raises(UnusableFiles, match=r"no config\.json"):
+        write_model(replace(files, config_json=""), tmp_path)
+
+
+@pytest.mark.parametrize("tokenizer", [b"", b"[]", b"{}", b"\xff"])
+def test_a_tokenizer_that_is_none_is_refused(files: ModelFiles, tmp_path: Path, tokenizer: bytes) -> None:
+    with pytest.raises(UnusableFiles, match="tokenizer"):
+        write_model(replace(files, tokenizer=tokenizer), tmp_path)
+
+
+def test_quantized_weights_are_not_spoken_of(files: ModelFiles, tmp_path: Path) -> None:
+    config = '{"model_type": "qwen3", "quantization_config": {"quant_method": "fp8"}}'
+    write_model(replace(files, config_json=config), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == {"model_type": "qwen3"}
+
+
+@pytest.mark.parametrize("config", ["{", "[]"])
+def test_a_configuration_that_is_none_is_refused(files: ModelFiles, tmp_path: Path, config: str) -> None:
+    with pytest.raises(UnusableFiles, match=r"config\.json"):
+        write_model(replace(files, config_json=config), tmp_path)

@@ -1,0 +1,56 @@
+"""The gateway's command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sage_gateway.settings import parse
+
+
+def test_the_defaults_are_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAGE_SCHEDULER_ADDRESS", raising=False)
+    settings = parse([])
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 1)
+    assert (settings.connection.address, settings.connection.insecure) == ("127.0.0.1:50051", False)
+
+
+def test_the_environment_names_the_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_SCHEDULER_ADDRESS", "host:1")
+    monkeypatch.setenv("SAGE_TOKEN_FILE", "token.txt")
+    assert parse([]).connection.address == "host:1"
+    assert parse([]).connection.token_file == Path("token.txt")
+    assert parse(["--address", "other:2"]).connection.address == "other:2"
+
+
+def test_flags_of_vllm_are_passed_on() -> None:
+    assert parse(["--vllm-arg=--enable-auto-tool-choice", "--vllm-arg=--tool-call-parser=hermes"]).vllm_arguments == (
+        "--enable-auto-tool-choice",
+        "--tool-call-parser=hermes",
+    )
+
+
+@pytest.mark.parametrize("flags", [["--insecure-http"], ["--https-cert", "c.pem", "--https-key", "k.pem"]])
+def test_other_machines_are_served_with_https_or_when_told_to(flags: list[str]) -> None:
+    assert parse(["--host", "0.0.0.0", *flags]).host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "70000"], "70000 is not in the range 0 to 65535"),
+        (["--workers", "0"], "0 is not in the range 1 to 64"),
+        (["--workers", "2", "--port", "0"], "need a --port"),
+        (["--https-cert", "x"], "belong together"),
+        (["--host", "0.0.0.0"], "not loopback: give --https-cert and --https-key, or --insecure-http"),
+        (["--grace-s", "nan"], "not in the range"),
+    ],
+)
+def test_a_wrong_command_line_says_what_is_wrong(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse(arguments)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err

@@ -217,7 +217,8 @@ chaos: setup ## long runs of faults of every kind over real processes: SEEDS="1 
 	@for seed in $(SEEDS); do SAGE_CHAOS_SEED=$$seed SAGE_CHAOS_S=$${SAGE_CHAOS_S:-120} SAGE_CHAOS_REPORT=.cache/chaos.jsonl \
 	    $(PY) -m pytest -q -s tests/chaos/test_everything_at_once.py || exit 1; done
 	$(PY) -m tests.chaos.report .cache/chaos.jsonl
-	SAGE_SCHEDULES=1000 $(PY) -m pytest -q tests/unit/control/test_restart_schedules.py
+	SAGE_SCHEDULES=1000 $(PY) -m pytest -q tests/unit/control/test_restart_schedules.py \
+	    tests/unit/control/test_detached_schedules.py
 
 # The packages of the Node client, which the chaos tests run.
 $(NODE_PACKAGES): clients/examples/node/package.json

@@ -177,7 +177,7 @@ class Dispatcher:
     def _pause_s(self, end: SessionEnd) -> float:
         pause_s = self._reconnect.delay_s(self._failures + 1)
         if isinstance(end.error, NotLeaderError):
-            now = self._loop.time()
+            now = asyncio.get_running_loop().time()
             self._leaderless_since = self._leaderless_since or now
             return min(pause_s, leader_pause_s(_retry_s(end.error), now - self._leaderless_since))
         return pause_s if self._route.exhausted else min(pause_s, self._reconnect.first_delay_s)

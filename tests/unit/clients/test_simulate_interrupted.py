@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -31,8 +32,12 @@ def test_ctrl_c_ends_the_sweep_and_its_processes() -> None:
     sweep = ("simulate", "sweep", "--policy", "fifo", "--policy", "priority", "--duration", "600", "--workers", "2")
     command = [sys.executable, "-m", "sagectl", *sweep]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
-        children = until_it_has_children(psutil.Process(running.pid), 2)
-        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to every process of the group
-        _, said = running.communicate(timeout=_PATIENCE_S)
+        try:
+            children = until_it_has_children(psutil.Process(running.pid), 2)
+            os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+            _, said = running.communicate(timeout=_PATIENCE_S)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
     assert (running.returncode, said) == (130, "interrupted\n")
     assert psutil.wait_procs(children, timeout=_PATIENCE_S)[1] == []

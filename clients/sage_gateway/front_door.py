@@ -18,8 +18,9 @@ from sage_gateway.asgi import (
     read_body,
     replaying,
 )
+from sage_gateway.caller_clients import unusable_token
 from sage_gateway.embedding_application import ROUTE as EMBEDDINGS
-from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, invalid
+from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, invalid, unauthenticated
 from sage_gateway.held_answer import HeldAnswer
 from sage_gateway.http_call import CURRENT, HttpCall
 from sage_gateway.http_headers import HttpHeaders
@@ -121,7 +122,12 @@ class FrontDoor:
 
     def _prepared(self, path: str, headers: HttpHeaders, body: bytes) -> tuple[ServedModel, HttpCall] | HttpError:
         """Return the model that a request is for, and what its caller asked for; or why it is refused."""
+        token = headers.token()
+        if why := unusable_token(token):
+            return unauthenticated(why)
         fields = _object(body)
+        if fields is None:
+            return invalid("the body is not a JSON object")
         name = fields.get("model", "")
         served = self._catalogue.find(name if isinstance(name, str) else "")
         if served is None:
@@ -134,7 +140,7 @@ class FrontDoor:
         except OptionError as error:
             return invalid(str(error), error.name)
         trace = {each: headers[each] for each in TRACE_HEADERS if each in headers}
-        return served, HttpCall(token=headers.token(), options=options, trace=trace)
+        return served, HttpCall(token=token, options=options, trace=trace)
 
     def _unknown(self, name: Any) -> HttpError:
         models = self._catalogue.models()
@@ -157,13 +163,13 @@ class FrontDoor:
         )
 
 
-def _object(body: bytes) -> Mapping[str, Any]:
-    """Return the JSON object of a body; an empty one for anything else, which the model's application refuses."""
+def _object(body: bytes) -> Mapping[str, Any] | None:
+    """Return the JSON object of a body; None for anything else."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _short(name: object) -> str:

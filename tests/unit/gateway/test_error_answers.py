@@ -40,6 +40,7 @@ STATUSES = {
     sage.RecoveringError: 503,
     sage.UnavailableError: 503,
     sage.JournalUnavailableError: 503,
+    sage.NotLeaderError: 503,
 }
 ALL = [
     each

@@ -132,3 +132,31 @@ async def test_health_metrics_and_version() -> None:
     assert (await call(door, "GET", "/metrics")).body == b"metrics"
     answered = await call(await door_of(ListedModels()), "GET", "/health")
     assert (answered.status, answered.json["reason"]) == (503, "no model has an instance that is ready")
+
+
+@pytest.mark.parametrize("body", [b"", b"{nope", b"[1]", b'{"prompt": "\xff"}', b'{"prompt":' + b"[" * 200_000])
+async def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+    fleet = ListedModels(model())
+    answered = await call(await door_of(fleet), "POST", CHAT, body)
+    assert (answered.status, answered.error["type"], fleet.calls) == (400, "invalid_request_error", [])
+
+
+@pytest.mark.parametrize("option", ["deadline", "cost_budget"])
+async def test_a_number_beyond_floats_is_refused(option: str) -> None:
+    door = await door_of(ListedModels(model()))
+    answered = await call(door, "POST", CHAT, {"model": "m", "sage": {option: 10**400}})
+    assert (answered.status, answered.error["param"]) == (400, f"sage.{option}")
+
+
+async def test_an_error_may_name_half_of_a_surrogate_pair() -> None:
+    answered = await call(await door_of(ListedModels(model())), "POST", CHAT, b'{"sage": {"\\ud800": 1}}')
+    assert (answered.status, answered.error["param"]) == (400, "sage.\ud800")
+
+
+@pytest.mark.parametrize("token", [b"\xff", b"a\tb", b"a" * 8_193])
+async def test_a_key_that_no_header_holds_is_not_known(token: bytes) -> None:
+    fleet = ListedModels(model())
+    door = await door_of(fleet)
+    headers = {"authorization": "Bearer " + token.decode("latin-1")}
+    answered = await call(door, "POST", CHAT, {"model": "m"}, headers)
+    assert (answered.status, answered.error["code"], fleet.calls) == (401, "UNAUTHENTICATED", [])

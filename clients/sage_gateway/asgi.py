@@ -39,9 +39,11 @@ async def answer_json(send: Send, value: object, *, status: int = 200) -> None:
     await answer(send, status, as_json(value))
 
 
-async def answer_error(send: Send, error: HttpError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    """Send an error."""
-    await answer(send, error.status, error.body(), [*error.headers(), *headers])
+async def answer_error(
+    send: Send, error: HttpError, headers: Iterable[tuple[bytes, bytes]] = (), *, path: str = ""
+) -> None:
+    """Send an error, in the form of the API at ``path``."""
+    await answer(send, error.status, error.body(path), [*error.headers(), *headers])
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:

@@ -60,10 +60,10 @@ class HttpError:
     retry_after_s: float | None = None  # seconds to wait before a retry
     retry: bool = True  # whether clients that retry this status by themselves may do so
 
-    def body(self) -> bytes:
-        """Return the answer's body."""
+    def body(self, path: str = "") -> bytes:
+        """Return the answer's body, in the form of the API at ``path``: Anthropic's has a type of its own."""
         error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return as_json({"error": error})
+        return as_json({"type": "error", "error": error} if path.startswith("/v1/messages") else {"error": error})
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that belong to the answer beside those of its body."""

@@ -114,11 +114,15 @@ class FrontDoor:
             return
         found = self._prepared(scope["path"], HttpHeaders(scope["headers"]), body)
         if isinstance(found, HttpError):
-            await answer_error(send, found)
+            await answer_error(send, found, path=scope["path"])
             return
         served, call = found
         CURRENT.set(call)  # in this task only, which is the request's own
-        await served.application(scope, replaying(body, receive), HeldAnswer(send, call))
+        held = HeldAnswer(send, call, scope["path"])
+        try:
+            await served.application(scope, replaying(body, receive), held)
+        except Exception as error:  # of vLLM's server, or of a stream whose errors it does not expect
+            await held.fail(error)
 
     def _prepared(self, path: str, headers: HttpHeaders, body: bytes) -> tuple[ServedModel, HttpCall] | HttpError:
         """Return the model that a request is for, and what its caller asked for; or why it is refused."""

@@ -21,7 +21,7 @@ from sage_gateway.embedding_application import EmbeddingApplication
 from sage_gateway.front_door import FrontDoor
 from sage_gateway.model_catalogue import ModelCatalogue
 from sage_gateway.settings import GatewaySettings
-from sage_gateway.vllm_server.model_application import ApplicationBuilder
+from sage_gateway.vllm_server.model_application import ApplicationBuilder, retire
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class GatewayProcess:
         with tempfile.TemporaryDirectory(prefix="sage-gateway-") as directory:
             builder = ApplicationBuilder(clients, Path(directory), self._settings.vllm_arguments)
             catalogue = builder.catalogue = ModelCatalogue(
-                own, builder.build, lambda model: EmbeddingApplication(model, clients)
+                own, builder.build, lambda model: EmbeddingApplication(model, clients), retire=retire
             )
             door = FrontDoor(catalogue, _metrics, self._version)
             server = self._server = _Server(self._config(door))

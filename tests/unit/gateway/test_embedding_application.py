@@ -61,6 +61,7 @@ async def door_of(embedder: Embedder) -> FrontDoor:
     fleet = ListedModels(model("e", embeds=True, adapters=("lora",)))
     catalogue = ModelCatalogue(fleet, fleet.build, lambda served: EmbeddingApplication(served, clients))
     await catalogue.ask()
+    await catalogue.build()
     return FrontDoor(catalogue, lambda: (b"text/plain", b""), "0.32.0")
 
 

@@ -17,6 +17,7 @@ CHAT = "/v1/chat/completions"
 async def door_of(fleet: ListedModels) -> FrontDoor:
     catalogue = ModelCatalogue(fleet, fleet.build, fleet.embedding)
     await catalogue.ask()
+    await catalogue.build()
     return FrontDoor(catalogue, lambda: (b"text/plain", b"metrics"), "0.32.0")
 
 

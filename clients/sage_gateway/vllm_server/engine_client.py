@@ -18,10 +18,13 @@ from vllm.v1.engine.input_processor import InputProcessor
 from sage_client import FieldViolation, GenerateOptions, InvalidRequestError, SageError, SamplingOptions
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.http_call import HttpCall, current_call
-from sage_gateway.output_collector import OutputCollector, Piece
+from sage_gateway.output_collector import OutputCollector, Piece, buffer_bytes
 from sage_gateway.sampling_fields import UnsupportedField, sampling_options
 from sage_gateway.trace_context import trace_of
 from sage_gateway.vllm_server.request_outputs import RequestOutputs
+
+CHOICES_LIMIT = 1024
+"""Choices of one prompt, each of which is a request at the scheduler."""
 
 _NOT_SUPPORTED = "is not supported by this server"
 
@@ -72,7 +75,15 @@ class FleetEngineClient(EngineClient):
             text, token_ids = self._prompt(prompt, prompt_text)
             choices = _choices(sampling_params)
             options = self._options(call, lora_request, session_id)
-            made = RequestOutputs(request_id, text, token_ids, sampling_params.output_kind, len(choices), lora_request)
+            made = RequestOutputs(
+                request_id,
+                text,
+                token_ids,
+                kind=sampling_params.output_kind,
+                choices=len(choices),
+                lora=lora_request,
+                logprobs=sampling_params.logprobs is not None,
+            )
             async with aclosing(self._pieces(call, request_id, token_ids, choices, options)) as arriving:
                 async for pieces, over in arriving:
                     output = made.of(pieces, over=over)
@@ -91,7 +102,7 @@ class FleetEngineClient(EngineClient):
         options: GenerateOptions,
     ) -> AsyncGenerator[tuple[list[Piece], bool], None]:
         """Yield what the choices put out, and whether all have ended.  Raises SageError."""
-        collector = OutputCollector(len(choices))
+        collector = OutputCollector(len(choices), buffer_bytes(len(call.request_ids) + len(choices)))
         with ExitStack() as held:
             held.callback(collector.leave)
             client = held.enter_context(self._clients.of(call.token))
@@ -190,6 +201,8 @@ class FleetEngineClient(EngineClient):
 
 def _choices(params: Any) -> list[SamplingOptions]:
     """Return the options of each choice.  Raises InvalidRequestError for a field that is not supported."""
+    if params.n > CHOICES_LIMIT:
+        raise _invalid("n", f"is {params.n}; this server makes at most {CHOICES_LIMIT} choices of a prompt")
     try:
         return [sampling_options(params, choice) for choice in range(params.n)]
     except UnsupportedField as error:

@@ -19,12 +19,22 @@ class RequestOutputs:
     """Makes vLLM's outputs of one request from its collected pieces."""
 
     def __init__(
-        self, request_id: str, prompt: str | None, prompt_token_ids: list[int], kind: Any, choices: int, lora: Any
+        self,
+        request_id: str,
+        prompt: str | None,
+        prompt_token_ids: list[int],
+        *,
+        kind: Any,
+        choices: int,
+        lora: Any = None,
+        logprobs: bool = False,
     ) -> None:
+        """``logprobs``: whether they were asked for: then each output has a list of them, be it empty."""
         self._request_id = request_id
         self._prompt = prompt
         self._prompt_token_ids = prompt_token_ids
         self._lora = lora
+        self._logprobs = logprobs
         self._cumulative = kind is not RequestOutputKind.DELTA
         self._whole = kind is RequestOutputKind.FINAL_ONLY
         self._outputs = [CompletionOutput(index, "", [], None, None, lora_request=lora) for index in range(choices)]
@@ -52,7 +62,7 @@ class RequestOutputs:
         )
 
     def _take(self, piece: Piece) -> CompletionOutput:
-        logprobs = [_position(each) for each in piece.logprobs] if piece.logprobs else None
+        logprobs = [_position(each) for each in piece.logprobs] if self._logprobs else None
         if self._cumulative:
             return self._add(piece, logprobs)
         output = CompletionOutput(piece.choice, piece.text, piece.token_ids, None, logprobs, lora_request=self._lora)
@@ -64,7 +74,8 @@ class RequestOutputs:
         output.text += piece.text
         output.token_ids += piece.token_ids  # a list, as made in the constructor
         if logprobs is not None:
-            output.logprobs = (output.logprobs or []) + logprobs
+            output.logprobs = output.logprobs or []
+            output.logprobs += logprobs
             chosen = sum(each[0].logprob for each in piece.logprobs)
             output.cumulative_logprob = (output.cumulative_logprob or 0.0) + chosen
         self._end(output, piece.finished)

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from sage_gateway.asgi import Receive, Scope, Send
-from sage_gateway.vllm_server.model_application import ModelApplication
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]  # vLLM warns when it is imported
 
 
 class Engine:
@@ -23,6 +22,8 @@ class Engine:
 
 
 async def test_a_retired_application_finishes_its_requests(tmp_path: Path) -> None:
+    from sage_gateway.vllm_server.model_application import ModelApplication
+
     files, engine, finish = tmp_path / "model", Engine(), asyncio.Event()
     files.mkdir()
 

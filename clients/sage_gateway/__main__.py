@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
+from typing import NoReturn
 
 from sage_client import ConfigurationError
 from sage_common.tasks import TaskDied
@@ -33,16 +35,14 @@ def main() -> None:
     if settings.check:
         return
     if settings.workers > 1 and worker_number() is None:
+        _listener(settings, shared=False).close()  # workers would share the port with another gateway that has several
         workers = WorkerProcesses(worker_command(), settings.workers, grace_s=settings.grace_s)
         raise SystemExit(workers.run())
     _serve(settings, version)
 
 
 def _serve(settings: GatewaySettings, version: str) -> None:
-    try:
-        listener = listening_socket(settings.host, settings.port, shared=settings.workers > 1)
-    except OSError as error:
-        _wrong(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}")
+    listener = _listener(settings, shared=settings.workers > 1)
     from sage_gateway.vllm_server.server import GatewayProcess  # takes seconds: it imports vLLM
 
     try:
@@ -56,7 +56,14 @@ def _serve(settings: GatewaySettings, version: str) -> None:
         listener.close()
 
 
-def _wrong(message: str) -> None:
+def _listener(settings: GatewaySettings, *, shared: bool) -> socket.socket:
+    try:
+        return listening_socket(settings.host, settings.port, shared=shared)
+    except OSError as error:
+        _wrong(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}")
+
+
+def _wrong(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
 

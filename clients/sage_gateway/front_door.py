@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,6 +31,9 @@ from sage_gateway.served_model import ServedModel
 
 BODY_LIMIT_BYTES = 32 * 1024 * 1024
 """Largest body of a request; a prompt of 8 MiB, the scheduler's limit, is longer as JSON."""
+
+BODY_TIMEOUT_S = 60.0
+"""Seconds that the body of a request may take to arrive."""
 
 MODEL_ROUTES = frozenset(
     {
@@ -105,8 +109,14 @@ class FrontDoor:
             await answer_error(send, error, [(b"allow", b"POST")])
             return
         try:
-            body = await read_body(receive, BODY_LIMIT_BYTES)
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await read_body(receive, BODY_LIMIT_BYTES)
         except ClientGone:
+            return
+        except TimeoutError:
+            what = f"the body did not come within {BODY_TIMEOUT_S:g} s"
+            late = HttpError(status=408, kind="timeout_error", message=what)
+            await answer_error(send, late, [(b"connection", b"close")])
             return
         except BodyTooLarge:
             what = f"the body has more than {BODY_LIMIT_BYTES} bytes"

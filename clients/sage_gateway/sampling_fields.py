@@ -56,7 +56,6 @@ _ONLY = {
     "prompt_logprob_token_ids": None,
     "logprob_token_ids": None,
     "flat_logprobs": False,
-    "detokenize": True,
     "spaces_between_special_tokens": True,
     "extra_args": None,
     "thinking_token_budget": None,

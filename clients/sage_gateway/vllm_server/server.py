@@ -22,6 +22,7 @@ from sage_gateway.front_door import FrontDoor
 from sage_gateway.model_catalogue import ModelCatalogue
 from sage_gateway.settings import GatewaySettings
 from sage_gateway.vllm_server.model_application import ApplicationBuilder, retire
+from sage_gateway.worker_processes import parent_ended
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +78,19 @@ class GatewayProcess:
                 loop.add_signal_handler(signal_number, self.stop)
             try:
                 tasks.start(catalogue.follow(), name="follow-models")
+                tasks.start(self._stop_with_parent(), name="follow-parent")
                 await _until_either(server, tasks, self._listener)
             finally:
                 await tasks.stop()
                 await clients.close()
                 await own.close()
+
+    async def _stop_with_parent(self) -> None:
+        """Stop once the process that started this worker is gone: nobody else would, and the port stays taken."""
+        await parent_ended()
+        log.error("the process that started this worker has ended; it stops, too")
+        self.stop()
+        await asyncio.Event().wait()
 
     def _config(self, door: FrontDoor) -> uvicorn.Config:
         settings = self._settings

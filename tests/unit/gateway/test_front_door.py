@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sage_client import Priority
 from sage_gateway import front_door
+from sage_gateway.asgi import Message
 from sage_gateway.front_door import FrontDoor
 from sage_gateway.model_catalogue import ModelCatalogue
 from tests.unit.gateway.fleet_of_models import ListedModels, model
@@ -161,3 +164,18 @@ async def test_a_key_that_no_header_holds_is_not_known(token: bytes) -> None:
     headers = {"authorization": "Bearer " + token.decode("latin-1")}
     answered = await call(door, "POST", CHAT, {"model": "m"}, headers)
     assert (answered.status, answered.error["code"], fleet.calls) == (401, "UNAUTHENTICATED", [])
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_door, "BODY_TIMEOUT_S", 0.01)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return await asyncio.get_running_loop().create_future()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    door = await door_of(ListedModels(model()))
+    await door({"type": "http", "method": "POST", "path": CHAT, "headers": []}, receive, send)
+    assert sent[0]["status"] == 408

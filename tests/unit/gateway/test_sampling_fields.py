@@ -95,7 +95,6 @@ def test_each_choice_has_a_seed_of_its_own() -> None:
         ({"prompt_logprobs": 0}, "prompt_logprobs"),
         ({"logprobs": -1}, "logprobs"),
         ({"extra_args": {"a": 1}}, "extra_args"),
-        ({"detokenize": False}, "detokenize"),
         ({"thinking_token_budget": 5}, "thinking_token_budget"),
         ({"structured_outputs": structured(whitespace_pattern=" ")}, "structured_outputs.whitespace_pattern"),
     ],

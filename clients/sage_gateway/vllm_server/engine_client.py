@@ -12,6 +12,7 @@ from vllm.exceptions import GenerationError
 from vllm.outputs import RequestOutput
 from vllm.renderers import renderer_from_config
 from vllm.renderers.inputs.preprocess import extract_prompt_components
+from vllm.tokenizers.detokenizer_utils import convert_ids_list_to_tokens
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.input_processor import InputProcessor
 
@@ -83,6 +84,8 @@ class FleetEngineClient(EngineClient):
                 choices=len(choices),
                 lora=lora_request,
                 logprobs=sampling_params.logprobs is not None,
+                eos=None if sampling_params.ignore_eos else self.renderer.get_tokenizer().eos_token_id,
+                token_texts=self._token_texts,
             )
             async with aclosing(self._pieces(call, request_id, token_ids, choices, options)) as arriving:
                 async for pieces, over in arriving:
@@ -125,6 +128,10 @@ class FleetEngineClient(EngineClient):
         if token_ids is None or embeds is not None:
             raise _invalid("prompt_embeds", _NOT_SUPPORTED)
         return prompt_text or text, list(token_ids)
+
+    def _token_texts(self, token_ids: list[int]) -> list[str]:
+        texts: list[str] = convert_ids_list_to_tokens(self.renderer.get_tokenizer(), token_ids)
+        return texts
 
     def _options(self, call: HttpCall, lora_request: Any, session_id: str | None) -> GenerateOptions:
         options = call.options.for_sdk()

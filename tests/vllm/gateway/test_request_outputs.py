@@ -57,3 +57,17 @@ def test_all_logprobs_are_in_the_whole_output() -> None:
         assert made.of([Piece(0, token_ids=[token], text="a", logprobs=[(candidate(token),)])], over=False) is None
     [end] = made.of([Piece(0, finished=ENDED)], over=True).outputs
     assert ([list(each) for each in end.logprobs], end.cumulative_logprob) == ([[5], [6]], -2.0)
+
+
+@pytest.mark.parametrize(("eos", "reason"), [(2, None), (3, 2), (None, 2)])
+def test_the_end_of_text_is_no_reason_to_name(eos: int | None, reason: int | None) -> None:
+    stopped: Any = Ended()
+    stopped.finish_reason, stopped.stop_token_id = FinishReason.STOP, 2
+    [end] = outputs("FINAL_ONLY", eos=eos).of([Piece(0, token_ids=[2], finished=stopped)], over=True).outputs
+    assert (end.finish_reason, end.stop_reason) == ("stop", reason)
+
+
+def test_log_probabilities_have_their_tokens_texts() -> None:
+    made = outputs("DELTA", logprobs=True, token_texts=lambda ids: [f"<{each}>" for each in ids])
+    [one] = made.of([Piece(0, token_ids=[5], text="a", logprobs=[(candidate(5), candidate(6))])], over=False).outputs
+    assert [(i, each.decoded_token) for i, each in one.logprobs[0].items()] == [(5, "<5>"), (6, "<6>")]

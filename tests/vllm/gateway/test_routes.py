@@ -123,8 +123,16 @@ async def test_log_probabilities(openai: Any, client: AsyncClient) -> None:
         model=MODEL, messages=CHAT, max_tokens=4, logprobs=True, top_logprobs=3, extra_body=WHOLE
     )
     content = chat.choices[0].logprobs.content
+    assert all(bytes(each.bytes).decode() == each.token for each in content)
     assert "".join(each.token for each in content) == chat.choices[0].message.content
     assert [len(each.top_logprobs) for each in content] == [3] * 4
+
+
+async def test_beams_are_searched(openai: Any) -> None:
+    """vLLM's server asks for one token of each beam at a time."""
+    options: Any = {"model": MODEL, "prompt": PROMPT, "max_tokens": 4}
+    found = await openai.completions.create(**options, n=2, extra_body={"use_beam_search": True, "ignore_eos": True})
+    assert len({choice.text for choice in found.choices}) == 2
 
 
 async def test_a_stop_string_ends_the_text(openai: Any) -> None:

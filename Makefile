@@ -45,11 +45,10 @@ ENGINE_SETUP := $(if $(filter vllm,$(ENGINE)),setup-vllm,setup)
 VLLM_ROOMS := $(sort $(dir $(wildcard tests/vllm/*/test_*.py)))
 SEEDS ?= 1 2 3
 NODE_PACKAGES := clients/examples/node/node_modules
-CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-otel-versions test-stack \
+.PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-chaos test-fuzz test-otel-versions test-stack \
         test-vllm test fuzz \
         demo demo-pd up down bench lock clean need-libnuma unit integration integration-system \
         integration-pd integration-clients contract test-fleets test-skew chaos
@@ -187,6 +186,14 @@ test-fast: setup ## every check and test that needs no vLLM, in about a minute
 	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target unit contract integration-system integration-clients \
 		integration-pd integration lint types proto-check
 
+# It waits more than it computes, so others run beside it.
+test-chaos: setup ## faults of every kind over real processes, for a few minutes (see `make chaos`)
+	@if $(PACKAGES) has npm; then $(MAKE) --no-print-directory $(NODE_PACKAGES); fi
+	$(PY) -m pytest tests/chaos
+
+test-fuzz: setup ## 5,000 mutated messages over every RPC and stream direction (see `make fuzz`)
+	$(PY) -m pytest tests/fuzz
+
 test-fleets: setup ## `make up` and the demonstrations in small, simulated engines
 	$(PY) -m pytest tests/integration/fleets
 
@@ -204,10 +211,8 @@ test-vllm: setup-vllm ## the tests on real vLLM engines
 	@for room in $(VLLM_ROOMS); do $(PY) -m pytest $$room || exit 1; done
 
 test: test-fast ## everything that this machine can run; the last lines say what was left out
-	@if $(PACKAGES) has npm; then $(MAKE) --no-print-directory $(NODE_PACKAGES); fi
-	$(if $(CHAOS),$(PY) -m pytest tests/chaos)
-	$(PY) -m pytest tests/fuzz
-	@$(MAKE) --no-print-directory test-otel-versions test-fleets test-skew test-stack
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target test-chaos test-fuzz test-otel-versions \
+		test-fleets test-skew test-stack
 	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory test-vllm; fi
 	@$(PACKAGES) left-out
 
@@ -217,7 +222,8 @@ chaos: setup ## long runs of faults of every kind over real processes: SEEDS="1 
 	@for seed in $(SEEDS); do SAGE_CHAOS_SEED=$$seed SAGE_CHAOS_S=$${SAGE_CHAOS_S:-120} SAGE_CHAOS_REPORT=.cache/chaos.jsonl \
 	    $(PY) -m pytest -q -s tests/chaos/test_everything_at_once.py || exit 1; done
 	$(PY) -m tests.chaos.report .cache/chaos.jsonl
-	SAGE_SCHEDULES=1000 $(PY) -m pytest -q tests/unit/control/test_restart_schedules.py
+	SAGE_SCHEDULES=1000 $(PY) -m pytest -q tests/unit/control/test_restart_schedules.py \
+	    tests/unit/control/test_detached_schedules.py
 
 # The packages of the Node client, which the chaos tests run.
 $(NODE_PACKAGES): clients/examples/node/package.json

@@ -160,10 +160,14 @@ class ControlPlane:
             self.restoration.begin(await self.detached.load())
 
     async def keep_detached(self) -> None:
-        """Go on with the detached work of an earlier scheduler, then delete results whose time is over."""
+        """Go on with the detached work of an earlier scheduler, and delete results whose time is over.
+
+        Both at once: a full journal takes nothing of what goes on until something is deleted.
+        """
         if self.detached is not None and self.restoration is not None:
-            await self.restoration.run()
-            await self.detached.expire()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.restoration.run())
+                tasks.create_task(self.detached.expire())
 
 
 def build_control(
@@ -202,6 +206,7 @@ def build_control(
     if detached_store is not None:
         detached = DetachedWork(detached_store, codec, clock, wall_clock, detached_settings(config), epoch=epoch)
         detached.on_end(ends.recorded)
+        detached.on_removal(requests.forget_kept)
         ends.unrecorded = lambda live: live.journaled and not live.end_is_published
     intake = Intake(
         scheduler,
@@ -228,7 +233,9 @@ def build_control(
     handoffs = Handoffs(runner, kv_releases)
     warm_ups = WarmUps(scheduler, clock, attempts, epoch=epoch)
 
-    restoration = Restoration(detached, codec, clock, requests, runner, recovery) if detached is not None else None
+    restoration = None
+    if detached is not None:
+        restoration = Restoration(detached, codec, clock, requests, runner, recovery, observer)
     adoption = Adoption(
         scheduler,
         clock,

@@ -9,7 +9,7 @@ from sage_client._async_client import AsyncClient
 from sage_client._async_stream import AsyncStream
 from sage_client._call import Call
 from sage_client._client import Client
-from sage_client._completion import Completion, PartialOutput
+from sage_client._completion import Completion
 from sage_client._connection import DEFAULT_ADDRESS
 from sage_client._detached import AsyncDetachedRequest, DetachedRequest, RequestInfo, RequestStatus, Result
 from sage_client._embeddings import Embeddings, EmbedOptions
@@ -107,6 +107,7 @@ from sage_client._fleet_view import (
 from sage_client._journal import JournalCompaction, JournalStatus
 from sage_client._models import Model, ModelFiles
 from sage_client._options import ChatMessage, GenerateOptions
+from sage_client._partial_output import PartialOutput
 from sage_client._plain import plain
 from sage_client._prefill_decode import (
     PairState,

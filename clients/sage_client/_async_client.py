@@ -23,7 +23,7 @@ from sage_client import _decode_prefill_decode as prefill_decode
 from sage_client._async_stream import AsyncStream
 from sage_client._call import Call
 from sage_client._channels import Channels
-from sage_client._connection import DEFAULT_ADDRESS, Connection
+from sage_client._connection import Connection, address_or_default
 from sage_client._decode_scheduler_status import scheduler_status
 from sage_client._detached import AsyncDetachedRequest, RequestInfo, RequestStatus
 from sage_client._dispatcher import Dispatcher
@@ -84,10 +84,11 @@ SESSIONS_VARIABLE = "SAGE_SESSIONS"
 
 
 class AsyncClient:
-    """Calls the scheduler that leads.  Create and use it on one event loop; any number of tasks may share it.
+    """Calls the scheduler that leads.  Use it on the event loop of its first call; any number of tasks may share it.
 
     Args:
-        address: ``host:port`` of the scheduler; of several schedulers, separated by commas.
+        address: ``host:port`` of the scheduler; of several schedulers, separated by commas.  None: as the environment
+            variable SAGE_SCHEDULER_ADDRESS says, else 127.0.0.1:50051.
         tenant: owner of the requests.  Empty: the tenant that the scheduler knows the caller by, if it has only one.
         tls_ca: PEM file of the certificate authority that signed the scheduler's certificate; enables TLS.
         tls: use TLS with the system's certificate authorities.
@@ -108,7 +109,7 @@ class AsyncClient:
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str | None = None,
         *,
         tenant: str = "",
         tls_ca: Path | str | None = None,
@@ -126,7 +127,7 @@ class AsyncClient:
         if buffer_bytes < 1:
             raise ConfigurationError(f"buffer_bytes: {buffer_bytes} is not positive")
         self._connection = Connection(
-            address=address,
+            address=address_or_default(address),
             tls_ca=_path(tls_ca),
             tls=tls,
             tls_cert=_path(tls_cert),

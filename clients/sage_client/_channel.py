@@ -24,14 +24,15 @@ OLD_STREAMS_S = 3_600.0
 
 
 class Channel:
-    """The stubs of one scheduler.  Belongs to one event loop.
+    """The stubs of one scheduler.  Belongs to the event loop of the first call, which opens it.
 
     A certificate is used for whole connections, so a renewed one needs a new channel: calls go there, and what is open
     on the one before goes on.
     """
 
     def __init__(self, connection: Connection, clock: Callable[[], float] = monotonic) -> None:
-        """Open the first channel.  Raises as ``Connection.open``."""
+        """Check the connection's settings.  Raises as ``Connection.check``."""
+        connection.check()
         self._connection = connection
         self._clock = clock
         self._files = tuple(
@@ -39,23 +40,25 @@ class Channel:
         )
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # None: no call came yet
         self._seen, self._looked_at = _states(self._files), clock()
-        self._use(connection.open())
 
     def check(self) -> None:
-        """Raise UnavailableError if the channels were closed."""
+        """Raise UnavailableError if the channels were closed, or belong to another event loop."""
         if self._closed:
             raise UnavailableError("the client is closed", status="UNAVAILABLE")
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise UnavailableError("the client belongs to another event loop: make one for each", status="UNAVAILABLE")
 
     @property
     def inference(self) -> inference_pb2_grpc.InferenceServiceAsyncStub:
-        """The stub for a new call.  Raises UnavailableError once the channels were closed."""
+        """The stub for a new call.  Raises as ``check``."""
         self._renew()
         return self._inference
 
     @property
     def admin(self) -> admin_pb2_grpc.AdminServiceAsyncStub:
-        """The stub for a new call.  Raises UnavailableError once the channels were closed."""
+        """The stub for a new call.  Raises as ``check``."""
         self._renew()
         return self._admin
 
@@ -65,7 +68,8 @@ class Channel:
         closing = list(self._closing)
         for each in closing:
             each.cancel()
-        await asyncio.gather(self._channel.close(), *closing, return_exceptions=True)
+        if self._loop is not None:
+            await asyncio.gather(self._channel.close(), *closing, return_exceptions=True)
 
     def _use(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
@@ -75,6 +79,9 @@ class Channel:
     def _renew(self) -> None:
         """Open another channel if a file changed; with files that cannot be used, go on with the one there is."""
         self.check()
+        if self._loop is None:
+            self._use(self._connection.open())
+            self._loop = asyncio.get_running_loop()
         if not self._files or self._clock() < self._looked_at + CHECK_S:
             return
         self._looked_at = self._clock()

@@ -14,7 +14,7 @@ from sage_client._status import is_transport_break
 
 
 class Channels:
-    """One channel for each address.  Belongs to one event loop.
+    """One channel for each address.  Belongs to the event loop of the first call.
 
     Calls go to one address until one of them shows that it is not the leader's, or that nobody answers there.
 
@@ -24,7 +24,7 @@ class Channels:
     """
 
     def __init__(self, connection: Connection, clock: Callable[[], float] = monotonic) -> None:
-        """Open the channels, which connect at their first call.  Raises as ``Connection.open``."""
+        """Check the settings; the first call opens a channel.  Raises as ``Connection.check``."""
         self.addresses = addresses_in(connection.address)
         alone = len(self.addresses) == 1
         self._all = [Channel(replace(connection, address=each, alone=alone), clock) for each in self.addresses]
@@ -34,17 +34,17 @@ class Channels:
         self.epoch = 0
 
     def check(self) -> None:
-        """Raise UnavailableError if the channels were closed."""
+        """Raise UnavailableError if the channels were closed, or belong to another event loop."""
         self._all[self._at].check()
 
     @property
     def inference(self) -> inference_pb2_grpc.InferenceServiceAsyncStub:
-        """The stub for a new call.  Raises UnavailableError once the channels were closed."""
+        """The stub for a new call.  Raises as ``check``."""
         return self._all[self._at].inference
 
     @property
     def admin(self) -> admin_pb2_grpc.AdminServiceAsyncStub:
-        """The stub for a new call.  Raises UnavailableError once the channels were closed."""
+        """The stub for a new call.  Raises as ``check``."""
         return self._all[self._at].admin
 
     @property

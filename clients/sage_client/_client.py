@@ -17,7 +17,6 @@ from sage_client._async_client import (
     AsyncClient,
 )
 from sage_client._async_stream import AsyncStream
-from sage_client._connection import DEFAULT_ADDRESS
 from sage_client._detached import DetachedRequest, RequestInfo, RequestStatus
 from sage_client._durations import Seconds, timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input
@@ -58,7 +57,7 @@ class Client:
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str | None = None,
         *,
         tenant: str = "",
         tls_ca: Path | str | None = None,

@@ -19,6 +19,7 @@ from sage_client._events import (
     Tokens,
     Usage,
 )
+from sage_client._partial_output import PartialOutput
 from sage_client._plain import Plain
 from sage_client._response_format import ResponseFormat, parse
 
@@ -48,16 +49,6 @@ class Completion(Plain):
     def instance_id(self) -> str:
         """Instance of the last placement; empty if the stream attached after it."""
         return self.decisions[-1].instance_id if self.decisions else ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PartialOutput(Plain):
-    """What was delivered of a request that did not finish (choice 0)."""
-
-    text: str
-    token_ids: tuple[int, ...]
-    logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per token if requested
-    decisions: tuple[Decision, ...]  # placements, oldest first
 
 
 @dataclass(slots=True)

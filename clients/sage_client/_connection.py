@@ -17,6 +17,9 @@ from sage_wire.protocol import MAX_MESSAGE_BYTES
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
+ADDRESS_VARIABLE = "SAGE_SCHEDULER_ADDRESS"
+"""The environment variable with the address for clients that are given none."""
+
 ADDRESSES_LIMIT = 16
 """Most addresses of schedulers."""
 
@@ -57,8 +60,8 @@ class Connection:
     insecure: bool = False  # allow any address without TLS
     alone: bool = True  # there is no other scheduler
 
-    def open(self) -> grpc.aio.Channel:
-        """Open a channel on the running event loop; it connects at its first call.
+    def check(self) -> None:
+        """Check the settings, without an event loop.
 
         Raises:
             ConfigurationError: the address, the token, a certificate file or their combination is invalid.
@@ -66,12 +69,22 @@ class Connection:
         """
         _check_address(self.address)
         _check_token(self._bearer)
-        options = _OPTIONS + (_PATIENT if self.alone else _IMPATIENT)
-        if self.tls or self.tls_ca or self.tls_cert:
-            return grpc.aio.secure_channel(self.address, self._credentials(), options=options)
-        if not self.insecure and not is_loopback(self.address):
+        if self._is_secure:
+            self._credentials()
+        elif not self.insecure and not is_loopback(self.address):
             raise TlsRequiredError(self.address)
+
+    def open(self) -> grpc.aio.Channel:
+        """Open a channel on the running event loop; it connects at its first call.  Raises as ``check``."""
+        self.check()
+        options = _OPTIONS + (_PATIENT if self.alone else _IMPATIENT)
+        if self._is_secure:
+            return grpc.aio.secure_channel(self.address, self._credentials(), options=options)
         return grpc.aio.insecure_channel(self.address, options=options)
+
+    @property
+    def _is_secure(self) -> bool:
+        return bool(self.tls or self.tls_ca or self.tls_cert)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Return the metadata of a call: the token and the current trace context."""
@@ -89,6 +102,11 @@ class Connection:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("a client certificate needs its private key, and a private key its certificate")
         return grpc.ssl_channel_credentials(_read(self.tls_ca), _read(self.tls_key), _read(self.tls_cert))
+
+
+def address_or_default(address: str | None) -> str:
+    """Return the address of a client: as given, else that of ADDRESS_VARIABLE, else DEFAULT_ADDRESS."""
+    return address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
 
 
 def addresses_in(text: str) -> tuple[str, ...]:

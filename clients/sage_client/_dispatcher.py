@@ -50,7 +50,7 @@ class Dispatcher:
         self._route = route
         self._enabled = enabled
         self._times = times or (SessionTimes() if route.alone else SEVERAL)
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None  # until the first call
         self._live: dict[Call, None] = {}  # in the order of their start
         self._sent: set[Call] = set()  # live calls that the scheduler may know
         self._stream: SessionStream | None = None
@@ -70,6 +70,7 @@ class Dispatcher:
         if self._stream is not None:
             self._stream.begin(call)
         elif self._task is None:
+            self._loop = asyncio.get_running_loop()
             # The context is empty, so that the session belongs to no span of the request that opens it.
             self._task = self._loop.create_task(self._run(), name="sage-session", context=contextvars.Context())
 
@@ -106,7 +107,7 @@ class Dispatcher:
         waits = isinstance(failure, NotLeaderError) and call.may_wait_for_leader()
         if waits or isinstance(failure, RecoveringError):
             self._sent.add(call)
-            self._loop.call_later(_retry_s(failure), self._begin_again, call)
+            asyncio.get_running_loop().call_later(_retry_s(failure), self._begin_again, call)
         elif call.paused and call.accepted and failure.status == grpc.StatusCode.RESOURCE_EXHAUSTED.name:
             call.parked = failure
         else:
@@ -138,6 +139,8 @@ class Dispatcher:
 
     def abandon(self) -> None:
         """End the session of a client that is garbage; safe from any thread."""
+        if self._loop is None:
+            return
         with contextlib.suppress(RuntimeError):  # the loop is closed, and its connections with it
             self._loop.call_soon_threadsafe(self._abandon)
 

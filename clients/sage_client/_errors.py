@@ -44,10 +44,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sage_client._completion import PartialOutput
+from sage_client._partial_output import PartialOutput
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,8 +15,7 @@ from sage_common.clock import Clock
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.journal import fleet_decisions
-from scheduler_svc.control.journal.decisions import Plain
-from scheduler_svc.control.journal.fleet_decisions import POLICY, SHADOW, SPLITTING
+from scheduler_svc.control.journal.decisions import POLICY, SHADOW, SPLITTING, Plain
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.leadership.standing import SchedulerState, Standing
 from scheduler_svc.control.requests.explain import Explainer

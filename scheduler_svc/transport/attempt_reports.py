@@ -117,14 +117,20 @@ class AttemptReports:
     def _acknowledge_progress(self, number: int, piece: executor_pb2.AssignmentTokens) -> None:
         """Confirm output with log probabilities now and then: until then its executor keeps them, about 2 KB a token.
 
+        Of detached work only what is written down is confirmed: the next scheduler asks for the rest.
+
         Token ids are confirmed with the end only: they take four bytes.
         """
         end = piece.first_index + len(piece.token_ids)
         if end > LAST_POSITION:
             return  # no output is that long: control has found the gap
         due = end // ACKNOWLEDGE_EVERY > piece.first_index // ACKNOWLEDGE_EVERY
-        if due and end > LOGPROBS_KEPT:
-            self._link.acknowledge(number, end - LOGPROBS_KEPT, ended=False)
+        if not due or end <= LOGPROBS_KEPT:
+            return
+        published = self._attempts.published(self._sender, number)
+        until = end if published is None else min(end, published)
+        if until > LOGPROBS_KEPT:
+            self._link.acknowledge(number, until - LOGPROBS_KEPT, ended=False)
 
     def _ended(self, ended: executor_pb2.AssignmentEnded, implied: int) -> None:
         epoch = ended.epoch or implied

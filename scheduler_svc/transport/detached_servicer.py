@@ -24,6 +24,7 @@ from scheduler_svc.transport.submissions import DEFAULT_TENANT, key_seen, last_a
 
 PAGE_SIZE = 100
 PAGE_LIMIT = 1_000
+PAGE_BYTES = 2 * 2**20  # at which a page ends, whatever its size: clients take 4 MiB by default
 STATES_LIMIT = 16
 TOKEN_BYTES = 2_048  # of a page token
 _TIME = struct.Struct("<d")
@@ -99,13 +100,15 @@ class DetachedServicer:
         tenant = caller().tenant_for(request.tenant) or DEFAULT_TENANT
         page = _page(request, tenant)
         found = await self._work.page(page)
-        answer = inference_pb2.ListResponse()
-        for summary, about in found:
+        answer, size = inference_pb2.ListResponse(), 0
+        for index, (summary, about) in enumerate(found, start=1):
             view = self._listed(summary, about)
             if not request.states or view.state in request.states:
                 answer.requests.append(view)
-        if len(found) == page.limit:
-            answer.next_page_token = _token(found[-1][0])
+                size += view.ByteSize()
+            if index == page.limit or (size >= PAGE_BYTES and index < len(found)):
+                answer.next_page_token = _token(summary)
+                break
         return answer
 
     # --- inside -----------------------------------------------------------------------------------

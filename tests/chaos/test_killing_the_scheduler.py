@@ -6,15 +6,15 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from executor_svc.runtime.engine_port import Sampling
-from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
-from sage_client import RequestState
+from sage.controlplane.v1 import inference_pb2
+from sage_client import AsyncClient, RequestState
 from tests.bench.free_port import free_port
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.network_proxy import NetworkProxy
 from tests.support.raw_reader import RawReader
 from tests.support.simulated_answer import answer
 from tests.support.token_check import assert_tokens
@@ -99,28 +99,33 @@ async def test_an_end_that_no_reader_has_yet_survives_the_scheduler(
     flags = ["--state-dir", str(tmp_path / "state")]
     async with (
         FleetProcesses(logs, flags, listen=f"127.0.0.1:{free_port()}") as fleet,
-        fleet.client() as client,
-        grpc.aio.insecure_channel(fleet.address) as channel,
+        fleet.client() as watcher,
+        NetworkProxy(fleet.port) as link,
+        AsyncClient(link.address) as client,
     ):
         fleet.launch("a", simulated)
         await fleet.ready("a")
-        detached = reader(fleet.address, 1)
-        detached.request.detached = True
-        call = inference_pb2_grpc.InferenceServiceStub(channel).Generate(detached.request)
-        await call.read()
-        call.cancel()
+        prompt = "Once upon a time, in one place,"
+        stream = client.generate(prompt, request_id="r", max_tokens=TOKENS, ignore_eos=True, temperature=0)
+        reading = asyncio.create_task(stream.result())
+        await asyncio.sleep(1.0)
+        link.blackhole()  # the end is sent, and never arrives
 
         async def ended() -> bool:
-            return (await client.explain(detached.request.request_id)).state is RequestState.FINISHED
+            return (await watcher.explain("r")).state is RequestState.FINISHED
 
         await eventually(ended, within_s=30, what="the request to end")
         await asyncio.sleep(0.5)  # what is acknowledged at once has been
         fleet.scheduler.kill()
         await fleet.scheduler.ended()
+        await link.cut()
         fleet.scheduler.start()
-        await detached.run()
-        assert detached.attached, "it did not run again"
-        await _is_right(detached)
+        await link.heal()
+        result = await reading
+        wanted = await answer(prompt, Sampling(temperature=0, max_tokens=TOKENS, ignore_eos=True))
+        assert_tokens(list(result.token_ids), wanted.token_ids, prompt)
+        assert result.text == wanted.text
+        assert result.attempts == 1, "it did not run again"
 
 
 async def test_requests_that_waited_keep_their_place(logs: Path, simulated: list[str], tmp_path: Path) -> None:

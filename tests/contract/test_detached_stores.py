@@ -125,6 +125,16 @@ async def test_the_first_end_counts(store: DetachedStore) -> None:
     assert await store.unfinished() == []
 
 
+async def test_one_that_has_ended_is_written_with_its_result(store: DetachedStore) -> None:
+    whole = checkpoint(piece(0, 3), end=END)
+    await store.add(request(), whole)
+    found = await store.find(request().key)
+    assert found is not None
+    assert (found.end, [list(each.token_ids) for each in found.pieces]) == (END, [[0, 1, 2]])
+    assert [each.size_bytes for each in await store.summaries()] == [request().size_bytes + whole.size_bytes]
+    assert await store.unfinished() == []
+
+
 async def test_what_is_not_known_is_not_written(store: DetachedStore) -> None:
     await store.add(request("a"))
     await store.save([checkpoint(piece(0, 1), "gone"), checkpoint(piece(0, 1), "a")])

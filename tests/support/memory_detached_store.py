@@ -60,11 +60,15 @@ class MemoryDetachedStore:
         self.trouble = ""  # why nothing can be written or read; empty: it can
         self.closed = False  # the process that wrote is gone: nothing of it arrives any more
         self.writes = 0
+        self.refuses: RequestKey | None = None  # a write with output of this request fails, for what is in it
+        self.refused = 0
         self.held: asyncio.Event | None = None  # writes wait for it
 
-    async def add(self, request: DetachedRequest) -> None:
+    async def add(self, request: DetachedRequest, whole: Checkpoint | None = None) -> None:
         await self._write()
         self.rows[request.key] = _Row(request, size_bytes=request.size_bytes)
+        if whole is not None:
+            self._save([whole])
 
     async def remove(self, keys: Sequence[RequestKey]) -> None:
         await self._write()
@@ -73,6 +77,12 @@ class MemoryDetachedStore:
 
     async def save(self, checkpoints: Sequence[Checkpoint]) -> None:
         await self._write()
+        if self.refuses in [each.key for each in checkpoints]:
+            self.refused += 1
+            raise ValueError("the database does not take that")
+        self._save(checkpoints)
+
+    def _save(self, checkpoints: Sequence[Checkpoint]) -> None:
         for each in checkpoints:
             row = self.rows.get(each.key)
             if row is None or row.end is not None:

@@ -14,6 +14,7 @@ from scheduler_svc.control.detached.detached_work import DetachedWork
 from scheduler_svc.control.detached.recalled import unfinished, with_output
 from scheduler_svc.control.journal.detached import DetachedEnd, StoredRequest
 from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.domain.errors import GenerationFailed
@@ -39,6 +40,7 @@ class Restoration:
         requests: RequestTable,
         runner: RequestRunner,
         recovery: Recovery,
+        observer: Observer = NULL_OBSERVER,
     ) -> None:
         self._work = work
         self._codec = codec
@@ -46,6 +48,8 @@ class Restoration:
         self._requests = requests
         self._runner = runner
         self._recovery = recovery
+        self._observer = observer
+        self._unreadable: list[tuple[StoredRequest, str]] = []  # and why
         self._waiting: dict[RequestKey, StoredRequest] = {}
         self._over = asyncio.Event()
         recovery.on_end(self._over.set)
@@ -71,6 +75,8 @@ class Restoration:
         facts, tokens = stored.facts, _tokens(stored)
         if held.attempt.name < (facts.epoch, facts.attempt_number) or held.attempt.tokens < tokens:
             return f"a later attempt has {tokens} tokens in the journal"
+        if held.request.sampling.logprobs is not None and held.delivered > tokens:
+            return f"nobody has the log probabilities of its tokens from {tokens} to {held.delivered}"
         return ""
 
     def waits(self, key: RequestKey) -> bool:
@@ -95,24 +101,27 @@ class Restoration:
         count = len(self._waiting)
         while self._waiting:
             for key in list(self._waiting)[:QUEUED_PER_TURN]:
-                await self._queue(self._waiting.pop(key))
+                self._queue(self._waiting.pop(key))
             await self._clock.sleep(0)
         if count:
             log.info("%d detached requests of an earlier scheduler are queued again", count)
+        while self._unreadable:  # last: the others need not wait for the journal
+            await self._give_up(*self._unreadable.pop())
 
     # --- inside -----------------------------------------------------------------------------------
 
     def _begin(self, live: LiveRequest, stored: StoredRequest) -> None:
         self._work.begin(live, stored.request.keep_s).publish(len(live.output))
 
-    async def _queue(self, stored: StoredRequest) -> None:
+    def _queue(self, stored: StoredRequest) -> None:
         """Queue a request from its last checkpoint on."""
         try:
             live = unfinished(stored, self._codec, self._work.wall_s())
         except Unreadable as error:
-            await self._give_up(stored, str(error))
+            self._unreadable.append((stored, str(error)))
             return
         self._begin(live, stored)
+        live.observed = self._observer.adopted(live, None, self._clock.now())
         self._requests.admit(live)
         tokens = len(live.output)
         live.note(self._clock.now(), "restored", f"from the journal, after {tokens} output tokens")

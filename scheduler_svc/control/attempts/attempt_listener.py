@@ -35,6 +35,11 @@ class AttemptListener(Protocol):
         """Count the output tokens that arrived: after a reconnect the executor sends from here on."""
         ...
 
+    @property
+    def published(self) -> int:
+        """Count the output tokens that readers may have: a next scheduler asks for none before them."""
+        ...
+
     def accepted(self) -> bool:
         """Note that the executor has the attempt; return False if it is too late and the attempt is given up."""
         ...

@@ -131,6 +131,11 @@ class AttemptTable:
         if attempt is not None:
             attempt.listener.tokens(first_index, token_ids, text, logprobs, kv_recomputed)
 
+    def published(self, sender: str, number: int) -> int | None:
+        """Return how many output tokens of an attempt's request readers may have; None if the sender runs no such."""
+        attempt = self._table.get(number)
+        return attempt.listener.published if attempt is not None and attempt.instance_id == sender else None
+
     def columns(self, sender: str, output: OutputColumns) -> None:
         """Take new output of many attempts.  The hot path: every token without log probabilities passes here."""
         numbers, first_indexes, counts, text_lengths, token_ids, text = output

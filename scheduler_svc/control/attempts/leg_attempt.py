@@ -36,6 +36,11 @@ class LegAttempt:
         return len(self.live.output)
 
     @property
+    def published(self) -> int:
+        """Count the output tokens that readers may have: of detached work, those that are written down."""
+        return len(self.live.published)
+
+    @property
     def fresh_tokens(self) -> int:
         """Count the output tokens that arrived since the leg was made."""
         return len(self.live.output) - self._begins_at

@@ -169,6 +169,7 @@ class _Leg:
     """Implements AttemptListener for one leg of a warm-up, as far as both legs do the same."""
 
     position = 0  # a warm-up has no earlier output
+    published = 0  # nobody reads it
 
     def __init__(self, owner: WarmUps, warm_up: WarmUp, phase: Phase) -> None:
         self._owner = owner

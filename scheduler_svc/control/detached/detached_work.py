@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from sage_common.clock import Clock
 from scheduler_svc.control.detached.checkpoints import Checkpoints
 from scheduler_svc.control.detached.codec import Codec, Unreadable
-from scheduler_svc.control.detached.journaled_output import JournaledOutput
+from scheduler_svc.control.detached.journaled_output import JournaledOutput, output_facts
 from scheduler_svc.control.detached.quotas import Quotas
 from scheduler_svc.control.detached.recalled import recalled
 from scheduler_svc.control.detached.settings import DetachedSettings
@@ -80,6 +81,7 @@ class DetachedWork:
         self._live: dict[RequestKey, JournaledOutput] = {}  # whose end is not written down yet
         self._to_remove: dict[RequestKey, None] = {}  # what could not be deleted yet
         self._on_end: list[Callable[[LiveRequest], None]] = []
+        self._on_removal: list[Callable[[RequestKey], None]] = []
         self._deletions_fail = False  # what was said once is not said again
         self._removals: set[asyncio.Task[None]] = set()
         self._checkpoints = Checkpoints(
@@ -115,6 +117,10 @@ class DetachedWork:
     def on_end(self, listener: Callable[[LiveRequest], None]) -> None:
         """Tell ``listener`` of each live request whose end is written down."""
         self._on_end.append(listener)
+
+    def on_removal(self, listener: Callable[[RequestKey], None]) -> None:
+        """Tell ``listener`` of each request that is deleted."""
+        self._on_removal.append(listener)
 
     # --- what is known ----------------------------------------------------------------------------
 
@@ -163,20 +169,30 @@ class DetachedWork:
     async def accept(self, live: LiveRequest, keep_s: float | None) -> None:
         """Write a request down; from then on its output and its end are.  ``keep_s``: None: the default.
 
+        One that has ended is written down with its result: its prompt is not here any more to generate it again.
+
         Raises InvalidRequest, TenantLimitReached, LimitReached, JournalUnavailable; then the request is not kept.
         """
         keep_s = self._checked(keep_s)
         request = self._described(live, keep_s)
-        self._quotas.check(live.key.tenant, request.size_bytes)
-        self._to_remove.pop(live.key, None)
-        self._quotas.add(live.key, request.size_bytes)
+        whole = self._whole(live, keep_s) if live.outcome is not None else None
+        size = request.size_bytes + (whole.size_bytes if whole is not None else 0)
+        self._quotas.check(live.key.tenant, size)
+        if live.key in self._to_remove:  # it takes the place of one that was to be deleted
+            del self._to_remove[live.key]
+            self._quotas.drop(live.key)
+        self._quotas.add(live.key, size)
         try:
-            await self._store.add(request)
+            await self._store.add(request, whole)
         except BaseException:
             await self._remove([live.key])  # it may be written down all the same
             raise
-        self._ends[live.key] = None
-        self.begin(live, keep_s)
+        if whole is None:
+            self.begin(live, keep_s)
+            return
+        assert whole.end is not None
+        self._ends[live.key] = _kept(whole.end)
+        live.journaled = live.end_is_published = True
 
     def begin(self, live: LiveRequest, keep_s: float) -> JournaledOutput:
         """Write down what becomes of a request that the journal has."""
@@ -227,13 +243,19 @@ class DetachedWork:
         """Delete results whose time is over, until cancelled."""
         while True:
             await self._clock.sleep(EXPIRY_INTERVAL_S)
-            now = self._wall_clock()
-            over = [key for key, end in self._ends.items() if end is not None and end.keep_until <= now]
-            keys = [*self._to_remove, *over][:REMOVED_AT_ONCE]
-            if keys:
+            while keys := list(islice(self._over(self._wall_clock()), REMOVED_AT_ONCE)):
                 await self._remove(keys)
+                if self._deletions_fail:
+                    break
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _over(self, now: float) -> Iterator[RequestKey]:
+        """Yield the requests that are to be deleted."""
+        yield from self._to_remove
+        for key, end in self._ends.items():
+            if end is not None and end.keep_until <= now and key not in self._to_remove:
+                yield key
 
     def _checked(self, keep_s: float | None) -> float:
         limit_s = self.settings.keep_result_limit_s
@@ -258,15 +280,28 @@ class DetachedWork:
             keep_s=keep_s,
         )
 
+    def _whole(self, live: LiveRequest, keep_s: float) -> Checkpoint:
+        """Return the output and the end of a request that has ended."""
+        tokens = len(live.output)
+        return Checkpoint(
+            key=live.key,
+            facts=output_facts(live, tokens, self._epoch, self.wall_s()),
+            piece=live.output.piece(0, tokens) if tokens else None,
+            end=self._ended(live, keep_s),
+        )
+
     def _end(self, output: JournaledOutput) -> DetachedEnd:
-        live, now = output.live, self._wall_clock()
+        return self._ended(output.live, output.keep_s)
+
+    def _ended(self, live: LiveRequest, keep_s: float) -> DetachedEnd:
+        now = self._wall_clock()
         assert live.outcome is not None
         return DetachedEnd(
             state=live.state,
             outcome=self._codec.encode_outcome(live.outcome),
             tail=live.output.tail,
             ended_at=now,
-            keep_until=now + output.keep_s,
+            keep_until=now + keep_s,
         )
 
     def _was_written(self, output: JournaledOutput, checkpoint: Checkpoint) -> None:
@@ -304,6 +339,8 @@ class DetachedWork:
                 del self._to_remove[key]
                 self._ends.pop(key, None)
                 self._quotas.drop(key)
+                for listener in self._on_removal:
+                    listener(key)
 
 
 def _kept(end: DetachedEnd) -> KeptEnd:

@@ -98,7 +98,7 @@ class JournaledOutput:
         ended = self.live.outcome is not None and until == len(output)
         return Checkpoint(
             key=self.key,
-            facts=_facts(self.live, until, epoch, wall_s),
+            facts=output_facts(self.live, until, epoch, wall_s),
             piece=output.piece(start, until) if until > start else None,
             end=end(self) if ended else None,
         )
@@ -133,8 +133,8 @@ class JournaledOutput:
             self._timer = None
 
 
-def _facts(live: LiveRequest, until: int, epoch: int, wall_s: float) -> OutputFacts:
-    """Return what is known of the first ``until`` output tokens."""
+def output_facts(live: LiveRequest, until: int, epoch: int, wall_s: float) -> OutputFacts:
+    """Return what is known of the first ``until`` output tokens; ``epoch`` and ``wall_s`` as for ``checkpoint``."""
     name, first = (0, 0), live.first_token_at
     if until:
         name = live.name_of(live.output.read(until - 1, 1).attempt_number, epoch)

@@ -11,6 +11,9 @@ from scheduler_svc.domain.instance_spec import InstanceRole
 Plain: TypeAlias = str | int | float
 """What a fleet decision's fields hold."""
 
+POLICY, SHADOW, SPLITTING = "policy", "shadow_policy", "prefill_decode"
+"""What can be decided about the fleet."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceDecision:

@@ -131,8 +131,8 @@ class Page:
 class DetachedStore(Protocol):
     """Keeps detached work.  Writes take effect in the order of their calls."""
 
-    async def add(self, request: DetachedRequest) -> None:
-        """Write down a request that is accepted."""
+    async def add(self, request: DetachedRequest, whole: Checkpoint | None = None) -> None:
+        """Write down a request that is accepted; ``whole``: of one that has ended, its output and its end."""
         ...
 
     async def remove(self, keys: Sequence[RequestKey]) -> None:

@@ -8,20 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from scheduler_svc.control.journal.decisions import Plain
+from scheduler_svc.control.journal.decisions import POLICY, SHADOW, SPLITTING, Plain
+from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.domain.errors import PolicyFailed, UnknownPolicy
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.scheduler import Scheduler
 
-if TYPE_CHECKING:
-    from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
-
 log = logging.getLogger(__name__)
-
-POLICY, SHADOW, SPLITTING = "policy", "shadow_policy", "prefill_decode"
-"""What can be decided about the fleet."""
 
 
 def policy(scheduler: Scheduler, name: str, reason: str) -> Mapping[str, Plain]:

@@ -8,8 +8,15 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from sage_common.clock import Clock
-from scheduler_svc.control.journal.decisions import Decisions, DecisionStore, InstanceDecision, Plain
-from scheduler_svc.control.journal.fleet_decisions import POLICY, SHADOW, SPLITTING
+from scheduler_svc.control.journal.decisions import (
+    POLICY,
+    SHADOW,
+    SPLITTING,
+    Decisions,
+    DecisionStore,
+    InstanceDecision,
+    Plain,
+)
 from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.domain.instance_spec import InstanceRole
 

@@ -198,9 +198,13 @@ class Intake:
             return await self._arrive(submission, reader, arrived_at, observed), False
         if returned[1] <= arrived_at:
             raise DeadlineExceeded("before it came back to this scheduler")
-        async with TimeLimit(self._clock, returned[1], "before it was accepted again"), self._returning:
-            if key not in self._arriving and self._here(key) is known:
-                return await self._arrive(submission, reader, arrived_at, observed, returned), False
+        async with TimeLimit(self._clock, returned[1], "before it was accepted again"):
+            if submission.wait_for_instance and not submission.violations:
+                # First, so that those whose model is away do not take the places of the others.
+                await self._models.resolve(submission.model, wait=True, until=returned[1])
+            async with self._returning:
+                if key not in self._arriving and self._here(key) is known:
+                    return await self._arrive(submission, reader, arrived_at, observed, returned), False
         return await self._enter(submission, reader, arrived_at, observed)  # it came twice
 
     async def _arrive(
@@ -335,7 +339,9 @@ class Intake:
     def _here(self, key: RequestKey) -> LiveRequest | None:
         """Return a request that is in memory."""
         found = self._requests.find(key)
-        return found if found is not None or self._detached is None else self._detached.live(key)
+        if found is not None or self._detached is None or key in self._arriving:
+            return found  # one that is written down and not accepted yet cannot be read or cancelled
+        return self._detached.live(key)
 
     async def _recall(self, key: RequestKey) -> LiveRequest | None:
         """Bring a request that ended back from the journal; None if its result is deleted meanwhile."""

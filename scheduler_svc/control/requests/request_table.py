@@ -73,6 +73,12 @@ class RequestTable:
         if self._ended.pop(live.key, None) is not None:
             self._uncount(live)
 
+    def forget_kept(self, key: RequestKey) -> None:
+        """Drop an ended request from the record, because its result is deleted from the journal."""
+        ended = self._ended.get(key)
+        if ended is not None and ended.journaled:
+            self.forget(ended)
+
     def recent(self) -> Iterable[LiveRequest]:
         """Return the requests that ended, the latest first."""
         return reversed(self._ended.values())

@@ -63,9 +63,19 @@ class JournalDetachedStore:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    async def add(self, request: DetachedRequest) -> None:
-        """Write down a request that is accepted.  Raises JournalUnavailable."""
-        await self._journal.writer.write(lambda connection: _add(connection, request), request.size_bytes)
+    async def add(self, request: DetachedRequest, whole: Checkpoint | None = None) -> None:
+        """Write down a request that is accepted; ``whole``: of one that has ended, its output and its end.
+
+        Raises JournalUnavailable.
+        """
+
+        def work(connection: Connection) -> None:
+            _add(connection, request)
+            if whole is not None:
+                _save(connection, [whole])
+
+        size = request.size_bytes + (whole.size_bytes if whole is not None else 0)
+        await self._journal.writer.write(work, size)
 
     async def remove(self, keys: Sequence[RequestKey]) -> None:
         """Delete requests with their output.  Raises JournalUnavailable."""

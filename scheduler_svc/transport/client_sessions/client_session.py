@@ -146,16 +146,15 @@ class ClientSession:
 
     def _submit(self, field: str, wire: inference_pb2.Submit) -> None:
         handle = self._new_handle(field, wire.handle)
-        if handle is None:
-            return
+        if handle is not None:
+            self._begin(handle, self._arrivals.submit, wire)
+
+    def _begin(self, handle: Handle, arrive: Callable[[Handle, W], Awaitable[None]], wire: W) -> None:
+        """Have a handle begin once ``arrive`` is done; refuse it if too many have not begun yet."""
         if len(self._arriving) >= ARRIVING_LIMIT:
             what = "handles of a session between Submit and HandleAccepted"
             self._refuse(handle, LimitReached(what, ARRIVING_LIMIT))
             return
-        self._begin(handle, self._arrivals.submit, wire)
-
-    def _begin(self, handle: Handle, arrive: Callable[[Handle, W], Awaitable[None]], wire: W) -> None:
-        """Have a handle begin once ``arrive`` is done."""
         self._arriving.add(handle.number)
         submitting = asyncio.get_running_loop().create_task(
             self._arrive(handle, arrive, wire), name="session submission"
@@ -175,7 +174,7 @@ class ClientSession:
         handle = self._new_handle(field, wire.handle)
         if handle is None:
             return
-        if self._arrivals.in_journal(wire) and len(self._arriving) < ARRIVING_LIMIT:
+        if self._arrivals.in_journal(wire):
             self._begin(handle, self._arrivals.recall, wire)
             return
         try:

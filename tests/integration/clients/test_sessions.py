@@ -366,7 +366,7 @@ async def test_a_silent_scheduler_counts_as_broken(scheduler: FakeScheduler) -> 
     async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
         assert (await client.generate("hi").result()).token_ids == (100,)
 
-    assert sum(bool(message.ping) for message in scheduler.sessions[0].messages) >= 3
+    assert sum(bool(message.ping) for message in scheduler.sessions[0].messages) >= 1
 
 
 async def test_pings_keep_an_idle_session(scheduler: FakeScheduler) -> None:

@@ -26,6 +26,7 @@ from sage_client import (
     TenantLimitError,
     Tokens,
 )
+from scheduler_svc.transport import detached_servicer
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.system.raw_session import RawSession
 from tests.support.eventually import eventually
@@ -104,6 +105,20 @@ async def test_pages_list_the_latest_first(client: AsyncClient) -> None:
     assert listed == [f"r-{number}" for number in (4, 3, 2, 1, 0)]
     assert [each async for each in client.list(states=["failed"])] == []
     assert len([each async for each in client.list(states=[RequestState.FINISHED], tenant="other")]) == 1
+
+
+async def test_a_page_ends_before_its_message_is_too_large(
+    fleet: LocalFleet, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detached_servicer, "PAGE_BYTES", 1_000)
+    for number in range(12):
+        await client.submit(PROMPT, max_tokens=1, request_id=f"r-{number}", tags={"of": "x" * 250})
+    listed = [each.request_id async for each in client.list(page_size=8)]
+    assert listed == [f"r-{number}" for number in reversed(range(12))]
+    stub = inference_pb2_grpc.InferenceServiceStub(fleet.channel())
+    page = await stub.List(inference_pb2.ListRequest(page_size=8))
+    assert 1 <= len(page.requests) < 8
+    assert page.next_page_token
 
 
 async def test_it_can_be_cancelled_by_its_id_alone(client: AsyncClient) -> None:

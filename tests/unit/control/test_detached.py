@@ -7,12 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler_svc.control.attempts.executor_link import AssignOrder
+from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation
+from scheduler_svc.control.detached import detached_work
 from scheduler_svc.control.detached.detached_work import EXPIRY_INTERVAL_S
 from scheduler_svc.control.detached.journaled_output import READ_PACE_S
 from scheduler_svc.control.journal.detached import Page
 from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observer import UNOBSERVED
 from scheduler_svc.control.requests.outcome import Finished, RecordedFailure
+from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.errors import (
     InvalidRequest,
     JournalUnavailable,
@@ -189,6 +192,92 @@ async def test_a_result_is_deleted_when_its_time_is_over() -> None:
         assert len(world.work) == 0
 
 
+async def test_a_deleted_result_is_unknown_to_the_record_too() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        await world.leave("a", keep_result_s=60.0)
+        await world.advance(70.0 + EXPIRY_INTERVAL_S)
+        with pytest.raises(RequestNotFound):
+            await world.plane.intake.find(key("a"))
+        _, attached = await world.leave("a", keep_result_s=60.0)
+        assert not attached
+        assert key("a") in world.store.rows, "what is accepted is durable"
+
+
+async def test_all_results_whose_time_is_over_are_deleted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detached_work, "REMOVED_AT_ONCE", 2)
+    async with DetachedWorld() as world:
+        world.add("x", max_running=10)
+        for number in range(7):
+            await world.leave(f"r{number}", keep_result_s=60.0)
+        await world.advance(10.0)
+        assert len(world.store.rows) == 7
+        await world.advance(60.0 + EXPIRY_INTERVAL_S)
+        assert not world.store.rows
+
+
+async def test_results_are_deleted_also_while_requests_may_still_come_back() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        await world.leave("a", keep_result_s=60.0)
+        await world.advance(10.0)
+    async with DetachedWorld(store=world.store, epoch=9, expected=("x",), started_at=100.0) as after:
+        await after.advance(EXPIRY_INTERVAL_S)
+        assert after.plane.recovery.open
+        assert not after.store.rows
+
+
+async def test_a_deletion_that_fails_is_tried_again_later() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        await world.leave("a", keep_result_s=60.0)
+        await world.advance(10.0)
+        world.store.trouble = "the disk is full"
+        await world.advance(60.0 + EXPIRY_INTERVAL_S)
+        assert key("a") in world.store.rows
+        world.store.trouble = ""
+        await world.advance(EXPIRY_INTERVAL_S)
+        assert not world.store.rows
+
+
+async def test_a_request_that_cannot_be_written_down_holds_up_no_other() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        world.store.refuses = key("bad")
+        await world.leave("bad")
+        await world.leave("good")
+        await world.advance(5.0)
+        assert world.store.rows[key("good")].end is not None
+        assert world.store.rows[key("bad")].end is None
+        assert world.store.refused < 12, "it is tried once a second"
+        world.store.refuses = None
+        await world.advance(2.0)
+        assert world.store.rows[key("bad")].end is not None
+
+
+async def test_what_is_written_down_and_not_accepted_yet_cannot_be_cancelled() -> None:
+    async with DetachedWorld(queue={"limit_per_model": 1}) as world:
+        world.add("x")
+        cancels: list[str] = []
+
+        async def cancel() -> None:
+            while world.work.live(key("b")) is None:
+                await asyncio.sleep(0)
+            with pytest.raises(RequestNotFound):
+                world.plane.intake.cancel(key("b"), "")
+            cancels.append("refused")
+
+        cancelling = asyncio.ensure_future(cancel())
+        # The queue is full until the next pass, and "b" waits for that.
+        await asyncio.gather(world.leave("a"), world.leave("b"))
+        await cancelling
+        assert cancels
+        await world.advance(5.0)
+        assert world.store.rows[key("b")].end is not None
+        assert not len(world.plane.requests)
+        world.assert_all_room_is_free()
+
+
 async def test_keep_result_has_a_bound() -> None:
     async with DetachedWorld(detached={"keep_result_limit_s": 100.0, "keep_result_s": 50.0}) as world:
         world.add("x")
@@ -211,6 +300,25 @@ async def test_a_request_that_runs_becomes_detached_when_it_is_submitted_so() ->
         assert row.end is not None
 
 
+async def test_a_request_that_ended_is_kept_with_its_result_in_one_write() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        reader = await world.submit("a", prompt=1_500, max_tokens=30)
+        await world.advance(3.0)
+        assert reader.token_ids == expected(30)
+        again = replace(world.submission("a", prompt=1_500, max_tokens=30), detached=True, keep_result_s=60.0)
+        await world.plane.intake.leave_behind(again)
+        row = world.store.rows[key("a")]
+        assert row.end is not None, "its prompt is gone: nobody could generate it again"
+    async with DetachedWorld(store=world.store, epoch=9) as after:
+        found = await after.plane.intake.find(key("a"))
+        assert found.output.token_ids.tolist() == expected(30)
+        assert isinstance(found.published_outcome, Finished)
+        assert after.work.unfinished == 0
+        await after.advance(70.0)
+        assert not after.store.rows
+
+
 # --- the next scheduler ---------------------------------------------------------------------------
 
 
@@ -231,6 +339,35 @@ async def test_the_next_scheduler_goes_on_from_the_last_checkpoint() -> None:
         assert [t for piece in row.pieces for t in piece.token_ids] == expected(100)
         assert row.end is not None
         assert row.end.state is RequestState.FINISHED
+
+
+async def test_what_is_queued_again_is_observed() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        await world.leave("a", max_tokens=100)
+        await world.advance(0.5)
+    async with DetachedWorld(store=world.store, epoch=9) as after:
+        await after.advance(0.1)
+        assert after.plane.requests.get(key("a")).observed is not UNOBSERVED
+
+
+async def test_a_request_that_cannot_be_read_holds_up_no_other() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        await world.leave("a")
+        await world.leave("b")
+    row = world.store.rows[key("a")]
+    row.request = replace(row.request, content=b"\xff")
+    after = DetachedWorld(store=world.store, epoch=9)
+    async with after:
+        after.add("x")
+        world.store.trouble = "the disk is full"
+        await after.advance(3.0)
+        assert after.plane.requests.get(key("b")).state is RequestState.FINISHED
+        world.store.trouble = ""
+        await after.advance(3.0)
+        assert row.end is not None
+        assert row.end.state is RequestState.FAILED
 
 
 async def test_a_reader_reads_on_over_the_death_of_both() -> None:
@@ -374,6 +511,23 @@ async def test_an_attempt_before_the_one_that_is_written_down_is_not_adopted() -
         await after.advance(0.5)
         again = link.__dict__["orders"][0]
         assert list(again.continuation.emitted_token_ids) == expected(written)
+
+
+async def test_an_attempt_without_log_probabilities_that_the_journal_lacks_is_not_adopted() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        await world.leave("a", max_tokens=100, sampling={"logprobs": 1})
+        await world.advance(0.5)
+        order = world.first_order("x")
+    delivered = Continuation(
+        emitted_token_ids=expected(40), emitted_text_length=40, mode=ContinuationMode.RESUME, best_effort=False
+    )
+    later = replace(order, continuation=delivered)
+    async with DetachedWorld(store=world.store, epoch=9, expected=("x",)) as after:
+        link = after.come_back("x", later, tokens=60)  # it has those of its own tokens alone, from 40 on
+        assert any("nobody has the log probabilities" in line for line in link.log)
+        await after.advance(0.5)
+        assert "assign a" in link.log, "it goes on from the last checkpoint"
 
 
 async def test_an_attempt_at_a_request_that_ended_is_not_adopted() -> None:

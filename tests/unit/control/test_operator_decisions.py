@@ -8,8 +8,7 @@ import pytest
 
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.control.journal import fleet_decisions, operator_decisions
-from scheduler_svc.control.journal.decisions import Decisions, InstanceDecision
-from scheduler_svc.control.journal.fleet_decisions import POLICY, SHADOW, SPLITTING
+from scheduler_svc.control.journal.decisions import POLICY, SHADOW, SPLITTING, Decisions, InstanceDecision
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.domain.instance_spec import InstanceRole

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from scheduler_svc.config import SchedulerConfig
+from scheduler_svc.control.requests.intake import RETURNING_AT_ONCE
 from scheduler_svc.control.requests.receipts import GOOD_FOR_S
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.errors import DeadlineExceeded, NoInstance, QueueFull, Recovering
@@ -72,6 +73,26 @@ async def test_while_requests_may_still_come_back_it_has_to_wait() -> None:
     scheduler.register("a")
     with pytest.raises(Recovering):  # it may have been placed since, and run at the missing one
         await scheduler.plane.intake.submit(replace(submitted, receipt=receipt))
+
+
+async def test_those_whose_model_is_away_do_not_hold_up_the_others() -> None:
+    submitted, receipt = await accepted("r")
+    scheduler = after(models={"away": {}})
+    intake = scheduler.plane.intake
+    found = SignedReceipts(KEY).read(receipt)
+    assert found is not None
+    waiting = []
+    for number in range(RETURNING_AT_ONCE):
+        key = submitted.key._replace(request_id=str(number))
+        its_receipt = SignedReceipts(KEY).write(replace(found, key=key))
+        other = replace(submitted, key=key, model="away", wait_for_instance=True, receipt=its_receipt)
+        waiting.append(asyncio.create_task(intake.submit(other)))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5.0):
+        assert (await intake.submit(replace(submitted, receipt=receipt))).live.state is RequestState.QUEUED
+    for each in waiting:
+        assert not each.done()
+        each.cancel()
 
 
 async def test_a_receipt_past_its_deadline_says_so() -> None:

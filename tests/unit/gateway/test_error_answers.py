@@ -38,6 +38,7 @@ STATUSES = {
     sage.NoInstanceError: 503,
     sage.ShuttingDownError: 503,
     sage.RecoveringError: 503,
+    sage.NotLeaderError: 503,
     sage.UnavailableError: 503,
     sage.JournalUnavailableError: 503,
     sage.NotLeaderError: 503,

@@ -30,6 +30,7 @@ class Table:
         self.told: list[tuple[Any, ...]] = []
         self.names = AttemptNames()
         self.request: str | None = None  # ends with the attempt
+        self.written = 2**32  # output tokens that readers may have
 
     def accepted(self, sender: str, number: int) -> None:
         self.told.append(("accepted", sender, number))
@@ -39,6 +40,9 @@ class Table:
 
     def tokens(self, sender: str, number: int, first_index: int, *rest: Any) -> None:
         self.told.append(("tokens", sender, number, first_index))
+
+    def published(self, sender: str, number: int) -> int:
+        return self.written
 
     def columns(self, sender: str, output: OutputColumns) -> None:
         if any(output.numbers):
@@ -183,6 +187,21 @@ def test_log_probabilities_are_acknowledged_on_the_way() -> None:
     piece.first_index = LOGPROBS_KEPT + 63
     stream.step(epoch=EPOCH, pieces=[piece])
     assert stream.link.acknowledged == [(EPOCH, 1, 64, False)]
+
+
+def test_log_probabilities_that_are_not_written_down_are_not_acknowledged() -> None:
+    stream = Stream()
+    stream.table.written = LOGPROBS_KEPT
+    row = common_pb2.TokenLogprobs(candidates=[common_pb2.TokenLogprob(token_id=5)])
+    piece = executor_pb2.AssignmentTokens(
+        attempt_number=1, first_index=LOGPROBS_KEPT + 63, token_ids=[5], logprobs=[row]
+    )
+    stream.step(epoch=EPOCH, pieces=[piece])
+    assert stream.link.acknowledged == [], "the next scheduler asks for them"
+    stream.table.written += 10
+    piece.first_index += 64
+    stream.step(epoch=EPOCH, pieces=[piece])
+    assert stream.link.acknowledged == [(EPOCH, 1, 10, False)]
 
 
 def test_a_position_that_no_acknowledgement_can_name_is_not_acknowledged() -> None:

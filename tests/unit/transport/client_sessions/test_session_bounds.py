@@ -12,6 +12,7 @@ from sage.controlplane.v1 import common_pb2, inference_pb2
 from scheduler_svc.domain.errors import LimitReached
 from scheduler_svc.transport.client_sessions import client_session, frame_writer
 from scheduler_svc.transport.client_sessions.limits import BEGUN_PER_TURN
+from tests.unit.control.detached_world import DetachedWorld
 from tests.unit.control.world import World, expected
 from tests.unit.transport.client_sessions.memory_session import MemorySession, submit
 
@@ -53,6 +54,21 @@ async def test_submissions_above_the_limit_of_those_that_arrive_are_refused(few:
         assert failed is not None
         assert failed.code == code_pb2.RESOURCE_EXHAUSTED
         assert session.of(1).token_ids == session.of(2).token_ids == expected(5)
+
+
+async def test_results_of_the_journal_above_the_limit_of_those_that_arrive_are_refused(few: None) -> None:
+    async with DetachedWorld(record={"requests": 1}) as world, MemorySession(world) as session:
+        world.add("a", max_running=8)
+        for request_id in ("r1", "r2", "r3", "latest"):
+            await world.leave(request_id)
+        await world.advance(5)
+        attaches = [inference_pb2.AttachHandle(handle=n, request_id=f"r{n}", tenant="t") for n in (1, 2, 3)]
+        await session.say(attach=attaches)
+        await world.advance(1)
+        failed = session.of(3).failed
+        assert failed is not None
+        assert failed.code == code_pb2.RESOURCE_EXHAUSTED, "it is there: NOT_FOUND would be a lie"
+        assert session.of(1).token_ids == session.of(2).token_ids == expected(20)
 
 
 async def test_a_handle_that_is_left_makes_room_for_one_that_arrives(few: None) -> None:

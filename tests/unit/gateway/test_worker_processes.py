@@ -29,9 +29,9 @@ WorkerProcesses([sys.executable, "-c", sys.argv[1]], 2, grace_s=1).run()
 ENDS_WITH_ITS_PARENT = """
 import asyncio, os
 from sage_gateway.worker_processes import parent_ended
-print(os.getpid(), flush=True)
+os.write(1, f"{os.getpid()}\\n".encode())  # at once, so that two workers' lines stay apart
 asyncio.run(parent_ended(0.02))
-print("ended", flush=True)
+os.write(1, b"ended\\n")
 """
 
 
@@ -49,9 +49,12 @@ def test_workers_end_with_the_process_that_started_them(number: signal.Signals, 
     command = [sys.executable, "-c", STARTS_ANOTHER, ENDS_WITH_ITS_PARENT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        workers = [int(parent.stdout.readline()) for _ in range(2)]
-        parent.send_signal(number)
-        rest, _ = parent.communicate(timeout=WITHIN_S)
+        try:
+            workers = [int(parent.stdout.readline()) for _ in range(2)]
+            parent.send_signal(number)
+            rest, _ = parent.communicate(timeout=WITHIN_S)
+        finally:
+            parent.kill()
     assert rest.split() == last
     end = time.monotonic() + WITHIN_S
     while any(Path(f"/proc/{each}").exists() and not _is_zombie(each) for each in workers):

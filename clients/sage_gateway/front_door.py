@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from sage_client import SageError
 from sage_gateway.asgi import (
     BodyTooLarge,
     ClientGone,
@@ -21,7 +22,7 @@ from sage_gateway.asgi import (
 )
 from sage_gateway.caller_clients import unusable_token
 from sage_gateway.embedding_application import ROUTE as EMBEDDINGS
-from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, invalid, unauthenticated
+from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, http_error, invalid, unauthenticated
 from sage_gateway.held_answer import HeldAnswer
 from sage_gateway.http_call import CURRENT, HttpCall
 from sage_gateway.http_headers import HttpHeaders
@@ -49,14 +50,27 @@ MODEL_ROUTES = frozenset(
 )
 """What a model's application answers: POST, with a JSON object that may name the model."""
 
+OWN_ROUTES = frozenset({"/v1/messages/count_tokens", "/tokenize", "/detokenize"})
+"""Those of them that are answered here, so that the caller is not judged by a request at the scheduler."""
+
 TRACE_HEADERS = ("traceparent", "tracestate")
 
 
 class FrontDoor:
     """Answers all HTTP requests of the gateway.  Paths that are not listed in docs/openai.md do not exist."""
 
-    def __init__(self, catalogue: ModelCatalogue, metrics: Callable[[], tuple[bytes, bytes]], version: str) -> None:
-        """``metrics``: returns the content type and the text of the metrics page.  ``version``: of vLLM."""
+    def __init__(
+        self,
+        catalogue: ModelCatalogue,
+        metrics: Callable[[], tuple[bytes, bytes]],
+        version: str,
+        check_caller: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """``metrics``: returns the content type and the text of the metrics page.  ``version``: of vLLM.
+
+        ``check_caller``: raises a SageError if the caller with a token may not list models.
+        """
+        self._check_caller = check_caller
         self._catalogue = catalogue
         self._metrics = metrics
         self._version = version
@@ -78,7 +92,9 @@ class FrontDoor:
 
     async def _of_gateway(self, scope: Scope, send: Send) -> None:
         path = scope["path"]
-        if path == "/v1/models":
+        if path.startswith("/v1/models") and (refusal := await self._refusal(HttpHeaders(scope["headers"]).token())):
+            await answer_error(send, refusal)
+        elif path == "/v1/models":
             cards = [card for each in self._catalogue.models() for card in each.cards()]
             await answer_json(send, {"object": "list", "data": cards})
         elif path.startswith("/v1/models/"):
@@ -122,7 +138,7 @@ class FrontDoor:
             what = f"the body has more than {BODY_LIMIT_BYTES} bytes"
             await answer_error(send, HttpError(status=413, kind="invalid_request_error", message=what))
             return
-        found = self._prepared(scope["path"], HttpHeaders(scope["headers"]), body)
+        found = await self._prepared(scope["path"], HttpHeaders(scope["headers"]), body)
         if isinstance(found, HttpError):
             await answer_error(send, found, path=scope["path"])
             return
@@ -134,7 +150,17 @@ class FrontDoor:
         except Exception as error:  # of vLLM's server, or of a stream whose errors it does not expect
             await held.fail(error)
 
-    def _prepared(self, path: str, headers: HttpHeaders, body: bytes) -> tuple[ServedModel, HttpCall] | HttpError:
+    async def _refusal(self, token: str) -> HttpError | None:
+        """Return why a caller may not learn which models there are, or tokenize for them; None if it may."""
+        if why := unusable_token(token):
+            return unauthenticated(why)
+        try:
+            await self._check_caller(token)
+        except SageError as error:
+            return http_error(error)
+        return None
+
+    async def _prepared(self, path: str, headers: HttpHeaders, body: bytes) -> tuple[ServedModel, HttpCall] | HttpError:
         """Return the model that a request is for, and what its caller asked for; or why it is refused."""
         token = headers.token()
         if why := unusable_token(token):
@@ -144,6 +170,9 @@ class FrontDoor:
             return invalid("the body is not a JSON object")
         name = fields.get("model", "")
         served = self._catalogue.find(name if isinstance(name, str) else "")
+        # The scheduler judges requests that reach it.
+        if (served is None or path in OWN_ROUTES) and (refusal := await self._refusal(token)):
+            return refusal
         if served is None:
             return self._unknown(name)
         if served.model.embeds != (path == EMBEDDINGS):

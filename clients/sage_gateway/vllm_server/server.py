@@ -19,6 +19,7 @@ from sage_common.tasks import TaskDied, WatchedTasks
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.embedding_application import EmbeddingApplication
 from sage_gateway.front_door import FrontDoor
+from sage_gateway.known_callers import KnownCallers
 from sage_gateway.model_catalogue import ModelCatalogue
 from sage_gateway.settings import GatewaySettings
 from sage_gateway.vllm_server.model_application import ApplicationBuilder, retire
@@ -71,7 +72,7 @@ class GatewayProcess:
             catalogue = builder.catalogue = ModelCatalogue(
                 own, builder.build, lambda model: EmbeddingApplication(model, clients), retire=retire
             )
-            door = FrontDoor(catalogue, _metrics, self._version)
+            door = FrontDoor(catalogue, _metrics, self._version, KnownCallers(clients).check)
             server = self._server = _Server(self._config(door))
             loop = asyncio.get_running_loop()
             for signal_number in (signal.SIGTERM, signal.SIGINT):

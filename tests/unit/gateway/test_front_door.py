@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sage_client import Priority
+from sage_client import AuthenticationError, Priority, UnavailableError
 from sage_gateway import front_door
 from sage_gateway.asgi import Message
 from sage_gateway.front_door import FrontDoor
@@ -21,7 +21,14 @@ async def door_of(fleet: ListedModels) -> FrontDoor:
     catalogue = ModelCatalogue(fleet, fleet.build, fleet.embedding)
     await catalogue.ask()
     await catalogue.build()
-    return FrontDoor(catalogue, lambda: (b"text/plain", b"metrics"), "0.32.0")
+    return FrontDoor(catalogue, lambda: (b"text/plain", b"metrics"), "0.32.0", check_caller)
+
+
+async def check_caller(token: str) -> None:
+    if token == "unknown":
+        raise AuthenticationError("the bearer token is not known", reason="UNAUTHENTICATED")
+    if token == "away":
+        raise UnavailableError("no connection")
 
 
 async def test_a_request_reaches_the_model_that_it_names() -> None:
@@ -171,7 +178,8 @@ async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.M
     sent: list[Message] = []
 
     async def receive() -> Message:
-        return await asyncio.get_running_loop().create_future()
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -179,3 +187,25 @@ async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.M
     door = await door_of(ListedModels(model()))
     await door({"type": "http", "method": "POST", "path": CHAT, "headers": []}, receive, send)
     assert sent[0]["status"] == 408
+
+
+@pytest.mark.parametrize(("token", "status"), [("unknown", 401), ("away", 503)])
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("GET", "/v1/models", ""),
+        ("GET", "/v1/models/m", ""),
+        ("POST", "/tokenize", "m"),
+        ("POST", "/detokenize", "m"),
+        ("POST", "/v1/messages/count_tokens", "m"),
+        ("POST", CHAT, "other"),
+    ],
+)
+async def test_what_the_gateway_knows_by_itself_is_for_callers_that_the_scheduler_knows(
+    token: str, status: int, method: str, path: str, name: str
+) -> None:
+    fleet = ListedModels(model())
+    door = await door_of(fleet)
+    answered = await call(door, method, path, {"model": name}, {"authorization": f"Bearer {token}"})
+    assert (answered.status, fleet.calls) == (status, [])
+    assert "m" not in answered.error["message"].split()

@@ -25,7 +25,7 @@ async def test_the_scheduler_judges_the_caller_and_not_the_gateway(tmp_path: Pat
     flags = ["--policy", "fifo", "--access.keys-file", str(keys)]
     async with FleetProcesses(tmp_path, flags) as fleet:
         fleet.launch("one", [*SIMULATED, "--token-file", str(write_token(tmp_path, "executor"))])
-        process = GatewayProcess(fleet, tmp_path, environment={"SAGE_TOKEN": KEYS["watcher"]})
+        process = GatewayProcess(fleet, tmp_path, environment={"SAGE_TOKEN": KEYS["watcher"]}, token=KEYS["chat"])
         async with process.serving(MODEL) as gateway:
             made = await ask(gateway, KEYS["chat"])
             async with fleet.client(token=KEYS["chat"]) as client:

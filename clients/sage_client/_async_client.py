@@ -5,85 +5,53 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
-from datetime import datetime
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Self, Unpack
 
 import grpc
 
-from sage.controlplane.v1 import admin_pb2, inference_pb2
+from sage.controlplane.v1 import inference_pb2
 from sage_client import _decode as decode_events
 from sage_client import _decode_admin as decode
 from sage_client import _decode_detached as detached
-from sage_client import _decode_fleet_snapshot as fleet_snapshot
-from sage_client import _decode_prefill_decode as prefill_decode
 from sage_client._async_stream import AsyncStream
 from sage_client._call import Call
 from sage_client._channels import Channels
 from sage_client._connection import Connection, address_or_default
-from sage_client._decode_scheduler_status import scheduler_status
 from sage_client._detached import AsyncDetachedRequest, RequestInfo, RequestStatus
 from sage_client._dispatcher import Dispatcher
 from sage_client._durations import Seconds, timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input, embeddings, encode_inputs
-from sage_client._enums import InstanceRole, RequestState
-from sage_client._errors import ConfigurationError, NotLeaderError, RecoveringError, SageError, WaitTimeoutError
+from sage_client._enums import RequestState
+from sage_client._errors import ConfigurationError, RecoveringError
 from sage_client._event_queue import EventQueue
-from sage_client._fleet_feed import WatchCall, newest_snapshots
-from sage_client._fleet_snapshot import FleetSnapshot
 from sage_client._fleet_view import (
     Cancellation,
-    Explanation,
-    FleetView,
-    Instance,
-    PolicyChange,
-    PolicyStatus,
-    ShadowPolicy,
-    ShadowPolicyChange,
 )
 from sage_client._generate_transport import RECOVERING_S, AttachEvents, GenerateCall, GenerateTransport
-from sage_client._journal import JournalCompaction, JournalStatus, journal_compaction, journal_status
 from sage_client._models import Model, ModelFiles, collect_files, decode_model
+from sage_client._operator_calls import OperatorCalls
 from sage_client._options import GenerateOptions
-from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
 from sage_client._request import encode_request
 from sage_client._retry import until_answered
-from sage_client._scheduler_status import SchedulerStatus
 from sage_client._session_stream import SessionCall
 from sage_client._sink import Sink
-from sage_client._status import error_from_rpc, is_transport_break
+from sage_client._status import error_from_rpc
 from sage_client._trace import trace_metadata
-from sage_client._usage import (
-    UsageGroup,
-    UsageRecord,
-    UsageSum,
-    encode_groups,
-    usage_filter,
-    usage_record,
-    usage_sum,
-)
-
-_Q = TypeVar("_Q")
-_R = TypeVar("_R")
 
 DEFAULT_TIMEOUT_S = 10.0
 DEFAULT_STREAM_TIMEOUT_S = 3600.0
 DEADLINE_GRACE_S = 10.0
 DEFAULT_BUFFER_BYTES = 1024 * 1024
-COMPACT_TIMEOUT_S = 900.0
-
-TRY_S = 2.0
-"""Least seconds for which one of several schedulers is waited for."""
 
 SESSIONS_VARIABLE = "SAGE_SESSIONS"
 """The environment variable that switches sessions off, with 0, for clients that are not told."""
 
 
-class AsyncClient:
+class AsyncClient(OperatorCalls):
     """Calls the scheduler that leads.  Use it on the event loop of its first call; any number of tasks may share it.
 
     Args:
@@ -126,7 +94,7 @@ class AsyncClient:
     ) -> None:
         if buffer_bytes < 1:
             raise ConfigurationError(f"buffer_bytes: {buffer_bytes} is not positive")
-        self._connection = Connection(
+        connection = Connection(
             address=address_or_default(address),
             tls_ca=_path(tls_ca),
             tls=tls,
@@ -135,12 +103,9 @@ class AsyncClient:
             token=token,
             insecure=insecure,
         )
+        super().__init__(connection, reconnect or Reconnect(), timeout_s=timeout, stream_timeout_s=stream_timeout)
         self._tenant = tenant
-        self._timeout = timeout
-        self._stream_timeout = stream_timeout
         self._buffer_bytes = buffer_bytes
-        self._channels = Channels(self._connection)
-        self._reconnect = reconnect or Reconnect()
         self._generate, self._dispatcher = _transports(self._connection, self._channels, self._reconnect, use_sessions)
         self._attached = _attached(self._connection, self._channels, self._reconnect)
         weakref.finalize(self, self._dispatcher.abandon).atexit = False
@@ -323,42 +288,6 @@ class AsyncClient:
         """Cancel a request; idempotent."""
         return await self._cancel(request_id, self._tenant if tenant is None else tenant, reason)
 
-    async def get_scheduler(self) -> SchedulerStatus:
-        """Return what the scheduler that is called says of itself; one that stands by answers, too.
-
-        Of several addresses the one is asked that other calls go to now.
-        """
-        request = admin_pb2.GetSchedulerRequest()
-        return scheduler_status(await self._ask(lambda at: at.admin.GetScheduler, request))
-
-    async def get_policy(self) -> PolicyStatus:
-        """Return the current policy, the available ones and the latest switches."""
-        return decode.policy_status(await self._ask(lambda at: at.admin.GetPolicy, admin_pb2.GetPolicyRequest()))
-
-    async def set_policy(self, policy: str, *, reason: str = "") -> PolicyChange:
-        """Switch the policy; waiting requests are reordered.
-
-        Raises:
-            UnknownPolicyError: the scheduler has no policy of this name.
-        """
-        request = admin_pb2.SetPolicyRequest(policy=policy, reason=reason)
-        return decode.policy_change(await self._ask(lambda at: at.admin.SetPolicy, request))
-
-    async def get_shadow_policy(self) -> ShadowPolicy | None:
-        """Return the policy that decides beside the current one, and the comparison; None if there is none."""
-        return decode.shadow_policy(
-            await self._ask(lambda at: at.admin.GetShadowPolicy, admin_pb2.GetShadowPolicyRequest())
-        )
-
-    async def set_shadow_policy(self, policy: str) -> ShadowPolicyChange:
-        """Let a policy decide beside the current one, which places no request; empty: none from now on.
-
-        Raises:
-            UnknownPolicyError: the scheduler has no policy of this name.
-        """
-        request = admin_pb2.SetShadowPolicyRequest(policy=policy)
-        return decode.shadow_policy_change(await self._ask(lambda at: at.admin.SetShadowPolicy, request))
-
     async def models(self) -> tuple[Model, ...]:
         """Return the models that the fleet serves, by name."""
         found = await self._ask(lambda at: at.inference.ListModels, inference_pb2.ListModelsRequest())
@@ -383,225 +312,6 @@ class AsyncClient:
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from None
 
-    async def list_instances(self, *, model: str = "", timeout: float | None = None) -> FleetView:
-        """Return all instances and queues, or those of one model."""
-        request = admin_pb2.ListInstancesRequest(model=model)
-        return decode.fleet(await self._ask(lambda at: at.admin.ListInstances, request, timeout=timeout))
-
-    async def get_instance(self, instance_id: str) -> Instance:
-        """Return one instance.
-
-        Raises:
-            InstanceNotFoundError: no instance has this id.
-        """
-        request = admin_pb2.GetInstanceRequest(instance_id=instance_id)
-        return decode.instance((await self._ask(lambda at: at.admin.GetInstance, request)).instance)
-
-    async def drain_instance(self, instance_id: str, *, reason: str = "") -> Instance:
-        """Drain an instance: it finishes its requests and gets no new ones.
-
-        Raises:
-            InstanceNotFoundError: no instance has this id.
-        """
-        request = admin_pb2.DrainInstanceRequest(instance_id=instance_id, reason=reason)
-        return decode.instance((await self._ask(lambda at: at.admin.DrainInstance, request)).instance)
-
-    async def resume_instance(self, instance_id: str) -> Instance:
-        """Resume a drained instance: it gets new requests again.
-
-        Raises:
-            InstanceNotFoundError: no instance has this id.
-            InvalidStateError: the instance cannot be resumed in its state.
-        """
-        request = admin_pb2.ResumeInstanceRequest(instance_id=instance_id)
-        return decode.instance((await self._ask(lambda at: at.admin.ResumeInstance, request)).instance)
-
-    async def set_instance_role(self, instance_id: str, role: InstanceRole | str) -> Instance:
-        """Change an instance's role while it runs.
-
-        Raises:
-            ValueError: the role does not exist.
-            InstanceNotFoundError: no instance has this id.
-            InvalidRequestError: to or from EMBEDDING, which only an executor's start can set.
-        """
-        request = admin_pb2.SetInstanceRoleRequest(instance_id=instance_id, role=decode.encode_role(role))
-        return decode.instance((await self._ask(lambda at: at.admin.SetInstanceRole, request)).instance)
-
-    async def get_prefill_decode(self) -> PrefillDecodeStatus:
-        """Return when requests are split, the instance pairs, and conditions that prevent it."""
-        request = admin_pb2.GetPrefillDecodeRequest()
-        return prefill_decode.status(await self._ask(lambda at: at.admin.GetPrefillDecode, request))
-
-    async def set_prefill_decode(
-        self,
-        mode: SplitMode | str | None = None,
-        *,
-        threshold_input_tokens: int | None = None,
-        threshold_ratio: float | None = None,
-    ) -> PrefillDecodeConfig:
-        """Change when requests are split; None leaves a setting unchanged.
-
-        Args:
-            mode: one of ``SplitMode``.
-            threshold_input_tokens: prompt tokens from which THRESHOLD splits.
-            threshold_ratio: prompt tokens per predicted output token from which THRESHOLD splits.
-
-        Returns:
-            The settings after the change.
-
-        Raises:
-            ValueError: the mode does not exist.
-            InvalidRequestError: a threshold is out of range.
-        """
-        request = prefill_decode.change(mode, threshold_input_tokens, threshold_ratio)
-        answer = await self._ask(lambda at: at.admin.SetPrefillDecode, request)
-        return prefill_decode.config(answer.config, answer.not_kept)
-
-    async def explain(self, request_id: str, *, tenant: str | None = None) -> Explanation:
-        """Return a request's history and the decisions about it, with candidates and reasons.
-
-        Raises:
-            RequestNotFoundError: the scheduler has no record of this request.
-        """
-        request = admin_pb2.ExplainRequest(request_id=request_id, tenant=self._tenant if tenant is None else tenant)
-        return decode.explanation(await self._ask(lambda at: at.admin.Explain, request))
-
-    async def list_usage(
-        self,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        tenants: Iterable[str] = (),
-        models: Iterable[str] = (),
-        limit: int | None = None,
-    ) -> AsyncGenerator[UsageRecord, None]:
-        """Yield the usage records of requests that ended from ``since`` on and before ``until``, the oldest first.
-
-        A time without a zone is local time.  Operators and observers may call it.
-
-        Raises:
-            InvalidRequestError: ``until`` is not after ``since``.
-            JournalUnavailableError: the scheduler's journal cannot be read, or there is none.
-        """
-        request = admin_pb2.ListUsageRequest(filter=usage_filter(since, until, tenants, models), limit=limit or 0)
-        async with aclosing(self._pages(lambda at: at.admin.ListUsage, request)) as pages:
-            async for page in pages:
-                for record in page.records:
-                    yield usage_record(record)
-
-    async def sum_usage(
-        self,
-        by: Sequence[UsageGroup | str] = (),
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        tenants: Iterable[str] = (),
-        models: Iterable[str] = (),
-    ) -> Sequence[UsageSum]:
-        """Return sums over usage records, one for each combination of the groups ``by``; see ``list_usage``.
-
-        Raises:
-            ValueError: a group does not exist.
-            LimitReachedError: there are too many groups.
-        """
-        wanted = usage_filter(since, until, tenants, models)
-        request = admin_pb2.SumUsageRequest(filter=wanted, group_by=encode_groups(by))
-        return [usage_sum(each) for each in (await self._ask(lambda at: at.admin.SumUsage, request)).sums]
-
-    async def get_journal(self) -> JournalStatus | None:
-        """Return what the scheduler's journal is, what it holds and whether it works; None if there is none."""
-        return journal_status(await self._ask(lambda at: at.admin.GetJournal, admin_pb2.GetJournalRequest()))
-
-    async def compact_journal(self) -> JournalCompaction:
-        """Have the journal delete what it need not keep and give space back, which may take minutes.
-
-        Raises:
-            JournalUnavailableError: the journal cannot be used, or there is none.
-        """
-        request = admin_pb2.CompactJournalRequest()
-        answer = await self._ask(lambda at: at.admin.CompactJournal, request, timeout=COMPACT_TIMEOUT_S)
-        return journal_compaction(answer)
-
-    async def export_journal(self, *, tables: Iterable[str] = ()) -> AsyncGenerator[str, None]:
-        """Yield every row of the journal, or of some tables, as a line of JSON.
-
-        Raises:
-            InvalidRequestError: there is no such table.
-            JournalUnavailableError: the journal cannot be read, or there is none.
-        """
-        request = admin_pb2.ExportJournalRequest(tables=tables)
-        async with aclosing(self._pages(lambda at: at.admin.ExportJournal, request)) as pages:
-            async for page in pages:
-                for line in page.lines:
-                    yield line
-
-    async def watch_fleet(
-        self, *, interval: float = 1.0, recent_decisions: int = 20
-    ) -> AsyncGenerator[FleetSnapshot, None]:
-        """Yield the fleet's state at once and then every ``interval`` seconds, until the caller stops reading.
-
-        A slow reader gets the newest snapshot and skips those it missed.  The watch ends with an error if the
-        connection breaks or the scheduler ends; calling again is safe.
-
-        Args:
-            interval: seconds between two snapshots, 0.25 to 60.
-            recent_decisions: maximum number of recent decisions in a snapshot, up to 64.
-
-        Raises:
-            InvalidRequestError: the interval is out of range.
-            LimitReachedError: too many clients are watching.
-            UnavailableError: no connection, a broken connection, or a closed client.
-            WaitTimeoutError: nothing arrived for ``interval`` plus the client's ``timeout``.
-        """
-        if recent_decisions < 0:
-            raise ConfigurationError(f"recent_decisions: {recent_decisions} is negative")
-        request = fleet_snapshot.request(interval, recent_decisions)
-
-        def begin(at: Channels) -> AsyncGenerator[FleetSnapshot, None]:
-            call: WatchCall = at.admin.WatchFleet(request, metadata=self._connection.metadata())
-            return newest_snapshots(call, wait_s=interval + self._timeout)
-
-        async with aclosing(self._streamed(begin)) as snapshots:
-            async for each in snapshots:
-                yield each
-
-    async def _pages(
-        self, method: Callable[[Channels], Callable[..., AsyncIterable[_R]]], request: object
-    ) -> AsyncGenerator[_R, None]:
-        """Yield the messages of a streamed answer."""
-
-        async def begin(at: Channels) -> AsyncGenerator[_R, None]:
-            metadata = self._connection.metadata()
-            try:
-                async for page in method(at)(request, timeout=self._stream_timeout, metadata=metadata):
-                    yield page
-            except grpc.aio.AioRpcError as error:
-                raise error_from_rpc(error) from None
-
-        async with aclosing(self._streamed(begin)) as pages:
-            async for page in pages:
-                yield page
-
-    async def _streamed(self, begin: Callable[[Channels], AsyncGenerator[_R, None]]) -> AsyncGenerator[_R, None]:
-        """Yield what a call streams; before its first message another scheduler is asked where one does not lead."""
-        loop, channels, began = asyncio.get_running_loop(), self._channels, False
-        end = loop.time() + self._timeout
-        while True:
-            turn = channels.turn
-            try:
-                async with aclosing(begin(channels)) as messages:
-                    async for each in messages:
-                        began = True
-                        channels.answered()
-                        yield each
-                return
-            except SageError as error:
-                channels.failed(turn, error)
-                pause_s = _pause_s(error, channels)
-                if began or pause_s is None or loop.time() + pause_s >= end:
-                    raise
-            await asyncio.sleep(pause_s)
-
     def _timeout_of(self, options: GenerateOptions | EmbedOptions) -> float:
         timeout, deadline = options.get("timeout"), options.get("deadline")
         return timeout_of(timeout, deadline, default_s=self._stream_timeout, grace_s=DEADLINE_GRACE_S)
@@ -625,55 +335,6 @@ class AsyncClient:
                     raise
                 await asyncio.sleep(pause_s)
 
-    def _call_timeout_s(self, timeout: Seconds | None) -> float:
-        return timeout_of(timeout, None, default_s=self._timeout, grace_s=0.0)
-
-    async def _repeated(
-        self,
-        method: Callable[[Channels], Callable[..., Awaitable[_R]]],
-        request: object,
-        timeout: float | None = None,
-    ) -> _R:
-        """Ask what may be asked twice, and again while the scheduler is away or recovers."""
-
-        async def call(left_s: float) -> _R:
-            return await self._ask(method, request, timeout=left_s)
-
-        return await until_answered(call, self._reconnect, timeout or self._timeout)
-
-    async def _ask(
-        self,
-        method: Callable[[Channels], Callable[..., Awaitable[_R]]],
-        request: object,
-        *,
-        timeout: float | None = None,
-        again: Callable[[], None] = lambda: None,
-    ) -> _R:
-        """Call the scheduler that leads: another one is asked where one does not, until ``timeout`` is over.
-
-        A call may reach two schedulers, so it has to be one that does no more when it comes twice; ``again`` runs
-        before it is sent again.
-        """
-        loop, channels = asyncio.get_running_loop(), self._channels
-        limit_s = timeout or self._timeout
-        end = loop.time() + limit_s
-        try_s = limit_s if channels.alone else max(limit_s / len(channels.addresses), TRY_S)
-        while True:
-            turn, left_s = channels.turn, min(try_s, end - loop.time())
-            try:
-                answer = await method(channels)(request, timeout=left_s, metadata=self._connection.metadata())
-            except grpc.aio.AioRpcError as error:
-                failure = error_from_rpc(error)
-            else:
-                channels.answered()
-                return answer
-            channels.failed(turn, failure)
-            pause_s = _pause_s(failure, channels)
-            if pause_s is None or loop.time() + pause_s >= end:
-                raise failure
-            again()
-            await asyncio.sleep(pause_s)
-
 
 def _transports(
     connection: Connection,
@@ -693,16 +354,6 @@ def _transports(
         use_sessions = os.environ.get(SESSIONS_VARIABLE, "") != "0"
     generate = GenerateTransport(open_call, reconnect, channels)
     return generate, Dispatcher(open_session, generate, reconnect, channels, enabled=use_sessions)
-
-
-def _pause_s(failure: SageError, channels: Channels) -> float | None:
-    """Return after how many seconds a call is worth another try, at the address that is next; None if it is not."""
-    if isinstance(failure, NotLeaderError):
-        return failure.retry_after_s or RECOVERING_S
-    silent = isinstance(failure, WaitTimeoutError) and not failure.reason
-    if (silent or is_transport_break(failure)) and not channels.exhausted:
-        return 0.0
-    return None
 
 
 def _attached(connection: Connection, channels: Channels, reconnect: Reconnect) -> GenerateTransport:

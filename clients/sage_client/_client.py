@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from sage_client._async_client import (
-    COMPACT_TIMEOUT_S,
     DEADLINE_GRACE_S,
     DEFAULT_BUFFER_BYTES,
     DEFAULT_STREAM_TIMEOUT_S,
@@ -35,6 +34,7 @@ from sage_client._fleet_view import (
 from sage_client._journal import JournalCompaction, JournalStatus
 from sage_client._loop_thread import LoopThread
 from sage_client._models import Model, ModelFiles
+from sage_client._operator_calls import COMPACT_TIMEOUT_S
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect

@@ -13,9 +13,14 @@ import psutil
 _PATIENCE_S = 30.0
 
 
+def computing(processes: list[psutil.Process]) -> int:
+    return sum(each.cpu_times().user > 1.0 for each in processes)
+
+
 def until_it_has_children(process: psutil.Process, count: int) -> list[psutil.Process]:
+    """Return all children once ``count`` compute; before, Python would tell that its own start was interrupted."""
     end = time.monotonic() + _PATIENCE_S
-    while len(found := process.children(recursive=True)) < count:
+    while computing(found := process.children(recursive=True)) < count:
         assert process.is_running()
         assert time.monotonic() < end, "the sweep did not start its processes"
         time.sleep(0.05)

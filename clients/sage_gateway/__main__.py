@@ -19,6 +19,9 @@ log = logging.getLogger("sage_gateway")
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
+OUR_LOGGERS = ("sage_gateway", "sage_client", "sage_common")
+"""Loggers with a level of their own: a package that vLLM's server imports sets that of the root logger to ERROR."""
+
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT.
@@ -28,6 +31,8 @@ def main() -> None:
     """
     settings = parse()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    for name in OUR_LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
     try:
         version = check_vllm()
     except VllmMissing as error:

@@ -25,6 +25,12 @@ async def test_models_are_listed(openai: Any, client: AsyncClient) -> None:
     assert (await openai.models.retrieve(MODEL)).id == MODEL
 
 
+async def test_the_gateway_logs_what_it_serves(gateway: GatewayProcess) -> None:
+    """A package that vLLM's server imports silences the root logger."""
+    for name in (MODEL, VECTORS):
+        await gateway.process.said(rf"sage_gateway.model_catalogue: model {name} is served", within_s=5.0)
+
+
 async def test_a_completion_has_the_fleets_text(openai: Any, client: AsyncClient) -> None:
     wanted = await client.generate(PROMPT, model=MODEL, temperature=0, max_tokens=30, ignore_eos=True).result()
     made = await openai.completions.create(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
+from typing import NoReturn
 
 from sage_client import ConfigurationError
 from sage_common.tasks import TaskDied
@@ -17,6 +19,9 @@ log = logging.getLogger("sage_gateway")
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
+OUR_LOGGERS = ("sage_gateway", "sage_client", "sage_common")
+"""Loggers with a level of their own: a package that vLLM's server imports sets that of the root logger to ERROR."""
+
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT.
@@ -26,6 +31,8 @@ def main() -> None:
     """
     settings = parse()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    for name in OUR_LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
     try:
         version = check_vllm()
     except VllmMissing as error:
@@ -33,16 +40,14 @@ def main() -> None:
     if settings.check:
         return
     if settings.workers > 1 and worker_number() is None:
+        _listener(settings, shared=False).close()  # workers would share the port with another gateway that has several
         workers = WorkerProcesses(worker_command(), settings.workers, grace_s=settings.grace_s)
         raise SystemExit(workers.run())
     _serve(settings, version)
 
 
 def _serve(settings: GatewaySettings, version: str) -> None:
-    try:
-        listener = listening_socket(settings.host, settings.port, shared=settings.workers > 1)
-    except OSError as error:
-        _wrong(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}")
+    listener = _listener(settings, shared=settings.workers > 1)
     from sage_gateway.vllm_server.server import GatewayProcess  # takes seconds: it imports vLLM
 
     try:
@@ -56,7 +61,14 @@ def _serve(settings: GatewaySettings, version: str) -> None:
         listener.close()
 
 
-def _wrong(message: str) -> None:
+def _listener(settings: GatewaySettings, *, shared: bool) -> socket.socket:
+    try:
+        return listening_socket(settings.host, settings.port, shared=shared)
+    except OSError as error:
+        _wrong(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}")
+
+
+def _wrong(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
-from sage_gateway.error_answers import HttpError
+from sage_gateway.error_answers import HttpError, as_json
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -37,12 +36,14 @@ async def answer(
 
 async def answer_json(send: Send, value: object, *, status: int = 200) -> None:
     """Send a value as JSON."""
-    await answer(send, status, json.dumps(value, ensure_ascii=False).encode())
+    await answer(send, status, as_json(value))
 
 
-async def answer_error(send: Send, error: HttpError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    """Send an error."""
-    await answer(send, error.status, error.body(), [*error.headers(), *headers])
+async def answer_error(
+    send: Send, error: HttpError, headers: Iterable[tuple[bytes, bytes]] = (), *, path: str = ""
+) -> None:
+    """Send an error, in the form of the API at ``path``."""
+    await answer(send, error.status, error.body(path), [*error.headers(), *headers])
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:

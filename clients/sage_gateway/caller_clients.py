@@ -16,6 +16,15 @@ TOKEN_LIMIT = 8_192
 """Longest token, in characters; the scheduler refuses longer ones."""
 
 
+def unusable_token(token: str) -> str:
+    """Return why a caller's token cannot be sent to the scheduler; empty if it can."""
+    if len(token) > TOKEN_LIMIT:
+        return f"the bearer token is longer than {TOKEN_LIMIT} characters"
+    if not (token.isascii() and token.isprintable()):
+        return "the bearer token holds characters that no token has"
+    return ""
+
+
 class CallerClients:
     """Clients of the scheduler by their callers' tokens.  Belongs to one event loop."""
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from sage_client import DEFAULT_ADDRESS, AsyncClient, ConfigurationError, Reconnect
 
+NOBODY = "no-key-was-given"
+"""The token of callers that give none; a key is longer, and counts before a certificate."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectionSettings:
@@ -25,8 +28,12 @@ class ConnectionSettings:
         return self._client(self._own_token())
 
     def client_of(self, token: str) -> AsyncClient:
-        """Open a client whose calls carry a caller's token, or none.  Raises ConfigurationError."""
-        return self._client(token)
+        """Open a client whose calls carry a caller's token, or none.  Raises ConfigurationError.
+
+        Where the gateway has a client certificate, calls of callers without a token carry one that nobody has: the
+        scheduler would take them for the gateway's own.
+        """
+        return self._client(token or (NOBODY if self.tls_cert is not None else ""))
 
     def _client(self, token: str | None) -> AsyncClient:
         return AsyncClient(

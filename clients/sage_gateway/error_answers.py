@@ -43,6 +43,11 @@ _OPTIONS = frozenset(
 )
 
 
+def as_json(value: object) -> bytes:
+    """Return a value as JSON.  Half of a surrogate pair, which UTF-8 has no bytes for, is written as an escape."""
+    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HttpError:
     """An HTTP answer that says what went wrong."""
@@ -55,10 +60,10 @@ class HttpError:
     retry_after_s: float | None = None  # seconds to wait before a retry
     retry: bool = True  # whether clients that retry this status by themselves may do so
 
-    def body(self) -> bytes:
-        """Return the answer's body."""
+    def body(self, path: str = "") -> bytes:
+        """Return the answer's body, in the form of the API at ``path``: Anthropic's has a type of its own."""
         error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return json.dumps({"error": error}, ensure_ascii=False).encode()
+        return as_json({"type": "error", "error": error} if path.startswith("/v1/messages") else {"error": error})
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that belong to the answer beside those of its body."""
@@ -114,6 +119,11 @@ def http_error(error: sage.SageError) -> HttpError:
 def invalid(message: str, param: str | None = None) -> HttpError:
     """Return the answer to a request that the gateway itself refuses."""
     return HttpError(status=400, kind=INVALID, message=message, param=param, code="INVALID_REQUEST")
+
+
+def unauthenticated(message: str) -> HttpError:
+    """Return the answer to a caller whose key cannot be one."""
+    return HttpError(status=401, kind="authentication_error", message=message, code="UNAUTHENTICATED")
 
 
 def _retry_after_s(error: sage.SageError) -> float | None:

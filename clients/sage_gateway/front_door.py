@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from sage_client import SageError
 from sage_gateway.asgi import (
     BodyTooLarge,
     ClientGone,
@@ -18,8 +20,9 @@ from sage_gateway.asgi import (
     read_body,
     replaying,
 )
+from sage_gateway.caller_clients import unusable_token
 from sage_gateway.embedding_application import ROUTE as EMBEDDINGS
-from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, invalid
+from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, http_error, invalid, unauthenticated
 from sage_gateway.held_answer import HeldAnswer
 from sage_gateway.http_call import CURRENT, HttpCall
 from sage_gateway.http_headers import HttpHeaders
@@ -29,6 +32,9 @@ from sage_gateway.served_model import ServedModel
 
 BODY_LIMIT_BYTES = 32 * 1024 * 1024
 """Largest body of a request; a prompt of 8 MiB, the scheduler's limit, is longer as JSON."""
+
+BODY_TIMEOUT_S = 60.0
+"""Seconds that the body of a request may take to arrive."""
 
 MODEL_ROUTES = frozenset(
     {
@@ -44,14 +50,27 @@ MODEL_ROUTES = frozenset(
 )
 """What a model's application answers: POST, with a JSON object that may name the model."""
 
+OWN_ROUTES = frozenset({"/v1/messages/count_tokens", "/tokenize", "/detokenize"})
+"""Those of them that are answered here, so that the caller is not judged by a request at the scheduler."""
+
 TRACE_HEADERS = ("traceparent", "tracestate")
 
 
 class FrontDoor:
     """Answers all HTTP requests of the gateway.  Paths that are not listed in docs/openai.md do not exist."""
 
-    def __init__(self, catalogue: ModelCatalogue, metrics: Callable[[], tuple[bytes, bytes]], version: str) -> None:
-        """``metrics``: returns the content type and the text of the metrics page.  ``version``: of vLLM."""
+    def __init__(
+        self,
+        catalogue: ModelCatalogue,
+        metrics: Callable[[], tuple[bytes, bytes]],
+        version: str,
+        check_caller: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """``metrics``: returns the content type and the text of the metrics page.  ``version``: of vLLM.
+
+        ``check_caller``: raises a SageError if the caller with a token may not list models.
+        """
+        self._check_caller = check_caller
         self._catalogue = catalogue
         self._metrics = metrics
         self._version = version
@@ -73,7 +92,9 @@ class FrontDoor:
 
     async def _of_gateway(self, scope: Scope, send: Send) -> None:
         path = scope["path"]
-        if path == "/v1/models":
+        if path.startswith("/v1/models") and (refusal := await self._refusal(HttpHeaders(scope["headers"]).token())):
+            await answer_error(send, refusal)
+        elif path == "/v1/models":
             cards = [card for each in self._catalogue.models() for card in each.cards()]
             await answer_json(send, {"object": "list", "data": cards})
         elif path.startswith("/v1/models/"):
@@ -104,26 +125,54 @@ class FrontDoor:
             await answer_error(send, error, [(b"allow", b"POST")])
             return
         try:
-            body = await read_body(receive, BODY_LIMIT_BYTES)
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await read_body(receive, BODY_LIMIT_BYTES)
         except ClientGone:
+            return
+        except TimeoutError:
+            what = f"the body did not come within {BODY_TIMEOUT_S:g} s"
+            late = HttpError(status=408, kind="timeout_error", message=what)
+            await answer_error(send, late, [(b"connection", b"close")])
             return
         except BodyTooLarge:
             what = f"the body has more than {BODY_LIMIT_BYTES} bytes"
             await answer_error(send, HttpError(status=413, kind="invalid_request_error", message=what))
             return
-        found = self._prepared(scope["path"], HttpHeaders(scope["headers"]), body)
+        found = await self._prepared(scope["path"], HttpHeaders(scope["headers"]), body)
         if isinstance(found, HttpError):
-            await answer_error(send, found)
+            await answer_error(send, found, path=scope["path"])
             return
         served, call = found
         CURRENT.set(call)  # in this task only, which is the request's own
-        await served.application(scope, replaying(body, receive), HeldAnswer(send, call))
+        held = HeldAnswer(send, call, scope["path"])
+        try:
+            await served.application(scope, replaying(body, receive), held)
+        except Exception as error:  # of vLLM's server, or of a stream whose errors it does not expect
+            await held.fail(error)
 
-    def _prepared(self, path: str, headers: HttpHeaders, body: bytes) -> tuple[ServedModel, HttpCall] | HttpError:
+    async def _refusal(self, token: str) -> HttpError | None:
+        """Return why a caller may not learn which models there are, or tokenize for them; None if it may."""
+        if why := unusable_token(token):
+            return unauthenticated(why)
+        try:
+            await self._check_caller(token)
+        except SageError as error:
+            return http_error(error)
+        return None
+
+    async def _prepared(self, path: str, headers: HttpHeaders, body: bytes) -> tuple[ServedModel, HttpCall] | HttpError:
         """Return the model that a request is for, and what its caller asked for; or why it is refused."""
+        token = headers.token()
+        if why := unusable_token(token):
+            return unauthenticated(why)
         fields = _object(body)
+        if fields is None:
+            return invalid("the body is not a JSON object")
         name = fields.get("model", "")
         served = self._catalogue.find(name if isinstance(name, str) else "")
+        # The scheduler judges requests that reach it.
+        if (served is None or path in OWN_ROUTES) and (refusal := await self._refusal(token)):
+            return refusal
         if served is None:
             return self._unknown(name)
         if served.model.embeds != (path == EMBEDDINGS):
@@ -134,7 +183,7 @@ class FrontDoor:
         except OptionError as error:
             return invalid(str(error), error.name)
         trace = {each: headers[each] for each in TRACE_HEADERS if each in headers}
-        return served, HttpCall(token=headers.token(), options=options, trace=trace)
+        return served, HttpCall(token=token, options=options, trace=trace)
 
     def _unknown(self, name: Any) -> HttpError:
         models = self._catalogue.models()
@@ -157,13 +206,13 @@ class FrontDoor:
         )
 
 
-def _object(body: bytes) -> Mapping[str, Any]:
-    """Return the JSON object of a body; an empty one for anything else, which the model's application refuses."""
+def _object(body: bytes) -> Mapping[str, Any] | None:
+    """Return the JSON object of a body; None for anything else."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _short(name: object) -> str:

@@ -1,33 +1,40 @@
-"""Holds an answer's beginning back until its first bytes, so that a refusal still gets a status of its own."""
+"""Holds an answer's beginning back until its first output, so that a refusal still gets a status of its own."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import MutableMapping
 from typing import Any
 
 from sage_gateway.asgi import Headers, Message, Send, answer_error
-from sage_gateway.error_answers import http_error
+from sage_gateway.error_answers import HttpError, http_error
+from sage_gateway.error_events import error_event, is_error_event, is_preamble
 from sage_gateway.http_call import HttpCall
 
-_EVENT_ERROR = b'data: {"error"'
+log = logging.getLogger(__name__)
+
+INTERNAL = HttpError(status=500, kind="server_error", message="an internal error of the gateway", code="INTERNAL")
 
 
 class HeldAnswer:
     """Sends what the model's application answers, and in place of an error of ours that error.
 
-    A stream begins with status 200 before its request is submitted.  Its beginning is sent with its first bytes here:
+    A stream begins with status 200 before its request is submitted.  Its beginning is sent with its first output here:
     by then the request was placed and put something out, or it was refused.
     """
 
-    def __init__(self, send: Send, call: HttpCall) -> None:
+    def __init__(self, send: Send, call: HttpCall, path: str = "") -> None:
         self._send = send
         self._call = call
+        self._path = path
         self._start: MutableMapping[str, Any] | None = None
-        self._replaced = False
+        self._preamble: list[Message] = []  # events that a stream begins with before its request is submitted
+        self._begun = False
+        self._complete = False
 
     async def __call__(self, message: Message) -> None:
         """Take a message of the application."""
-        if self._replaced:
+        if self._complete:
             return
         if message["type"] == "http.response.start":
             self._start = message
@@ -36,17 +43,49 @@ class HeldAnswer:
         else:
             await self._send(message)
 
+    async def fail(self, error: Exception) -> None:
+        """End the answer because the application raised: a stream that has begun, with an event that says why."""
+        known = self._call.error
+        if known is None:
+            log.error("a request to %s failed", self._path, exc_info=error)
+        if self._complete:
+            return
+        answered = http_error(known) if known is not None else INTERNAL
+        if not self._begun:
+            await self._refuse(answered)
+            return
+        self._complete = True
+        event = error_event(self._path, answered)
+        await self._send({"type": "http.response.body", "body": event, "more_body": False})
+
     async def _body(self, message: Message) -> None:
-        if self._start is not None:
-            if self._call.error is not None:
-                self._replaced = True
-                await answer_error(self._send, http_error(self._call.error), self._headers())
+        error, body = self._call.error, message.get("body", b"")
+        if not self._begun:
+            if error is not None:
+                await self._refuse(http_error(error))
                 return
-            start, self._start = self._start, None
-            await self._send({**start, "headers": [*start.get("headers", ()), *self._headers()]})
-        elif self._call.error is not None and message.get("body", b"").startswith(_EVENT_ERROR):
-            message = {**message, "body": b"data: " + http_error(self._call.error).body() + b"\n\n"}
+            if is_preamble(self._path, body):
+                self._preamble.append(message)
+                return
+            await self._begin()
+        elif error is not None and is_error_event(self._path, body):
+            message = {**message, "body": error_event(self._path, http_error(error))}
+        self._complete = not message.get("more_body", False)
         await self._send(message)
+
+    async def _begin(self) -> None:
+        """Send what was held back."""
+        self._begun = True
+        start, held = self._start or {}, self._preamble
+        self._start, self._preamble = None, []
+        await self._send({**start, "headers": [*start.get("headers", ()), *self._headers()]})
+        for each in held:
+            await self._send(each)
+
+    async def _refuse(self, error: HttpError) -> None:
+        self._complete = True
+        self._preamble.clear()
+        await answer_error(self._send, error, self._headers(), path=self._path)
 
     def _headers(self) -> Headers:
         """Return the headers with what is known of the request."""

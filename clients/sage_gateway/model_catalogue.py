@@ -21,6 +21,12 @@ PERIOD_S = 2.0
 FRESH_S = 10.0
 """Seconds without an answer after which the gateway is not healthy."""
 
+KEPT_S = 300.0
+"""Seconds that the application of a model is kept that the scheduler lists no more.
+
+A scheduler that was started again lists a model once an executor has come back; building takes seconds.
+"""
+
 FILES_TIMEOUT_S = 60.0
 """Seconds that fetching a model's files may take."""
 
@@ -47,7 +53,7 @@ class ModelCatalogue:
     """Keeps an application for each model, built when its first instance became READY.
 
     An application is built anew when the model's files or limits change.  One stays when all instances of its model are
-    gone, so that requests get the scheduler's own words; it goes when the scheduler no longer lists the model.
+    gone, so that requests get the scheduler's own words, and for KEPT_S after the scheduler lists the model no more.
     """
 
     def __init__(
@@ -56,26 +62,35 @@ class ModelCatalogue:
         build: BuildApplication,
         embedding: EmbeddingApplicationOf,
         *,
+        retire: Callable[[Application], None] = lambda application: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``build``: for models that generate.  ``embedding``: for those that embed, which needs no files."""
+        """``build``: for models that generate.  ``embedding``: for those that embed, which needs no files.
+
+        ``retire``: told of an application that gets no further requests; some may still run.
+        """
         self._scheduler = scheduler
         self._build = build
         self._embedding = embedding
+        self._retire = retire
         self._now = now
+        self._listed: tuple[Model, ...] = ()  # as the scheduler said last
+        self._gone: dict[str, float] = {}  # served models that are listed no more: since when
         self._served: dict[str, ServedModel] = {}
         self._failed: dict[str, tuple[object, str]] = {}  # by model: the version that could not be built, and why
         self._answered_at: float | None = None
         self._error = "the scheduler has not answered yet"
+        self._answers = True  # whether the latest question was answered
 
     def models(self) -> list[ServedModel]:
         """Return the models that are served, by name."""
-        return [self._served[name] for name in sorted(self._served)]
+        return [self._served[name] for name in sorted(self._served) if name not in self._gone]
 
     def find(self, name: str) -> ServedModel | None:
         """Return the model that serves a name, which may be an adapter's; the only one for an empty name."""
         if not name:
-            return next(iter(self._served.values())) if len(self._served) == 1 else None
+            only = self.models() or list(self._served.values())
+            return only[0] if len(only) == 1 else None
         return self._served.get(name) or next((each for each in self._served.values() if name in each.names), None)
 
     def why_not(self, name: str) -> str:
@@ -92,36 +107,58 @@ class ModelCatalogue:
         return "; ".join(waiting) or "no model has an instance that is ready"
 
     async def follow(self, period_s: float = PERIOD_S) -> None:
-        """Ask for ever."""
-        while True:
-            await self.ask()
-            await asyncio.sleep(period_s)
+        """Ask and build for ever, beside each other: while a model is built, the others do not look stale."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_again_and_again(self.ask, period_s))
+            group.create_task(_again_and_again(self.build, period_s))
 
     async def ask(self) -> None:
-        """Ask the scheduler once, and build what is new."""
+        """Ask the scheduler once which models there are."""
         try:
             models = await self._scheduler.models()
         except SageError as error:
-            if not self._error:
+            if self._answers:
                 log.warning("the scheduler does not answer: %s", error)
-            self._error = f"the scheduler does not answer: {error}"
+            self._error, self._answers = f"the scheduler does not answer: {error}", False
             return
         self._answered_at, self._error = self._now(), "the scheduler has not answered for some time"
-        names = {each.name for each in models}
-        for gone in (self._served.keys() | self._failed.keys()) - names:
-            self._served.pop(gone, None)
-            self._failed.pop(gone, None)
-        for model in models[:MODELS_LIMIT]:
-            await self._update(model)
+        self._answers = True
+        self._listed = models[:MODELS_LIMIT]
+        self._drop({each.name for each in self._listed})
+        for model in self._listed:
+            self._update(model)
 
-    async def _update(self, model: Model) -> None:
-        if not model.files_hash:
-            return
-        served = self._served.get(model.name)
-        if served is not None and _version(served.model) == _version(model):
-            self._served[model.name] = replace(served, model=model)
-        elif self._failed.get(model.name, (None, ""))[0] != _version(model):
-            await self._serve(model)
+    async def build(self) -> None:
+        """Build the applications that are missing."""
+        for model in self._listed:
+            if model.files_hash and self._is_new(model):
+                await self._serve(model)
+
+    def _drop(self, listed: set[str]) -> None:
+        """Take note of the models that are listed no more, and let go of those that have not been for KEPT_S."""
+        for name in self._failed.keys() - listed:
+            del self._failed[name]
+        now = self._now()
+        self._gone = {name: self._gone.get(name, now) for name in self._served.keys() - listed}
+        for name, since in list(self._gone.items()):
+            self._update(replace(self._served[name].model, ready=0, instances=0, waiting=0))
+            if now - since > KEPT_S:
+                del self._gone[name]
+                self._retire(self._served.pop(name).application)
+
+    def _update(self, model: Model) -> None:
+        """Take the counts of a model.  What its application was built for stays until it is built anew."""
+        if (served := self._served.get(model.name)) is not None:
+            counts = replace(served.model, ready=model.ready, instances=model.instances, waiting=model.waiting)
+            self._served[model.name] = replace(served, model=counts)
+
+    def _is_new(self, model: Model) -> bool:
+        """Return whether a model has no application of this version, and building one has not failed."""
+        served, version = self._served.get(model.name), _version(model)
+        if served is not None and _version(served.model) == version:
+            return False
+        failed, _ = self._failed.get(model.name, (None, ""))
+        return failed != version
 
     async def _serve(self, model: Model) -> None:
         if model.embeds:
@@ -142,8 +179,16 @@ class ModelCatalogue:
 
     def _add(self, model: Model, application: Application) -> None:
         self._failed.pop(model.name, None)
+        if (former := self._served.get(model.name)) is not None:
+            self._retire(former.application)
         self._served[model.name] = ServedModel(model=model, application=application, created=int(time.time()))
         log.info("model %s is served, with up to %s tokens", model.name, model.max_model_len)
+
+
+async def _again_and_again(step: Callable[[], Awaitable[None]], period_s: float) -> None:
+    while True:
+        await step()
+        await asyncio.sleep(period_s)
 
 
 def _version(model: Model) -> tuple[object, ...]:

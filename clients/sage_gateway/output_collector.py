@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from sage_client import Accepted, Call, Finished, SageError, Scheduled, TokenLogprob
 
 BUFFER_BYTES = 1024 * 1024
-"""Output of one choice that may wait for the reader, in bytes of memory; then the choice is paused."""
+"""Output of one HTTP request that may wait for the reader, in bytes of memory; then its choices are paused."""
+
+LEAST_BUFFER_BYTES = 8 * 1024
+"""What each choice may have waiting, however many there are."""
 
 TOKEN_BYTES = 36
 LOGPROB_BYTES = 160
@@ -107,6 +110,11 @@ class ChoiceSink:
     def _new_piece(self) -> Piece:
         self._piece = Piece(self.choice)
         return self._piece
+
+
+def buffer_bytes(choices: int) -> int:
+    """Return how much output of one choice may wait, where an HTTP request has so many."""
+    return max(LEAST_BUFFER_BYTES, BUFFER_BYTES // max(1, choices))
 
 
 class OutputCollector:

@@ -101,7 +101,7 @@ def _number(value: Any) -> float:
     """Return a positive number, or zero.  Raises ValueError."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # too large a whole number for a float
         raise ValueError(f"{_shown(value)} is not a number") from None
     if isinstance(value, bool) or not math.isfinite(number) or number < 0:
         raise ValueError(f"{_shown(value)} is not a number of at least 0")

@@ -56,13 +56,11 @@ _ONLY = {
     "prompt_logprob_token_ids": None,
     "logprob_token_ids": None,
     "flat_logprobs": False,
-    "detokenize": True,
-    "spaces_between_special_tokens": True,
     "extra_args": None,
     "thinking_token_budget": None,
     "repetition_detection": None,
     "trace_decode_token_ids": None,
-    "watermarking": None,
+    "watermarking": False,
 }
 """Fields that the control plane does not carry, with the one value that needs nothing of it."""
 
@@ -80,6 +78,10 @@ def sampling_options(params: Any, choice: int = 0) -> SamplingOptions:
     for name, value in _ONLY.items():
         if getattr(params, name, value) not in (value, None, {}):
             raise UnsupportedField(name, "is not supported by this server")
+    if not (params.skip_special_tokens or getattr(params, "spaces_between_special_tokens", True)):
+        raise UnsupportedField("spaces_between_special_tokens", "is not supported by this server")
+    if getattr(params, "allowed_token_ids", None) == []:
+        raise UnsupportedField("allowed_token_ids", "is empty")
     options: dict[str, Any] = {}
     for theirs, ours in _COPIED.items():
         if (value := getattr(params, theirs)) is not None:

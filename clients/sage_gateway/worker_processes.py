@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -17,14 +18,27 @@ POLL_S = 0.2
 KILL_MARGIN_S = 10.0
 """Seconds beyond the grace after which a worker that does not end is killed."""
 
+PARENT_POLL_S = 1.0
+"""Seconds between two looks of a worker at whether the process that started it still runs."""
+
 WORKER_VARIABLE = "SAGE_GATEWAY_WORKER"
 """The environment variable that tells a process that it is a worker, by its number."""
+
+PARENT_VARIABLE = "SAGE_GATEWAY_PARENT"
+"""The environment variable with the process id of the one that started a worker."""
 
 
 def worker_number() -> int | None:
     """Return which worker this process is; None if it is none."""
     value = os.environ.get(WORKER_VARIABLE, "")
     return int(value) if value.isdecimal() else None
+
+
+async def parent_ended(poll_s: float = PARENT_POLL_S) -> None:
+    """Return once the process that started this worker has ended, killed perhaps; never in a process that is none."""
+    parent = os.environ.get(PARENT_VARIABLE, "")
+    while not parent.isdecimal() or os.getppid() == int(parent):
+        await asyncio.sleep(poll_s)
 
 
 class WorkerProcesses:
@@ -45,7 +59,7 @@ class WorkerProcesses:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, self._stop)
         for number in range(self._count):
-            environment = os.environ | {WORKER_VARIABLE: str(number)}
+            environment = os.environ | {WORKER_VARIABLE: str(number), PARENT_VARIABLE: str(os.getpid())}
             self._running.append(subprocess.Popen(self._command, env=environment))
         status = self._first_end()
         self._end_all()

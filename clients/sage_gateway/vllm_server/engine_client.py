@@ -12,16 +12,20 @@ from vllm.exceptions import GenerationError
 from vllm.outputs import RequestOutput
 from vllm.renderers import renderer_from_config
 from vllm.renderers.inputs.preprocess import extract_prompt_components
+from vllm.tokenizers.detokenizer_utils import convert_ids_list_to_tokens
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.input_processor import InputProcessor
 
 from sage_client import FieldViolation, GenerateOptions, InvalidRequestError, SageError, SamplingOptions
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.http_call import HttpCall, current_call
-from sage_gateway.output_collector import OutputCollector, Piece
+from sage_gateway.output_collector import OutputCollector, Piece, buffer_bytes
 from sage_gateway.sampling_fields import UnsupportedField, sampling_options
 from sage_gateway.trace_context import trace_of
 from sage_gateway.vllm_server.request_outputs import RequestOutputs
+
+CHOICES_LIMIT = 1024
+"""Choices of one prompt, each of which is a request at the scheduler."""
 
 _NOT_SUPPORTED = "is not supported by this server"
 
@@ -72,7 +76,17 @@ class FleetEngineClient(EngineClient):
             text, token_ids = self._prompt(prompt, prompt_text)
             choices = _choices(sampling_params)
             options = self._options(call, lora_request, session_id)
-            made = RequestOutputs(request_id, text, token_ids, sampling_params.output_kind, len(choices), lora_request)
+            made = RequestOutputs(
+                request_id,
+                text,
+                token_ids,
+                kind=sampling_params.output_kind,
+                choices=len(choices),
+                lora=lora_request,
+                logprobs=sampling_params.logprobs is not None,
+                eos=None if sampling_params.ignore_eos else self.renderer.get_tokenizer().eos_token_id,
+                token_texts=self._token_texts,
+            )
             async with aclosing(self._pieces(call, request_id, token_ids, choices, options)) as arriving:
                 async for pieces, over in arriving:
                     output = made.of(pieces, over=over)
@@ -91,7 +105,7 @@ class FleetEngineClient(EngineClient):
         options: GenerateOptions,
     ) -> AsyncGenerator[tuple[list[Piece], bool], None]:
         """Yield what the choices put out, and whether all have ended.  Raises SageError."""
-        collector = OutputCollector(len(choices))
+        collector = OutputCollector(len(choices), buffer_bytes(len(call.request_ids) + len(choices)))
         with ExitStack() as held:
             held.callback(collector.leave)
             client = held.enter_context(self._clients.of(call.token))
@@ -114,6 +128,10 @@ class FleetEngineClient(EngineClient):
         if token_ids is None or embeds is not None:
             raise _invalid("prompt_embeds", _NOT_SUPPORTED)
         return prompt_text or text, list(token_ids)
+
+    def _token_texts(self, token_ids: list[int]) -> list[str]:
+        texts: list[str] = convert_ids_list_to_tokens(self.renderer.get_tokenizer(), token_ids)
+        return texts
 
     def _options(self, call: HttpCall, lora_request: Any, session_id: str | None) -> GenerateOptions:
         options = call.options.for_sdk()
@@ -190,6 +208,8 @@ class FleetEngineClient(EngineClient):
 
 def _choices(params: Any) -> list[SamplingOptions]:
     """Return the options of each choice.  Raises InvalidRequestError for a field that is not supported."""
+    if params.n > CHOICES_LIMIT:
+        raise _invalid("n", f"is {params.n}; this server makes at most {CHOICES_LIMIT} choices of a prompt")
     try:
         return [sampling_options(params, choice) for choice in range(params.n)]
     except UnsupportedField as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +18,49 @@ from vllm.lora.request import LoRARequest
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from sage_client import ModelFiles
-from sage_gateway.asgi import Application
+from sage_gateway.asgi import Application, Receive, Scope, Send
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.model_catalogue import ModelCatalogue
 from sage_gateway.model_directory import write_model
 from sage_gateway.vllm_server.engine_client import FleetEngineClient
 
 DTYPES = ("float32", "float16", "bfloat16")
+
+
+class ModelApplication:
+    """A model's application, with what it holds beside it: the renderer's threads, and the directory of its files."""
+
+    def __init__(self, application: Application, engine: FleetEngineClient, directory: Path) -> None:
+        self._application = application
+        self._engine = engine
+        self._directory = directory
+        self._running = 0
+        self._retired = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        self._running += 1
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            self._running -= 1
+            self._release()
+
+    def retire(self) -> None:
+        """Let go of everything once the requests that run have ended; there are no further ones."""
+        self._retired = True
+        self._release()
+
+    def _release(self) -> None:
+        if self._retired and not self._running:
+            self._engine.shutdown()
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def retire(application: Application) -> None:
+    """Let go of an application that gets no further requests, if it holds anything."""
+    if isinstance(application, ModelApplication):
+        application.retire()
 
 
 class ApplicationBuilder:
@@ -42,14 +79,20 @@ class ApplicationBuilder:
     async def build(self, files: ModelFiles) -> Application:
         """Build the application of a model.  Raises UnusableFiles, and whatever vLLM raises."""
         directory = Path(tempfile.mkdtemp(dir=self._directory))
+        try:
+            return await self._built(files, directory)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+    async def _built(self, files: ModelFiles, directory: Path) -> Application:
         arguments, config = await asyncio.to_thread(self._config, files, directory)
         engine = FleetEngineClient(config, files.model.name, self._clients, self._trouble)
         tasks = await engine.get_supported_tasks()
         application: Any = build_app(arguments, tasks, engine.model_config)
         await init_app_state(engine, application.state, arguments, tasks)
         _add_adapters(application.state.openai_serving_models, files.model.adapters)
-        built: Application = application
-        return built
+        return ModelApplication(application, engine, directory)
 
     def _trouble(self) -> str:
         return self.catalogue.trouble() if self.catalogue is not None else ""

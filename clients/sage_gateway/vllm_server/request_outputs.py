@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vllm.logprobs import Logprob
@@ -19,12 +19,30 @@ class RequestOutputs:
     """Makes vLLM's outputs of one request from its collected pieces."""
 
     def __init__(
-        self, request_id: str, prompt: str | None, prompt_token_ids: list[int], kind: Any, choices: int, lora: Any
+        self,
+        request_id: str,
+        prompt: str | None,
+        prompt_token_ids: list[int],
+        *,
+        kind: Any,
+        choices: int,
+        lora: Any = None,
+        logprobs: bool = False,
+        eos: int | None = None,
+        token_texts: Callable[[list[int]], list[str]] = lambda ids: [""] * len(ids),
     ) -> None:
+        """``logprobs``: whether they were asked for: then each output has a list of them, be it empty.
+
+        ``eos``: the token that ends a text by itself, which is no reason to name; None: it is ignored.
+        ``token_texts``: returns the text of each token, for log probabilities.
+        """
         self._request_id = request_id
         self._prompt = prompt
         self._prompt_token_ids = prompt_token_ids
         self._lora = lora
+        self._logprobs = logprobs
+        self._eos = eos
+        self._token_texts = token_texts
         self._cumulative = kind is not RequestOutputKind.DELTA
         self._whole = kind is RequestOutputKind.FINAL_ONLY
         self._outputs = [CompletionOutput(index, "", [], None, None, lora_request=lora) for index in range(choices)]
@@ -52,7 +70,7 @@ class RequestOutputs:
         )
 
     def _take(self, piece: Piece) -> CompletionOutput:
-        logprobs = [_position(each) for each in piece.logprobs] if piece.logprobs else None
+        logprobs = [self._position(each) for each in piece.logprobs] if self._logprobs else None
         if self._cumulative:
             return self._add(piece, logprobs)
         output = CompletionOutput(piece.choice, piece.text, piece.token_ids, None, logprobs, lora_request=self._lora)
@@ -64,7 +82,8 @@ class RequestOutputs:
         output.text += piece.text
         output.token_ids += piece.token_ids  # a list, as made in the constructor
         if logprobs is not None:
-            output.logprobs = (output.logprobs or []) + logprobs
+            output.logprobs = output.logprobs or []
+            output.logprobs += logprobs
             chosen = sum(each[0].logprob for each in piece.logprobs)
             output.cumulative_logprob = (output.cumulative_logprob or 0.0) + chosen
         self._end(output, piece.finished)
@@ -74,13 +93,14 @@ class RequestOutputs:
         if finished is None:
             return
         output.finish_reason = _REASONS.get(finished.finish_reason, "stop")
-        output.stop_reason = finished.stop_string or finished.stop_token_id
+        stopped_by = finished.stop_token_id
+        output.stop_reason = finished.stop_string or (None if stopped_by == self._eos else stopped_by)
         self._cached = finished.usage.cached_prompt_tokens
 
-
-def _position(candidates: Sequence[TokenLogprob]) -> dict[int, Logprob]:
-    """Return one position's log probabilities, the chosen token first."""
-    found: dict[int, Logprob] = {}
-    for each in candidates:
-        found.setdefault(each.token_id, Logprob(each.logprob, each.rank, None))
-    return found
+    def _position(self, candidates: Sequence[TokenLogprob]) -> dict[int, Logprob]:
+        """Return one position's log probabilities, the chosen token first."""
+        found: dict[int, Logprob] = {}
+        texts = self._token_texts([each.token_id for each in candidates])
+        for each, text in zip(candidates, texts, strict=True):
+            found.setdefault(each.token_id, Logprob(each.logprob, each.rank, text))
+        return found

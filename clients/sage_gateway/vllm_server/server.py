@@ -19,9 +19,11 @@ from sage_common.tasks import TaskDied, WatchedTasks
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.embedding_application import EmbeddingApplication
 from sage_gateway.front_door import FrontDoor
+from sage_gateway.known_callers import KnownCallers
 from sage_gateway.model_catalogue import ModelCatalogue
 from sage_gateway.settings import GatewaySettings
-from sage_gateway.vllm_server.model_application import ApplicationBuilder
+from sage_gateway.vllm_server.model_application import ApplicationBuilder, retire
+from sage_gateway.worker_processes import parent_ended
 
 log = logging.getLogger(__name__)
 
@@ -68,20 +70,28 @@ class GatewayProcess:
         with tempfile.TemporaryDirectory(prefix="sage-gateway-") as directory:
             builder = ApplicationBuilder(clients, Path(directory), self._settings.vllm_arguments)
             catalogue = builder.catalogue = ModelCatalogue(
-                own, builder.build, lambda model: EmbeddingApplication(model, clients)
+                own, builder.build, lambda model: EmbeddingApplication(model, clients), retire=retire
             )
-            door = FrontDoor(catalogue, _metrics, self._version)
+            door = FrontDoor(catalogue, _metrics, self._version, KnownCallers(clients).check)
             server = self._server = _Server(self._config(door))
             loop = asyncio.get_running_loop()
             for signal_number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(signal_number, self.stop)
             try:
                 tasks.start(catalogue.follow(), name="follow-models")
+                tasks.start(self._stop_with_parent(), name="follow-parent")
                 await _until_either(server, tasks, self._listener)
             finally:
                 await tasks.stop()
                 await clients.close()
                 await own.close()
+
+    async def _stop_with_parent(self) -> None:
+        """Stop once the process that started this worker is gone: nobody else would, and the port stays taken."""
+        await parent_ended()
+        log.error("the process that started this worker has ended; it stops, too")
+        self.stop()
+        await asyncio.Event().wait()
 
     def _config(self, door: FrontDoor) -> uvicorn.Config:
         settings = self._settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -36,8 +37,12 @@ class ListedModels:
         self.broken: Exception | None = None  # raised instead of building
         self.built: list[str] = []
         self.calls: list[HttpCall] = []
+        self.building: asyncio.Event | None = None  # builds wait for it
+        self.began = asyncio.Event()  # a build that waits
+        self.asked = asyncio.Event()
 
     async def models(self) -> tuple[Model, ...]:
+        self.asked.set()
         if self.error is not None:
             raise self.error
         return self.listed
@@ -55,6 +60,9 @@ class ListedModels:
     async def build(self, files: ModelFiles) -> Application:
         if self.broken is not None:
             raise self.broken
+        if self.building is not None:
+            self.began.set()
+            await self.building.wait()
         name = files.model.name
         self.built.append(name)
         return self._application(name)

@@ -53,7 +53,7 @@ async def call(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
     await application({"type": "http", "method": method, "path": path, "headers": raw}, receive, send)
     starts = [each for each in sent if each["type"] == "http.response.start"]
     assert len(starts) == 1, sent

@@ -61,7 +61,11 @@ async def door_of(embedder: Embedder) -> FrontDoor:
     fleet = ListedModels(model("e", embeds=True, adapters=("lora",)))
     catalogue = ModelCatalogue(fleet, fleet.build, lambda served: EmbeddingApplication(served, clients))
     await catalogue.ask()
-    return FrontDoor(catalogue, lambda: (b"text/plain", b""), "0.32.0")
+    await catalogue.build()
+    return FrontDoor(catalogue, lambda: (b"text/plain", b""), "0.32.0", check_caller)
+
+
+async def check_caller(token: str) -> None: ...
 
 
 async def ask(embedder: Embedder, **body: Any) -> Answered:

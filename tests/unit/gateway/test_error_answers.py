@@ -41,6 +41,7 @@ STATUSES = {
     sage.NotLeaderError: 503,
     sage.UnavailableError: 503,
     sage.JournalUnavailableError: 503,
+    sage.NotLeaderError: 503,
 }
 ALL = [
     each

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from sage_client import Priority
+from sage_client import AuthenticationError, Priority, UnavailableError
 from sage_gateway import front_door
+from sage_gateway.asgi import Message
 from sage_gateway.front_door import FrontDoor
 from sage_gateway.model_catalogue import ModelCatalogue
 from tests.unit.gateway.fleet_of_models import ListedModels, model
@@ -17,7 +20,15 @@ CHAT = "/v1/chat/completions"
 async def door_of(fleet: ListedModels) -> FrontDoor:
     catalogue = ModelCatalogue(fleet, fleet.build, fleet.embedding)
     await catalogue.ask()
-    return FrontDoor(catalogue, lambda: (b"text/plain", b"metrics"), "0.32.0")
+    await catalogue.build()
+    return FrontDoor(catalogue, lambda: (b"text/plain", b"metrics"), "0.32.0", check_caller)
+
+
+async def check_caller(token: str) -> None:
+    if token == "unknown":
+        raise AuthenticationError("the bearer token is not known", reason="UNAUTHENTICATED")
+    if token == "away":
+        raise UnavailableError("no connection")
 
 
 async def test_a_request_reaches_the_model_that_it_names() -> None:
@@ -132,3 +143,69 @@ async def test_health_metrics_and_version() -> None:
     assert (await call(door, "GET", "/metrics")).body == b"metrics"
     answered = await call(await door_of(ListedModels()), "GET", "/health")
     assert (answered.status, answered.json["reason"]) == (503, "no model has an instance that is ready")
+
+
+@pytest.mark.parametrize("body", [b"", b"{nope", b"[1]", b'{"prompt": "\xff"}', b'{"prompt":' + b"[" * 200_000])
+async def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+    fleet = ListedModels(model())
+    answered = await call(await door_of(fleet), "POST", CHAT, body)
+    assert (answered.status, answered.error["type"], fleet.calls) == (400, "invalid_request_error", [])
+
+
+@pytest.mark.parametrize("option", ["deadline", "cost_budget"])
+async def test_a_number_beyond_floats_is_refused(option: str) -> None:
+    door = await door_of(ListedModels(model()))
+    answered = await call(door, "POST", CHAT, {"model": "m", "sage": {option: 10**400}})
+    assert (answered.status, answered.error["param"]) == (400, f"sage.{option}")
+
+
+async def test_an_error_may_name_half_of_a_surrogate_pair() -> None:
+    answered = await call(await door_of(ListedModels(model())), "POST", CHAT, b'{"sage": {"\\ud800": 1}}')
+    assert (answered.status, answered.error["param"]) == (400, "sage.\ud800")
+
+
+@pytest.mark.parametrize("token", [b"\xff", b"a\tb", b"a" * 8_193])
+async def test_a_key_that_no_header_holds_is_not_known(token: bytes) -> None:
+    fleet = ListedModels(model())
+    door = await door_of(fleet)
+    headers = {"authorization": "Bearer " + token.decode("latin-1")}
+    answered = await call(door, "POST", CHAT, {"model": "m"}, headers)
+    assert (answered.status, answered.error["code"], fleet.calls) == (401, "UNAUTHENTICATED", [])
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_door, "BODY_TIMEOUT_S", 0.01)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    door = await door_of(ListedModels(model()))
+    await door({"type": "http", "method": "POST", "path": CHAT, "headers": []}, receive, send)
+    assert sent[0]["status"] == 408
+
+
+@pytest.mark.parametrize(("token", "status"), [("unknown", 401), ("away", 503)])
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("GET", "/v1/models", ""),
+        ("GET", "/v1/models/m", ""),
+        ("POST", "/tokenize", "m"),
+        ("POST", "/detokenize", "m"),
+        ("POST", "/v1/messages/count_tokens", "m"),
+        ("POST", CHAT, "other"),
+    ],
+)
+async def test_what_the_gateway_knows_by_itself_is_for_callers_that_the_scheduler_knows(
+    token: str, status: int, method: str, path: str, name: str
+) -> None:
+    fleet = ListedModels(model())
+    door = await door_of(fleet)
+    answered = await call(door, method, path, {"model": name}, {"authorization": f"Bearer {token}"})
+    assert (answered.status, fleet.calls) == (status, [])
+    assert "m" not in answered.error["message"].split()

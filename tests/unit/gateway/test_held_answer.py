@@ -85,3 +85,55 @@ async def test_ids_that_no_header_can_hold_are_shown_as_far_as_they_can() -> Non
     await held(START)
     await held(chunk(b"x"))
     assert client.headers[b"x-request-id"] == b"a?b?"
+
+
+CREATED = chunk(b"event: response.created\ndata: {}\n\n")
+LATE = sage.DeadlineExceededError("late", reason="DEADLINE_EXCEEDED")
+
+
+async def test_a_refused_stream_of_responses_has_its_status() -> None:
+    """It begins with an event before its request is submitted, and vLLM's server raises at the error."""
+    client, call = Client(), HttpCall()
+    held = HeldAnswer(client, call, "/v1/responses")
+    for each in (START, CREATED):
+        await held(each)
+    assert client.sent == []
+    call.error = LATE
+    await held.fail(ValueError("no such event"))
+    start, body = client.sent
+    assert (start["status"], json.loads(body["body"])["error"]["code"]) == (408, "DEADLINE_EXCEEDED")
+
+
+async def test_a_stream_of_responses_ends_with_its_error() -> None:
+    client, call = Client(), HttpCall()
+    held = HeldAnswer(client, call, "/v1/responses")
+    for each in (START, CREATED, chunk(b"event: response.output_text.delta\ndata: {}\n\n")):
+        await held(each)
+    call.error = LATE
+    await held.fail(ValueError("no such event"))
+    assert [each.get("body", b"")[:22] for each in client.sent[1:3]] == [
+        b"event: response.create",
+        b"event: response.output",
+    ]
+    name, data = client.sent[-1]["body"].decode().splitlines()[:2]
+    assert (name, json.loads(data.removeprefix("data: "))["code"]) == ("event: error", "DEADLINE_EXCEEDED")
+    assert client.sent[-1]["more_body"] is False
+
+
+async def test_a_failure_in_a_stream_of_messages_is_anthropics_event() -> None:
+    client, call = Client(), HttpCall()
+    held = HeldAnswer(client, call, "/v1/messages")
+    for each in (START, chunk(b"event: message_start\ndata: {}\n\n")):
+        await held(each)
+    call.error = LATE
+    await held(chunk(b'event: error\ndata: {"error": {"message": "2 validation errors"}}\n\n'))
+    data = json.loads(client.sent[-1]["body"].decode().splitlines()[1].removeprefix("data: "))
+    assert (data["type"], data["error"]["message"]) == ("error", "late")
+
+
+async def test_an_application_that_raises_is_an_internal_error() -> None:
+    client = Client()
+    await HeldAnswer(client, HttpCall(), "/v1/completions").fail(ValueError("a secret"))
+    start, body = client.sent
+    assert (start["status"], json.loads(body["body"])["error"]["type"]) == (500, "server_error")
+    assert b"secret" not in body["body"]

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from sage_client import Finished, FinishReason, QueueFullError, Timings, TokenLogprob, Usage
-from sage_gateway.output_collector import OutputCollector
+from sage_gateway.output_collector import BUFFER_BYTES, LEAST_BUFFER_BYTES, OutputCollector, buffer_bytes
 
 
 class PausableCall:
@@ -112,3 +112,9 @@ async def test_leaving_lets_go_of_all_choices() -> None:
         sink.call = cast(Any, call)
     collector.leave()
     assert [call.left for call in calls] == [True, True]
+
+
+def test_the_choices_of_a_request_share_its_buffer() -> None:
+    assert buffer_bytes(1) == BUFFER_BYTES
+    assert buffer_bytes(4) == BUFFER_BYTES // 4
+    assert buffer_bytes(10**6) == LEAST_BUFFER_BYTES

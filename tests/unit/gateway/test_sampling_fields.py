@@ -95,8 +95,9 @@ def test_each_choice_has_a_seed_of_its_own() -> None:
         ({"prompt_logprobs": 0}, "prompt_logprobs"),
         ({"logprobs": -1}, "logprobs"),
         ({"extra_args": {"a": 1}}, "extra_args"),
-        ({"detokenize": False}, "detokenize"),
         ({"thinking_token_budget": 5}, "thinking_token_budget"),
+        ({"allowed_token_ids": []}, "allowed_token_ids"),
+        ({"spaces_between_special_tokens": False, "skip_special_tokens": False}, "spaces_between_special_tokens"),
         ({"structured_outputs": structured(whitespace_pattern=" ")}, "structured_outputs.whitespace_pattern"),
     ],
 )
@@ -104,3 +105,8 @@ def test_what_cannot_be_done_is_refused_by_name(fields: dict[str, Any], field: s
     with pytest.raises(UnsupportedField) as caught:
         sampling_options(params(**fields))
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("name", ["detokenize", "watermarking", "spaces_between_special_tokens"])
+def test_what_changes_nothing_is_taken(name: str) -> None:
+    assert sampling_options(params(**{name: False})) == sampling_options(params())

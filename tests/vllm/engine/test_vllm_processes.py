@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(240)]
 
 GONE_WITHIN_S = 60.0
 PROMPT = [20, 21, 22, 23]
+ENDLESS = replace(GREEDY_48, max_tokens=900)  # it is not over before its engine is
 
 
 def ignore(state: EngineState, fraction: float | None, message: str) -> None:
@@ -63,7 +65,7 @@ async def doomed(model_path: Path, own_processes: set[int]) -> AsyncIterator[Vll
 
 
 async def test_killing_the_engine_core_is_death_for_every_reader(doomed: VllmEngine, own_processes: set[int]) -> None:
-    stream, stepped = (way.generate(request_of(PROMPT, GREEDY_48)) for way in (doomed, BySteps(doomed)))
+    stream, stepped = (way.generate(request_of(PROMPT, ENDLESS)) for way in (doomed, BySteps(doomed)))
     await anext(stream)
     await anext(stepped)
     (core,) = (process for process in multiprocessing.active_children() if process.pid not in own_processes)
@@ -81,7 +83,7 @@ async def test_killing_the_engine_core_is_death_for_every_reader(doomed: VllmEng
 
 
 async def test_a_stopped_engine_is_dead_and_stops_twice(doomed: VllmEngine) -> None:
-    stream, stepped = (way.generate(request_of(PROMPT, GREEDY_48)) for way in (doomed, BySteps(doomed)))
+    stream, stepped = (way.generate(request_of(PROMPT, ENDLESS)) for way in (doomed, BySteps(doomed)))
     await anext(stream)
     await anext(stepped)
     await doomed.shutdown()

@@ -33,7 +33,10 @@ class GatewayProcess:
         flags: Sequence[str] = (),
         *,
         environment: Mapping[str, str] | None = None,
+        token: str = "any",
     ) -> None:
+        """``token``: with which the test asks for the models that are served."""
+        self._token = token
         self.process = ServiceProcess(
             "gateway",
             "sage_gateway",
@@ -53,7 +56,7 @@ class GatewayProcess:
 
     async def serves(self, *models: str) -> None:
         async def listed() -> bool:
-            async with self.http() as http:
+            async with self.http(headers={"authorization": f"Bearer {self._token}"}) as http:
                 found = (await http.get("/v1/models")).json()
             return {card["id"] for card in found["data"]} >= set(models)
 

@@ -25,7 +25,7 @@ async def test_the_scheduler_judges_the_caller_and_not_the_gateway(tmp_path: Pat
     flags = ["--policy", "fifo", "--access.keys-file", str(keys)]
     async with FleetProcesses(tmp_path, flags) as fleet:
         fleet.launch("one", [*SIMULATED, "--token-file", str(write_token(tmp_path, "executor"))])
-        process = GatewayProcess(fleet, tmp_path, environment={"SAGE_TOKEN": KEYS["watcher"]})
+        process = GatewayProcess(fleet, tmp_path, environment={"SAGE_TOKEN": KEYS["watcher"]}, token=KEYS["chat"])
         async with process.serving(MODEL) as gateway:
             made = await ask(gateway, KEYS["chat"])
             async with fleet.client(token=KEYS["chat"]) as client:
@@ -39,6 +39,11 @@ async def test_the_scheduler_judges_the_caller_and_not_the_gateway(tmp_path: Pat
                 body = {"model": MODEL, "prompt": "x", "max_tokens": 3}
                 answered = await http.post("/v1/completions", json=body)
                 assert answered.status_code == 401, "the gateway's own key is not lent to callers"
+                for token, status in ((KEYS["chat"], 200), ("sk-unknown", 401), (KEYS["watcher"], 200)):
+                    headers = {"authorization": f"Bearer {token}"}
+                    assert (await http.get("/v1/models", headers=headers)).status_code == status
+                    answered = await http.post("/tokenize", json=body, headers=headers)
+                    assert answered.status_code == status
 
             with pytest.raises(openai_package.PermissionDeniedError) as watcher:
                 await ask(gateway, KEYS["watcher"])

@@ -167,3 +167,27 @@ async def as_many_as_are_taken(client: AsyncClient) -> list[AsyncStream]:
             return taken
         taken.append(stream)
     raise AssertionError("the queue was never full")
+
+
+LONG: Any = {
+    "/v1/responses": {"input": "x", "max_output_tokens": 4000},
+    "/v1/messages": {"messages": CHAT, "max_tokens": 4000},
+}
+
+
+@pytest.mark.parametrize("path", LONG)
+async def test_a_refused_stream_has_its_status(http: Any, path: str) -> None:
+    body = {"model": MODEL, "stream": True, "sage": {"deadline": 0.000001}, **LONG[path]}
+    answered = await http.post(path, json=body)
+    assert answered.status_code in (408, 429)
+    assert answered.json()["error"]["code"] in ("DEADLINE_EXCEEDED", "OVERLOADED")
+
+
+@pytest.mark.parametrize("path", LONG)
+async def test_a_stream_that_fails_ends_with_its_error(http: Any, path: str) -> None:
+    body = {"model": MODEL, "stream": True, "sage": {"deadline": 0.2}, **LONG[path], "temperature": 0}
+    answered = await http.post(path, json=body)
+    assert answered.status_code == 200
+    *_, name, data = [line for line in answered.text.splitlines() if line]
+    assert name == "event: error"
+    assert "the deadline passed" in data

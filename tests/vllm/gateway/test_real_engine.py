@@ -54,7 +54,18 @@ async def test_a_real_engine_behind_http(tmp_path: Path) -> None:
             )
             assert made.choices[0].message.content == wanted.text
             assert made.usage.prompt_tokens == wanted.usage.prompt_tokens
+            await the_end_of_text_is_no_stop_reason(openai)
             await a_required_tool_is_called(openai)
+
+
+async def the_end_of_text_is_no_stop_reason(openai: Any) -> None:
+    """A choice ends with the model's end of text, which vLLM's own server does not name."""
+    made = await openai.completions.create(
+        model=TINY, prompt="x", max_tokens=9, extra_body={"structured_outputs": {"choice": ["red", "blue"]}}
+    )
+    [choice] = made.choices
+    assert choice.text in ("red", "blue")
+    assert (choice.finish_reason, choice.stop_reason) == ("stop", None)
 
 
 async def a_required_tool_is_called(openai: Any) -> None:

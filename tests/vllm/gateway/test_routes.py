@@ -25,6 +25,12 @@ async def test_models_are_listed(openai: Any, client: AsyncClient) -> None:
     assert (await openai.models.retrieve(MODEL)).id == MODEL
 
 
+async def test_the_gateway_logs_what_it_serves(gateway: GatewayProcess) -> None:
+    """A package that vLLM's server imports silences the root logger."""
+    for name in (MODEL, VECTORS):
+        await gateway.process.said(rf"sage_gateway.model_catalogue: model {name} is served", within_s=5.0)
+
+
 async def test_a_completion_has_the_fleets_text(openai: Any, client: AsyncClient) -> None:
     wanted = await client.generate(PROMPT, model=MODEL, temperature=0, max_tokens=30, ignore_eos=True).result()
     made = await openai.completions.create(
@@ -123,8 +129,16 @@ async def test_log_probabilities(openai: Any, client: AsyncClient) -> None:
         model=MODEL, messages=CHAT, max_tokens=4, logprobs=True, top_logprobs=3, extra_body=WHOLE
     )
     content = chat.choices[0].logprobs.content
+    assert all(bytes(each.bytes).decode() == each.token for each in content)
     assert "".join(each.token for each in content) == chat.choices[0].message.content
     assert [len(each.top_logprobs) for each in content] == [3] * 4
+
+
+async def test_beams_are_searched(openai: Any) -> None:
+    """vLLM's server asks for one token of each beam at a time."""
+    options: Any = {"model": MODEL, "prompt": PROMPT, "max_tokens": 4}
+    found = await openai.completions.create(**options, n=2, extra_body={"use_beam_search": True, "ignore_eos": True})
+    assert len({choice.text for choice in found.choices}) == 2
 
 
 async def test_a_stop_string_ends_the_text(openai: Any) -> None:

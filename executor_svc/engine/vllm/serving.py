@@ -461,11 +461,11 @@ class VllmEngine:
         llm, self._llm = self._llm, None
         if llm is None:
             return
-        await self._trials.close()
         if llm.output_handler is not None:
             llm.output_handler.cancel()  # else it would report the end of the engine core as a failure
         self._steps.end_all("the engine was shut down")
         llm.output_processor.propagate_error(self._errors.dead())  # to requests that run in streams
+        await self._trials.close()  # not before: requests would go on meanwhile
         await end_llm(llm)
         if self._side_channel is not None:
             self._side_channel.close()

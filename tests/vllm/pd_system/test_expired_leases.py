@@ -8,7 +8,7 @@ import signal
 import psutil
 import pytest
 
-from sage_client import Completion
+from sage_client import Completion, PairState
 from tests.support.eventually import eventually
 from tests.vllm.pd_system.checked_stream import CheckedStream
 from tests.vllm.pd_system.engine_settings import DECODE, KV_LEASE_S, PREFILL
@@ -70,6 +70,8 @@ async def stopped_meanwhile(fleet: PdFleet, prompts: list[list[int]]) -> list[Co
     finally:
         prefill.send_signal(signal.SIGCONT)
     done = [await stream.complete() for stream in streams]
+    await fleet.nothing_held()
+    await fleet.pair_is(PairState.USABLE)
     await fleet.check(prompts, done)
     return done
 
@@ -89,4 +91,3 @@ async def test_a_prefill_executor_that_was_stopped_meanwhile_does_not_offer_it(f
         (why,) = await fleet.history(each.request_id, "fallback")
         assert "kv_lease_expired" in why
     assert await fleet.fallbacks() == fallbacks + len(late)
-    await fleet.nothing_held()

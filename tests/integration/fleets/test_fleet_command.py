@@ -19,7 +19,7 @@ from sage_local.fleet.ports import free_address
 from sage_local.fleet.sessions import members
 from sage_local.fleet.state_dir import StateDir
 
-UP = ("up", "--engine", "simulated", "--executors", "1")
+UP = ("up", "--engine", "simulated", "--executors", "1", "--http", "")
 
 Fleet = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -94,7 +94,7 @@ def test_a_life(fleet: Fleet, home: Path) -> None:
 
 def test_a_fleet_that_separates_prefill_from_decode(fleet: Fleet) -> None:
     address = free_address()
-    up = fleet("up", "--engine", "simulated", "--roles", "prefilling,decoding", "--address", address)
+    up = fleet("up", "--engine", "simulated", "--roles", "prefilling,decoding", "--http", "", "--address", address)
     assert (up.returncode, up.stderr) == (0, "")
     assert "prefill/decode separation: executor-1 prefilling, executor-2 decoding\n" in up.stdout
     assert "a pair of them can hand over; all pairs: " in up.stdout

@@ -195,7 +195,7 @@ async def until_full(client: AsyncClient) -> AsyncIterator[str]:
     """Submit requests with long prompts, one after the other, until the journal takes no more; yield their ids."""
     for number in range(500):
         try:
-            await client.submit(token_ids=[2_000] * 15_000, max_tokens=2, request_id=f"r-{number}", keep_result=3)
+            await client.submit(token_ids=[2_000] * 15_000, max_tokens=2, request_id=f"r-{number}", keep_result=8)
         except JournalUnavailableError:
             return
         await until_ended(client, f"r-{number}")

@@ -159,6 +159,13 @@ class LlmConstruction:
             await end_llm(self._done.result())
 
 
+def end_outputs(llm: Any, error: Exception) -> None:
+    """Give no outputs any more: requests that run in streams end with ``error``."""
+    if llm.output_handler is not None:
+        llm.output_handler.cancel()  # else it would report the end of the engine core as a failure
+    llm.output_processor.propagate_error(error)
+
+
 async def end_llm(llm: Any) -> None:
     """End the engine core and its processes, by force after STOP_GRACE_S.  Returns when they have ended."""
     await asyncio.to_thread(llm.shutdown, STOP_GRACE_S)

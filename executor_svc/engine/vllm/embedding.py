@@ -7,8 +7,9 @@ from typing import Any
 
 from executor_svc.engine.checks import Limits, refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
-from executor_svc.engine.vllm.async_llm import end_llm
-from executor_svc.engine.vllm.errors import VllmErrors, first_line
+from executor_svc.engine.vllm.adapters import adapter_requests, load_adapters
+from executor_svc.engine.vllm.async_llm import end_llm, end_outputs
+from executor_svc.engine.vllm.errors import VllmErrors
 from executor_svc.engine.vllm.facts import embedding_facts
 from executor_svc.engine.vllm.gpus import Gpus
 from executor_svc.engine.vllm.load import VllmLoad
@@ -48,17 +49,13 @@ class VllmEmbeddingEngine:
     ) -> None:
         """Embed with ``llm``, a started AsyncLLM that reports its statistics to ``load``."""
         from vllm import PoolingParams
-        from vllm.lora.request import LoRARequest
 
         self._llm = llm
         self._load = load
         self._tracing = settings.traces_endpoint is not None
         self._pooling_params = PoolingParams
         self._errors = VllmErrors()
-        self._adapters = {
-            name: LoRARequest(lora_name=name, lora_int_id=number, lora_path=path)
-            for number, (name, path) in enumerate(settings.adapters.items(), start=1)
-        }
+        self._adapters = adapter_requests(settings.adapters)
         self._gpus = Gpus(llm.vllm_config)
         self._facts = embedding_facts(llm, model, settings, resolved, self._gpus)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
@@ -88,11 +85,7 @@ class VllmEmbeddingEngine:
         tasks = await self._llm.get_supported_tasks()
         if TASK not in tasks:
             raise ModelError(f"{self._facts.model} does not embed; vLLM uses it to {', '.join(sorted(tasks))}")
-        for name, adapter in self._adapters.items():
-            try:
-                await self._llm.add_lora(adapter)
-            except Exception as error:
-                raise ModelError(f"adapter {name!r} does not load: {first_line(error)}") from error
+        await load_adapters(self._llm, self._adapters)
         for adapter_name in (None, *self._adapters):
             request = EngineRequest(
                 engine_request_id=f"warm-up/{adapter_name or 'model'}",
@@ -177,17 +170,9 @@ class VllmEmbeddingEngine:
 
     def load(self) -> EngineLoad:
         """Return the current load."""
-        load = self._load
-        return EngineLoad(
-            running=load.running,
-            waiting=load.waiting,
+        return self._load.snapshot(
             unfinished=len(self._active),
-            kv_used_tokens=load.kv_used_tokens,
-            prefix_queries_tokens=load.prefix_queries_tokens,
-            prefix_hits_tokens=load.prefix_hits_tokens,
             prompt_tokens_total=self._prompt_tokens,
-            generation_tokens_total=load.generation_tokens,
-            iterations=load.iterations,
             gpu_memory_used_bytes=self._gpus.used_bytes(),
         )
 
@@ -219,9 +204,7 @@ class VllmEmbeddingEngine:
             return
         self._stopped = True
         llm = self._llm
-        if llm.output_handler is not None:
-            llm.output_handler.cancel()  # else it would report the end of the engine core as a failure
-        llm.output_processor.propagate_error(self._errors.dead())
+        end_outputs(llm, self._errors.dead())
         await end_llm(llm)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from executor_svc.engine.vllm.kv_connectors.connector import TransferCounts
-from executor_svc.runtime.engine_port import Iteration
+from executor_svc.runtime.engine_port import EngineLoad, Iteration
 
 ITERATIONS_KEPT = 256
 
@@ -53,6 +53,34 @@ class VllmLoad:
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._awaiting.append(over)
         await over
+
+    def snapshot(
+        self,
+        *,
+        unfinished: int,
+        prompt_tokens_total: int,
+        gpu_memory_used_bytes: int | None,
+        known_wait: str | None = None,
+        submissions: Mapping[str, int] | None = None,
+    ) -> EngineLoad:
+        """Return the load as of the latest step, with what the engine itself knows of it."""
+        return EngineLoad(
+            running=self.running,
+            waiting=self.waiting,
+            unfinished=unfinished,
+            kv_used_tokens=self.kv_used_tokens,
+            prefix_queries_tokens=self.prefix_queries_tokens,
+            prefix_hits_tokens=self.prefix_hits_tokens,
+            prompt_tokens_total=prompt_tokens_total,
+            generation_tokens_total=self.generation_tokens,
+            iterations=self.iterations,
+            known_wait=known_wait,
+            gpu_memory_used_bytes=gpu_memory_used_bytes,
+            kv_pulls=self.kv_pulls,
+            kv_pulls_failed=self.kv_pulls_failed,
+            kv_leases_expired=self.kv_leases_expired,
+            submissions={} if submissions is None else submissions,
+        )
 
     def take_iterations(self) -> Sequence[Iteration]:
         """Return the iterations since the last call, oldest first, at most the latest 256."""

@@ -12,7 +12,8 @@ from typing import Any
 from executor_svc.engine.checks import refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.handoff_seal import opened
-from executor_svc.engine.vllm.async_llm import end_llm
+from executor_svc.engine.vllm.adapters import adapter_requests, load_adapters
+from executor_svc.engine.vllm.async_llm import end_llm, end_outputs
 from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
 from executor_svc.engine.vllm.constraints.gate import Turn
 from executor_svc.engine.vllm.constraints.xgrammar_gate import gate_for, trial_process
@@ -43,7 +44,6 @@ from executor_svc.runtime.engine_port import (
     InvalidRequestError,
     Iteration,
     JsonValue,
-    ModelError,
     Sampling,
     Step,
     StepReader,
@@ -72,7 +72,6 @@ class VllmEngine:
         ``cache_events``: where it tells what its prefix cache holds.
         """
         from vllm import SamplingParams
-        from vllm.lora.request import LoRARequest
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         self._llm = llm
@@ -83,10 +82,7 @@ class VllmEngine:
         self._structured_params = StructuredOutputsParams
         self._delta = RequestOutputKind.DELTA
         self._errors = VllmErrors()
-        self._adapters = {
-            name: LoRARequest(lora_name=name, lora_int_id=number, lora_path=path)
-            for number, (name, path) in enumerate(settings.adapters.items(), start=1)
-        }
+        self._adapters = adapter_requests(settings.adapters)
         self._connector = configured_connector(settings.kv_transfer)
         self._side_channel = side_channel
         self._cache_events = cache_events
@@ -119,11 +115,7 @@ class VllmEngine:
 
         Raises EngineError, or ModelError for an adapter that does not load.
         """
-        for name, adapter in self._adapters.items():
-            try:
-                await self._llm.add_lora(adapter)
-            except Exception as error:
-                raise ModelError(f"adapter {name!r} does not load: {first_line(error)}") from error
+        await load_adapters(self._llm, self._adapters)
         for adapter in (None, *self._adapters):
             request = self._warm_up_request(adapter or "model", adapter)
             tokens = 0
@@ -405,22 +397,11 @@ class VllmEngine:
 
     def load(self) -> EngineLoad:
         """Return the load as of the latest step."""
-        load = self._load
-        return EngineLoad(
-            running=load.running,
-            waiting=load.waiting,
+        return self._load.snapshot(
             unfinished=len(self._active),
-            kv_used_tokens=load.kv_used_tokens,
-            prefix_queries_tokens=load.prefix_queries_tokens,
-            prefix_hits_tokens=load.prefix_hits_tokens,
             prompt_tokens_total=self._prompt_tokens,
-            generation_tokens_total=load.generation_tokens,
-            iterations=load.iterations,
-            known_wait=self._known_wait(),
             gpu_memory_used_bytes=self._gpus.used_bytes(),
-            kv_pulls=load.kv_pulls,
-            kv_pulls_failed=load.kv_pulls_failed,
-            kv_leases_expired=load.kv_leases_expired,
+            known_wait=self._known_wait(),
             submissions=self._steps.submissions,
         )
 
@@ -461,10 +442,8 @@ class VllmEngine:
         llm, self._llm = self._llm, None
         if llm is None:
             return
-        if llm.output_handler is not None:
-            llm.output_handler.cancel()  # else it would report the end of the engine core as a failure
         self._steps.end_all("the engine was shut down")
-        llm.output_processor.propagate_error(self._errors.dead())  # to requests that run in streams
+        end_outputs(llm, self._errors.dead())
         await self._trials.close()  # not before: requests would go on meanwhile
         await end_llm(llm)
         if self._side_channel is not None:

@@ -16,7 +16,7 @@ from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, JournalU
 from scheduler_svc.storage.journal import sqlite
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.schema import TABLES
-from scheduler_svc.storage.journal.tables.metadata import SECRET
+from scheduler_svc.storage.journal.tables.metadata import PRIVATE
 
 PAGE_ROWS = 100
 """Rows that an export reads at once."""
@@ -130,7 +130,7 @@ def _count(connection: Connection, table: Table) -> int:
 
 
 def _exported(table: Table) -> list[Column[Any]]:
-    return [column for column in table.columns if SECRET not in column.info and not column.info.get("content")]
+    return [column for column in table.columns if not PRIVATE.items() <= column.info.items()]
 
 
 def _page(query: Select[Any], connection: Connection) -> Sequence[Row[Any]]:

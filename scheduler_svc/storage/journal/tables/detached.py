@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, String, Table, Text
 
-from scheduler_svc.storage.journal.tables.metadata import CONTENT, METADATA, WALL_TIME
+from scheduler_svc.storage.journal.tables.metadata import METADATA, PRIVATE, WALL_TIME
 
 DETACHED_REQUESTS = Table(
     "detached_requests",
@@ -13,7 +13,7 @@ DETACHED_REQUESTS = Table(
     Column("request_id", Text, primary_key=True),
     Column("digest", LargeBinary, nullable=False),
     Column("model", Text, nullable=False),
-    Column("about", LargeBinary, nullable=False, info=CONTENT),  # sage.controlplane.v1.RequestView
+    Column("about", LargeBinary, nullable=False, info=PRIVATE),  # sage.controlplane.v1.RequestView
     Column("accepted_at", WALL_TIME, nullable=False),
     Column("deadline_at", WALL_TIME),  # NULL: it has none
     Column("keep_s", Double, nullable=False),
@@ -29,8 +29,8 @@ DETACHED_REQUESTS = Table(
     Column("tokenizer_hash", Text),
     Column("adapter_weights", Text),
     Column("state", String(20)),  # NULL: it has not ended
-    Column("outcome", LargeBinary, info=CONTENT),  # sage.controlplane.v1.DetachedEnd
-    Column("tail", LargeBinary, info=CONTENT),  # UTF-8
+    Column("outcome", LargeBinary, info=PRIVATE),  # sage.controlplane.v1.DetachedEnd
+    Column("tail", LargeBinary, info=PRIVATE),  # UTF-8
     Column("ended_at", WALL_TIME),
     Column("keep_until", WALL_TIME),
 )
@@ -57,7 +57,7 @@ DETACHED_CONTENTS = Table(
     METADATA,
     Column("tenant", Text, primary_key=True),
     Column("request_id", Text, primary_key=True),
-    Column("content", LargeBinary, nullable=False, info=CONTENT),  # sage.controlplane.v1.DetachedRecord
+    Column("content", LargeBinary, nullable=False, info=PRIVATE),  # sage.controlplane.v1.DetachedRecord
 )
 """A row for each request: apart from the others, since a row is written as a whole at every change."""
 
@@ -67,13 +67,13 @@ DETACHED_OUTPUT = Table(
     Column("tenant", Text, primary_key=True),
     Column("request_id", Text, primary_key=True),
     Column("first_index", Integer, primary_key=True, autoincrement=False),  # output position
-    Column("token_ids", LargeBinary, nullable=False, info=CONTENT),  # four bytes each, the lowest first
-    Column("text_lengths", LargeBinary, nullable=False, info=CONTENT),  # of each token in code points; the same
+    Column("token_ids", LargeBinary, nullable=False, info=PRIVATE),  # four bytes each, the lowest first
+    Column("text_lengths", LargeBinary, nullable=False, info=PRIVATE),  # of each token in code points; the same
     Column(
-        "text", LargeBinary, nullable=False, info=CONTENT
+        "text", LargeBinary, nullable=False, info=PRIVATE
     ),  # UTF-8: an output may hold what a text column does not take
     Column(
-        "logprobs", LargeBinary, info=CONTENT
+        "logprobs", LargeBinary, info=PRIVATE
     ),  # of each token: four bytes of length, then the message; NULL: not asked for
 )
 """A row for each checkpoint that has output."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Double, Integer, LargeBinary, String, Table, Text
 
-from scheduler_svc.storage.journal.tables.metadata import METADATA, SECRET
+from scheduler_svc.storage.journal.tables.metadata import METADATA, PRIVATE
 
 LEADERSHIP = Table(
     "leadership",
@@ -14,7 +14,7 @@ LEADERSHIP = Table(
     Column("addresses", Text, nullable=False),  # at which it is reached, separated by commas
     Column("epoch", BigInteger, nullable=False),  # grows with every leader
     Column("lease_until", Double, nullable=False),  # seconds since 1970, by the database's clock
-    Column("adoption_key", LargeBinary, nullable=False, info={SECRET: True}),  # who has it can make up requests
+    Column("adoption_key", LargeBinary, nullable=False, info=PRIVATE),  # who has it can make up requests
     Column("instances", Text, nullable=False),  # JSON: ids of the instances that have a session with the leader
 )
 """One row, once a scheduler has led."""

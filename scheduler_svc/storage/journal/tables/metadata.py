@@ -10,11 +10,8 @@ METADATA = MetaData()
 WALL_TIME = Double
 """Seconds since 1970, by the scheduler's clock: exact to less than a microsecond."""
 
-CONTENT = {"content": True}
-"""``Column.info`` of what tenants sent and got: an export leaves it out."""
+PRIVATE = {"private": True}
+"""``Column.info`` of what no export shows: what tenants sent and got, and keys."""
 
 ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 """A key that grows by one for each row: SQLite counts in its INTEGER keys alone."""
-
-SECRET = "secret"
-"""Marks, in its ``info``, a column that no export shows."""

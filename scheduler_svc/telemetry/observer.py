@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from opentelemetry.trace import SpanContext
+
 from sage_telemetry.catalogue import LOOP_LAG
 from sage_telemetry.meter import Meter
 from sage_telemetry.span_export import SpanExport
@@ -54,16 +56,7 @@ class TelemetryObserver:
             context = self._sampling.begin(parent)
             if context.trace_flags.sampled:
                 notes = notes_on(submission, context, parent, now, content=self._content)
-        return RequestWatch(
-            submission,
-            self._metrics,
-            self._model_label,
-            self._latest_pass,
-            context=context,
-            notes=notes,
-            finish=self._finish,
-            content=self._content,
-        )
+        return self._watch(submission, context, notes)
 
     def adopted(self, live: LiveRequest, decision: Decision | None, now: float) -> RequestObserver:
         """Return the observer of a request that an earlier scheduler accepted; its span is of the same trace."""
@@ -73,8 +66,17 @@ class TelemetryObserver:
             context = self._sampling.begin(parent)
             if context.trace_flags.sampled:
                 notes = notes_on_adopted(live, decision, context, parent, now)
+        return self._watch(None, context, notes, decision)
+
+    def _watch(
+        self,
+        submission: Submission | None,
+        context: SpanContext | None,
+        notes: RequestNotes | None,
+        decision: Decision | None = None,
+    ) -> RequestWatch:
         return RequestWatch(
-            None,
+            submission,
             self._metrics,
             self._model_label,
             self._latest_pass,

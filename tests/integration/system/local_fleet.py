@@ -23,7 +23,7 @@ from executor_svc.runtime.session.timings import SessionTimings
 from executor_svc.wiring import run
 from sage_client import AsyncClient, Instance, InstanceState
 from scheduler_svc.config import SchedulerConfig
-from scheduler_svc.wiring import SchedulerService
+from scheduler_svc.wiring.scheduler_service import SchedulerService
 from tests.support.eventually import eventually
 from tests.support.simulated_answer import ENDLESS
 

@@ -183,7 +183,7 @@ class LocalFleet:
         return executor
 
     def _tokenizers_known(self) -> bool:
-        store = self.scheduler.control.intake._tokenizers
+        store = self.scheduler.control.intake._maker._prompts._tokenizers
         facts = [i.facts for i in self.scheduler.control.scheduler.instances() if i.facts is not None]
         return all(store.has(each.tokenizer_hash) for each in facts)
 

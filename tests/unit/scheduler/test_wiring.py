@@ -13,7 +13,7 @@ from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.config import JournalSection, SchedulerConfig
 from scheduler_svc.control.detached.settings import DetachedSettings
 from scheduler_svc.control.instances.session_settings import SessionSettings
-from scheduler_svc.control.requests.intake import IntakeSettings
+from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode

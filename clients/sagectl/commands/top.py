@@ -16,8 +16,9 @@ from rich.live import Live
 from rich.text import Text
 
 from sage_client import Client, FleetSnapshot, SageError
+from sagectl.options.command import command
 from sagectl.options.connecting import ADDRESS, connecting
-from sagectl.output.json_output import print_json
+from sagectl.output.formats import Format, Output
 from sagectl.output.screen import save_svg, show, stdout_console
 from sagectl.output.sentences import sentence
 from sagectl.top.feed import Feed
@@ -30,7 +31,13 @@ REDRAW_S = 1.0  # seconds after which the screen is redrawn without a new snapsh
 PICTURE_WIDTH, PICTURE_HEIGHT = 112, 32  # columns, lines
 
 
-@click.command()
+@command(
+    examples=[
+        ("top", "the fleet, live; q quits, ? lists the keys"),
+        ("top --once", "one picture as text"),
+        ("top --json --interval 5", "a snapshot a line every five seconds"),
+    ]
+)
 @click.option(
     "--interval",
     type=click.FloatRange(0.25, 60.0),
@@ -46,44 +53,46 @@ PICTURE_WIDTH, PICTURE_HEIGHT = 112, 32  # columns, lines
     help="With --once: also write an SVG picture to this file.",
 )
 @connecting
-def top(client: Client, interval: float, once: bool, svg: Path | None, as_json: bool) -> None:
-    """Show the fleet live: instances, queues, SLO attainment, decisions.  Press q to quit.
+def top(client: Client, interval: float, once: bool, svg: Path | None, output: Output) -> None:
+    """Show the fleet live; q quits.
+
+    Instances, queues, latency, attainment of targets, decisions and failovers; ? lists the keys.
 
     With --json every snapshot is printed as one line.  If the scheduler is unreachable, top reconnects.
     """
     address = click.get_current_context().meta[ADDRESS]
     if svg is not None and not once:
         raise click.UsageError("--svg needs --once")
-    if once or not (as_json or sys.stdout.isatty()):
-        _show_once(client, address, svg, as_json=as_json)
+    if once or output.format is Format.NAME or (output.for_people and not sys.stdout.isatty()):
+        _show_once(client, address, svg, output)
         return
     with _ending_in_order(), Feed(client, interval_s=interval, decisions=DECISIONS) as feed:
-        if as_json:
-            _write_lines(feed)
-        else:
+        if output.for_people:
             _live(feed, address)
+        else:
+            _write_lines(feed, output)
 
 
-def _show_once(client: Client, address: str, svg: Path | None, *, as_json: bool) -> None:
+def _show_once(client: Client, address: str, svg: Path | None, output: Output) -> None:
     with closing(client.watch_fleet(recent_decisions=DECISIONS)) as snapshots:
         snapshot = next(snapshots)
     if svg is not None:
         lines = frame(snapshot, ConnectionState(address=address), PICTURE_WIDTH, PICTURE_HEIGHT)
         save_svg(_shown(lines), svg, title="sagectl top", width=PICTURE_WIDTH)
-    if as_json:
-        print_json(snapshot, indent=None)
-    else:
+    if output.format is Format.NAME:
+        output.printed(snapshot, names=[each.instance_id for each in snapshot.instances])
+    elif not output.printed_next(snapshot):
         console = stdout_console()
         height = console.height - 1 if console.is_terminal else None
         show(_shown(frame(snapshot, ConnectionState(address=address), console.width, height)), console)
 
 
-def _write_lines(feed: Feed) -> None:
-    """Print a snapshot per line on stdout, and connection errors on stderr."""
+def _write_lines(feed: Feed, output: Output) -> None:
+    """Print a snapshot per line, or document, on stdout, and connection errors on stderr."""
     while True:
         update = feed.take(REDRAW_S)
         if isinstance(update, FleetSnapshot):
-            print_json(update, indent=None)
+            output.printed_next(update)
         elif update is not None:
             click.echo(f"reconnecting: {sentence(update)}", err=True)
 

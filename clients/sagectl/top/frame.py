@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from sage_client import FleetCounts, FleetSnapshot
+from sagectl.output.durations import duration
 from sagectl.top.section import Section, fit
-from sagectl.top.sections import decisions, duration, failovers, instances, prefill_decode, queues
+from sagectl.top.sections import decisions, failovers, instances, prefill_decode, queues
 
 NARROWEST = 60  # columns; a narrower terminal truncates lines
 

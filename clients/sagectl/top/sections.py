@@ -20,6 +20,7 @@ from sage_client import (
     SplitMode,
 )
 from sagectl.output.bars import usage_bar
+from sagectl.output.durations import duration
 from sagectl.top.lines import Column, rest, row, titles
 from sagectl.top.section import Section
 
@@ -192,16 +193,3 @@ def failovers(found: Sequence[RecentFailover], width: int) -> Section:
         for each in found[:FAILOVERS_SHOWN]
     ]
     return Section(title=titles(columns), lines=lines, least=2)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in at most six characters, for up to years."""
-    if seconds < 60:
-        return f"{int(seconds)}s"
-    minutes = int(seconds) // 60
-    if minutes < 10:
-        return f"{minutes}m{int(seconds) % 60:02}s"
-    if minutes < 60:
-        return f"{minutes}m"
-    hours = minutes / 60
-    return f"{hours:.1f}h" if hours < 48 else f"{hours / 24:.0f}d"

@@ -9,6 +9,7 @@ from sagectl.options.command import group
 from sagectl.options.connecting import connecting
 from sagectl.output.formats import Output
 from sagectl.output.not_kept import say_not_kept
+from sagectl.output.split_warning import say_unsplit
 from sagectl.output.tables import show_table
 from sagectl.top.sections import pairs_by_state
 
@@ -80,6 +81,8 @@ def set_prefill_decode(
     if not output.printed(config, names=[config.mode.value]):
         _say(config)
     say_not_kept(config.not_kept)
+    if config.mode is not SplitMode.NEVER:
+        say_unsplit(client)
 
 
 def _say(config: PrefillDecodeConfig) -> None:

@@ -11,7 +11,9 @@ from sagectl.options.connecting import connecting
 from sagectl.options.prefixes import with_instance
 from sagectl.output.formats import Output
 from sagectl.output.not_kept import say_not_kept
+from sagectl.output.split_warning import say_unsplit
 
+_OF_SPLITS = (InstanceRole.PREFILLING, InstanceRole.DECODING, InstanceRole.HYBRID)
 _ROLES = [role.value for role in InstanceRole if role is not InstanceRole.UNKNOWN]
 
 
@@ -35,3 +37,5 @@ def role(client: Client, instance_id: str, new_role: str, output: Output) -> Non
         click.echo(f"{instance.instance_id}: {instance.role.value}")
     if instance.decision is not None:
         say_not_kept(instance.decision.not_kept)
+    if instance.role in _OF_SPLITS:
+        say_unsplit(client)

@@ -23,6 +23,7 @@ from sagectl.output.bars import usage_bar
 from sagectl.output.durations import duration
 from sagectl.top.lines import Column, rest, row, titles
 from sagectl.top.section import Section
+from sagectl.top.sorting import COLUMNS, SortBy, in_order
 
 WIDE, WIDER = 100, 140  # columns
 FAILOVERS_SHOWN = 4
@@ -35,12 +36,20 @@ _CLASSES = [priority.name.lower() for priority in Priority]  # the most urgent f
 _IDENTITY = 3  # columns of an instance that every state has
 
 
-def instances(found: Sequence[Instance], width: int) -> Section:
+def instances(found: Sequence[Instance], width: int, sort_by: SortBy = SortBy.ID) -> Section:
     """Return the section of instances, those that are not READY first."""
     columns = _instance_columns(width)
-    # Instances that need attention must stay on a small screen.
-    ordered = sorted(found, key=lambda each: each.state is InstanceState.READY)
-    return Section(title=titles(columns), lines=[_instance(each, columns, width) for each in ordered], least=4)
+    lines = [_instance(each, columns, width) for each in in_order(found, sort_by)]
+    return Section(title=titles([_marked(each, sort_by) for each in columns]), lines=lines, least=4)
+
+
+def _marked(column: Column, sort_by: SortBy) -> Column:
+    """Return the column, with a mark if a key chose it to sort by."""
+    return (
+        replace(column, title=f"{column.title}▾")
+        if sort_by is not SortBy.ID and column.title == COLUMNS[sort_by]
+        else column
+    )
 
 
 def _instance_columns(width: int) -> list[Column]:

@@ -41,7 +41,7 @@ from sagectl.commands.up import up
 from sagectl.commands.usage import usage
 from sagectl.commands.version import version
 from sagectl.exit_status import ExitStatus, status_of
-from sagectl.options.command import Example, Group
+from sagectl.options.command import Example, Group, write_commands
 from sagectl.options.connecting import ADDRESS, OUTPUT, shared_options
 from sagectl.options.generation import flag_of
 from sagectl.output.formats import Format, Output
@@ -113,8 +113,7 @@ class _Commands(Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands by what they are about."""
         for title, commands in _COMMANDS.items():
-            with formatter.section(title):
-                formatter.write_dl([(each.name or "", each.get_short_help_str(100)) for each in commands])
+            write_commands(title, commands, formatter)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
 
 Example = tuple[str, str]
 """Arguments, as they are written after ``sagectl``, and what they do."""
+
+
+SENTENCE = 120  # characters of a command's first sentence, which are not cut
 
 
 class SharedOption(click.Option):
@@ -47,6 +50,10 @@ class Group(click.Group):
         self.format_commands(ctx, formatter)
         write_options(self.get_params(ctx), ctx, formatter)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in their order, each with its whole first sentence."""
+        write_commands("Commands", self.commands.values(), formatter)
+
 
 def command(*args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], Command]:
     """Make a ``Command`` of a function, as ``click.command`` does."""
@@ -68,10 +75,18 @@ def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) 
             formatter.write(f"{'':>{formatter.current_indent}}sagectl {arguments}\n")
 
 
+def write_commands(title: str, commands: Iterable[click.Command], formatter: click.HelpFormatter) -> None:
+    """Write a line or two per command."""
+    with formatter.section(title):
+        formatter.write_dl([(each.name or "", each.get_short_help_str(SENTENCE)) for each in commands])
+
+
 def write_options(params: Sequence[click.Parameter], ctx: click.Context, formatter: click.HelpFormatter) -> None:
     """Write the options, those of each section together."""
     sections: dict[str, list[tuple[str, str]]] = {"Options": []}
     for param in params:
+        if not isinstance(param, click.Option):
+            continue  # arguments stand in the line of usage, and in the text
         section = param.section if isinstance(param, SharedOption) else "Options"
         if (record := param.get_help_record(ctx)) is not None:
             sections.setdefault(section, []).append(record)

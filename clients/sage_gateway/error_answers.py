@@ -17,6 +17,7 @@ _SAMPLING = "spec.sampling."
 _FIELDS = {
     "spec.sampling.stop": "stop",
     "spec.sampling.structured_output": "response_format",
+    "spec.sampling.engine_options": "vllm_xargs",
     "spec.tokens.ids": "prompt",
     "spec.tokens": "prompt",
     "spec.text": "prompt",

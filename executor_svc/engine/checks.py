@@ -18,6 +18,7 @@ class Limits:
     adapters: frozenset[str]
     kv_connector: bool  # whether the engine can fetch KV and keep it for others
     output_history: bool = True  # whether the engine continues from delivered tokens
+    request_options: frozenset[str] = frozenset()  # options of the engine that requests may set by its own names
     embedding_dimensions: int = 0  # it embeds and does not generate: most numbers of a vector; 0: it generates
 
 
@@ -80,10 +81,20 @@ def _check_sampling(sampling: Sampling, limits: Limits) -> None:
     _check_ids("sampling.logit_bias", sampling.logit_bias, limits.vocab_size)
     _check_ids("sampling.allowed_token_ids", sampling.allowed_token_ids, limits.vocab_size)
     _check_bad_words(sampling.bad_words)
+    _check_options(sampling, limits)
     for name, top in (("logprobs", sampling.logprobs), ("prompt_logprobs", sampling.prompt_logprobs)):
         if top is not None and top > limits.max_logprobs:
             raise InvalidRequestError(
                 f"sampling.{name}", f"{top} requested; this engine returns at most {limits.max_logprobs}"
+            )
+
+
+def _check_options(sampling: Sampling, limits: Limits) -> None:
+    for name in sampling.engine_options:
+        if name not in limits.request_options:
+            allowed = ", ".join(sorted(limits.request_options)) or "none"
+            raise InvalidRequestError(
+                f"sampling.engine_options[{name!r}]", f"is not an option that this engine's operator allows: {allowed}"
             )
 
 

@@ -74,10 +74,12 @@ class StructuredKind(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StructuredOutput:
-    """A constraint that the whole output satisfies."""
+    """A constraint that the whole output satisfies, or what follows its reasoning."""
 
     kind: StructuredKind
     value: str
+    reasoning_ended: bool | None = None  # whether the prompt ends after the reasoning; None: the engine finds out
+    reasoning_arguments: str = ""  # of the engine's reasoning parser, a JSON object; empty: none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +107,8 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     allowed_token_ids: tuple[int, ...] = ()
     structured_output: StructuredOutput | None = None
+    cache_salt: str | None = None  # the prompt's KV is shared only with prompts of the same salt
+    engine_options: Mapping[str, str] = field(default_factory=dict)  # the engine's own names to JSON values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

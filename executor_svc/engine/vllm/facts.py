@@ -97,7 +97,7 @@ def _content(resolved: ResolvedModel, name: str) -> str:
         return ""
 
 
-def request_limits(config: Any, facts: EngineFacts) -> Limits:
+def request_limits(config: Any, facts: EngineFacts, settings: VllmSettings) -> Limits:
     """Return the limits that requests are checked against.  ``config``: vLLM's VllmConfig."""
     top = config.model_config.max_logprobs
     return Limits(
@@ -106,6 +106,7 @@ def request_limits(config: Any, facts: EngineFacts) -> Limits:
         max_logprobs=facts.vocab_size if top == -1 else top,
         adapters=frozenset(facts.adapters),
         kv_connector=facts.kv_connector is not None,
+        request_options=frozenset(settings.request_options),
     )
 
 

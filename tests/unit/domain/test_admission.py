@@ -191,6 +191,30 @@ def test_a_structural_tag_without_a_format_is_named(value: str) -> None:
     assert violation.field == "spec.sampling.structured_output.structural_tag"
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"cache_salt": ""}, "cache_salt"),
+        ({"engine_options": {"a": "{"}}, "engine_options['a']"),
+        (
+            {"structured_output": StructuredOutput(kind="regex", value="a", reasoning_arguments="[]")},
+            "structured_output.reasoning_arguments",
+        ),
+    ],
+)
+def test_what_the_engine_could_not_read_is_named(fields: dict[str, Any], field: str) -> None:
+    facts = make_facts(structured_output_kinds=frozenset({"regex"}))
+
+    (violation,) = admission.check(make_request(1, sampling=Sampling(**fields)), facts)
+
+    assert violation.field == f"spec.sampling.{field}"
+
+
+def test_the_engines_own_options_are_no_part_of_a_continuation_from_tokens() -> None:
+    assert Sampling().resumable
+    assert not Sampling(engine_options={"mine": "1"}).resumable
+
+
 @pytest.mark.parametrize("kind", ["regex", "grammar"])
 def test_an_empty_constraint_is_named(kind: str) -> None:
     facts = make_facts(structured_output_kinds=frozenset({kind}))

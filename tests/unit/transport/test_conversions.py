@@ -65,8 +65,10 @@ SAMPLING = Sampling(
     logit_bias={3: -1.5},
     allowed_token_ids=(6, 7),
     bad_words=("z",),
-    structured_output=StructuredOutput(kind="regex", value="a+"),
+    structured_output=StructuredOutput(kind="regex", value="a+", reasoning_ended=True, reasoning_arguments="{}"),
     skip_special_tokens=False,
+    cache_salt="salt",
+    engine_options={"mine": "1"},
 )
 
 REQUEST = Request(
@@ -243,6 +245,8 @@ def test_sampling_is_complete_in_an_assign() -> None:
     for name in ("stop", "stop_token_ids", "allowed_token_ids", "bad_words"):
         assert tuple(getattr(wire, name)) == getattr(SAMPLING, name)
     assert dict(wire.logit_bias) == SAMPLING.logit_bias
+    assert (wire.cache_salt, dict(wire.engine_options)) == (SAMPLING.cache_salt, SAMPLING.engine_options)
+    assert (wire.structured_output.reasoning_ended, wire.structured_output.reasoning_arguments) == (True, "{}")
 
 
 def test_defaults_are_said_not_left_out() -> None:

@@ -14,7 +14,10 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.entrypoints.launchers.launcher import validate_api_server_args
 from vllm.lora.request import LoRARequest
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from sage_client import ModelFiles
@@ -108,12 +111,22 @@ class ApplicationBuilder:
         if model.dtype in DTYPES:
             given += ["--dtype", model.dtype]
         arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([*given, *self._arguments])
+        _import_parsers(arguments)
         engine_arguments = AsyncEngineArgs.from_cli_args(arguments)
         config = VllmConfig(
             model_config=engine_arguments.create_model_config(),
-            structured_outputs_config=engine_arguments.structured_outputs_config,
+            structured_outputs_config=engine_arguments.create_structured_outputs_config(),
         )
+        validate_api_server_args(arguments)
         return arguments, config
+
+
+def _import_parsers(arguments: Any) -> None:
+    """Import the files of parsers that the operator brings, as vLLM's own start does."""
+    if arguments.tool_parser_plugin:
+        ToolParserManager.import_tool_parser(arguments.tool_parser_plugin)
+    if arguments.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(arguments.reasoning_parser_plugin)
 
 
 def _add_adapters(models: Any, adapters: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ class EmbedOptions(TypedDict, total=False):
     model: str  # default: the only model of the fleet
     dimensions: int  # length of each vector, for models that can shorten them; default: the model's own
     normalize: bool  # scale each vector to length 1; default: as the model is configured
+    raw: bool  # leave out the model's last step, such as scaling to length 1 or the sigmoid of a score
     priority: Priority | int | str  # default NORMAL
     deadline: Seconds  # from acceptance to the last vector
     adapter: str  # name of a LoRA adapter
@@ -68,7 +69,7 @@ class Embeddings(Plain, Sequence[Sequence[float]]):
 
 
 _KNOWN = EmbedOptions.__annotations__.keys()
-_PLAIN = ("model", "dimensions", "normalize", "adapter", "preferred_instance")
+_PLAIN = ("model", "dimensions", "normalize", "raw", "adapter", "preferred_instance")
 
 
 def encode_inputs(inputs: Input | Sequence[Input], options: EmbedOptions, *, tenant: str) -> inference_pb2.EmbedRequest:

@@ -16,6 +16,10 @@ log = logging.getLogger(__name__)
 INTERNAL = HttpError(status=500, kind="server_error", message="an internal error of the gateway", code="INTERNAL")
 
 
+_NO_ROUTE = b'{"detail":"Not Found"}'
+"""What vLLM's server says where it has built no route, because the model cannot do it."""
+
+
 class HeldAnswer:
     """Sends what the model's application answers, and in place of an error of ours that error.
 
@@ -63,6 +67,9 @@ class HeldAnswer:
         if not self._begun:
             if error is not None:
                 await self._refuse(http_error(error))
+                return
+            if body == _NO_ROUTE and (self._start or {}).get("status") == 404:
+                await self._refuse(HttpError(status=404, kind="not_found_error", message=f"the model has no {self._path}"))
                 return
             if is_preamble(self._path, body):
                 self._preamble.append(message)

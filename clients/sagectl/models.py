@@ -32,7 +32,7 @@ def models(client: Client, as_json: bool) -> None:
 def _row(model: Model) -> Cells:
     return [
         model.name,
-        "embed" if model.embeds else "generate",
+        "classify" if model.classifies else "embed" if model.embeds else "generate",
         f"{model.ready} of {model.instances}",
         str(model.waiting),
         str(model.max_model_len or ""),

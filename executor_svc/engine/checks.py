@@ -20,6 +20,7 @@ class Limits:
     output_history: bool = True  # whether the engine continues from delivered tokens
     request_options: frozenset[str] = frozenset()  # options of the engine that requests may set by its own names
     embedding_dimensions: int = 0  # it embeds and does not generate: most numbers of a vector; 0: it generates
+    classifies: bool = False  # it embeds, with one number per class
 
 
 def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
@@ -55,6 +56,8 @@ def _check_embedding(request: EngineRequest, limits: Limits) -> None:
         raise InvalidRequestError("model", "this engine generates; it does not embed")
     if tokens > limits.max_model_len:
         raise InvalidRequestError("prompt", f"has {tokens} tokens; the model takes {limits.max_model_len}")
+    if options.dimensions is not None and limits.classifies:
+        raise InvalidRequestError("dimensions", f"is {options.dimensions}; a model that classifies cannot shorten")
     if options.dimensions is not None and not 1 <= options.dimensions <= most:
         raise InvalidRequestError("dimensions", f"is {options.dimensions}; the model's vectors have {most}")
 

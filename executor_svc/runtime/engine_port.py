@@ -117,6 +117,7 @@ class EmbeddingOptions:
 
     dimensions: int | None = None  # length of the vector; None: the model's own
     normalize: bool = False  # scale it to length 1; False: as the model is configured
+    raw: bool = False  # leave out the model's last step, such as scaling to length 1 or the sigmoid of a score
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,6 +230,7 @@ class EngineFacts:
     config_json: str = field(default="", repr=False)  # content of the model's config.json; empty: it has none
     generation_config_json: str = field(default="", repr=False)  # content of its generation_config.json
     embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
+    classifies: bool = False  # with embedding_dimensions: its vectors have one number per class
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

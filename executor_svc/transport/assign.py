@@ -184,7 +184,7 @@ def _embedding(wire: common_pb2.EmbeddingOptions) -> EmbeddingOptions:
     dimensions = wire.dimensions if wire.HasField("dimensions") else None
     if dimensions == 0:
         raise BadField("dimensions", "is 0; a vector has at least one number")
-    return EmbeddingOptions(dimensions=dimensions, normalize=wire.normalize)
+    return EmbeddingOptions(dimensions=dimensions, normalize=wire.normalize, raw=wire.raw)
 
 
 def _continuation(wire: executor_pb2.Continuation) -> Continuation:

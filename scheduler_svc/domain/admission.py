@@ -111,6 +111,8 @@ def _task(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
         yield _at("spec.model", f"{request.model!r} embeds; it does not generate")
     elif wanted is not None and not most:
         yield _at("spec.model", f"{request.model!r} generates; it does not embed")
+    elif wanted is not None and wanted.dimensions is not None and facts.classifies:
+        yield _at("spec.dimensions", f"is {wanted.dimensions}; {request.model!r} classifies: it has {most} classes")
     elif wanted is not None and wanted.dimensions is not None and not 1 <= wanted.dimensions <= most:
         yield _at("spec.dimensions", f"is {wanted.dimensions}; the model's vectors have {most} numbers")
 

@@ -119,6 +119,7 @@ class Embedding:
 
     dimensions: int | None = None  # length of the vector; None: the model's own
     normalize: bool = False  # scale it to length 1; False: as the model is configured
+    raw: bool = False  # leave out the model's last step, such as scaling to length 1 or the sigmoid of a score
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,12 +20,14 @@ from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-from sage_client import ModelFiles
+from sage_client import Model, ModelFiles
 from sage_gateway.asgi import Application, Receive, Scope, Send
 from sage_gateway.caller_clients import CallerClients
+from sage_gateway.embedding_application import EmbeddingApplication
 from sage_gateway.model_catalogue import ModelCatalogue
 from sage_gateway.model_directory import write_model
 from sage_gateway.vllm_server.engine_client import FleetEngineClient
+from sage_gateway.vllm_server.pooling_client import FleetPoolingClient
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -62,8 +64,9 @@ class ModelApplication:
 
 def retire(application: Application) -> None:
     """Let go of an application that gets no further requests, if it holds anything."""
-    if isinstance(application, ModelApplication):
-        application.retire()
+    held = application.pooling if isinstance(application, EmbeddingApplication) else application
+    if isinstance(held, ModelApplication):
+        held.retire()
 
 
 class ApplicationBuilder:
@@ -90,12 +93,17 @@ class ApplicationBuilder:
 
     async def _built(self, files: ModelFiles, directory: Path) -> Application:
         arguments, config = await asyncio.to_thread(self._config, files, directory)
-        engine = FleetEngineClient(config, files.model.name, self._clients, self._trouble)
+        engine = self._engine(config, files.model)
         tasks = await engine.get_supported_tasks()
         application: Any = build_app(arguments, tasks, engine.model_config)
         await init_app_state(engine, application.state, arguments, tasks)
         _add_adapters(application.state.openai_serving_models, files.model.adapters)
         return ModelApplication(application, engine, directory)
+
+    def _engine(self, config: Any, model: Model) -> FleetEngineClient:
+        if not model.embeds:
+            return FleetEngineClient(config, model.name, self._clients, self._trouble)
+        return FleetPoolingClient(config, model.name, self._clients, self._trouble, classifies=model.classifies)
 
     def _trouble(self) -> str:
         return self.catalogue.trouble() if self.catalogue is not None else ""
@@ -108,6 +116,8 @@ class ApplicationBuilder:
         given += ["--enable-prompt-tokens-details", "--disable-fastapi-docs", "--max-logprobs", str(model.vocab_size)]
         if model.max_model_len is not None:
             given += ["--max-model-len", str(model.max_model_len)]
+        if model.embeds:
+            given += ["--runner", "pooling"]
         if model.dtype in DTYPES:
             given += ["--dtype", model.dtype]
         arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([*given, *self._arguments])

@@ -70,7 +70,10 @@ class GatewayProcess:
         with tempfile.TemporaryDirectory(prefix="sage-gateway-") as directory:
             builder = ApplicationBuilder(clients, Path(directory), self._settings.vllm_arguments)
             catalogue = builder.catalogue = ModelCatalogue(
-                own, builder.build, lambda model: EmbeddingApplication(model, clients), retire=retire
+                own,
+                builder.build,
+                lambda model, pooling, why: EmbeddingApplication(model, clients, pooling, why),
+                retire=retire,
             )
             door = FrontDoor(catalogue, _metrics, self._version, KnownCallers(clients).check)
             server = self._server = _Server(self._config(door))

@@ -23,6 +23,7 @@ def model(name: str = "m", **fields: Any) -> Model:
         "tokenizer_hash": "t",
         "adapters": (),
         "embeds": False,
+        "classifies": False,
         "files_hash": f"files of {name}",
     }
     return Model(name=name, **{**defaults, **fields})
@@ -36,6 +37,7 @@ class ListedModels:
         self.error: SageError | None = None
         self.broken: Exception | None = None  # raised instead of building
         self.built: list[str] = []
+        self.embeds_by: dict[str, str] = {}  # models that embed: why vLLM's server has no part in it, if so
         self.calls: list[HttpCall] = []
         self.building: asyncio.Event | None = None  # builds wait for it
         self.began = asyncio.Event()  # a build that waits
@@ -54,7 +56,8 @@ class ListedModels:
             model=found, config_json="{}", generation_config_json="", tokenizer=json.dumps(document).encode()
         )
 
-    def embedding(self, model: Model) -> Application:
+    def embedding(self, model: Model, pooling: Application | None, why_not: str) -> Application:
+        self.embeds_by[model.name] = why_not
         return self._application(model.name)
 
     async def build(self, files: ModelFiles) -> Application:

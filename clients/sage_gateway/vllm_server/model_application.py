@@ -25,9 +25,10 @@ from sage_gateway.asgi import Application, Receive, Scope, Send
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.embedding_application import EmbeddingApplication
 from sage_gateway.model_catalogue import ModelCatalogue
-from sage_gateway.model_directory import write_model
+from sage_gateway.model_directory import TOKENIZER, write_model
 from sage_gateway.vllm_server.engine_client import FleetEngineClient
 from sage_gateway.vllm_server.pooling_client import FleetPoolingClient
+from sage_gateway.vllm_server.tokenizer_check import check_tokenizer
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -94,6 +95,7 @@ class ApplicationBuilder:
     async def _built(self, files: ModelFiles, directory: Path) -> Application:
         arguments, config = await asyncio.to_thread(self._config, files, directory)
         engine = self._engine(config, files.model)
+        check_tokenizer(engine.renderer.get_tokenizer(), directory / TOKENIZER)
         tasks = await engine.get_supported_tasks()
         application: Any = build_app(arguments, tasks, engine.model_config)
         await init_app_state(engine, application.state, arguments, tasks)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 from sage_client import Model, ModelFiles, SageError
@@ -52,9 +54,9 @@ class ListedModels:
     async def get_model_files(self, model: str = "", *, timeout: float | None = None) -> ModelFiles:
         found = next(each for each in self.listed if each.name == model)
         document = {"tokenizer_json": "{}", "chat_template": "T", "special_tokens": {"eos_token": "</s>"}}
-        return ModelFiles(
-            model=found, config_json="{}", generation_config_json="", tokenizer=json.dumps(document).encode()
-        )
+        tokenizer = json.dumps(document).encode()
+        found = replace(found, tokenizer_hash=hashlib.sha256(tokenizer).hexdigest())
+        return ModelFiles(model=found, config_json="{}", generation_config_json="", tokenizer=tokenizer)
 
     def embedding(self, model: Model, pooling: Application | None, why_not: str) -> Application:
         self.embeds_by[model.name] = why_not

@@ -16,8 +16,8 @@ class SamplingOptions(TypedDict, total=False):
     """Sampling options; an absent one takes the model's configured default, else the engine's.
 
     ``json_schema``, ``json_object``, ``regex``, ``choice``, ``grammar`` and ``structural_tag`` constrain what may be
-    generated; at most one of them may be given.  ``reasoning_ended`` and ``reasoning_arguments`` belong to them: an engine
-    with a reasoning parser lets the constraint begin after the reasoning.
+    generated; at most one of them may be given.  ``reasoning_ended`` and ``reasoning_arguments`` belong to them: an
+    engine with a reasoning parser lets the constraint begin after the reasoning.
     """
 
     temperature: float  # [0, 2]; 0 is greedy

@@ -77,7 +77,9 @@ class EmbeddingApplication:
             options["adapter"] = name
         options["request_id"] = call.next_request_id(f"embd-{uuid.uuid4().hex}")
         with self._clients.of(call.token) as client, trace_of(call):
-            return await client.embed(fields.inputs, **options)
+            made = await client.embed(fields.inputs, **options)
+        call.cost += made.cost
+        return made
 
     async def _answer(self, working: asyncio.Future[Embeddings], name: str, encoding: Encoding, send: Send) -> None:
         try:

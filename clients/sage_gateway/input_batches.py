@@ -7,6 +7,7 @@ import uuid
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from sage_client import EmbedOptions, SageError
 from sage_gateway.caller_clients import CallerClients
@@ -54,12 +55,14 @@ class InputBatches:
             inputs = batch.inputs[start : start + CALL_INPUTS]
             working = asyncio.ensure_future(self._embed(batch, inputs, wanted))
             for vector in wanted:
-                vector.add_done_callback(lambda _, wanted=wanted, working=working: _stop_unwanted(wanted, working))
+                vector.add_done_callback(partial(_stop_unwanted, wanted, working))
 
     async def _embed(
         self, batch: _Batch, inputs: list[list[int]], wanted: Sequence[asyncio.Future[array[float]]]
     ) -> None:
-        options = EmbedOptions(**{**batch.options, "request_id": batch.call.next_request_id(f"pool-{uuid.uuid4().hex}")})
+        options = EmbedOptions(
+            **{**batch.options, "request_id": batch.call.next_request_id(f"pool-{uuid.uuid4().hex}")}
+        )
         try:
             with self._clients.of(batch.call.token) as client, trace_of(batch.call):
                 made = await client.embed(inputs, **options)
@@ -71,12 +74,15 @@ class InputBatches:
             if not isinstance(error, SageError):
                 raise
             return
+        batch.call.cost += made.cost
         for vector, found in zip(wanted, made.vectors, strict=True):
             if not vector.done():
                 vector.set_result(found)
 
 
-def _stop_unwanted(wanted: Sequence[asyncio.Future[array[float]]], working: asyncio.Future[None]) -> None:
+def _stop_unwanted(
+    wanted: Sequence[asyncio.Future[array[float]]], working: asyncio.Future[None], _: asyncio.Future[array[float]]
+) -> None:
     """Cancel a call that nobody waits for any more."""
     if all(vector.cancelled() for vector in wanted):
         working.cancel()

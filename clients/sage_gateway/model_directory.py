@@ -9,7 +9,6 @@ from typing import Any
 
 from sage_client import ModelFiles
 
-
 TOKENIZER = "tokenizer.json"
 
 

@@ -116,6 +116,8 @@ class FleetEngineClient(EngineClient):
                     sink.call = client.start(sink=sink, **cast(GenerateOptions, {**options, **sampling, **own}))
             while pieces := await collector.next():
                 call.accepted, call.scheduled = collector.accepted, collector.scheduled
+                for ended in (piece.finished for piece in pieces if piece.finished is not None):
+                    call.note_end(ended)
                 yield pieces, collector.over
 
     def _prompt(self, prompt: Any, prompt_text: str | None) -> tuple[str | None, list[int]]:
@@ -204,9 +206,7 @@ class FleetEngineClient(EngineClient):
         return gone
 
 
-def _beside(
-    prompt: Any, reasoning_ended: bool | None, reasoning_arguments: dict[str, Any] | None
-) -> SamplingOptions:
+def _beside(prompt: Any, reasoning_ended: bool | None, reasoning_arguments: dict[str, Any] | None) -> SamplingOptions:
     """Return the options that vLLM has beside its sampling parameters."""
     options = SamplingOptions()
     if prompt.get("cache_salt"):

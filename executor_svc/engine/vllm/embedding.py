@@ -73,9 +73,7 @@ class VllmEmbeddingEngine:
         self._errors = VllmErrors()
         self._adapters = adapter_requests(settings.adapters)
         self._gpus = Gpus(llm.vllm_config)
-        self._facts = embedding_facts(
-            llm, model, settings, resolved, self._gpus, classifies=task == CLASSIFY
-        )
+        self._facts = embedding_facts(llm, model, settings, resolved, self._gpus, classifies=task == CLASSIFY)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
         self._limits = Limits(
             vocab_size=self._facts.vocab_size,

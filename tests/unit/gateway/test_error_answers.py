@@ -6,9 +6,9 @@ import inspect
 import json
 
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 import sage_client as sage
-from google.rpc import error_details_pb2, status_pb2
 from sage_client import FieldViolation
 from sage_client._status import error_from_status
 from sage_gateway.error_answers import http_error, openai_field
@@ -101,7 +101,9 @@ def status_of(reason: ErrorReason, **retry: float) -> status_pb2.Status:
 def test_every_reason_of_the_scheduler_has_its_answer(reason: ErrorReason) -> None:
     answer = http_error(error_from_status(status_of(reason, after_s=2.5)))
     assert answer.status == REASONS[reason]
-    assert ("retry-after", "3") in [tuple(map(bytes.decode, each)) for each in answer.headers()] or answer.status not in (
+    assert ("retry-after", "3") in [
+        tuple(map(bytes.decode, each)) for each in answer.headers()
+    ] or answer.status not in (
         429,
         503,
     )

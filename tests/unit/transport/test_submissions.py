@@ -161,9 +161,7 @@ def test_every_sampling_field_arrives() -> None:
         logit_bias={3: -1.5},
         allowed_token_ids=(4,),
         bad_words=("y",),
-        structured_output=StructuredOutput(
-            kind="regex", value="a+", reasoning_ended=False, reasoning_arguments="{}"
-        ),
+        structured_output=StructuredOutput(kind="regex", value="a+", reasoning_ended=False, reasoning_arguments="{}"),
         skip_special_tokens=False,
         cache_salt="salt",
         engine_options={"mine": "1"},

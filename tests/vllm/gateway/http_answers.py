@@ -10,7 +10,14 @@ OWN = frozenset(
     {
         *("id", "created", "created_at", "completed_at", "system_fingerprint", "item_id", "call_id", "request_id"),
         *("sequence_number", "prompt_tokens_details", "input_tokens_details", "cache_read_input_tokens"),
-        *("cache_creation_input_tokens", "obfuscation", "kv_transfer_params", "metrics", "signature", "reasoning_tokens"),
+        *(
+            "cache_creation_input_tokens",
+            "obfuscation",
+            "kv_transfer_params",
+            "metrics",
+            "signature",
+            "reasoning_tokens",
+        ),
     }
 )
 """Fields that each server fills in its own way."""
@@ -60,7 +67,9 @@ def difference(ours: Any, theirs: Any, place: str = "") -> str:
     return "" if ours == theirs else f"{place}: {str(ours)[:300]} instead of {str(theirs)[:300]}"
 
 
-TEXTS = frozenset({"text", "content", "reasoning", "reasoning_content", "arguments", "thinking", "partial_json", "delta"})
+TEXTS = frozenset(
+    {"text", "content", "reasoning", "reasoning_content", "arguments", "thinking", "partial_json", "delta"}
+)
 
 
 def _add(found: Streamed, value: Any, place: str) -> None:

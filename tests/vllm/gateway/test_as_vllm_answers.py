@@ -72,12 +72,16 @@ def cases(end: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "plain", chat, {"messages": [USER], "ignore_eos": True}
     yield "no reasoning", chat, {"messages": [USER], "include_reasoning": False, "ignore_eos": True}
     yield "reasoning", chat, {"messages": [USER], "ignore_eos": True, "logit_bias": thought, "max_tokens": 3}
-    yield "reasoning, then a choice", chat, {
-        **{"messages": [USER], "logit_bias": thought, "structured_outputs": {"choice": ["red", "blue"]}}
-    }
-    yield "reasoning, then JSON", chat, {
-        **{"messages": [USER], "logit_bias": thought, "response_format": SCHEMA, "max_tokens": 60}
-    }
+    yield (
+        "reasoning, then a choice",
+        chat,
+        {"messages": [USER], "logit_bias": thought, "structured_outputs": {"choice": ["red", "blue"]}},
+    )
+    yield (
+        "reasoning, then JSON",
+        chat,
+        {"messages": [USER], "logit_bias": thought, "response_format": SCHEMA, "max_tokens": 60},
+    )
     yield "three choices", chat, {"messages": [USER], "n": 3, "seed": 5, "temperature": 1.0, "ignore_eos": True}
     yield "log probabilities", chat, {"messages": [USER], "logprobs": True, "top_logprobs": 3, "ignore_eos": True}
     yield "usage", chat, {"messages": [USER], "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
@@ -91,10 +95,15 @@ def cases(end: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield f"tools,{kind} required", chat, {**asked, "tool_choice": "required", "parallel_tool_calls": False}
         yield f"tools,{kind} named", chat, {**asked, "tool_choice": {"type": "function", "function": {"name": "paint"}}}
         yield f"tools,{kind} ended by length", chat, {**asked, "tool_choice": "required", "max_tokens": 9}
-    yield "continue the last message", chat, {
-        "messages": [USER, {"role": "assistant", "content": "The"}],
-        **{"continue_final_message": True, "add_generation_prompt": False},
-    }
+    yield (
+        "continue the last message",
+        chat,
+        {
+            "messages": [USER, {"role": "assistant", "content": "The"}],
+            "continue_final_message": True,
+            "add_generation_prompt": False,
+        },
+    )
     yield "template arguments", chat, {"messages": [USER], "chat_template_kwargs": {"enable_thinking": False}}
     yield "token ids", chat, {"messages": [USER], "return_token_ids": True}
     yield "text", text, {"prompt": "Once upon", "ignore_eos": True}
@@ -102,34 +111,67 @@ def cases(end: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "token ids of a prompt", text, {"prompt": [300, 301, 302], "return_token_ids": True}
     yield "tokens' log probabilities", text, {"prompt": "Once", "logprobs": 2, "ignore_eos": True}
     yield "suffix of stop", text, {"prompt": "Once", "stop": ["e"], "include_stop_str_in_output": True}
-    yield "vLLM's own fields", text, {
-        **{"prompt": "Once", "min_p": 0.05, "top_k": 9, "min_tokens": 2, "repetition_penalty": 1.1, "seed": 7},
-        **{"stop_token_ids": [17], "logit_bias": {"300": 5.0}, "cache_salt": "mine", "temperature": 0.8},
-        **{"skip_special_tokens": False, "bad_words": ["the"], "allowed_token_ids": list(range(200, 900))},
-    }
+    yield (
+        "vLLM's own fields",
+        text,
+        {
+            "prompt": "Once",
+            "min_p": 0.05,
+            "top_k": 9,
+            "min_tokens": 2,
+            "repetition_penalty": 1.1,
+            "seed": 7,
+            "stop_token_ids": [17],
+            "logit_bias": {"300": 5.0},
+            "cache_salt": "mine",
+            "temperature": 0.8,
+            "skip_special_tokens": False,
+            "bad_words": ["the"],
+            "allowed_token_ids": list(range(200, 900)),
+        },
+    )
     yield "an engine's option", text, {"prompt": "Once", "vllm_xargs": {"mine": 1}}
     yield "beams", text, {"prompt": "Once", "use_beam_search": True, "n": 2, "ignore_eos": True, "max_tokens": 4}
     yield "a regular expression", text, {"prompt": "Once", "structured_outputs": {"regex": "[a-c]{6}"}}
     yield "echo", text, {"prompt": "Once upon", "echo": True}
     yield "responses", responses, {"input": "Paint.", "max_output_tokens": 12}
-    yield "responses with instructions", responses, {
-        **{"input": [{"role": "user", "content": "Paint."}], "instructions": "Be brief.", "max_output_tokens": 12}
-    }
-    yield "responses with a schema", responses, {
-        **{"input": "Paint.", "max_output_tokens": 60, "logit_bias": thought},
-        **{"text": {"format": {"type": "json_schema", "name": "x", "schema": PAINT["parameters"]}}},
-    }
-    yield "responses with a tool", responses, {
-        **{"input": "Paint.", "tools": [{"type": "function", **PAINT}], "tool_choice": "required"},
-        **{"max_output_tokens": 80, "logit_bias": thought},
-    }
+    yield (
+        "responses with instructions",
+        responses,
+        {"input": [{"role": "user", "content": "Paint."}], "instructions": "Be brief.", "max_output_tokens": 12},
+    )
+    yield (
+        "responses with a schema",
+        responses,
+        {
+            "input": "Paint.",
+            "max_output_tokens": 60,
+            "logit_bias": thought,
+            "text": {"format": {"type": "json_schema", "name": "x", "schema": PAINT["parameters"]}},
+        },
+    )
+    yield (
+        "responses with a tool",
+        responses,
+        {
+            "input": "Paint.",
+            "tools": [{"type": "function", **PAINT}],
+            "tool_choice": "required",
+            "max_output_tokens": 80,
+            "logit_bias": thought,
+        },
+    )
     yield "messages", messages, {"messages": [USER], "max_tokens": 12}
-    yield "messages with a tool", messages, {
-        "messages": [USER],
-        "max_tokens": 80,
-        "tools": [{"name": "paint", "description": "Paint.", "input_schema": PAINT["parameters"]}],
-        "tool_choice": {"type": "any"},
-    }
+    yield (
+        "messages with a tool",
+        messages,
+        {
+            "messages": [USER],
+            "max_tokens": 80,
+            "tools": [{"name": "paint", "description": "Paint.", "input_schema": PAINT["parameters"]}],
+            "tool_choice": {"type": "any"},
+        },
+    )
     yield "counted", "/v1/messages/count_tokens", {"messages": [USER]}
     yield "tokenized", "/tokenize", {"prompt": "Once upon", "return_token_strs": True}
     yield "a rendered conversation", "/tokenize", {"messages": CALLED, "tools": [TOOL]}

@@ -10,7 +10,8 @@ from executor_svc.engine.tiny_model import make_tiny_model
 THINK, NO_MORE = "<think>", "</think>"
 TEMPLATE = (
     "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{% if message.content %}{{ message.content }}{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.content %}{{ message.content }}{% endif %}"
     "{% for call in message.tool_calls or [] %}<tool_call>"
     '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}'
     "</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
@@ -32,8 +33,13 @@ def make_thinking_model(path: Path) -> int:
         ]
         tokenizer["added_tokens"].append(
             {
-                **{"id": id_, "content": text, "special": False, "normalized": False},
-                **{"single_word": False, "lstrip": False, "rstrip": False},
+                "id": id_,
+                "content": text,
+                "special": False,
+                "normalized": False,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
             }
         )
     (path / "tokenizer.json").write_text(json.dumps(tokenizer))

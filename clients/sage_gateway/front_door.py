@@ -21,6 +21,7 @@ from sage_gateway.asgi import (
     replaying,
 )
 from sage_gateway.caller_clients import unusable_token
+from sage_gateway.content_parts import not_text
 from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, http_error, invalid, unauthenticated
 from sage_gateway.held_answer import HeldAnswer
 from sage_gateway.http_call import CURRENT, HttpCall
@@ -35,6 +36,9 @@ BODY_LIMIT_BYTES = 32 * 1024 * 1024
 
 BODY_TIMEOUT_S = 60.0
 """Seconds that the body of a request may take to arrive."""
+
+UNBUILT_RETRY_S = 30.0
+"""Seconds after which to ask again for a model whose front end cannot be built; its executors have to change."""
 
 TRACE_HEADERS = ("traceparent", "tracestate")
 
@@ -160,6 +164,8 @@ class FrontDoor:
             return self._unknown(name)
         if why := why_not(served.model, path):
             return invalid(f"model {served.model.name!r} {why}", "model")
+        if (part := not_text(fields)) is not None:
+            return invalid(f"{part[0]} is {part[1]}; this server sends models text only", part[0])
         try:
             options = read_options(headers, fields)
         except OptionError as error:
@@ -172,7 +178,12 @@ class FrontDoor:
         known = ", ".join(each for served in models for each in served.names)
         if isinstance(name, str) and (why := self._catalogue.why_not(name)):
             return HttpError(
-                status=503, kind=NOT_AVAILABLE, message=f"model {name!r}: {why}", param="model", code="NO_INSTANCE"
+                status=503,
+                kind=NOT_AVAILABLE,
+                message=f"model {name!r}: {why}",
+                param="model",
+                code="NO_INSTANCE",
+                retry_after_s=UNBUILT_RETRY_S,
             )
         if not models:
             what = self._catalogue.trouble() or "no model is served"

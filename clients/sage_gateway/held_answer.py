@@ -7,7 +7,7 @@ from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from sage_gateway.asgi import Headers, Message, Send, answer_error
-from sage_gateway.error_answers import HttpError, http_error
+from sage_gateway.error_answers import HttpError, http_error, in_form_of
 from sage_gateway.error_events import error_event, is_error_event, is_preamble
 from sage_gateway.http_call import HttpCall
 from sage_gateway.request_report import report_event, report_headers
@@ -77,6 +77,8 @@ class HeldAnswer:
                     HttpError(status=404, kind="not_found_error", message=f"the model has no {self._path}")
                 )
                 return
+            if (self._start or {}).get("status", 200) >= 400:
+                message = self._of_vllm(message)
             if is_preamble(self._path, body):
                 self._preamble.append(message)
                 return
@@ -88,6 +90,15 @@ class HeldAnswer:
             self._reports = False
             message = {**message, "body": report_event(self._path, self._call) + body}
         await self._send(message)
+
+    def _of_vllm(self, message: Message) -> Message:
+        """Return a refusal of vLLM's server in the form of the API, and let its length fit."""
+        body = in_form_of(self._path, message.get("body", b""))
+        if body != message.get("body") and not message.get("more_body") and self._start is not None:
+            kept = [each for each in self._start.get("headers", ()) if each[0].lower() != b"content-length"]
+            self._start = {**self._start, "headers": [*kept, (b"content-length", str(len(body)).encode())]}
+            return {**message, "body": body}
+        return message
 
     async def _begin(self) -> None:
         """Send what was held back."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sage_client import Timings
-from sage_gateway.error_answers import as_json
-from sage_gateway.error_events import MESSAGES, RESPONSES
+from sage_gateway.error_answers import MESSAGES, as_json
+from sage_gateway.error_events import RESPONSES
 from sage_gateway.http_call import HttpCall
 
 _PHASES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +73,24 @@ def retire(application: Application) -> None:
 class ApplicationBuilder:
     """Builds the applications of models."""
 
-    def __init__(self, clients: CallerClients, directory: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        clients: CallerClients,
+        directory: Path,
+        arguments: Sequence[str] = (),
+        model_arguments: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         """``directory``: where files of models are written, which vLLM reads for as long as it serves them.
 
-        ``arguments``: further flags of vLLM's server, such as --tool-call-parser, for all models.
+        ``arguments``: further flags of vLLM's server, such as --tool-call-parser, for all models.  ``model_arguments``:
+        those of single models, by name.  Exits with status 2 if vLLM's server does not know one of them.
         """
         self._clients = clients
         self._directory = directory
-        self._arguments = list(arguments)
+        self._arguments = arguments
+        self._model_arguments = model_arguments or {}
+        for model in ("", *self._model_arguments):
+            self._parsed(model, [])
         self.catalogue: ModelCatalogue | None = None  # asked whether the fleet serves anything
 
     async def build(self, files: ModelFiles) -> Application:
@@ -122,7 +132,7 @@ class ApplicationBuilder:
             given += ["--runner", "pooling"]
         if model.dtype in DTYPES:
             given += ["--dtype", model.dtype]
-        arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([*given, *self._arguments])
+        arguments = self._parsed(model.name, given)
         _import_parsers(arguments)
         engine_arguments = AsyncEngineArgs.from_cli_args(arguments)
         config = VllmConfig(
@@ -131,6 +141,11 @@ class ApplicationBuilder:
         )
         validate_api_server_args(arguments)
         return arguments, config
+
+    def _parsed(self, model: str, given: Sequence[str]) -> Any:
+        """Return the arguments of vLLM's server for a model; exits with status 2 for a flag that it does not know."""
+        flags = [*given, *self._arguments, *self._model_arguments.get(model, ())]
+        return make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
 
 
 def _import_parsers(arguments: Any) -> None:

@@ -68,7 +68,9 @@ class GatewayProcess:
         own, clients = connection.own_client(), CallerClients(connection.client_of)
         tasks = WatchedTasks()
         with tempfile.TemporaryDirectory(prefix="sage-gateway-") as directory:
-            builder = ApplicationBuilder(clients, Path(directory), self._settings.vllm_arguments)
+            builder = ApplicationBuilder(
+                clients, Path(directory), self._settings.vllm_arguments, self._settings.model_arguments
+            )
             catalogue = builder.catalogue = ModelCatalogue(
                 own,
                 builder.build,

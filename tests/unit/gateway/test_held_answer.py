@@ -204,3 +204,26 @@ async def test_a_stream_that_fails_reports_nothing_but_its_error() -> None:
     for each in (chunk(b'data: {"error": {}}\n\n'), chunk(b"data: [DONE]\n\n"), LAST):
         await held(each)
     assert not any(b'"sage"' in each.get("body", b"") for each in client.sent)
+
+
+async def test_what_vllms_server_refuses_of_messages_has_anthropics_form() -> None:
+    client = Client()
+    held = HeldAnswer(client, HttpCall(), "/v1/messages")
+    body = b'{"error": {"message": "no such type", "type": "Bad Request", "code": 400}}'
+    await held({**START, "status": 400, "headers": [(b"content-length", b"%d" % len(body))]})
+    await held({**LAST, "body": body})
+    answer = client.sent[-1]["body"]
+    assert json.loads(answer) == {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": "no such type"},
+    }
+    assert client.headers[b"content-length"] == b"%d" % len(answer)
+
+
+async def test_a_route_that_vllms_server_did_not_build_is_told_in_openais_form() -> None:
+    client = Client()
+    held = HeldAnswer(client, HttpCall(), "/v1/score")
+    await held({**START, "status": 404, "headers": []})
+    await held({**LAST, "body": b'{"detail":"Not Found"}'})
+    error = json.loads(client.sent[-1]["body"])["error"]
+    assert (client.sent[0]["status"], error["message"]) == (404, "the model has no /v1/score")

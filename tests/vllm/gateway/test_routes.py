@@ -31,7 +31,7 @@ async def test_an_adapter_is_a_model(openai: Any, client: AsyncClient) -> None:
     options: Any = {"temperature": 0, "max_tokens": 12}
     texts = []
     for name in (MODEL, ADAPTER):
-        adapter = {} if name == MODEL else {"adapter": ADAPTER}
+        adapter: Any = {} if name == MODEL else {"adapter": ADAPTER}
         wanted = await client.generate(PROMPT, model=MODEL, ignore_eos=True, **options, **adapter).result()
         made = await openai.completions.create(model=name, prompt=PROMPT, extra_body=WHOLE, **options)
         assert (made.choices[0].text, made.model) == (wanted.text, name)
@@ -142,7 +142,7 @@ async def test_log_probabilities(openai: Any, client: AsyncClient) -> None:
     assert all(len(each) == 2 for each in found.top_logprobs)
 
     chat = await openai.chat.completions.create(
-        model=MODEL, messages=CHAT, max_tokens=4, logprobs=True, top_logprobs=3, extra_body=WHOLE
+        model=MODEL, messages=CHAT, temperature=0, max_tokens=4, logprobs=True, top_logprobs=3, extra_body=WHOLE
     )
     content = chat.choices[0].logprobs.content
     assert all(bytes(each.bytes).decode() == each.token for each in content)

@@ -53,6 +53,7 @@ class Embeddings(Plain, Sequence[Sequence[float]]):
     request_id: str  # of the call
     usage: Usage  # of all inputs
     cost: float  # of all inputs, in the currency of the instances' prices
+    classifies: bool = False  # the model classifies: each vector has one number per class
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -134,6 +135,7 @@ def embeddings(message: inference_pb2.EmbedResponse) -> Embeddings:
         request_id=message.request_id,
         usage=decode.usage(message.usage),
         cost=message.cost,
+        classifies=message.classifies,
     )
 
 

@@ -153,8 +153,10 @@ def _field(field: str, place: int) -> str:
     return field.removeprefix("spec.")
 
 
-def response(request_id: str, requests: Sequence[LiveRequest], *, as_bytes: bool) -> inference_pb2.EmbedResponse:
-    """Make the response of a call whose requests all finished."""
+def response(
+    request_id: str, requests: Sequence[LiveRequest], *, as_bytes: bool, classifies: bool = False
+) -> inference_pb2.EmbedResponse:
+    """Make the response of a call whose requests all finished.  ``classifies``: whether the model does."""
     outcomes = [each.outcome for each in requests if isinstance(each.outcome, Finished)]
     made = inference_pb2.EmbedResponse(
         usage=common_pb2.Usage(
@@ -164,6 +166,7 @@ def response(request_id: str, requests: Sequence[LiveRequest], *, as_bytes: bool
         request_id=request_id,
         model=requests[0].request.model,
         cost=sum(each.cost for each in outcomes),
+        classifies=classifies,
     )
     for each in requests:
         vector = vector_of(each)

@@ -1869,12 +1869,15 @@ class EmbedResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    CLASSIFIES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """as sent, or made by the scheduler"""
     model: _builtins.str
     """the model that made them"""
     cost: _builtins.float
     """of all inputs, in the currency of the instances' prices"""
+    classifies: _builtins.bool
+    """the model classifies: each vector has one number per class"""
     @_builtins.property
     def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
         """in the order of the inputs"""
@@ -1891,10 +1894,11 @@ class EmbedResponse(_message.Message):
         request_id: _builtins.str = ...,
         model: _builtins.str = ...,
         cost: _builtins.float = ...,
+        classifies: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "embeddings", b"embeddings", "model", b"model", "request_id", b"request_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifies", b"classifies", "cost", b"cost", "embeddings", b"embeddings", "model", b"model", "request_id", b"request_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,7 +46,8 @@ generate hello --system brief --model tiny --adapter a --max-tokens 4 --min-toke
 --temperature 0 --top-p 0.9 --top-k 5 --min-p 0.1 --presence-penalty 1 --frequency-penalty -1
 --repetition-penalty 1.5 --seed 7 -n 1 --stop x --stop y --stop-token-id 3 --ignore-eos
 --include-stop-in-output --logprobs 0 --prompt-logprobs 1 --logit-bias 5=-1.5
---allowed-token-id 5 --cache-salt mine --engine-option a=[1] --bad-word no --special-tokens --priority CRITICAL --deadline 9
+--cache-salt mine --engine-option a=[1]
+--allowed-token-id 5 --bad-word no --special-tokens --priority CRITICAL --deadline 9
 --ttft-target 0.5 --tpot-target 0.1 --cost-budget 2 --session s --tag a=b --tag c=d
 --preferred-instance i --wait --best-effort --request-id r --detached --tenant acme
 """

@@ -132,6 +132,7 @@ FACTS = EngineFacts(
     config_json="{}",
     generation_config_json="[]",
     embedding_dimensions=256,
+    classifies=True,
 )
 
 SPEC = InstanceSpec(
@@ -612,6 +613,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         config_json="{}",
         generation_config_json="[]",
         embedding_dimensions=256,
+        classifies=True,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scheduler_svc.domain import admission
-from scheduler_svc.domain.request import Request, Sampling, StructuredOutput
+from scheduler_svc.domain.request import Embedding, Request, Sampling, StructuredOutput
 from tests.contract.policies.modelled_fleet import make_facts, make_request
 
 FACTS = make_facts(vocab_size=100, max_model_len=200, structured_output_kinds=frozenset({"json_schema", "choice"}))
@@ -262,3 +262,13 @@ def test_options_without_effect_are_warned_of() -> None:
     for option in ("top_p", "seed", "include_stop_in_output", "prompt_logprobs"):
         assert option in warned
     assert admission.warnings(make_request(1), FACTS) == ()
+
+
+def test_a_model_that_classifies_has_as_many_numbers_as_classes() -> None:
+    facts = make_facts(embedding_dimensions=3, classifies=True)
+    request = make_request(1, embedding=Embedding(dimensions=2))
+
+    (violation,) = admission.check(request, facts)
+
+    assert violation.field == "spec.dimensions"
+    assert "it has 3 classes" in violation.description

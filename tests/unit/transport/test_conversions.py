@@ -226,7 +226,16 @@ async def test_inputs_without_an_id_or_with_a_fresh_one_are_new(request_id: str,
     assert found.fresh is new
 
 
-@pytest.mark.parametrize("embedding", [Embedding(), Embedding(dimensions=7, normalize=True)])
+async def test_a_vector_is_scaled_or_left_as_it_is() -> None:
+    request = inference_pb2.EmbedRequest(raw=True, inputs=[inference_pb2.EmbedInput(text="x")])
+    (found,) = await embeddings.submissions(request, {}, tenant="t")
+    assert found.embedding == Embedding(raw=True)
+    request.normalize = True
+    with pytest.raises(InvalidRequest, match="raw"):
+        await embeddings.submissions(request, {}, tenant="t")
+
+
+@pytest.mark.parametrize("embedding", [Embedding(), Embedding(dimensions=7, normalize=True), Embedding(raw=True)])
 def test_an_assign_says_how_to_embed(embedding: Embedding) -> None:
     wire = assign_message(replace(the_order(), request=replace(REQUEST, embedding=embedding)))
     assert wire.HasField("embedding")

@@ -46,7 +46,7 @@ async def test_what_was_delivered_is_reasoning_or_constrained(tmp_path: Path) ->
         assert text.isdigit()
         assert len(text) == 8
         whole = [*thought, *rest]
-        for delivered in range(1, len(whole)):
+        for delivered in range(THOUGHT, len(whole)):
             made = await answer(engine, prompt, sampling, output_history=tuple(whole[:delivered]))
             assert made.token_ids == whole[delivered:], f"after {delivered} tokens"
         begun = StructuredOutput(kind=StructuredKind.REGEX, value="[0-9]{8}", reasoning_ended=True)

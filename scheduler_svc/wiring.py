@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from sage_common.clock import AsyncioClock, Clock
 from sage_common.tasks import TaskDied, WatchedTasks
@@ -14,6 +14,7 @@ from sage_wire.health import HealthServicer
 from scheduler_svc.access.audit import Audit
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.adoption.adoption import Adoption
+from scheduler_svc.control.adoption.handing_over import handed_over
 from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.adoption.restoration import Restoration
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
@@ -31,6 +32,7 @@ from scheduler_svc.control.instances.watchdog import Watchdog
 from scheduler_svc.control.journal.detached import DetachedStore
 from scheduler_svc.control.journal.fleet_decisions import restore as restore_fleet_decisions
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
 from scheduler_svc.control.leadership.standing import SchedulerState, Standing
 from scheduler_svc.control.leadership.term import Term
 from scheduler_svc.control.leadership.term_clock import TermClock
@@ -109,11 +111,12 @@ HAND_OVER_GRACE_S = 0.1
 class EarlierScheduler:
     """What an earlier scheduler left, and what is left for the next one."""
 
-    instances: frozenset[str] = frozenset()  # that had a session
+    instances: Mapping[str, EarlierInstance] = field(default_factory=dict)  # that had a session
     proofs: Proofs | None = None  # None: executors hold nothing for the next scheduler
     receipts: ReceiptSigner | None = None  # None: clients hold nothing for the next scheduler
     wall: Callable[[], float] = time.time  # seconds since 1970, which receipts count in
-    keep_instances: Callable[[Iterable[str]], None] = lambda instances: None  # told which instances have a session
+    keep_instances: Callable[[Mapping[str, EarlierInstance]], None] = lambda instances: None
+    """Told which instances have a session, whenever that changes."""
 
 
 NO_EARLIER_SCHEDULER = EarlierScheduler()
@@ -151,6 +154,11 @@ class ControlPlane:
     def wall_s(self) -> float:
         """Return seconds since 1970 at the control clock's zero."""
         return self.wall_clock() - self.clock.now()
+
+    def handed_over(self) -> Mapping[str, EarlierInstance]:
+        """Return what the next scheduler is to know of the instances.  Call once all sessions are ended."""
+        models = self.sessions.models
+        return handed_over(models, self.requests, self.intake.ends, self.recovery, self.adoption)
 
     async def load_detached(self) -> None:
         """Read the detached work that an earlier scheduler left.  Call before anything is accepted.
@@ -266,7 +274,9 @@ def build_control(
         adoption=adoption,
         ends=ends,
         decisions=decisions,
-        seen=lambda instances: earlier.keep_instances({*instances, *recovery.awaited}),
+        seen=lambda models: earlier.keep_instances(
+            {**recovery.awaited, **{name: EarlierInstance(model=model) for name, model in models.items()}}
+        ),
     )
     recovery.on_end(sessions.tell_seen)
     events.subscribe(sessions)
@@ -546,10 +556,11 @@ class SchedulerService:
         log.info("leaving %d requests to the next scheduler", len(control.requests))
         why = self._handing_over()
         control.intake.close(why)
-        state.freeze()
         if control.detached is not None:
             control.detached.freeze()
         control.sessions.end_all("the scheduler hands over")  # first: what ends from here on is not told to executors
+        state.keep_instances(control.handed_over())
+        state.freeze()
         self._client_sessions.close(why)
         await self._stop_serving(HAND_OVER_GRACE_S)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from sage_common.clock import Clock
@@ -74,9 +74,9 @@ class Sessions:
         adoption: Adoption,
         ends: KeptEnds,
         decisions: OperatorDecisions,
-        seen: Callable[[Iterable[str]], None] = lambda instances: None,
+        seen: Callable[[Mapping[str, str]], None] = lambda models: None,
     ) -> None:
-        """``seen`` is told which instances have a session, whenever that changes."""
+        """``seen`` is told the models of the instances that have a session, by id, whenever that changes."""
         self._scheduler = scheduler
         self._clock = clock
         self._attempts = attempts
@@ -105,7 +105,12 @@ class Sessions:
 
     def tell_seen(self) -> None:
         """Tell ``seen`` again which instances have a session."""
-        self._seen(self._sessions)
+        self._seen(self.models)
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        """The models of the instances that have a session, by the instances' ids."""
+        return {each.instance_id: each.instance.spec.model for each in self._sessions.values()}
 
     # --- coming and going -------------------------------------------------------------------------
 
@@ -195,7 +200,7 @@ class Sessions:
 
     def _open(self, session: Session) -> None:
         self._sessions[session.instance_id] = session
-        self._seen(self._sessions)
+        self.tell_seen()
         self._by_id[session.session_id] = session
         self._links.open(session.instance_id, session)
         for attempt in self._attempts.on_instance(session.instance_id):
@@ -242,7 +247,7 @@ class Sessions:
             self._lose(session, f"said goodbye: {reason}" if reason else "said goodbye")
 
     def end_all(self, reason: str) -> None:
-        """End every session; messages that were queued before are still sent."""
+        """End every session; messages that were queued before are still sent, and none after them."""
         for session in list(self._sessions.values()):
             session.link.close(reason)
 
@@ -535,7 +540,7 @@ class Sessions:
             session.grace = None
         if self.current(session):
             del self._sessions[session.instance_id]
-            self._seen(self._sessions)
+            self.tell_seen()
             self._links.close(session.instance_id)
         self._by_id.pop(session.session_id, None)
         session.link.close(reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sage_common.clock import Clock, Timer
@@ -76,6 +76,10 @@ class KeptEnds:
         self._bound(instance_id)
         if self._timer is None and self._kept:
             self._timer = self._clock.call_at(until, self._expire)
+
+    def at(self, instance_id: str) -> Iterator[LiveRequest]:
+        """Yield the requests whose ends an instance keeps."""
+        yield from self._of.get(instance_id, ())
 
     def taken(self, live: LiveRequest) -> bool:
         """Note that a reader was given the end; return whether ``confirmed`` or ``lost`` is to follow."""

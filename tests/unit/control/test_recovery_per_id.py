@@ -133,7 +133,7 @@ async def test_a_scheduler_that_hands_over_says_what_its_instances_may_hold() ->
         for instance_id, each in found.items():
             running = {live.key for live in world.plane.requests if _where(live) == {instance_id}}
             assert running
-            assert each.holds == running
+            assert each.holds == frozenset(running)
 
 
 def _where(live: LiveRequest) -> set[str]:
@@ -149,7 +149,7 @@ async def test_ends_that_an_instance_keeps_are_handed_over() -> None:
         kept: list[bool] = []
         world.plane.intake.ends.keep(reader.live, "a", lambda: kept.append(False))
         world.plane.sessions.end_all("the scheduler hands over")
-        assert world.plane.handed_over()["a"].holds == {reader.live.key}
+        assert world.plane.handed_over()["a"].holds == frozenset({reader.live.key})
 
 
 async def test_what_is_not_known_stays_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

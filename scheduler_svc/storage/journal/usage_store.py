@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
 from scheduler_svc.control.journal.usage import (
+    ADOPTED_LATER_S,
+    ARRIVAL_S,
     Position,
     UsageFilter,
     UsageGroup,
@@ -24,12 +26,6 @@ from scheduler_svc.storage.journal.tables.usage import ROW_BYTES, USAGE
 
 DELETED_AT_ONCE = 2_000
 """Records that one transaction deletes, so that others' writes are not held up for long."""
-
-ADOPTED_LATER_S = 600.0
-"""Longest time between a request's end under an earlier scheduler and the end of its adopted self."""
-
-ARRIVAL_S = 5.0
-"""By how much two schedulers may differ about when the same request arrived."""
 
 DAY_S = 86_400
 

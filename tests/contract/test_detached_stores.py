@@ -192,7 +192,7 @@ async def test_pages_are_of_one_tenant_the_latest_first(store: DetachedStore) ->
     await store.save([checkpoint(None, "c", END)])
 
     async def ids(page: Page) -> list[str]:
-        return [summary.key.request_id for summary, about in await store.page(page) if about == b"about\xff"]
+        return [each.summary.key.request_id for each in await store.page(page) if each.about == b"about\xff"]
 
     assert await ids(Page(tenant="t", limit=10)) == ["d", "c", "b", "a"]
     assert await ids(Page(tenant="t", limit=2)) == ["d", "c"]
@@ -202,6 +202,16 @@ async def test_pages_are_of_one_tenant_the_latest_first(store: DetachedStore) ->
     assert await ids(Page(tenant="t", limit=10, states=[RequestState.FINISHED])) == ["c"]
     assert await ids(Page(tenant="t", limit=10, states=[RequestState.RUNNING])) == ["d", "b", "a"]
     assert await ids(Page(tenant="t", limit=10, states=[RequestState.QUEUED, RequestState.FINISHED])) == list("dcba")
+
+
+async def test_pages_say_why_requests_did_not_finish(store: DetachedStore) -> None:
+    for request_id in ("runs", "finished", "failed", "expired"):
+        await store.add(request(request_id))
+    failed, expired = (replace(END, state=state) for state in (RequestState.FAILED, RequestState.EXPIRED))
+    ends = {"finished": END, "failed": failed, "expired": expired}
+    await store.save([checkpoint(None, request_id, end) for request_id, end in ends.items()])
+    found = {each.summary.key.request_id: each.outcome for each in await store.page(Page(tenant="t", limit=10))}
+    assert found == {"runs": b"", "finished": b"", "failed": END.outcome, "expired": END.outcome}
 
 
 class TestWritesThatMayHaveHappened:

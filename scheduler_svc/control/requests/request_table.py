@@ -99,7 +99,7 @@ class RequestTable:
             return False
         now = self._clock.now()
         live.transition(_state_of(outcome))
-        live.outcome = outcome
+        live.outcome, live.ended_at = outcome, now
         if live.deadline_timer is not None:
             live.deadline_timer.cancel()
         self._scheduler.withdraw(live.key, now)

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, or_, select, tuple_
+from sqlalchemy import Connection, Select, and_, bindparam, case, or_, select, tuple_
 
 from scheduler_svc.control.journal.detached import (
     Checkpoint,
     DetachedEnd,
     DetachedRequest,
     DetachedSummary,
+    ListedRequest,
     OutputFacts,
     OutputPiece,
     Page,
@@ -43,6 +44,7 @@ _SUMMARY = (
     REQUESTS.ended_at,
     REQUESTS.keep_until,
 )
+_FAILURE = case((REQUESTS.state != RequestState.FINISHED.value, REQUESTS.outcome)).label("failure")
 _WHOLE = select(DETACHED_REQUESTS, CONTENTS.content).join_from(
     DETACHED_REQUESTS,
     DETACHED_CONTENTS,
@@ -109,11 +111,14 @@ class JournalDetachedStore:
         """Return one request; None if it is not known.  Raises JournalUnavailable."""
         return await self._journal.database.read(lambda connection: _find(connection, key))
 
-    async def page(self, page: Page) -> Sequence[tuple[DetachedSummary, bytes]]:
-        """Return some requests of a tenant, each with ``DetachedRequest.about``.  Raises JournalUnavailable."""
+    async def page(self, page: Page) -> Sequence[ListedRequest]:
+        """Return some requests of a tenant, the latest first.  Raises JournalUnavailable."""
         wanted = _page(page)
         return await self._journal.database.read(
-            lambda connection: [(_summary(row), bytes(row.about)) for row in connection.execute(wanted)]
+            lambda connection: [
+                ListedRequest(_summary(row), bytes(row.about), bytes(row.failure or b""))
+                for row in connection.execute(wanted)
+            ]
         )
 
 
@@ -254,7 +259,7 @@ def _unfinished(connection: Connection, after: DetachedRequest | None) -> list[S
 
 
 def _page(page: Page) -> Select[Any]:
-    wanted = select(*_SUMMARY, REQUESTS.about).where(REQUESTS.tenant == page.tenant)
+    wanted = select(*_SUMMARY, REQUESTS.about, _FAILURE).where(REQUESTS.tenant == page.tenant)
     if page.model:
         wanted = wanted.where(REQUESTS.model == page.model)
     if page.states:

@@ -13,7 +13,7 @@ from scheduler_svc.control.journal.usage import UsageRecord, UsageRetention, Usa
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Outcome
 from scheduler_svc.domain.errors import JournalUnavailable
-from scheduler_svc.recording.usage.ended_request import EndedRequest, usage_of
+from scheduler_svc.recording.usage.ended_request import usage_of
 from scheduler_svc.recording.usage.usage_file import UsageFile
 from scheduler_svc.recording.usage.usage_log import UsageLog
 
@@ -62,7 +62,7 @@ class UsageRecorder:
         self._targets = targets
         self._reason_of = reason_of
         self._wall = wall
-        self._ended: deque[EndedRequest] = deque()
+        self._ended: deque[LiveRequest] = deque()
         self._waiting: deque[UsageRecord] = deque()  # for the store
         self._counts: Counter[str] = Counter({WRITTEN: 0, DROPPED_FULL: 0, DROPPED_FAILED: 0})
         self._maybe_kept = False  # those that wait the longest: handed to the store, which has not answered
@@ -85,7 +85,7 @@ class UsageRecorder:
         if len(self._ended) >= WAITING_LIMIT:
             self._drop(1)
             return
-        self._ended.append(EndedRequest(live=live, ended_at=self._clock.now()))
+        self._ended.append(live)
 
     def start(self) -> None:
         """Begin the file, and the thread of the log.  Raises CannotRecord."""

@@ -50,7 +50,6 @@ class JournalUsageStore:
 
     async def add(self, records: Sequence[UsageRecord], *, maybe_kept: bool = False) -> None:
         """Keep records, those that an earlier call may have kept once.  Raises JournalUnavailable."""
-        rows = [(*each, int(each.ended_at // DAY_S)) for each in records]
         adopted = [each for each in records if each.adopted]
         insert = self._insert
 
@@ -59,9 +58,9 @@ class JournalUsageStore:
                 _delete_earlier(connection, records, 0.0, _is_same_record)
             if adopted:
                 _delete_earlier(connection, adopted, ADOPTED_LATER_S, _is_same_request)
-            insert(connection, USAGE.name, _INSERTED, rows)
+            insert(connection, USAGE.name, _INSERTED, [(*each, int(each.ended_at // DAY_S)) for each in records])
 
-        await self._journal.writer.write(work, ROW_BYTES * len(rows))
+        await self._journal.writer.write(work, ROW_BYTES * len(records))
 
     async def page(
         self, wanted: UsageFilter, after: Position | None, most: int

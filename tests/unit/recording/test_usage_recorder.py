@@ -74,7 +74,7 @@ def ended(number: int) -> LiveRequest:
         arrived_at=2.0,
     )
     live = LiveRequest(request=request, digest=b"", detached=True)
-    live.first_assigned_at, live.first_token_at = 2.5, 3.0
+    live.first_assigned_at, live.first_token_at, live.ended_at = 2.5, 3.0, 10.0
     live.transition(RequestState.CANCELLED)
     live.outcome = RequestCancelled("enough")
     return live

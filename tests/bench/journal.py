@@ -11,8 +11,8 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -44,13 +44,18 @@ TARGETS = {"SQLite": ">= 2,000", "PostgreSQL": ">= 1,000"}
 
 async def measure(*, rounds: int, seconds: float, pairs: int, requests: int) -> list[Row]:
     rows = []
-    for name, database in (("SQLite", _sqlite), ("PostgreSQL", _postgresql)):
+    for name, database in databases().items():
         with database() as url:
             for callers in CALLERS:
                 rows.append(await _accepts(name, url, callers, rounds, seconds))
     for tokens, share in LENGTHS.items():
         rows += await interactive(tokens, pairs, round(share * requests))
     return rows
+
+
+def databases() -> dict[str, Callable[[], AbstractContextManager[str]]]:
+    """Return what makes a journal's database and gives its URL, by name."""
+    return {"SQLite": _sqlite, "PostgreSQL": _postgresql}
 
 
 @contextmanager

@@ -32,6 +32,11 @@ STEP_S = 0.004
 CALL_TIMEOUT_S = 60.0
 ACKNOWLEDGE_EVERY = 8  # frames
 
+ROOM = [
+    *("--queue.limit-per-model", "100000"),
+    *("--detached.tenant-requests", "1000000", "--detached.requests", "1000000"),
+]
+
 Submits = Callable[[grpc.aio.Channel, int, int], Awaitable[float]]
 
 
@@ -46,7 +51,7 @@ async def measure(*, rounds: int, requests: int) -> list[Row]:
     rows = []
     for name, database in databases().items():
         with database() as url:
-            flags = ["--journal.url", url, "--policy", "fifo", "--queue.limit-per-model", "100000"]
+            flags = ["--journal.url", url, "--policy", "fifo", *ROOM]
             async with (
                 light_plane(executors=2, step_s=STEP_S, scheduler_flags=flags) as plane,
                 grpc.aio.insecure_channel(plane.address) as channel,

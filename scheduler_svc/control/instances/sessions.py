@@ -133,6 +133,7 @@ class Sessions:
         instance = self._registered(spec, now)
         self._give_decided_role(instance)
         keep = self._kept(instance_id, registration) if old is not None else ()
+        keep_ended = self._kept_ends(instance_id, registration) if old is not None else ()
         session = Session(
             session_id=secrets.token_hex(SECRET_BYTES),
             instance=instance,
@@ -144,18 +145,21 @@ class Sessions:
             lag_then_s=self._loop_lag.lost_s,
             assigns=old.assigns if old is not None else 0,
             resend=keep,
+            resend_ended=keep_ended,
         )
         if old is not None:
             self._close(old, "replaced by a newer session of the same executor")
         self._open(session)
         log.info("instance %s registered (model %s, role %s)", instance_id, spec.model, instance.role.value)
-        self._adoption.registered(instance_id, registration.held, link)
+        others = [each for each in registration.held if (each.epoch, each.number) not in keep_ended]
+        self._adoption.registered(instance_id, others, link)
         return Welcome(
             session_id=session.session_id,
             epoch=self._epoch,
             lease_s=self._settings.lease_s,
             heartbeat_interval_s=self._settings.heartbeat_interval_s,
             keep=keep,
+            keep_ended=keep_ended,
             role=instance.role,
             resume_secret=session.resume_secret,
             adopt_s=self._settings.adopt_s if self._adoption.on else None,
@@ -224,7 +228,11 @@ class Sessions:
             attempt = self._attempts.find(number)
             if attempt is not None:
                 session.link.resend(number, attempt.listener.position)
-        session.resend = ()
+        kept = self._ends.attempts(session.instance_id)
+        for name in session.resend_ended:  # or the executor takes it for one that nobody wants any more
+            if name in kept:
+                session.link.resend_named(*name, len(kept[name].output))
+        session.resend = session.resend_ended = ()
         self._recover(session, "streams are up again" if session.was_up else "its engine is ready")
         session.was_up = session.was_up or session.up
         return session
@@ -451,6 +459,11 @@ class Sessions:
             else:
                 self._attempts.never_arrived(attempt)
         return tuple(keep)
+
+    def _kept_ends(self, instance_id: str, registration: Registration) -> tuple[tuple[int, int], ...]:
+        """Return the held attempts whose ends the executor keeps for readers, by epoch and number."""
+        held = {(each.epoch, each.number) for each in registration.held}
+        return tuple(name for name in self._ends.attempts(instance_id) if name in held)
 
     def _forget_failures_of_old_engine(self, spec: InstanceSpec) -> None:
         """Drop the cool-down if the engine is new: it is not to blame for failures of the old one."""

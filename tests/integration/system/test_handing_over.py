@@ -8,10 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sage_client import AsyncClient, AsyncStream, Completion
+import pytest
+
+from sage_client import AsyncClient, AsyncStream, Completion, InstanceState
+from scheduler_svc.control.requests import kept_ends
 from scheduler_svc.domain.request import RequestKey
 from tests.integration.system.local_fleet import MODEL, LocalFleet
 from tests.support.eventually import eventually
+from tests.support.network_proxy import NetworkProxy
 
 TOKENS = 100
 
@@ -64,3 +68,41 @@ async def test_only_requests_that_a_missing_instance_holds_wait_for_it(tmp_path:
         recovery = second.scheduler.control.recovery
         assert (await read(stream(second.client, "new"))).usage.completion_tokens == TOKENS
         assert recovery.may_return(RequestKey(tenant="default", request_id="runs"), MODEL)
+
+
+async def test_an_end_that_is_kept_outlives_a_broken_link_of_its_executor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_ends, "SETTLES_S", 1_000.0)  # nobody confirms it
+    async with fleet(tmp_path) as first, NetworkProxy(first.scheduler.port) as proxy:
+        executor = await first.add("a", through=proxy.address)
+        done = await read(stream(first.new_client(use_sessions=False), "r"))
+        control = first.scheduler.control
+        assert len(control.intake.ends) == 1
+        session = control.sessions._sessions["a"]
+        await proxy.cut()
+        await eventually(lambda: control.sessions._sessions.get("a") not in (None, session))
+        await first.until("a", InstanceState.READY)
+        assert len(control.intake.ends) == 1
+        assert len(executor.held) == 1
+        await first.stop_scheduler()
+        async with fleet(tmp_path, first.scheduler.port) as second:
+            proxy.lead_to(second.scheduler.port)
+            assert (await read(stream(second.client, "r"))).token_ids == done.token_ids
+            assert second.scheduler.control.adoption.adopted == 1
+            await second.stop_scheduler()
+
+
+async def test_it_is_forgotten_when_its_reader_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_ends, "SETTLES_S", 1_000.0)
+    async with fleet(tmp_path) as only, NetworkProxy(only.scheduler.port) as proxy:
+        executor = await only.add("a", through=proxy.address)
+        await read(stream(only.new_client(use_sessions=False), "r"))
+        control = only.scheduler.control
+        session = control.sessions._sessions["a"]
+        await proxy.cut()
+        await eventually(lambda: control.sessions._sessions.get("a") not in (None, session))
+        await only.until("a", InstanceState.READY)
+        (live,) = control.intake.ends.attempts("a").values()
+        control.intake.ends.release(live)
+        await eventually(lambda: not executor.held, what="the end to be acknowledged on the new link")

@@ -109,7 +109,9 @@ class Client:
 
     def close(self) -> None:
         """Close the connection and end the thread; open streams end.  Idempotent."""
-        if self._loop.running:
+        if self._loop.left_behind:
+            self._loop.stop()  # after a fork the connection is the other process's
+        elif self._loop.running:
             try:
                 self._run(self._client.close())
             finally:

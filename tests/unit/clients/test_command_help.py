@@ -94,6 +94,21 @@ def test_options_of_one_name_mean_one_thing() -> None:
     assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (("--address", "h:1", "up"), "up takes no --address before it"),
+        (("--json", "simulate", "run"), "simulate takes no --json before it"),
+        (("-o", "yaml", "down"), "down takes no -o before it"),
+        (("--tls", "status"), "status takes no --tls before it"),
+        (("--tenant", "blue", "gateway"), "gateway takes no --tenant before it"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(arguments: tuple[str, ...], refused: str) -> None:
+    done = CliRunner().invoke(sagectl, arguments)
+    assert (done.exit_code, refused in done.stderr) == (2, True)
+
+
 def test_a_mistyped_command_is_answered_with_what_may_be_meant() -> None:
     done = CliRunner().invoke(sagectl, ["instnces"])
     assert done.exit_code == 2

@@ -119,37 +119,39 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         Raises Denied.
         """
         outcome = grpc.StatusCode.CANCELLED.name  # the client leaves before the handler ends
+        # Now: a handler that yields may be closed long after its call, and to ask an ended call this ends the process.
+        peer = context.peer()
+        certificate = _certificate(context) if self._by_certificate else None
         try:
-            identity = self._identity(judged, context)
-            set_caller(identity, lambda: self._judged_again(judged.method, context))
+            identity = self._identity(judged, certificate)
+            set_caller(identity, lambda: self._judged_again(judged.method, context, certificate))
             with self._open_calls.answering(identity):
                 yield
             outcome = grpc.StatusCode.OK.name
         except REFUSALS as error:
             outcome = _outcome(error)
-            self._audit.refused(judged.who, context.peer(), judged.method, str(error))
+            self._audit.refused(judged.who, peer, judged.method, str(error))
             raise
         except Exception as error:
             outcome = _outcome(error)
             raise
         finally:
             if judged.is_action and outcome != _DENIED:
-                self._audit.action(judged.who, context.peer(), judged.method, _in_words(request), outcome)
+                self._audit.action(judged.who, peer, judged.method, _in_words(request), outcome)
 
-    def _identity(self, judged: _Judged, context: Context) -> Identity:
+    def _identity(self, judged: _Judged, certificate: PeerCertificate | None) -> Identity:
         """Return who calls, if it may call this.  Raises Denied."""
         if judged.denied is not None:
             raise judged.denied
         if judged.identity is None:
-            judged.identity = self._authenticator.identity(None, _certificate(context))
+            judged.identity = self._authenticator.identity(None, certificate)
             rpcs.check(judged.identity, judged.method)
         return judged.identity
 
-    def _judged_again(self, method: str, context: Context) -> Identity:
+    def _judged_again(self, method: str, context: Context, certificate: PeerCertificate | None) -> Identity:
         """Return who makes a call that is under way, by what is configured now.  Raises Denied."""
         header = _authorization(context.invocation_metadata())
-        by_certificate = header is None and self._by_certificate
-        identity = self._authenticator.identity(header, _certificate(context) if by_certificate else None)
+        identity = self._authenticator.identity(header, certificate if header is None else None)
         rpcs.check(identity, method)
         return identity
 

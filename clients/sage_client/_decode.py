@@ -66,7 +66,9 @@ def accepted(message: inference_pb2.Accepted) -> v.Accepted:
 
 def scheduled(message: inference_pb2.Scheduled) -> v.Scheduled:
     """Decode a placement."""
-    return v.Scheduled(decision=decision(message.decision), resumed_from_token=message.resumed_from_token)
+    return v.Scheduled(
+        decision=decision(message.decision), resumed_from_token=message.resumed_from_token, choice=message.choice
+    )
 
 
 def decision(message: decision_pb2.Decision) -> v.Decision:
@@ -153,6 +155,11 @@ def finished(message: inference_pb2.Finished) -> v.Finished:
         cost=message.cost,
         slo=tuple(slo_result(each) for each in message.slo),
     )
+
+
+def choice_finished(message: inference_pb2.ChoiceFinished) -> v.ChoiceFinished:
+    """Decode the end of one choice of several."""
+    return v.ChoiceFinished(choice=message.choice, finished=finished(message.finished))
 
 
 def _timings(message: common_pb2.Timings) -> v.Timings:

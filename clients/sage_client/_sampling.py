@@ -27,7 +27,7 @@ class SamplingOptions(TypedDict, total=False):
     frequency_penalty: float  # [-2, 2]
     repetition_penalty: float  # (0, 2]
     seed: int
-    n: int  # number of choices; 1 is supported
+    n: int  # number of choices, outputs of the one prompt; choice i gets seed + i
     stop: str | Sequence[str]  # strings that end generation
     stop_token_ids: Sequence[int]
     include_stop_in_output: bool

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sage_client._errors import SageError
-from sage_client._events import Accepted, Finished, Scheduled, TokenLogprob
+from sage_client._events import Accepted, ChoiceFinished, Finished, Scheduled, TokenLogprob
 
 
 class Sink(Protocol):
@@ -43,6 +43,9 @@ class Sink(Protocol):
             text: may be behind the tokens while a character or a stop string is incomplete.
             logprobs: one entry per token if the request asked for them, else empty.
         """
+
+    def choice_finished(self, event: ChoiceFinished, /) -> None:
+        """Take the end of one choice of several; ``finished`` comes after the last of them."""
 
     def finished(self, event: Finished, /) -> None:
         """Take the end of a request that ended by itself."""

@@ -65,12 +65,8 @@ _ONLY = {
 """Fields that the control plane does not carry, with the one value that needs nothing of it."""
 
 
-def sampling_options(params: Any, choice: int = 0) -> SamplingOptions:
-    """Return the SDK's options for one choice of a request.
-
-    Args:
-        params: vLLM's ``SamplingParams``.
-        choice: index of the choice; each has a seed of its own, as vLLM's engine gives it.
+def sampling_options(params: Any) -> SamplingOptions:
+    """Return the SDK's options for vLLM's ``SamplingParams``.
 
     Raises:
         UnsupportedField: the control plane cannot do what a field asks for.
@@ -92,8 +88,8 @@ def sampling_options(params: Any, choice: int = 0) -> SamplingOptions:
     options["top_k"] = max(params.top_k, 0)  # vLLM takes -1 for all tokens, too
     if params.logprobs is not None and params.logprobs < 0:
         raise UnsupportedField("logprobs", "of the whole vocabulary are not supported by this server")
-    if params.seed is not None:
-        options["seed"] = params.seed + choice
+    if params.n > 1:
+        options["n"] = params.n
     options |= _structured(params.structured_outputs)
     return options  # type: ignore[return-value]
 

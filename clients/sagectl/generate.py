@@ -40,6 +40,8 @@ def generate(
 ) -> None:
     """Generate text from PROMPT and stream it to stdout.
 
+    With -n the first choice is streamed, and the others follow it, each under a line with its number.
+
     With - or without PROMPT the prompt is read from stdin.  With --json every event is printed as one line.  Ctrl-C
     cancels the request, unless it is --detached.
     """
@@ -78,14 +80,36 @@ def _prompt_text(prompt: str | None) -> str:
 
 def write(stream: Stream, *, as_json: bool, verbose: bool) -> None:
     """Print each event; end the text with a newline, also where the stream ends with an error."""
-    last = "\n"
+    last, others = "\n", OtherChoices()
     try:
         for event in stream:
             last = _write_event(event, last, as_json=as_json, verbose=verbose)
+            others.take(event)
+        if not as_json:
+            others.write()
     except sage.SageError:
         if not last.endswith("\n"):
             click.echo()
         raise
+
+
+class OtherChoices:
+    """Keeps the text of the choices above 0, to be printed after choice 0."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, list[str]] = {}
+
+    def take(self, event: sage.Event) -> None:
+        """Keep the text of an event."""
+        if isinstance(event, sage.Tokens | sage.ChoiceFinished) and event.choice:
+            pieces = self._texts.setdefault(event.choice, [])
+            if isinstance(event, sage.Tokens):
+                pieces.append(event.text)
+
+    def write(self) -> None:
+        """Print each choice under a line with its number."""
+        for choice, pieces in sorted(self._texts.items()):
+            click.echo(f"\n[choice {choice}]\n{''.join(pieces)}")
 
 
 def _write_event(event: sage.Event, last: str, *, as_json: bool, verbose: bool) -> str:
@@ -128,7 +152,10 @@ def narrate(event: sage.Event) -> str:
         case sage.Scheduled():
             again = f", resumed at token {event.resumed_from_token}" if event.resumed_from_token else ""
             why = "; ".join(event.decision.reasons)
-            return f"[placed on {event.decision.instance_id} by {event.decision.policy}{again}: {why}]"
+            choice = f"choice {event.choice} " if event.choice else ""
+            return f"[{choice}placed on {event.decision.instance_id} by {event.decision.policy}{again}: {why}]"
+        case sage.ChoiceFinished():
+            return f"[choice {event.choice}: {_summary(event.finished)}]"
         case sage.Finished():
             return f"[{_summary(event)}]"
     return ""

@@ -34,6 +34,7 @@ def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) ->
     found += _lengths(request, facts, prompt_known=prompt_known)
     if request.embedding is None:
         found += check_sampling(request.sampling, facts.vocab_size)
+        found += _seeds(request)
     if request.adapter and request.adapter not in facts.adapters:
         there_are = ", ".join(sorted(facts.adapters)) or "none"
         found.append(_at("spec.adapter", f"{request.adapter!r} is not one of the model's adapters: {there_are}"))
@@ -78,6 +79,8 @@ def warnings(request: Request, facts: EngineFacts) -> tuple[str, ...]:
         found += [f"sampling.{name} has no effect: temperature 0 takes the most likely token" for name in idle]
     if sampling.include_stop_in_output and not sampling.stop:
         found.append("sampling.include_stop_in_output has no effect: there are no stop strings")
+    if request.choices > 1 and sampling.temperature == 0:
+        found.append("sampling.n: all choices are alike: temperature 0 takes the most likely token")
     if sampling.prompt_logprobs is not None:
         found.append("sampling.prompt_logprobs has no effect: they are not returned in this version")
     return tuple(found)
@@ -138,6 +141,13 @@ def _lengths(request: Request, facts: EngineFacts, *, prompt_known: bool) -> Ite
             "spec.sampling.max_tokens",
             f"prompt of {prompt} and max_tokens of {output} are {prompt + output} tokens; the model serves {limit}",
         )
+
+
+def _seeds(request: Request) -> Iterator[FieldViolation]:
+    """Check that the seed of each further choice, which is one more than that before it, is one, too."""
+    seed, more = request.sampling.seed, request.choices - 1
+    if more and seed is not None and seed < 2**_SEED_BITS <= seed + more:
+        yield _at("spec.sampling.seed", f"is {seed}; those of {more} further choices exceed a signed 64-bit integer")
 
 
 def _supported(wanted: StructuredOutput | None, facts: EngineFacts) -> Iterator[FieldViolation]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sage_common.clock import Clock
 from sage_common.prefix_hashes import common_block_tokens, prefix_hashes
+from scheduler_svc.control.requests.choices import Choices, ReadFrom, split
 from scheduler_svc.control.requests.detached_port import DetachedPort
 from scheduler_svc.control.requests.grace import Grace
 from scheduler_svc.control.requests.kept_ends import KeptEnds
@@ -74,11 +75,15 @@ PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
 """Fields that a violation of the prompt names.  After one of them the prompt's length and ids are not checked."""
 
 
+_KEPT_CHOICES = "detached work that the journal keeps has one choice"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IntakeSettings:
     """Limits and defaults of admission."""
 
     arriving_limit: int = 4_096  # requests being validated and tokenized at the same time
+    choices_limit: int = 128  # choices of one request
     default_deadline_s: float = 3_600.0  # for requests without one, so that none waits for ever
     sampling_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model
     prefix_aware: bool = True  # hash prompts, so that placement can follow prefix caches
@@ -131,7 +136,7 @@ class Intake:
         self.ends = ends
         self.receipts = receipts
         self._returning = asyncio.Semaphore(RETURNING_AT_ONCE)
-        requests.on_end(lambda live, reason: self._memory.give_back(live.key))
+        requests.on_end(lambda live, reason: self._forget_prompt(live))
         self._recovery = recovery
         self._closed: SchedulerError | None = None  # why nothing new is accepted
         self._told: dict[str, frozenset[str]] = {}  # defaults that were said to name ids outside a vocabulary, by model
@@ -185,11 +190,11 @@ class Intake:
                 raise RequestConflict(key.request_id)
             await self._keep(known, submission)
             if reader is not None:
-                self._attach(known, reader, submission.after_token, submission.after_attempt)
+                self._attach(known, reader, submission.after_token, submission.after_attempt, submission.after)
             return known, True
         if known is None:
             self._check_unknown(key, fresh=submission.fresh and not submission.after_token)
-        if known is None and submission.after_token:
+        if known is None and (submission.after_token or submission.after):
             raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
         if self._closed is not None:
             raise self._closed
@@ -230,13 +235,7 @@ class Intake:
             if returned is not None:
                 request = replace(request, arrived_at=returned[0], deadline_at=returned[1])
             self._memory.take(key, size_of_request(request))
-            live = LiveRequest(
-                request=request,
-                digest=submission.digest,
-                detached=submission.detached,
-                warnings=warnings,
-                observed=observed,
-            )
+            live = self._live(request, submission, warnings, observed)
             await self._accept_kept(live, submission, returned=returned is not None)
         except BaseException:
             self._memory.give_back(key)
@@ -247,6 +246,24 @@ class Intake:
         if reader is not None:
             reader.begin(live, after_token=submission.after_token, attached=False)
         return live
+
+    def _live(
+        self, request: Request, submission: Submission, warnings: tuple[str, ...], observed: RequestObserver
+    ) -> LiveRequest:
+        """Return the live request of a request or, of several choices, that of choice 0, which has the others."""
+        made = [
+            LiveRequest(
+                request=each,
+                digest=submission.digest,
+                detached=submission.detached,
+                warnings=warnings,
+                observed=observed if not each.key.choice else self._observer.arrived(submission, request.arrived_at),
+            )
+            for each in split(request)
+        ]
+        if len(made) > 1:
+            Choices(made)
+        return made[0]
 
     async def find(self, key: RequestKey) -> LiveRequest:
         """Return a request that is live, in the record, or in the journal.
@@ -267,18 +284,29 @@ class Intake:
         return known and self._here(key) is None
 
     def attach(
-        self, key: RequestKey, reader: OutputReader, after_token: int, after_attempt: tuple[int, int] | None = None
+        self,
+        key: RequestKey,
+        reader: OutputReader,
+        after_token: int,
+        after_attempt: tuple[int, int] | None = None,
+        *,
+        after: Sequence[ReadFrom] = (),
+        takes_choices: bool = False,
     ) -> None:
         """Have ``reader`` read a request that is live or in the record from a position on.
 
         ``after_attempt``: epoch and number of the attempt that made the last token that the reader has, if known.
-        Raises RequestNotFound, Recovering, OutputLost.
+        ``after``: the same of further choices.  ``takes_choices``: whether the reader tells choices apart.
+        Raises RequestNotFound, Recovering, OutputLost, InvalidRequest.
         """
         live = self._here(key)
         if live is None:
             self._check_unknown(key)
             raise RequestNotFound(key.request_id)
-        self._attach(live, reader, after_token, after_attempt)
+        if live.choices is not None and not takes_choices:
+            what = f"is not set; the request has {len(live.members)} choices"
+            raise InvalidRequest([FieldViolation(field="takes_choices", description=what)])
+        self._attach(live, reader, after_token, after_attempt, after)
 
     async def first_pass(self, reader: OutputReader) -> None:
         """Wait until the scheduling pass after a request's acceptance is over, whether it placed the request or not.
@@ -312,6 +340,11 @@ class Intake:
         reader.close()
         if _unread(reader.live):
             self.grace.begin(reader.live)
+
+    def _forget_prompt(self, live: LiveRequest) -> None:
+        """Count the prompt of a request no more once all its choices have ended."""
+        if live.all_ended:
+            self._memory.give_back(live.lead.key)
 
     def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
         """Cancel a request; the flag is False if it had ended.  Raises RequestNotFound, Recovering."""
@@ -378,6 +411,8 @@ class Intake:
         """Write a request down that is to be detached from now on, and was not."""
         if self._detached is None or not submission.detached or known.journaled:
             return
+        if known.choices is not None:
+            raise InvalidRequest([FieldViolation(field="detached", description=_KEPT_CHOICES)])
         here = self._arriving[known.key] = _Arrival(submission.digest)
         try:
             await self._detached.accept(known, submission.keep_result_s)
@@ -388,19 +423,30 @@ class Intake:
         known.changed()
 
     def _attach(
-        self, live: LiveRequest, reader: OutputReader, after_token: int, after_attempt: tuple[int, int] | None
+        self,
+        live: LiveRequest,
+        reader: OutputReader,
+        after_token: int,
+        after_attempt: tuple[int, int] | None,
+        after: Sequence[ReadFrom],
     ) -> None:
-        if after_token:
-            self._recovery.check_position(live, after_token, after_attempt)
-        self._recovery.check_logprobs(live, after_token)
+        members = live.members
+        first = ReadFrom(choice=0, after_token=after_token, after_attempt=after_attempt)
+        for place, each in enumerate((first, *after), start=-1):
+            if each.choice >= len(members):
+                what = f"is {each.choice}; the request has {len(members)} choices"
+                raise InvalidRequest([FieldViolation(field=f"after[{place}].choice", description=what)])
+            if each.after_token:
+                self._recovery.check_position(members[each.choice], each.after_token, each.after_attempt)
+            self._recovery.check_logprobs(members[each.choice], each.after_token)
         self.grace.end(live)
-        reader.begin(live, after_token=after_token, attached=True)
+        reader.begin(live, after_token=after_token, attached=True, after=after)
 
     async def _request(self, submission: Submission, arrived_at: float) -> tuple[Request, tuple[str, ...]]:
         deadline_s = (
             submission.deadline_s if submission.deadline_s is not None else self._default_deadline_s(submission)
         )
-        violations = list(submission.violations)
+        violations = [*submission.violations, *self._choices_at_fault(submission)]
         if deadline_s <= 0 and not violations:
             raise DeadlineExceeded("before it arrived")
         try:
@@ -424,6 +470,17 @@ class Intake:
                     return self._hashed(request, each), admission.warnings(request, each)
                 choices.note(found)
         raise InvalidRequest(_first_per_field(choices.fewest))
+
+    def _choices_at_fault(self, submission: Submission) -> Iterator[FieldViolation]:
+        """Say what is wrong with the number of choices."""
+        wanted, limit = submission.choices, self._settings.choices_limit
+        if not 1 <= wanted <= limit:
+            yield FieldViolation(field="spec.sampling.n", description=f"is {wanted}; it must be from 1 to {limit}")
+        elif wanted > 1 and submission.detached and self._detached is not None:
+            yield FieldViolation(field="spec.sampling.n", description=f"is {wanted}; {_KEPT_CHOICES}")
+        elif wanted > 1 and not submission.takes_choices:
+            what = f"is {wanted}; the client does not say that it reads several choices (takes_choices)"
+            yield FieldViolation(field="spec.sampling.n", description=what)
 
     def _default_deadline_s(self, submission: Submission) -> float:
         if submission.detached and self._detached is not None:
@@ -467,6 +524,7 @@ class Intake:
             tags=submission.tags,
             trace_headers=submission.trace_headers,
             embedding=submission.embedding,
+            choices=submission.choices,
         )
 
     def _engines(self, model: str) -> Iterator[EngineFacts]:
@@ -571,7 +629,7 @@ class Intake:
     def _accept(self, live: LiveRequest, *, returned: bool) -> None:
         request, now = live.request, self._clock.now()
         try:
-            ahead = self._scheduler.admit(request, now, accepted_before=returned)
+            ahead = self._admit(live, now, returned=returned)
         except PolicyFailed as error:
             announce(error, request.key)
             raise
@@ -579,15 +637,30 @@ class Intake:
         ended = self._requests.find(request.key)
         if ended is not None:
             self._requests.forget(ended)
-        self._requests.admit(live)
-        live.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
         if returned:
             self.receipts.use(live.key)
-            live.note(now, "returned", f"accepted by an earlier scheduler {now - request.arrived_at:.1f} s ago")
-        if ahead:
-            live.note(now, "queued", ahead)
-        live.observed.accepted(live, now)
+        for each in live.members:
+            self._requests.admit(each)
+            each.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
+            if returned:
+                each.note(now, "returned", f"accepted by an earlier scheduler {now - request.arrived_at:.1f} s ago")
+            if ahead:
+                each.note(now, "queued", ahead)
+            each.observed.accepted(each, now)
         self._wakeup.notify()
+
+    def _admit(self, live: LiveRequest, now: float, *, returned: bool) -> str:
+        """Let a request wait with all its choices, or none of them; return what it waits for, in words."""
+        ahead = ""
+        for each in live.members:
+            try:
+                found = self._scheduler.admit(each.request, now, accepted_before=returned)
+            except BaseException:
+                for admitted in live.members[: each.key.choice]:
+                    self._scheduler.withdraw(admitted.key, now)
+                raise
+            ahead = ahead or found
+        return ahead
 
     def _end_displaced(self) -> None:
         """End the requests that made room for one that was accepted."""
@@ -631,13 +704,13 @@ class _Choices:
 
 def _unread(live: LiveRequest) -> bool:
     """Return whether a request goes on though no client reads it, and none asked for that."""
-    return not live.readers and not live.detached and not live.state.ended
+    return not live.readers and not live.detached and not live.all_ended
 
 
 def _to_be_served_anew(known: LiveRequest, submission: Submission) -> bool:
     """Return whether a submission is accepted anew, though the record has a request of its id and content."""
     same = known.digest == submission.digest and not submission.after_token and not known.journaled
-    return same and known.state.ended and caused_by_service(known.outcome)
+    return same and known.all_ended and caused_by_service(known.whole_outcome)
 
 
 def _completed(stated: Mapping[str, Any], defaults: Mapping[str, Any], *, room: int) -> Sampling:

@@ -73,11 +73,13 @@ class UsageRecorder:
         return dict(self._counts)
 
     def request_ended(self, live: LiveRequest, reason: str) -> None:
-        """Take a request that ended; an EndListener of the request table."""
+        """Take a request that ended, with the last of its choices; an EndListener of the request table."""
+        if not live.all_ended:
+            return
         if len(self._ended) >= WAITING_LIMIT:
             self._drop(1)
             return
-        self._ended.append(EndedRequest(live=live, ended_at=self._clock.now()))
+        self._ended.append(EndedRequest(live=live.lead, ended_at=self._clock.now()))
 
     def start(self) -> None:
         """Begin the file.  Raises CannotRecord."""

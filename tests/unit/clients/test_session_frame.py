@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
-from sage_client import Attempt, ProtocolError, SageError
+from sage_client import Attempt, ChoiceFinished, ProtocolError, SageError
 from sage_client._call import Call
 from sage_client._session_frame import deliver_output
 from tests.unit.clients.test_session_outbox import cancel
@@ -19,6 +19,7 @@ class Pieces:
     def __init__(self) -> None:
         self.pieces: list[tuple[Any, ...]] = []
         self.error: SageError | None = None
+        self.ended: list[ChoiceFinished] = []
 
     def accepted(self, event: object, /) -> None: ...
 
@@ -26,6 +27,9 @@ class Pieces:
 
     def tokens(self, *piece: Any) -> None:
         self.pieces.append(piece)
+
+    def choice_finished(self, event: ChoiceFinished, /) -> None:
+        self.ended.append(event)
 
     def finished(self, event: object, /) -> None: ...
 

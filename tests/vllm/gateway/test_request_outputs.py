@@ -41,20 +41,20 @@ def candidate(token_id: int) -> TokenLogprob:
 def test_an_end_without_tokens_has_a_list_of_no_logprobs() -> None:
     """vLLM's server takes None for an engine that forgot them, and breaks the stream off."""
     made = outputs("DELTA", logprobs=True)
-    made.of([Piece(0, token_ids=[5], text="a", logprobs=[(candidate(5),)])], over=False)
+    made.of([Piece(0, token_ids=[5], texts=["a"], logprobs=[(candidate(5),)])], over=False)
     [end] = made.of([Piece(0, finished=ENDED)], over=True).outputs
     assert (end.logprobs, end.finish_reason) == ([], "length")
 
 
 def test_without_logprobs_there_is_no_list() -> None:
-    [end] = outputs("DELTA").of([Piece(0, token_ids=[5], text="a", finished=ENDED)], over=True).outputs
+    [end] = outputs("DELTA").of([Piece(0, token_ids=[5], texts=["a"], finished=ENDED)], over=True).outputs
     assert end.logprobs is None
 
 
 def test_all_logprobs_are_in_the_whole_output() -> None:
     made = outputs("FINAL_ONLY", logprobs=True)
     for token in (5, 6):
-        assert made.of([Piece(0, token_ids=[token], text="a", logprobs=[(candidate(token),)])], over=False) is None
+        assert made.of([Piece(0, token_ids=[token], texts=["a"], logprobs=[(candidate(token),)])], over=False) is None
     [end] = made.of([Piece(0, finished=ENDED)], over=True).outputs
     assert ([list(each) for each in end.logprobs], end.cumulative_logprob) == ([[5], [6]], -2.0)
 
@@ -69,5 +69,5 @@ def test_the_end_of_text_is_no_reason_to_name(eos: int | None, reason: int | Non
 
 def test_log_probabilities_have_their_tokens_texts() -> None:
     made = outputs("DELTA", logprobs=True, token_texts=lambda ids: [f"<{each}>" for each in ids])
-    [one] = made.of([Piece(0, token_ids=[5], text="a", logprobs=[(candidate(5), candidate(6))])], over=False).outputs
+    [one] = made.of([Piece(0, token_ids=[5], texts=["a"], logprobs=[(candidate(5), candidate(6))])], over=False).outputs
     assert [(i, each.decoded_token) for i, each in one.logprobs[0].items()] == [(5, "<5>"), (6, "<6>")]

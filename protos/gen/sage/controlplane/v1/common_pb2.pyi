@@ -354,9 +354,9 @@ class SamplingParams(_message.Message):
     repetition_penalty: _builtins.float
     """(0, 2]"""
     seed: _builtins.int
-    """absent: a random one"""
+    """absent: a random one; choice i gets seed + i"""
     n: _builtins.int
-    """outputs per request; only 1 is supported"""
+    """choices: outputs of the prompt; the scheduler bounds them (queue.choices_limit)"""
     include_stop_in_output: _builtins.bool
     """keep the matched stop string in the text; default false"""
     min_tokens: _builtins.int

@@ -59,11 +59,11 @@ def last_attempt(
 def read_from(after: Sequence[inference_pb2.ChoicePosition], violations: Violations) -> tuple[ReadFrom, ...]:
     """Return where each choice above 0 is read from; a position of choice 0 or a second one of a choice is at fault."""
     found: dict[int, ReadFrom] = {}
-    for place, each in enumerate(after):
-        if not each.choice:
-            violations.add(f"after[{place}].choice", "is 0, whose position is after_token")
-        elif each.choice in found:
-            violations.add(f"after[{place}].choice", f"is {each.choice} again")
+    for each in after:
+        if not each.choice or each.choice in found:
+            again = f"is {each.choice} again"
+            violations.add("after.choice", again if each.choice else "is 0, whose position is after_token")
+            return ()
         name = attempt_name(each.after_attempt) if each.after_attempt.epoch else None
         found[each.choice] = ReadFrom(choice=each.choice, after_token=each.after_token, after_attempt=name)
     return tuple(found.values())

@@ -29,11 +29,12 @@ class Choices:
     finish; else that of the first one that does not, which ends the others (``RequestTable.end``).
     """
 
-    __slots__ = ("members",)
+    __slots__ = ("members", "missing")
 
     def __init__(self, members: Sequence[LiveRequest]) -> None:
         """``members``: by index of the choice."""
         self.members = tuple(members)
+        self.missing = 0  # those of an earlier scheduler's request that may still come back with their executor
         for each in self.members:
             each.choices = self
 
@@ -63,15 +64,16 @@ class Choices:
 
 
 def split(request: Request) -> tuple[Request, ...]:
-    """Return a request for each choice: the same but for the index in its key, and its seed."""
+    """Return a request for each choice, made from that of any: the same but for the index in its key, and its seed."""
     if request.choices == 1:
         return (request,)
     return tuple(_choice(request, index) for index in range(request.choices))
 
 
 def _choice(request: Request, index: int) -> Request:
-    seed = request.sampling.seed
-    sampling = request.sampling if seed is None else replace(request.sampling, seed=seed + index)
+    seed, sampling = request.sampling.seed, request.sampling
+    if seed is not None:
+        sampling = replace(sampling, seed=seed - request.key.choice + index)
     return replace(request, key=request.key._replace(choice=index), sampling=sampling)
 
 

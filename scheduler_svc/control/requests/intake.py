@@ -28,7 +28,7 @@ from scheduler_svc.control.requests.prompt_memory import (
     size_of_submission,
 )
 from scheduler_svc.control.requests.receipts import Receipts
-from scheduler_svc.control.requests.recovery import Recovery
+from scheduler_svc.control.requests.recovery import RETRY_S, Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.sampling_defaults import within_vocabulary
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
@@ -47,6 +47,7 @@ from scheduler_svc.domain.errors import (
     NoJournal,
     PolicyFailed,
     QueueFull,
+    Recovering,
     RequestCancelled,
     RequestConflict,
     RequestNotFound,
@@ -194,7 +195,7 @@ class Intake:
             return known, True
         if known is None:
             self._check_unknown(key, fresh=submission.fresh and not submission.after_token)
-        if known is None and (submission.after_token or submission.after):
+        if known is None and (submission.after_token or any(each.after_token for each in submission.after)):
             raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
         if self._closed is not None:
             raise self._closed
@@ -431,11 +432,11 @@ class Intake:
         after: Sequence[ReadFrom],
     ) -> None:
         members = live.members
-        first = ReadFrom(choice=0, after_token=after_token, after_attempt=after_attempt)
-        for place, each in enumerate((first, *after), start=-1):
-            if each.choice >= len(members):
-                what = f"is {each.choice}; the request has {len(members)} choices"
-                raise InvalidRequest([FieldViolation(field=f"after[{place}].choice", description=what)])
+        if live.choices is not None and live.choices.missing:
+            raise Recovering(RETRY_S)
+        if outside := list(_outside(after, len(members))):
+            raise InvalidRequest(outside)
+        for each in (ReadFrom(choice=0, after_token=after_token, after_attempt=after_attempt), *after):
             if each.after_token:
                 self._recovery.check_position(members[each.choice], each.after_token, each.after_attempt)
             self._recovery.check_logprobs(members[each.choice], each.after_token)
@@ -472,7 +473,8 @@ class Intake:
         raise InvalidRequest(_first_per_field(choices.fewest))
 
     def _choices_at_fault(self, submission: Submission) -> Iterator[FieldViolation]:
-        """Say what is wrong with the number of choices."""
+        """Say what is wrong with the number of choices, and with the positions in them."""
+        yield from _outside(submission.after, submission.choices)
         wanted, limit = submission.choices, self._settings.choices_limit
         if not 1 <= wanted <= limit:
             yield FieldViolation(field="spec.sampling.n", description=f"is {wanted}; it must be from 1 to {limit}")
@@ -700,6 +702,13 @@ class _Choices:
         """Keep the violations of the engine for which there are fewest; among equals, the first one."""
         if not self.fewest or len(violations) < len(self.fewest):
             self.fewest = violations
+
+
+def _outside(after: Sequence[ReadFrom], choices: int) -> Iterator[FieldViolation]:
+    """Say which positions are of choices that a request does not have."""
+    for each in after:
+        if each.choice >= choices:
+            yield FieldViolation(field="after.choice", description=f"is {each.choice}; the request has {choices}")
 
 
 def _unread(live: LiveRequest) -> bool:

@@ -333,7 +333,7 @@ def test_accepted() -> None:
 def test_scheduled() -> None:
     placement = Placement(decision=DECISION, from_token=5)
     wire = events.scheduled(placement, the_instance().instance("d"), LIVE, EPOCH).scheduled
-    assert unset(wire) == {"direct_delivery"}
+    assert unset(wire) == {"direct_delivery", "choice"}
     assert wire.resumed_from_token == 5
     assert unset(wire.decision) == {"candidates"}, "candidates are for explain"
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from array import array
 from collections.abc import Mapping, MutableSequence
+from typing import Any
 
 import pytest
 from google.protobuf import duration_pb2
@@ -318,7 +319,7 @@ def test_structured_output_that_says_nothing(wire: common_pb2.StructuredOutput, 
 
 
 @pytest.mark.parametrize(("wire", "choices"), [({}, 1), ({"n": 0}, 0), ({"n": 3}, 3)])
-async def test_the_number_of_choices_is_no_field_of_a_choices_sampling(wire: dict[str, int], choices: int) -> None:
+async def test_the_number_of_choices_is_no_field_of_a_choices_sampling(wire: dict[str, Any], choices: int) -> None:
     spec = Spec(text="hi", sampling=common_pb2.SamplingParams(**wire))
     made = await submissions.submission(inference_pb2.GenerateRequest(spec=spec), {}, tenant="t")
     assert (made.choices, made.sampling, made.violations) == (choices, {}, ())

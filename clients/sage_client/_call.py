@@ -260,6 +260,8 @@ class Call:
         """Take output that names its position."""
         choice, sent = message.choice, message.token_ids[:]
         cursor = self._cursor(choice)
+        if not cursor.next_index and (message.HasField("cached_prompt_tokens") or message.prompt_logprobs):
+            self._tell(self._sink.prompt_read, decode.prompt_read(message))
         try:
             token_ids, text = cursor.advance(message.first_index, sent, message.text_offset, message.text)
         except ProtocolError as error:

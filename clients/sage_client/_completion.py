@@ -13,6 +13,7 @@ from sage_client._events import (
     Decision,
     Event,
     Finished,
+    PromptRead,
     Scheduled,
     SloResult,
     Timings,
@@ -60,6 +61,7 @@ class Completion(Plain):
     warnings: tuple[str, ...]  # options that were accepted and had no effect
     parsed: Any = None  # instance of ``response_format``; None without one
     choices: tuple[Choice, ...] = ()  # all outputs, by index; of most requests there is one
+    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()  # one per prompt token if requested; the first is empty
 
     @property
     def instance_id(self) -> str:
@@ -85,6 +87,7 @@ class CompletionBuilder:
     accepted: Accepted | None = None
     finished: Finished | None = None
     decisions: list[Decision] = field(default_factory=list)
+    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
     outputs: dict[int, _Output] = field(default_factory=lambda: {0: _Output()})  # by choice
 
     def take(self, event: Event) -> None:
@@ -97,6 +100,8 @@ class CompletionBuilder:
                 output.logprobs += event.logprobs
             case Scheduled():
                 self.decisions.append(event.decision)
+            case PromptRead():
+                self.prompt_logprobs = self.prompt_logprobs or event.logprobs
             case Accepted():
                 self.accepted = self.accepted or event
             case ChoiceFinished():
@@ -138,6 +143,7 @@ class CompletionBuilder:
             token_ids=first.token_ids,
             logprobs=first.logprobs,
             choices=choices,
+            prompt_logprobs=self.prompt_logprobs,
             finish_reason=self.finished.finish_reason,
             stop_string=self.finished.stop_string,
             stop_token_id=self.finished.stop_token_id,

@@ -133,6 +133,15 @@ def _candidates(candidates: Iterable[common_pb2.TokenLogprob]) -> tuple[v.TokenL
     )
 
 
+def prompt_read(message: inference_pb2.Tokens) -> v.PromptRead:
+    """Decode what the first output of a choice tells of the prompt."""
+    return v.PromptRead(
+        choice=message.choice,
+        cached_tokens=message.cached_prompt_tokens,
+        logprobs=logprobs(message.prompt_logprobs),
+    )
+
+
 def usage(message: common_pb2.Usage) -> v.Usage:
     """Decode the tokens used."""
     return v.Usage(

@@ -137,6 +137,15 @@ class Scheduled(Plain):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PromptRead(Plain):
+    """What the engine told of the prompt, where there is something to tell.  It comes before the first tokens."""
+
+    choice: int
+    cached_tokens: int  # served from a prefix cache
+    logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per prompt token if requested, of choice 0; the first is empty
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Tokens(Plain):
     """New output tokens; each token comes once and in order."""
 
@@ -200,5 +209,5 @@ class ChoiceFinished(Plain):
     finished: Finished  # of this choice alone
 
 
-Event = Accepted | Scheduled | Tokens | ChoiceFinished | Finished
+Event = Accepted | Scheduled | PromptRead | Tokens | ChoiceFinished | Finished
 """One event of a request's stream."""

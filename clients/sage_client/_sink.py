@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sage_client._errors import SageError
-from sage_client._events import Accepted, ChoiceFinished, Finished, Scheduled, TokenLogprob
+from sage_client._events import Accepted, ChoiceFinished, Finished, PromptRead, Scheduled, TokenLogprob
 
 
 class Sink(Protocol):
@@ -22,6 +22,9 @@ class Sink(Protocol):
 
     def scheduled(self, event: Scheduled, /) -> None:
         """Take a placement; the output that follows is of it."""
+
+    def prompt_read(self, event: PromptRead, /) -> None:
+        """Take what the engine told of the prompt, if there is something to tell; before the first output."""
 
     def tokens(
         self,

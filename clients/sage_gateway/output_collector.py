@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sage_client import Accepted, Call, ChoiceFinished, Finished, SageError, Scheduled, TokenLogprob
+from sage_client import Accepted, Call, ChoiceFinished, Finished, PromptRead, SageError, Scheduled, TokenLogprob
 
 BUFFER_BYTES = 1024 * 1024
 """Output of one HTTP request that may wait for the reader, in bytes of memory; then its requests are paused."""
@@ -50,6 +50,7 @@ class OutputCollector:
         self.call: Call | None = None
         self.acceptance: Accepted | None = None  # the acceptance
         self.placement: Scheduled | None = None  # the latest
+        self.prompt: PromptRead | None = None  # of choice 0; None: there is nothing to tell, or not yet
         self.over = False
         self._choices = choices
         self._limit = limit_bytes
@@ -66,6 +67,11 @@ class OutputCollector:
     def scheduled(self, event: Scheduled, /) -> None:
         """Note the placement."""
         self.placement = event
+
+    def prompt_read(self, event: PromptRead, /) -> None:
+        """Note what the engine told of the prompt."""
+        if not event.choice:
+            self.prompt = event
 
     def tokens(
         self,

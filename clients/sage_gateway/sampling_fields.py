@@ -35,6 +35,7 @@ _COPIED = {
     "skip_special_tokens": "skip_special_tokens",
     "include_stop_str_in_output": "include_stop_in_output",
     "logprobs": "logprobs",
+    "prompt_logprobs": "prompt_logprobs",
 }
 _LISTS = {
     "stop": "stop",
@@ -52,7 +53,6 @@ _KINDS = {
 }
 
 _ONLY = {
-    "prompt_logprobs": None,
     "prompt_logprob_token_ids": None,
     "logprob_token_ids": None,
     "flat_logprobs": False,
@@ -86,8 +86,9 @@ def sampling_options(params: Any) -> SamplingOptions:
         if value := getattr(params, theirs):
             options[ours] = value
     options["top_k"] = max(params.top_k, 0)  # vLLM takes -1 for all tokens, too
-    if params.logprobs is not None and params.logprobs < 0:
-        raise UnsupportedField("logprobs", "of the whole vocabulary are not supported by this server")
+    for name in ("logprobs", "prompt_logprobs"):
+        if (top := getattr(params, name)) is not None and top < 0:
+            raise UnsupportedField(name, "of the whole vocabulary are not supported by this server")
     if params.n > 1:
         options["n"] = params.n
     options |= _structured(params.structured_outputs)

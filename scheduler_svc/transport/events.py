@@ -71,6 +71,11 @@ def tokens(piece: TokenSlice, live: LiveRequest, epoch: int) -> inference_pb2.Ge
     wire.text = piece.text
     for found in piece.logprobs or ():
         wire.logprobs.add().MergeFromString(found)
+    if live.prompt is not None and not piece.first_index:
+        if live.prompt.cached_tokens:
+            wire.cached_prompt_tokens = live.prompt.cached_tokens
+        for found in live.prompt.logprobs:
+            wire.prompt_logprobs.add().MergeFromString(found)
     return response
 
 

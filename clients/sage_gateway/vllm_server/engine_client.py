@@ -16,7 +16,7 @@ from vllm.tokenizers.detokenizer_utils import convert_ids_list_to_tokens
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.input_processor import InputProcessor
 
-from sage_client import FieldViolation, GenerateOptions, InvalidRequestError, SageError, SamplingOptions
+from sage_client import FieldViolation, GenerateOptions, InvalidRequestError, PromptRead, SageError, SamplingOptions
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.http_call import HttpCall, current_call
 from sage_gateway.output_collector import OutputCollector, Piece, buffer_bytes
@@ -84,8 +84,8 @@ class FleetEngineClient(EngineClient):
                 token_texts=self._token_texts,
             )
             async with aclosing(self._pieces(call, request_id, token_ids, sampling_params.n, options)) as arriving:
-                async for pieces, over in arriving:
-                    output = made.of(pieces, over=over)
+                async for pieces, over, prompt in arriving:
+                    output = made.of(pieces, over=over, prompt=prompt)
                     if output is not None:
                         yield output
         except SageError as error:
@@ -99,8 +99,11 @@ class FleetEngineClient(EngineClient):
         token_ids: list[int],
         choices: int,
         options: GenerateOptions,
-    ) -> AsyncGenerator[tuple[list[Piece], bool], None]:
-        """Yield what the choices put out, and whether all have ended.  Raises SageError."""
+    ) -> AsyncGenerator[tuple[list[Piece], bool, PromptRead | None], None]:
+        """Yield what the choices put out, whether all have ended, and what is known of the prompt.
+
+        Raises SageError.
+        """
         collector = OutputCollector(choices, buffer_bytes(len(call.request_ids) + 1))
         with ExitStack() as held:
             held.callback(collector.leave)
@@ -111,7 +114,7 @@ class FleetEngineClient(EngineClient):
             while pieces := await collector.next():
                 call.accepted = call.accepted or collector.acceptance
                 call.scheduled = collector.placement
-                yield pieces, collector.over
+                yield pieces, collector.over, collector.prompt
 
     def _prompt(self, prompt: Any, prompt_text: str | None) -> tuple[str | None, list[int]]:
         """Return a prompt's text, if it is known, and token ids.  Raises InvalidRequestError for other prompts."""

@@ -9,7 +9,7 @@ from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
-from sage_client import Finished, FinishReason, TokenLogprob
+from sage_client import Finished, FinishReason, PromptRead, TokenLogprob
 from sage_gateway.output_collector import Piece
 
 _REASONS = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
@@ -47,22 +47,28 @@ class RequestOutputs:
         self._whole = kind is RequestOutputKind.FINAL_ONLY
         self._outputs = [CompletionOutput(index, "", [], None, None, lora_request=lora) for index in range(choices)]
         self._cached: int | None = None
+        self._prompt_logprobs: list[dict[int, Logprob] | None] | None = None  # None: nothing is known yet
 
-    def of(self, pieces: Sequence[Piece], *, over: bool) -> RequestOutput | None:
+    def of(self, pieces: Sequence[Piece], *, over: bool, prompt: PromptRead | None = None) -> RequestOutput | None:
         """Return the output with what is new; None if nothing is to be told before the end.
 
-        ``over``: whether all choices have ended.
+        ``over``: whether all choices have ended.  ``prompt``: what is known of the prompt.
         """
-        made = [self._take(piece) for piece in pieces]
+        if prompt is not None and self._prompt_logprobs is None:
+            self._cached = prompt.cached_tokens
+            self._prompt_logprobs = [self._position(row) if row else None for row in prompt.logprobs]
+        made, prompt_logprobs = [self._take(piece) for piece in pieces], self._prompt_logprobs
         if self._whole:
             if not over:
                 return None
             made = self._outputs
+        if not self._cumulative:
+            self._prompt_logprobs = self._prompt_logprobs and []  # once
         return RequestOutput(
             request_id=self._request_id,
             prompt=self._prompt,
             prompt_token_ids=self._prompt_token_ids,
-            prompt_logprobs=None,
+            prompt_logprobs=prompt_logprobs or None,
             outputs=made,
             finished=over,
             lora_request=self._lora,
@@ -95,7 +101,8 @@ class RequestOutputs:
         output.finish_reason = _REASONS.get(finished.finish_reason, "stop")
         stopped_by = finished.stop_token_id
         output.stop_reason = finished.stop_string or (None if stopped_by == self._eos else stopped_by)
-        self._cached = finished.usage.cached_prompt_tokens
+        if self._cached is None or not output.index:
+            self._cached = finished.usage.cached_prompt_tokens
 
     def _position(self, candidates: Sequence[TokenLogprob]) -> dict[int, Logprob]:
         """Return one position's log probabilities, the chosen token first."""

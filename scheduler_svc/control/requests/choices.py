@@ -87,6 +87,8 @@ def _choice(request: Request, index: int) -> Request:
     seed, sampling = request.sampling.seed, request.sampling
     if seed is not None:
         sampling = replace(sampling, seed=seed - request.key.choice + index)
+    if index and sampling.prompt_logprobs is not None:
+        sampling = replace(sampling, prompt_logprobs=None)  # choice 0 gives them
     return replace(request, key=request.key._replace(choice=index), sampling=sampling)
 
 

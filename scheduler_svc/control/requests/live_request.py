@@ -11,6 +11,7 @@ from scheduler_svc.control.requests.choices import Choices
 from scheduler_svc.control.requests.observer import UNOBSERVED, RequestObserver
 from scheduler_svc.control.requests.outcome import Outcome, SloOutcome
 from scheduler_svc.control.requests.output_log import OutputLog
+from scheduler_svc.control.requests.prompt_facts import PromptFacts
 from scheduler_svc.control.requests.published_output import PublishedOutput
 from scheduler_svc.control.requests.setbacks import Setbacks
 from scheduler_svc.domain.continuation import ContinuationMode, in_words
@@ -141,6 +142,7 @@ class LiveRequest:
     restored: RestoredOutput | None = None  # output that came from the journal
     journaled: bool = False  # the journal has it: readers get only what is written down
     end_is_published: bool = False  # of a journaled request: its end is written down
+    prompt: PromptFacts | None = None  # None: the engine told nothing of it
     choices: Choices | None = None  # of several choices: all of them, this one included
 
     def __post_init__(self) -> None:

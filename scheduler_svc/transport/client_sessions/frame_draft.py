@@ -118,6 +118,8 @@ class FrameDraft:
             return False
         live = handle.live
         output, has_output = live.published, False
+        # Output that tells of the prompt comes in pieces, and the other output of this frame with it.
+        in_pieces = handle.with_logprobs or (live.prompt is not None and not handle.position)
         while True:
             if handle.next_placement() is not None:
                 if has_output:
@@ -126,12 +128,12 @@ class FrameDraft:
             elif handle.position < len(output):
                 if self._size >= FRAME_BYTES:
                     return True
-                self._take_tokens(handle)
+                self._take_tokens(handle, in_pieces=in_pieces)
                 has_output = True
             else:
                 break
         if live.published_outcome is not None:
-            self._end(handle)
+            self._end(handle, in_pieces=in_pieces)
         return False
 
     def write(self, frame: inference_pb2.SessionFrame) -> None:
@@ -170,12 +172,12 @@ class FrameDraft:
         self._size += ENTRY_BYTES + message.ByteSize()
         handle.pass_placement()
 
-    def _take_tokens(self, handle: Handle) -> None:
+    def _take_tokens(self, handle: Handle, *, in_pieces: bool) -> None:
         handle.delivered = True
-        if handle.with_logprobs:
+        handle.flows = not handle.with_logprobs
+        if in_pieces:
             self._add_piece(handle, handle.take_tokens(PIECE_TOKENS))
         else:
-            handle.flows = True
             self._add_entry(handle, handle.take_tokens(ENTRY_TOKENS))
 
     def _add_entry(self, handle: Handle, tokens: TokenSlice) -> None:
@@ -198,10 +200,10 @@ class FrameDraft:
         self.piece_tokens += len(tokens.token_ids)
         self._size += ENTRY_BYTES + wire.ByteSize()
 
-    def _end(self, handle: Handle) -> None:
+    def _end(self, handle: Handle, *, in_pieces: bool) -> None:
         tail = handle.take_tail()
         if tail is not None:
-            if handle.with_logprobs:
+            if in_pieces:
                 self._add_piece(handle, tail)
             else:
                 self._add_entry(handle, tail)

@@ -16,7 +16,7 @@ PUBLIC = {
     "JSON": {"plain"},
     "requests": {"ChatMessage", "GenerateOptions", "SamplingOptions", "NoInstance", "Priority", "ResumeMode"},
     "events": {
-        *("Accepted", "Scheduled", "Tokens", "ChoiceFinished", "Finished", "Event"),
+        *("Accepted", "Scheduled", "PromptRead", "Tokens", "ChoiceFinished", "Finished", "Event"),
         *("Choice", "Completion", "PartialOutput"),
     },
     "values": {

@@ -28,6 +28,8 @@ class Pieces:
     def tokens(self, *piece: Any) -> None:
         self.pieces.append(piece)
 
+    def prompt_read(self, event: object, /) -> None: ...
+
     def choice_finished(self, event: ChoiceFinished, /) -> None:
         self.ended.append(event)
 

@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "skip_special_tokens": True,
     "include_stop_str_in_output": False,
     "logprobs": None,
+    "prompt_logprobs": None,
     "stop": [],
     "stop_token_ids": [],
     "allowed_token_ids": None,
@@ -93,8 +94,7 @@ def test_choices_are_one_request_whose_seed_the_scheduler_counts_on_from() -> No
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"prompt_logprobs": 1}, "prompt_logprobs"),
-        ({"prompt_logprobs": 0}, "prompt_logprobs"),
+        ({"prompt_logprobs": -1}, "prompt_logprobs"),
         ({"logprobs": -1}, "logprobs"),
         ({"extra_args": {"a": 1}}, "extra_args"),
         ({"thinking_token_budget": 5}, "thinking_token_budget"),

@@ -366,7 +366,7 @@ class SamplingParams(_message.Message):
     logprobs: _builtins.int
     """log probabilities per output token; 0: of the chosen token only"""
     prompt_logprobs: _builtins.int
-    """accepted, but not returned in this version"""
+    """the same of the prompt's tokens but the first, which come once; at most 2 MiB"""
     ignore_eos: _builtins.bool
     """go on after the end-of-sequence token; default false"""
     skip_special_tokens: _builtins.bool

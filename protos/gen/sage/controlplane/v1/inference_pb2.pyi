@@ -648,6 +648,8 @@ class Tokens(_message.Message):
     TEXT_OFFSET_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    CACHED_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     choice: _builtins.int
     """index of the output, below SamplingParams.n"""
     first_index: _builtins.int
@@ -656,6 +658,8 @@ class Tokens(_message.Message):
     """where text begins in the whole output text, in Unicode code points"""
     text: _builtins.str
     """may be behind the tokens while a character or a stop string is incomplete"""
+    cached_prompt_tokens: _builtins.int
+    """with position 0: prompt tokens served from a prefix cache; absent: none"""
     @_builtins.property
     def attempt(self) -> _common_pb2.Attempt:
         """the attempt that generated them"""
@@ -668,6 +672,10 @@ class Tokens(_message.Message):
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprobs]:
         """one per token if SamplingParams.logprobs is set"""
 
+    @_builtins.property
+    def prompt_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprobs]:
+        """with position 0 of choice 0, if wanted: one per token, the first empty"""
+
     def __init__(
         self,
         *,
@@ -678,12 +686,16 @@ class Tokens(_message.Message):
         text_offset: _builtins.int = ...,
         text: _builtins.str = ...,
         logprobs: _abc.Iterable[_common_pb2.TokenLogprobs] | None = ...,
+        cached_prompt_tokens: _builtins.int | None = ...,
+        prompt_logprobs: _abc.Iterable[_common_pb2.TokenLogprobs] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_prompt_tokens", b"_cached_prompt_tokens", "attempt", b"attempt", "cached_prompt_tokens", b"cached_prompt_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "choice", b"choice", "first_index", b"first_index", "logprobs", b"logprobs", "text", b"text", "text_offset", b"text_offset", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_prompt_tokens", b"_cached_prompt_tokens", "attempt", b"attempt", "cached_prompt_tokens", b"cached_prompt_tokens", "choice", b"choice", "first_index", b"first_index", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "text", b"text", "text_offset", b"text_offset", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cached_prompt_tokens: _TypeAlias = _typing.Literal["cached_prompt_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cached_prompt_tokens: _TypeAlias = _typing.Literal["_cached_prompt_tokens", b"_cached_prompt_tokens"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_prompt_tokens) -> _WhichOneofReturnType__cached_prompt_tokens | None: ...
 
 Global___Tokens: _TypeAlias = Tokens  # noqa: Y015
 

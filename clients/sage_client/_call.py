@@ -261,7 +261,7 @@ class Call:
         choice, sent = message.choice, message.token_ids[:]
         cursor = self._cursor(choice)
         if not cursor.next_index and (message.HasField("cached_prompt_tokens") or message.prompt_logprobs):
-            self._tell(self._sink.prompt_read, decode.prompt_read(message))
+            self._tell_if_asked("prompt_read", decode.prompt_read(message))
         try:
             token_ids, text = cursor.advance(message.first_index, sent, message.text_offset, message.text)
         except ProtocolError as error:
@@ -285,7 +285,7 @@ class Call:
         cursor = self._cursor(message.choice)
         if not cursor.ended:
             cursor.ended = True
-            self._tell(self._sink.choice_finished, decode.choice_finished(message))
+            self._tell_if_asked("choice_finished", decode.choice_finished(message))
 
     def take_finished(self, message: inference_pb2.Finished) -> None:
         """Take the end of a request that ended by itself."""
@@ -318,6 +318,12 @@ class Call:
             method(*arguments)
         except _SINK_FAILS as error:
             self._sink_failed(error)
+
+    def _tell_if_asked(self, name: str, event: object) -> None:
+        """Tell a sink that has the method: sinks of plain requests need neither of these."""
+        method = getattr(self._sink, name, None)
+        if method is not None:
+            self._tell(method, event)
 
     def _sink_failed(self, error: BaseException) -> None:
         self.leave()

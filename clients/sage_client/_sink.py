@@ -15,6 +15,7 @@ class Sink(Protocol):
     Every method must return quickly: it delays the output of all other requests.  What it raises ends its own request,
     which the client then leaves, and goes to the event loop's exception handler.  A sink that cannot take more output
     pauses its call (``Call.pause``).  After ``finished`` or ``failed``, and after ``Call.leave``, nothing is called.
+    ``prompt_read`` and ``choice_finished`` may be missing.
     """
 
     def accepted(self, event: Accepted, /) -> None:

@@ -79,7 +79,7 @@ async def both(path: Path, tmp_path: Path) -> AsyncIterator[tuple[str, str]]:
 async def _healthy(url: str) -> bool:
     try:
         async with httpx.AsyncClient() as http:
-            return (await http.get(f"{url}/health")).status_code == 200
+            return bool((await http.get(f"{url}/health")).status_code == 200)
     except httpx.HTTPError:
         return False
 
@@ -121,7 +121,9 @@ def rounded(value: Any) -> Any:
 
 async def streamed(url: str) -> tuple[list[str], list[str | None], int]:
     """Return texts, ends and tokens of three choices that are streamed."""
-    texts, ends, tokens = ["", "", ""], [None, None, None], 0
+    texts: list[str] = ["", "", ""]
+    ends: list[str | None] = [None, None, None]
+    tokens = 0
     async with AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as openai:
         options = {**SEEDED, "n": 3, "stream_options": {"include_usage": True}}
         async for chunk in await openai.completions.create(**options, stream=True):

@@ -65,6 +65,8 @@ PUBLIC = {
         "RecentDecision",
         "RecentFailover",
         "SloAttainment",
+        "FleetStretch",
+        "Percentiles",
         "SchedulerState",
         "SchedulerStatus",
         "TimeSlice",

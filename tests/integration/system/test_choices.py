@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner
 
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.runtime.engine_port import Sampling
@@ -29,6 +30,7 @@ from sage_client import (
     TenantLimitError,
     Tokens,
 )
+from sagectl.cli import sagectl
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.support.eventually import eventually
 from tests.support.simulated_answer import answer
@@ -267,3 +269,23 @@ async def test_many_requests_with_choices_share_the_slots(fleet: LocalFleet) -> 
     streams = [fleet.client.generate(f"{turn} {PROMPT}", **SEEDED) for turn in range(8)]
     for turn, done in enumerate(await asyncio.gather(*(each.result() for each in streams))):
         await assert_seeded(done, f"{turn} {PROMPT}")
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+async def test_sagectl_prints_the_first_choice_and_then_the_others(fleet: LocalFleet, one: LocalExecutor) -> None:
+    command = ["--address", fleet.address, "generate", PROMPT, "-n", "3", "--seed", "7", "--max-tokens", "8"]
+    printed = await asyncio.to_thread(CliRunner().invoke, sagectl, command)
+    texts = [(await answer(PROMPT, Sampling(temperature=1.0, seed=7 + index, max_tokens=8))).text for index in range(3)]
+    assert printed.exit_code == 0, printed.output
+    assert printed.stdout == f"{texts[0]}\n\n[choice 1]\n{texts[1]}\n\n[choice 2]\n{texts[2]}\n"
+
+
+async def test_sagectl_explains_each_choice(fleet: LocalFleet, one: LocalExecutor) -> None:
+    done = await fleet.client.generate(PROMPT, **SEEDED).result()
+    command = ["--address", fleet.address, "explain", done.request_id]
+    printed = await asyncio.to_thread(CliRunner().invoke, sagectl, command)
+    assert printed.exit_code == 0, printed.output
+    for index in (1, 2):
+        assert f"choice {index}" in printed.stdout

@@ -341,6 +341,7 @@ class Reader:
         self._world = world
         self.subscription = subscription
         self.events: list[Event | ChoiceEnd] = []
+        self.by_choice: dict[int, list[int]] = {}  # output tokens
         self.error: Exception | None = None
         self.task = asyncio.get_running_loop().create_task(self._read())
 
@@ -374,6 +375,9 @@ class Reader:
                     self.error = event
                     return
                 self.events.append(event)
+                if isinstance(event, TokenSlice):
+                    choice = self.subscription.source.live.key.choice
+                    self.by_choice.setdefault(choice, []).extend(event.token_ids)
                 if isinstance(event, Finished):
                     return
         finally:

@@ -73,7 +73,11 @@ async def both(path: Path, tmp_path: Path) -> AsyncIterator[tuple[str, str]]:
                 await eventually(lambda: _healthy(url), within_s=UP_WITHIN_S, what="vLLM's server", every_s=0.5)
                 yield gateway.url, url
         finally:
-            own.reap()
+            own.terminate()
+            try:
+                await own.ended(within_s=30.0)
+            finally:
+                own.reap()
 
 
 async def _healthy(url: str) -> bool:
@@ -88,9 +92,11 @@ async def test_answers_equal_those_of_vllms_own_server(tmp_path: Path) -> None:
     path = tmp_path / "model"
     make_tiny_model(path, "float32")
     async with both(path, tmp_path) as (ours, theirs):
+        differences = {}
         for name, body in CASES.items():
             got, wanted = [await answer(url, body) for url in (ours, theirs)]
-            assert got == wanted, name
+            differences[name] = difference(got, wanted)
+        assert differences == dict.fromkeys(CASES, "")
         got, wanted = [await streamed(url) for url in (ours, theirs)]
         assert got == wanted
         for url in (ours, theirs):
@@ -105,18 +111,19 @@ async def answer(url: str, body: Any) -> Any:
         return response.status_code
     found = response.json()
     usage = {name: found["usage"][name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
-    return rounded([found["choices"], usage])
+    return [found["choices"], usage]
 
 
-def rounded(value: Any) -> Any:
-    """Return a JSON value whose log probabilities are rounded."""
-    if isinstance(value, float):
-        return round(value, 3)
-    if isinstance(value, list):
-        return [rounded(each) for each in value]
-    if isinstance(value, dict):
-        return {name: rounded(each) for name, each in value.items()}
-    return value
+def difference(got: Any, wanted: Any, at: str = "") -> str:
+    """Say where two JSON values differ first; empty if they are equal but for the last digits of their numbers."""
+    if isinstance(got, float) and isinstance(wanted, float):
+        return "" if abs(got - wanted) < 1e-3 else f"{at}: {got}, wanted {wanted}"
+    if isinstance(got, list) and isinstance(wanted, list) and len(got) == len(wanted):
+        pairs = enumerate(zip(got, wanted, strict=True))
+        return next((found for i, pair in pairs if (found := difference(*pair, f"{at}[{i}]"))), "")
+    if isinstance(got, dict) and isinstance(wanted, dict) and got.keys() == wanted.keys():
+        return next((found for name in wanted if (found := difference(got[name], wanted[name], f"{at}.{name}"))), "")
+    return "" if got == wanted else f"{at}: {got}, wanted {wanted}"
 
 
 async def streamed(url: str) -> tuple[list[str], list[str | None], int]:

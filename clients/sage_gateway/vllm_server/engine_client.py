@@ -15,6 +15,7 @@ from vllm.renderers.inputs.preprocess import extract_prompt_components
 from vllm.tokenizers.detokenizer_utils import convert_ids_list_to_tokens
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.input_processor import InputProcessor
+from vllm.v1.engine.logprobs import LogprobsProcessor
 
 from sage_client import FieldViolation, GenerateOptions, InvalidRequestError, PromptRead, SageError, SamplingOptions
 from sage_gateway.caller_clients import CallerClients
@@ -23,6 +24,9 @@ from sage_gateway.output_collector import OutputCollector, Piece, buffer_bytes
 from sage_gateway.sampling_fields import UnsupportedField, sampling_options
 from sage_gateway.trace_context import trace_of
 from sage_gateway.vllm_server.request_outputs import RequestOutputs
+
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""Stands in the text of a token for bytes that are no whole character."""
 
 _NOT_SUPPORTED = "is not supported by this server"
 
@@ -127,9 +131,16 @@ class FleetEngineClient(EngineClient):
             raise _invalid("prompt_embeds", _NOT_SUPPORTED)
         return prompt_text or text, list(token_ids)
 
-    def _token_texts(self, token_ids: list[int]) -> list[str]:
-        texts: list[str] = convert_ids_list_to_tokens(self.renderer.get_tokenizer(), token_ids)
-        return texts
+    def _token_texts(self, token_ids: list[int], before: list[int]) -> list[str]:
+        """Return the text of each of the tokens at one position; a part of a character comes with its last token."""
+        tokenizer = self.renderer.get_tokenizer()
+        texts: list[str] = convert_ids_list_to_tokens(tokenizer, token_ids)
+        if not any(text.endswith(INCOMPLETE) for text in texts):
+            return texts
+        completed: list[str] = LogprobsProcessor(tokenizer, None, None, None, None, None)._verify_tokens(
+            decoded_tokens_list=texts, tokens=token_ids, context_token_ids=before
+        )
+        return completed
 
     def _options(
         self, call: HttpCall, lora_request: Any, session_id: str | None, sampling: SamplingOptions

@@ -82,7 +82,7 @@ def test_the_text_of_a_token_may_need_those_before() -> None:
         return [""] * len(ids)
 
     made = outputs("DELTA", logprobs=True, choices=2, token_texts=texts)
-    rows = [(candidate(token),) for token in range(1, 7)]
+    rows: list[tuple[TokenLogprob, ...]] = [(candidate(token),) for token in range(1, 7)]
     made.of([Piece(0, logprobs=rows)], over=False)
     made.of([Piece(1, logprobs=rows[:1])], over=False)
     made.of([Piece(0, logprobs=rows[:1])], over=False)

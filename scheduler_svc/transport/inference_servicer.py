@@ -105,14 +105,14 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         await write(self._accepted(subscription))
         while True:
             event = await subscription.next()
-            live = subscription.source.live
+            source = subscription.source  # not its request, which is let go while a client takes nothing
             if isinstance(event, TokenSlice):
-                await write(events.tokens(event, live, self._epoch))
+                await write(events.tokens(event, source.live, self._epoch))
             elif isinstance(event, Placement):
                 instance = self._scheduler.find_instance(event.decision.instance_id)
-                await write(events.scheduled(event, instance, live, self._epoch))
+                await write(events.scheduled(event, instance, source.live, self._epoch))
             elif isinstance(event, ChoiceEnd):
-                await write(events.choice_finished(event.finished, live))
+                await write(events.choice_finished(event.finished, source.live))
             elif isinstance(event, Finished):
                 await write(events.finished(event))
                 return

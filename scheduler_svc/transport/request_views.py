@@ -17,8 +17,8 @@ RESULT_BYTES = 2 * 2**20
 """Largest result that is put into one message; clients take 4 MiB by default."""
 
 
-def view(live: LiveRequest, accepted_at: float) -> inference_pb2.RequestView:
-    """Show a request as far as its readers may know it.  ``accepted_at``: seconds since 1970."""
+def view(live: LiveRequest, wall_s: float) -> inference_pb2.RequestView:
+    """Show a request as far as its readers may know it.  ``wall_s``: seconds since 1970 at the control clock's zero."""
     request, outcome = live.request, live.published_outcome
     if live.choices is not None:
         outcome = live.choices.published_outcome
@@ -30,10 +30,13 @@ def view(live: LiveRequest, accepted_at: float) -> inference_pb2.RequestView:
         priority=PRIORITY_TO_WIRE[request.priority],
         state=inference_pb2.REQUEST_STATE_RUNNING if state is None else REQUEST_STATE_TO_WIRE[state],
         usage=common_pb2.Usage(prompt_tokens=request.prompt_tokens, completion_tokens=_published(live)),
-        accepted_at=timestamp(accepted_at),
+        accepted_at=timestamp(request.arrived_at + wall_s),
         tags=request.tags,
         detached=live.detached,
     )
+    ended_at = [each.ended_at for each in live.members if each.ended_at is not None]
+    if outcome is not None and ended_at:
+        made.ended_at.CopyFrom(timestamp(max(ended_at) + wall_s))
     if isinstance(outcome, Finished):
         made.usage.CopyFrom(events.finished(outcome).finished.usage)
     elif outcome is not None:

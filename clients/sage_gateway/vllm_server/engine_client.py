@@ -75,7 +75,8 @@ class FleetEngineClient(EngineClient):
         try:
             _refuse_engine_options(priority, data_parallel_rank, kv_hints)
             text, token_ids = self._prompt(prompt, prompt_text)
-            options = self._options(call, lora_request, session_id, _sampling(sampling_params))
+            sampling = _sampling(sampling_params, _beside(prompt, reasoning_ended, reasoning_parser_kwargs))
+            options = self._options(call, lora_request, session_id, sampling)
             made = RequestOutputs(
                 request_id,
                 text,
@@ -118,14 +119,14 @@ class FleetEngineClient(EngineClient):
             while pieces := await collector.next():
                 call.accepted = call.accepted or collector.acceptance
                 call.scheduled = collector.placement
+                for ended in (piece.finished for piece in pieces if piece.finished is not None):
+                    call.note_end(ended)
                 yield pieces, collector.over, collector.prompt
 
     def _prompt(self, prompt: Any, prompt_text: str | None) -> tuple[str | None, list[int]]:
         """Return a prompt's text, if it is known, and token ids.  Raises InvalidRequestError for other prompts."""
         if not isinstance(prompt, dict) or prompt.get("type", "token") != "token":
             raise _invalid("messages", "only text can be sent to this model")
-        if prompt.get("cache_salt"):
-            raise _invalid("cache_salt", _NOT_SUPPORTED)
         text, token_ids, embeds = extract_prompt_components(self.model_config, prompt)
         if token_ids is None or embeds is not None:
             raise _invalid("prompt_embeds", _NOT_SUPPORTED)
@@ -217,10 +218,25 @@ class FleetEngineClient(EngineClient):
         return gone
 
 
-def _sampling(params: Any) -> SamplingOptions:
+def _beside(prompt: Any, reasoning_ended: bool | None, reasoning_arguments: dict[str, Any] | None) -> SamplingOptions:
+    """Return the options that vLLM has beside its sampling parameters."""
+    options = SamplingOptions()
+    if prompt.get("cache_salt"):
+        options["cache_salt"] = prompt["cache_salt"]
+    if reasoning_ended is not None:
+        options["reasoning_ended"] = reasoning_ended
+    if reasoning_arguments:
+        options["reasoning_arguments"] = reasoning_arguments
+    return options
+
+
+def _sampling(params: Any, beside: SamplingOptions) -> SamplingOptions:
     """Return the options of sampling.  Raises InvalidRequestError for a field that is not supported."""
     try:
-        return sampling_options(params)
+        if params.structured_outputs is None:  # what concerns reasoning belongs to a constraint
+            beside.pop("reasoning_ended", None)
+            beside.pop("reasoning_arguments", None)
+        return {**sampling_options(params), **beside}
     except UnsupportedField as error:
         raise _invalid(error.field, error.what) from None
 

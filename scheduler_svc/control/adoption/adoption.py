@@ -70,6 +70,7 @@ class Adoption:
         self.adopted = 0  # requests so far
         requests.on_end(lambda live, reason: self._adopted.pop(live.key, None) and None)
         recovery.on_end(self._recovered)
+        recovery.on_back(self._place_anew)
 
     @property
     def figures(self) -> RestartFigures:
@@ -117,6 +118,10 @@ class Adoption:
             self._regrouping.fill()
         self._settle(instance_id)
 
+    def settled(self, instance_id: str) -> bool:
+        """Return whether an instance with a session has told everything that it holds of earlier schedulers."""
+        return not self._outstanding.get(instance_id)
+
     def lost(self, instance_id: str) -> None:
         """Forget what was asked of an instance that is gone."""
         self._outstanding.pop(instance_id, None)
@@ -125,7 +130,7 @@ class Adoption:
 
     def _settle(self, instance_id: str) -> None:
         """Note that an instance is back once nothing of it is outstanding."""
-        if not self._outstanding.get(instance_id):
+        if self.settled(instance_id):
             self._recovery.back(instance_id)
 
     def _take_or_refuse(self, instance_id: str, held: HeldRequest, link: ExecutorLink) -> None:
@@ -155,8 +160,7 @@ class Adoption:
                 self._regrouping.expect(held)
                 return
             self._anew[key] = held
-            if not self._recovery.open:
-                self._place_all_anew()
+            self._place_anew()
             return
         self._adopt(instance_id, held, link)
 
@@ -195,14 +199,19 @@ class Adoption:
         link.resend(decision.attempt_number, len(live.output))
         self._wait_for_reader(live)
 
-    def _place_all_anew(self) -> None:
-        """Place the requests of prefill legs anew, unless a decode leg came back or a client sent them again."""
-        waiting, self._anew = self._anew, {}
-        for key, held in waiting.items():
-            if self._requests.find(key) is None:
-                self._place_anew(held)
+    def _place_anew(self) -> None:
+        """Place the requests of prefill legs anew whose decode legs cannot come back any more.
 
-    def _place_anew(self, held: HeldRequest) -> None:
+        Not those whose decode leg came back, or that a client sent again.
+        """
+        for key, held in list(self._anew.items()):
+            if self._recovery.may_return(key, held.request.model):
+                continue
+            del self._anew[key]
+            if self._requests.find(key) is None:
+                self._place(held)
+
+    def _place(self, held: HeldRequest) -> None:
         live = self._live(held)
         live.observed = self._observer.adopted(live, None, self._clock.now())
         self._requests.admit(live)
@@ -241,7 +250,6 @@ class Adoption:
             self._grace.begin(live.lead, ADOPTED_S)
 
     def _recovered(self) -> None:
-        self._place_all_anew()
         self._regrouping.fill()
         for key in list(self._adopted):
             live = self._requests.find(key)

@@ -13,7 +13,7 @@ from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
 from scheduler_svc.domain.errors import InvalidRequest, OutputLost, Overloaded, QueueFull, Recovering
 from scheduler_svc.domain.request import Priority, RequestKey, RequestState
-from scheduler_svc.recording.usage.ended_request import EndedRequest, usage_of
+from scheduler_svc.recording.usage.ended_request import usage_of
 from tests.unit.control.test_adoption import Next, held, orders
 from tests.unit.control.world import EPOCH, MODEL, Reader, World
 
@@ -159,7 +159,7 @@ async def test_one_usage_record_has_the_sum() -> None:
         world.add("a")
         reader = await world.submit("r1", max_tokens=6, **THREE)
         await world.advance(2)
-        record = usage_of(EndedRequest(live=reader.live, ended_at=2.0), 0.0, lambda outcome: "finished")
+        record = usage_of(reader.live, 0.0, lambda outcome: "finished")
         assert (record.prompt_tokens, record.output_tokens, record.attempts) == (10, 18, 3)
         assert record.end == "finished"
 

@@ -143,7 +143,12 @@ async def streamed(url: str) -> tuple[list[str], list[str | None], int]:
 
 async def cached_tokens_are_told(url: str) -> None:
     """The usage of an answer, streamed or not, has the prompt tokens that the cache held."""
-    chat: Any = {"model": TINY, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 4, "temperature": 0}
+    chat: Any = {
+        "model": TINY,
+        "messages": [{"role": "user", "content": PROMPT * 12}],
+        "max_tokens": 4,
+        "temperature": 0,
+    }
     async with AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as openai:
         await openai.chat.completions.create(**chat)
         whole = await openai.chat.completions.create(**chat)

@@ -77,9 +77,10 @@ async def test_an_executor_is_killed_under_three_choices(logs: Path, simulated: 
         assert {each.choice for each in resumed} == {0, 1, 2}
 
 
+@pytest.mark.parametrize("end", ["kill", "terminate"])
 @pytest.mark.parametrize("sessions", [True, False], ids=["session", "generate"])
-async def test_the_scheduler_is_killed_under_three_choices(
-    logs: Path, simulated: list[str], tmp_path: Path, sessions: bool
+async def test_the_scheduler_ends_under_three_choices(
+    logs: Path, simulated: list[str], tmp_path: Path, sessions: bool, end: str
 ) -> None:
     flags = ["--state-dir", str(tmp_path / "state"), "--policy", "fifo"]
     listen = f"127.0.0.1:{free_port()}"
@@ -88,7 +89,7 @@ async def test_the_scheduler_is_killed_under_three_choices(
             fleet.launch(name, simulated)
         await fleet.ready("a", "b")
         readings, tasks = await running(client)
-        fleet.scheduler.kill()
+        getattr(fleet.scheduler, end)()
         await fleet.scheduler.ended()
         fleet.scheduler.start()
         for number, (reading, task) in enumerate(zip(readings, tasks, strict=True)):

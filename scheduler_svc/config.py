@@ -83,6 +83,11 @@ class QueueSection(Section):
     arriving_limit: int = Field(
         default=4_096, ge=1, description="Most requests being validated and tokenized at the same time."
     )
+    choices_limit: int = Field(
+        default=128,
+        ge=1,
+        description="Most choices of one request (sampling.n); each waits and runs like a request of its own.",
+    )
     prompt_memory_bytes: int = Field(
         default=2**31, ge=1, description="Most bytes of prompts that arrive, wait or run; further ones are refused."
     )

@@ -39,6 +39,12 @@ class Counter:
         """Count tokens."""
         self.tokens_seen += len(token_ids)
 
+    def prompt_read(self, event: sage.PromptRead) -> None:
+        """Note nothing: the engine told of the prompt."""
+
+    def choice_finished(self, event: sage.ChoiceFinished) -> None:
+        """Note nothing: one choice of several is over."""
+
     def finished(self, event: sage.Finished) -> None:
         """Take the end."""
         self.over.set()

@@ -9,7 +9,7 @@ from sage_client._async_client import AsyncClient
 from sage_client._async_stream import AsyncStream
 from sage_client._call import Call
 from sage_client._client import Client
-from sage_client._completion import Completion
+from sage_client._completion import Choice, Completion
 from sage_client._connection import DEFAULT_ADDRESS
 from sage_client._detached import AsyncDetachedRequest, DetachedRequest, RequestInfo, RequestStatus, Result
 from sage_client._embeddings import Embeddings, EmbedOptions
@@ -67,11 +67,13 @@ from sage_client._events import (
     Accepted,
     Attempt,
     Candidate,
+    ChoiceFinished,
     Decision,
     Event,
     Finished,
     Parallelism,
     Prediction,
+    PromptRead,
     Scheduled,
     SloResult,
     Timings,
@@ -138,6 +140,8 @@ __all__ = [
     "Cancellation",
     "Candidate",
     "ChatMessage",
+    "Choice",
+    "ChoiceFinished",
     "Client",
     "Completion",
     "ConfigurationError",
@@ -198,6 +202,7 @@ __all__ = [
     "PrefillDecodePair",
     "PrefillDecodeStatus",
     "Priority",
+    "PromptRead",
     "ProtocolError",
     "QueueFullError",
     "QueueInfo",

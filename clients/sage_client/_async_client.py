@@ -380,6 +380,8 @@ def _attached(connection: Connection, channels: Channels, reconnect: Reconnect) 
         )
         if request.HasField("after_attempt"):
             attach.after_attempt.CopyFrom(request.after_attempt)
+        attach.takes_choices = True
+        attach.after.extend(request.after)
         return AttachEvents(channels.inference.Attach(attach, metadata=connection.authorization() + trace))
 
     return GenerateTransport(open_call, reconnect, channels, detached=True)

@@ -21,12 +21,10 @@ from sage_client._errors import (
 )
 from sage_client._events import Attempt
 from sage_client._fleet_view import Cancellation
-from sage_client._output_cursor import OutputCursor
+from sage_client._output_cursor import NO_ATTEMPT, OutputCursor
 from sage_client._sink import Sink
 
 Canceller = Callable[[str, str, str], Awaitable[Cancellation]]
-
-_NO_ATTEMPT = Attempt(epoch=0, number=0)
 
 LEADER_LIMIT_S = 60.0
 """Seconds for which a call waits for a scheduler that leads: as long as executors go on without one."""
@@ -57,7 +55,6 @@ class Call:
         request_id: id of the request, known before the scheduler answers.
         timeout_s: seconds after which the call ends with WaitTimeoutError.
         attempt: the attempt that generated the output which the sink gets now.
-        output_attempt: the attempt that generated the last token that was delivered.
         over: whether the sink gets nothing more.
         paused: whether ``pause`` was called last, not ``resume``.
     """
@@ -80,7 +77,6 @@ class Call:
         "accepted",
         "attempt",
         "broke",
-        "output_attempt",
         "over",
         "parked",
         "paused",
@@ -102,8 +98,7 @@ class Call:
         self.timeout_s = timeout_s
         self.trace = trace  # the caller's trace context, as metadata
         self.accepted = False
-        self.attempt = _NO_ATTEMPT
-        self.output_attempt = _NO_ATTEMPT
+        self.attempt = NO_ATTEMPT
         self.broke = False  # whether the connection broke after the acceptance
         self.over = False
         self.parked: SageError | None = None  # why the scheduler gave up its handle while it was paused
@@ -168,17 +163,24 @@ class Call:
         """Output position after the delivered tokens of choice 0."""
         return self._cursor(0).next_index
 
-    def positions(self) -> list[tuple[int, int]]:
-        """Return each choice with its output position; choices at 0 are left out."""
-        choices = range(max(self.request.spec.sampling.n, 1))
-        found = {choice: self._cursor(choice).next_index for choice in {*choices, *self._cursors}}
-        return [(choice, index) for choice, index in sorted(found.items()) if index]
+    def positions(self) -> list[inference_pb2.ChoicePosition]:
+        """Return where the output of each choice goes on, in order; choices at 0 are left out."""
+        found = []
+        for choice in sorted({0, *self._cursors}):
+            cursor = self._cursor(choice)
+            if cursor.next_index:
+                position = inference_pb2.ChoicePosition(choice=choice, after_token=cursor.next_index)
+                if cursor.output_attempt.epoch:
+                    position.after_attempt.epoch = cursor.output_attempt.epoch
+                    position.after_attempt.number = cursor.output_attempt.number
+                found.append(position)
+        return found
 
     @property
     def has_output(self) -> bool:
         """Whether tokens were delivered."""
         start = self.request.after_token
-        return any(cursor.next_index > start for cursor in self._cursors.values())
+        return any(cursor.next_index > (0 if choice else start) for choice, cursor in self._cursors.items())
 
     def may_be_known(self) -> None:
         """Note that a scheduler may know the request, which is sent again."""
@@ -241,7 +243,7 @@ class Call:
     def take_scheduled(self, message: inference_pb2.Scheduled) -> None:
         """Take a placement; after a reattachment the scheduler repeats the current one."""
         named = message.decision.attempt
-        self._set_attempt(named.epoch, named.number)
+        self._set_attempt(self._cursor(message.choice), named.epoch, named.number)
         if self.attempt not in self._placements:
             self._placements.add(self.attempt)
             self._tell(self._sink.scheduled, decode.scheduled(message))
@@ -257,7 +259,7 @@ class Call:
                 return
         first, offset = cursor.next_index, cursor.next_offset or 0
         cursor.next_index = first + len(token_ids)
-        self.output_attempt = self.attempt
+        self.attempt = cursor.output_attempt = cursor.attempt
         cursor.next_offset = offset + len(text)
         self._break_failures = 0
         self._leaderless_since = None
@@ -270,6 +272,8 @@ class Call:
         """Take output that names its position."""
         choice, sent = message.choice, message.token_ids[:]
         cursor = self._cursor(choice)
+        if not cursor.next_index and (message.HasField("cached_prompt_tokens") or message.prompt_logprobs):
+            self._tell_if_asked("prompt_read", decode.prompt_read(message))
         try:
             token_ids, text = cursor.advance(message.first_index, sent, message.text_offset, message.text)
         except ProtocolError as error:
@@ -279,14 +283,21 @@ class Call:
         if not (token_ids or text):
             return
         if message.HasField("attempt"):
-            self._set_attempt(message.attempt.epoch, message.attempt.number)
-        self.output_attempt = self.attempt
+            self._set_attempt(cursor, message.attempt.epoch, message.attempt.number)
+        self.attempt = cursor.output_attempt = cursor.attempt
         self._break_failures = 0
         self._leaderless_since = None
         logprobs = decode.logprobs(message.logprobs)[len(sent) - len(token_ids) :]
         assert cursor.next_offset is not None
         first, offset = cursor.next_index - len(token_ids), cursor.next_offset - len(text)
         self._tell(self._sink.tokens, choice, first, token_ids, offset, text, logprobs)
+
+    def take_choice_finished(self, message: inference_pb2.ChoiceFinished) -> None:
+        """Take the end of one choice of several; after a reattachment the scheduler repeats it."""
+        cursor = self._cursor(message.choice)
+        if not cursor.ended:
+            cursor.ended = True
+            self._tell_if_asked("choice_finished", decode.choice_finished(message))
 
     def take_finished(self, message: inference_pb2.Finished) -> None:
         """Take the end of a request that ended by itself."""
@@ -320,13 +331,19 @@ class Call:
         except _SINK_FAILS as error:
             self._sink_failed(error)
 
+    def _tell_if_asked(self, name: str, event: object) -> None:
+        """Tell a sink that has the method: sinks of plain requests need neither of these."""
+        method = getattr(self._sink, name, None)
+        if method is not None:
+            self._tell(method, event)
+
     def _sink_failed(self, error: BaseException) -> None:
         self.leave()
         what = f"a sink raised an exception, so request {self.request_id} is left"
         self._loop.call_exception_handler({"message": what, "exception": error})
 
     def _cursor(self, choice: int) -> OutputCursor:
-        start = self.request.after_token
+        start = 0 if choice else self.request.after_token
         return self._cursors.setdefault(choice, OutputCursor(next_index=start, next_offset=None if start else 0))
 
     def _cut(self, choice: int, token_ids: list[int], text: str) -> tuple[list[int], str]:
@@ -339,9 +356,10 @@ class Call:
             self._overlaps.pop(choice, None)
         return token_ids[tokens:], text[points:]
 
-    def _set_attempt(self, epoch: int, number: int) -> None:
-        if (self.attempt.epoch, self.attempt.number) != (epoch, number):
-            self.attempt = Attempt(epoch=epoch, number=number)
+    def _set_attempt(self, cursor: OutputCursor, epoch: int, number: int) -> None:
+        if (cursor.attempt.epoch, cursor.attempt.number) != (epoch, number):
+            cursor.attempt = Attempt(epoch=epoch, number=number)
+        self.attempt = cursor.attempt
 
     async def _cancel_unaccepted(self, reason: str) -> Cancellation:
         """Cancel a request that was not accepted yet."""

@@ -66,7 +66,9 @@ def accepted(message: inference_pb2.Accepted) -> v.Accepted:
 
 def scheduled(message: inference_pb2.Scheduled) -> v.Scheduled:
     """Decode a placement."""
-    return v.Scheduled(decision=decision(message.decision), resumed_from_token=message.resumed_from_token)
+    return v.Scheduled(
+        decision=decision(message.decision), resumed_from_token=message.resumed_from_token, choice=message.choice
+    )
 
 
 def decision(message: decision_pb2.Decision) -> v.Decision:
@@ -131,6 +133,15 @@ def _candidates(candidates: Iterable[common_pb2.TokenLogprob]) -> tuple[v.TokenL
     )
 
 
+def prompt_read(message: inference_pb2.Tokens) -> v.PromptRead:
+    """Decode what the first output of a choice tells of the prompt."""
+    return v.PromptRead(
+        choice=message.choice,
+        cached_tokens=message.cached_prompt_tokens,
+        logprobs=logprobs(message.prompt_logprobs),
+    )
+
+
 def usage(message: common_pb2.Usage) -> v.Usage:
     """Decode the tokens used."""
     return v.Usage(
@@ -153,6 +164,11 @@ def finished(message: inference_pb2.Finished) -> v.Finished:
         cost=message.cost,
         slo=tuple(slo_result(each) for each in message.slo),
     )
+
+
+def choice_finished(message: inference_pb2.ChoiceFinished) -> v.ChoiceFinished:
+    """Decode the end of one choice of several."""
+    return v.ChoiceFinished(choice=message.choice, finished=finished(message.finished))
 
 
 def _timings(message: common_pb2.Timings) -> v.Timings:

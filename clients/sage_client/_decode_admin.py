@@ -188,6 +188,7 @@ def explanation(message: admin_pb2.ExplainResponse) -> v.Explanation:
         completion_tokens=message.completion_tokens,
         slo=tuple(slo_result(each) for each in message.slo),
         cost=message.cost,
+        choices=tuple(explanation(each) for each in message.choices),
     )
 
 

@@ -8,7 +8,17 @@ from collections.abc import Sequence
 
 from sage_client._call import Call
 from sage_client._errors import SageError
-from sage_client._events import Accepted, Event, Finished, Scheduled, TokenLogprob, Tokens, new_tokens
+from sage_client._events import (
+    Accepted,
+    ChoiceFinished,
+    Event,
+    Finished,
+    PromptRead,
+    Scheduled,
+    TokenLogprob,
+    Tokens,
+    new_tokens,
+)
 
 TOKEN_BYTES = 36
 """Memory of a token id in a list."""
@@ -66,6 +76,12 @@ class EventQueue:
         self._put(event)
 
     def scheduled(self, event: Scheduled, /) -> None:
+        self._put(event)
+
+    def prompt_read(self, event: PromptRead, /) -> None:
+        self._put(event)
+
+    def choice_finished(self, event: ChoiceFinished, /) -> None:
         self._put(event)
 
     def finished(self, event: Finished, /) -> None:

@@ -133,6 +133,16 @@ class Scheduled(Plain):
 
     decision: Decision
     resumed_from_token: int  # output position at which this attempt continues; 0 for the first attempt
+    choice: int = 0  # index of the output that was placed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptRead(Plain):
+    """What the engine told of the prompt, where there is something to tell.  It comes before the first tokens."""
+
+    choice: int
+    cached_tokens: int  # served from a prefix cache
+    logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per prompt token if requested, of choice 0; the first is empty
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +186,10 @@ def new_tokens(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished(Plain):
-    """The request finished.  The last event of a stream; failures are raised instead."""
+    """The request finished.  The last event of a stream; failures are raised instead.
+
+    Of several choices: reason and stop are those of choice 0, figures are those of all.
+    """
 
     finish_reason: FinishReason
     stop_string: str | None  # the stop string that matched
@@ -188,5 +201,13 @@ class Finished(Plain):
     slo: tuple[SloResult, ...]  # one per target of the request
 
 
-Event = Accepted | Scheduled | Tokens | Finished
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChoiceFinished(Plain):
+    """One choice of several finished; the others go on.  It comes after the choice's tokens."""
+
+    choice: int
+    finished: Finished  # of this choice alone
+
+
+Event = Accepted | Scheduled | PromptRead | Tokens | ChoiceFinished | Finished
 """One event of a request's stream."""

@@ -216,3 +216,4 @@ class Explanation(Plain):
     completion_tokens: int  # delivered so far
     slo: tuple[SloResult, ...]  # each target of the request, measured so far
     cost: float  # so far, in the currency of the instances' prices
+    choices: tuple[Explanation, ...] = ()  # of several choices: one each, by index; the fields above are of choice 0

@@ -190,6 +190,8 @@ class _Reader:
             self._call.take_scheduled(response.scheduled)
         elif kind == "accepted":
             self._call.take_accepted(response.accepted)
+        elif kind == "choice_finished":
+            self._call.take_choice_finished(response.choice_finished)
         elif kind == "finished":
             self._call.take_finished(response.finished)
         else:
@@ -197,12 +199,15 @@ class _Reader:
 
     def _request(self) -> inference_pb2.GenerateRequest:
         """Return the request, continued at the call's position."""
-        if not (self._call.accepted and self._call.position):
+        positions = self._call.positions() if self._call.accepted else []
+        if not positions:
             return self._call.request
         request = inference_pb2.GenerateRequest()
         request.CopyFrom(self._call.request)
-        request.after_token = self._call.position
-        if self._call.has_output:
-            request.after_attempt.epoch = self._call.output_attempt.epoch
-            request.after_attempt.number = self._call.output_attempt.number
+        if not positions[0].choice:
+            first = positions.pop(0)
+            request.after_token = first.after_token
+            if first.HasField("after_attempt"):
+                request.after_attempt.CopyFrom(first.after_attempt)
+        request.after.extend(positions)
         return request

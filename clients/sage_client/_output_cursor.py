@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sage_client._errors import ProtocolError
+from sage_client._events import Attempt
+
+NO_ATTEMPT = Attempt(epoch=0, number=0)
+"""Stands for the attempt of an output that has none yet."""
 
 
 @dataclass(slots=True)
@@ -13,6 +17,9 @@ class OutputCursor:
 
     next_index: int = 0  # output position of the next token
     next_offset: int | None = 0  # position of the next text, in code points; None until known
+    attempt: Attempt = NO_ATTEMPT  # that generates what comes
+    output_attempt: Attempt = NO_ATTEMPT  # that generated the last token
+    ended: bool = False  # the choice finished
 
     def advance(self, first_index: int, token_ids: list[int], text_offset: int, text: str) -> tuple[list[int], str]:
         """Return the new tokens and the new text of a piece of output, and move behind it.  Both may be empty.

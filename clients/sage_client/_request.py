@@ -53,6 +53,7 @@ def encode_request(prompt: str | None, options: GenerateOptions, *, tenant: str)
         with faults.at("after_token"):
             request.after_token = given["after_token"]
     _fill_spec(request.spec, prompt, given, faults)
+    request.takes_choices = request.spec.sampling.n > 1
     if (size := request.ByteSize()) > MAX_MESSAGE_BYTES:
         faults.add("spec", f"the message has {size} bytes; at most {MAX_MESSAGE_BYTES} can be sent")
     faults.raise_any()

@@ -28,14 +28,14 @@ class SamplingOptions(TypedDict, total=False):
     frequency_penalty: float  # [-2, 2]
     repetition_penalty: float  # (0, 2]
     seed: int
-    n: int  # number of choices; 1 is supported
+    n: int  # number of choices, outputs of the one prompt; choice i gets seed + i
     stop: str | Sequence[str]  # strings that end generation
     stop_token_ids: Sequence[int]
     include_stop_in_output: bool
     min_tokens: int  # output tokens before a stop condition applies
     max_tokens: int  # maximum output tokens; absent: as many as the model's length allows
     logprobs: int  # top log probabilities per output token; 0: only the chosen token's
-    prompt_logprobs: int
+    prompt_logprobs: int  # the same of the prompt's tokens but the first; see ``PromptRead``
     ignore_eos: bool
     logit_bias: Mapping[int, float]  # token id to bias, [-100, 100]
     allowed_token_ids: Sequence[int]  # only these tokens may be generated

@@ -19,8 +19,12 @@ def deliver_output(frame: inference_pb2.SessionFrame, calls: Mapping[int, Call])
     if frame.handles:
         _deliver_columns(frame, calls)
     for piece in frame.pieces:
-        if call := calls.get(piece.handle):
+        if (call := calls.get(piece.handle)) is None:
+            continue
+        if piece.HasField("tokens"):
             call.take_tokens(piece.tokens)
+        if piece.HasField("choice_finished"):
+            call.take_choice_finished(piece.choice_finished)
 
 
 def _deliver_columns(frame: inference_pb2.SessionFrame, calls: Mapping[int, Call]) -> None:

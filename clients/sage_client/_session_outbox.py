@@ -141,10 +141,10 @@ def _add(message: inference_pb2.SessionRequest, handle: int, call: Call) -> int:
         message.pause.append(handle)
     if call.accepted and call.has_output:
         attach = message.attach.add(handle=handle, request_id=call.request_id, tenant=call.request.tenant)
-        for choice, index in call.positions():
-            attach.after.add(choice=choice, after_token=index)
-        attach.after_attempt.epoch = call.output_attempt.epoch
-        attach.after_attempt.number = call.output_attempt.number
+        attach.takes_choices = True
+        attach.after.extend(call.positions())
+        if not attach.after[0].choice:
+            attach.after_attempt.CopyFrom(attach.after[0].after_attempt)
         return attach.ByteSize()
     submit = message.submit.add(handle=handle, request=call.request)
     if call.trace:

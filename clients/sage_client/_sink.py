@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sage_client._errors import SageError
-from sage_client._events import Accepted, Finished, Scheduled, TokenLogprob
+from sage_client._events import Accepted, ChoiceFinished, Finished, PromptRead, Scheduled, TokenLogprob
 
 
 class Sink(Protocol):
@@ -15,6 +15,7 @@ class Sink(Protocol):
     Every method must return quickly: it delays the output of all other requests.  What it raises ends its own request,
     which the client then leaves, and goes to the event loop's exception handler.  A sink that cannot take more output
     pauses its call (``Call.pause``).  After ``finished`` or ``failed``, and after ``Call.leave``, nothing is called.
+    ``prompt_read`` and ``choice_finished`` may be missing.
     """
 
     def accepted(self, event: Accepted, /) -> None:
@@ -22,6 +23,9 @@ class Sink(Protocol):
 
     def scheduled(self, event: Scheduled, /) -> None:
         """Take a placement; the output that follows is of it."""
+
+    def prompt_read(self, event: PromptRead, /) -> None:
+        """Take what the engine told of the prompt, if there is something to tell; before the first output."""
 
     def tokens(
         self,
@@ -43,6 +47,9 @@ class Sink(Protocol):
             text: may be behind the tokens while a character or a stop string is incomplete.
             logprobs: one entry per token if the request asked for them, else empty.
         """
+
+    def choice_finished(self, event: ChoiceFinished, /) -> None:
+        """Take the end of one choice of several; ``finished`` comes after the last of them."""
 
     def finished(self, event: Finished, /) -> None:
         """Take the end of a request that ended by itself."""

@@ -1,18 +1,18 @@
-"""Collects what the choices of one request put out, for one reader."""
+"""Collects what a request puts out, with all its choices, for one reader."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sage_client import Accepted, Call, Finished, SageError, Scheduled, TokenLogprob
+from sage_client import Accepted, Call, ChoiceFinished, Finished, PromptRead, SageError, Scheduled, TokenLogprob
 
 BUFFER_BYTES = 1024 * 1024
-"""Output of one HTTP request that may wait for the reader, in bytes of memory; then its choices are paused."""
+"""Output of one HTTP request that may wait for the reader, in bytes of memory; then its requests are paused."""
 
 LEAST_BUFFER_BYTES = 8 * 1024
-"""What each choice may have waiting, however many there are."""
+"""What each request may have waiting, however many an HTTP request has."""
 
 TOKEN_BYTES = 36
 LOGPROB_BYTES = 160
@@ -25,42 +25,53 @@ class Piece:
 
     choice: int
     token_ids: list[int] = field(default_factory=list)
-    text: str = ""
+    texts: list[str] = field(default_factory=list)
     logprobs: list[tuple[TokenLogprob, ...]] = field(default_factory=list)  # one per token, if they were asked for
     finished: Finished | None = None  # with the last piece of the choice
 
+    @property
+    def text(self) -> str:
+        """The new text."""
+        return "".join(self.texts)
 
-class ChoiceSink:
-    """Receives the events of one choice, which is a request of its own at the scheduler."""
 
-    def __init__(
-        self,
-        choice: int,
-        wake: Callable[[], None],
-        *,
-        on_accepted: Callable[[Accepted], None],
-        on_scheduled: Callable[[Scheduled], None],
-        limit_bytes: int,
-    ) -> None:
-        self.choice = choice
+def buffer_bytes(requests: int) -> int:
+    """Return how much output of one request may wait, where an HTTP request has so many."""
+    return max(LEAST_BUFFER_BYTES, BUFFER_BYTES // max(1, requests))
+
+
+class OutputCollector:
+    """The sink of a request, and its reader.
+
+    What arrives while the reader is busy is handed over in one piece per choice.
+    """
+
+    def __init__(self, choices: int, limit_bytes: int = BUFFER_BYTES) -> None:
         self.call: Call | None = None
-        self.error: SageError | None = None
+        self.acceptance: Accepted | None = None  # the acceptance
+        self.placement: Scheduled | None = None  # the latest
+        self.prompt: PromptRead | None = None  # of choice 0; None: there is nothing to tell, or not yet
         self.over = False
-        self._wake = wake
-        self._on_accepted = on_accepted
-        self._on_scheduled = on_scheduled
+        self._choices = choices
         self._limit = limit_bytes
         self._size = 0
-        self._texts: list[str] = []
-        self._piece: Piece | None = None
+        self._pieces: dict[int, Piece] = {}  # by choice
+        self._error: SageError | None = None
+        self._loop = asyncio.get_running_loop()
+        self._reader: asyncio.Future[None] | None = None
 
     def accepted(self, event: Accepted, /) -> None:
-        """Tell of the acceptance."""
-        self._on_accepted(event)
+        """Note the acceptance."""
+        self.acceptance = event
 
     def scheduled(self, event: Scheduled, /) -> None:
-        """Tell of the placement."""
-        self._on_scheduled(event)
+        """Note the placement."""
+        self.placement = event
+
+    def prompt_read(self, event: PromptRead, /) -> None:
+        """Note what the engine told of the prompt."""
+        if not event.choice:
+            self.prompt = event
 
     def tokens(
         self,
@@ -73,9 +84,9 @@ class ChoiceSink:
         /,
     ) -> None:
         """Keep output until it is read; pause the request while too much waits."""
-        piece = self._piece or self._new_piece()
+        piece = self._piece(choice)
         piece.token_ids += token_ids
-        self._texts.append(text)
+        piece.texts.append(text)
         self._size += TOKEN_BYTES * len(token_ids) + len(text)
         if logprobs:
             piece.logprobs += logprobs
@@ -84,92 +95,54 @@ class ChoiceSink:
             self.call.pause()
         self._wake()
 
+    def choice_finished(self, event: ChoiceFinished, /) -> None:
+        """Note the end of one choice of several."""
+        self._piece(event.choice).finished = event.finished
+        self._wake()
+
     def finished(self, event: Finished, /) -> None:
         """Note the end."""
-        (self._piece or self._new_piece()).finished = event
+        if self._choices == 1:
+            self._piece(0).finished = event
         self.over = True
         self._wake()
 
     def failed(self, error: SageError, /) -> None:
         """Note the failure."""
-        self.error = error
+        self._error = error
         self.over = True
         self._wake()
-
-    def take(self) -> Piece | None:
-        """Return what is new; None if nothing is."""
-        piece, self._piece = self._piece, None
-        if piece is not None:
-            piece.text = "".join(self._texts)
-            self._texts.clear()
-            self._size = 0
-            if self.call is not None and self.call.paused:
-                self.call.resume()
-        return piece
-
-    def _new_piece(self) -> Piece:
-        self._piece = Piece(self.choice)
-        return self._piece
-
-
-def buffer_bytes(choices: int) -> int:
-    """Return how much output of one choice may wait, where an HTTP request has so many."""
-    return max(LEAST_BUFFER_BYTES, BUFFER_BYTES // max(1, choices))
-
-
-class OutputCollector:
-    """The sinks of a request's choices, and their reader.
-
-    What arrives while the reader is busy is handed over in one piece per choice.
-    """
-
-    def __init__(self, choices: int, limit_bytes: int = BUFFER_BYTES) -> None:
-        self.accepted: Accepted | None = None  # of the first choice that was accepted
-        self.scheduled: Scheduled | None = None  # the latest placement
-        self._loop = asyncio.get_running_loop()
-        self._reader: asyncio.Future[None] | None = None
-        self.sinks = [
-            ChoiceSink(
-                choice,
-                self._wake,
-                on_accepted=self._take_accepted,
-                on_scheduled=self._take_scheduled,
-                limit_bytes=limit_bytes,
-            )
-            for choice in range(choices)
-        ]
-
-    @property
-    def over(self) -> bool:
-        """Whether all choices ended."""
-        return all(sink.over for sink in self.sinks)
 
     async def next(self) -> list[Piece]:
         """Return what is new of all choices, waiting for something; empty once all ended and all was read.
 
-        Raises the SageError of the first choice that failed, before what the others put out.
+        Raises the request's SageError, before what was not read yet.
         """
         while True:
-            if error := next((sink.error for sink in self.sinks if sink.error), None):
-                raise error
-            pieces = [piece for sink in self.sinks if (piece := sink.take()) is not None]
-            if pieces or self.over:
-                return pieces
+            if self._error is not None:
+                raise self._error
+            if self._pieces or self.over:
+                return self._take()
             self._reader = self._loop.create_future()
             await self._reader
 
     def leave(self) -> None:
-        """Let go of the choices that have not ended: the scheduler cancels them."""
-        for sink in self.sinks:
-            if sink.call is not None:
-                sink.call.leave()
+        """Let go of the request if it has not ended: the scheduler cancels it."""
+        if self.call is not None:
+            self.call.leave()
+
+    def _take(self) -> list[Piece]:
+        pieces, self._pieces, self._size = list(self._pieces.values()), {}, 0
+        if self.call is not None and self.call.paused:
+            self.call.resume()
+        return pieces
+
+    def _piece(self, choice: int) -> Piece:
+        piece = self._pieces.get(choice)
+        if piece is None:
+            piece = self._pieces[choice] = Piece(choice)
+        return piece
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
-
-    def _take_accepted(self, event: Accepted) -> None:
-        self.accepted = self.accepted or event
-
-    def _take_scheduled(self, event: Scheduled) -> None:
-        self.scheduled = event

@@ -35,6 +35,7 @@ _COPIED = {
     "skip_special_tokens": "skip_special_tokens",
     "include_stop_str_in_output": "include_stop_in_output",
     "logprobs": "logprobs",
+    "prompt_logprobs": "prompt_logprobs",
 }
 _ENGINE_OPTIONS = ("thinking_token_budget", "skip_reading_prefix_cache")
 """Parameters that go to the engine by vLLM's name, if the executor's operator allows it, as ``vllm_xargs`` do."""
@@ -56,7 +57,6 @@ _KINDS = {
 }
 
 _ONLY = {
-    "prompt_logprobs": None,
     "prompt_logprob_token_ids": None,
     "logprob_token_ids": None,
     "flat_logprobs": False,
@@ -67,12 +67,8 @@ _ONLY = {
 """Fields that the control plane does not carry, with the one value that needs nothing of it."""
 
 
-def sampling_options(params: Any, choice: int = 0) -> SamplingOptions:
-    """Return the SDK's options for one choice of a request.
-
-    Args:
-        params: vLLM's ``SamplingParams``.
-        choice: index of the choice; each has a seed of its own, as vLLM's engine gives it.
+def sampling_options(params: Any) -> SamplingOptions:
+    """Return the SDK's options for vLLM's ``SamplingParams``.
 
     Raises:
         UnsupportedField: the control plane cannot do what a field asks for.
@@ -92,10 +88,11 @@ def sampling_options(params: Any, choice: int = 0) -> SamplingOptions:
         if value := getattr(params, theirs):
             options[ours] = value
     options["top_k"] = max(params.top_k, 0)  # vLLM takes -1 for all tokens, too
-    if params.logprobs is not None and params.logprobs < 0:
-        raise UnsupportedField("logprobs", "of the whole vocabulary are not supported by this server")
-    if params.seed is not None:
-        options["seed"] = params.seed + choice
+    for name in ("logprobs", "prompt_logprobs"):
+        if (top := getattr(params, name)) is not None and top < 0:
+            raise UnsupportedField(name, "of the whole vocabulary are not supported by this server")
+    if params.n > 1:
+        options["n"] = params.n
     options |= _engine_options(params) | _structured(params.structured_outputs)
     return options  # type: ignore[return-value]
 

@@ -101,6 +101,9 @@ def _piece(piece: Piece, implied: int) -> executor_pb2.AssignmentTokens:
     )
     for candidates in piece.logprobs or ():
         tokens.logprobs.append(_logprobs(candidates))
+    if piece.prompt is not None:
+        tokens.cached_prompt_tokens = piece.prompt.cached_tokens
+        tokens.prompt_logprobs.extend(_logprobs(row or []) for row in piece.prompt.logprobs or ())
     return tokens
 
 

@@ -20,6 +20,10 @@ _BIAS = 100.0
 _SEED_BITS = 63
 _MAX_STOPS = 64
 _SHOWN = 4  # offending ids shown
+_ROW_BYTES, _CANDIDATE_BYTES = 4, 19  # most of one position's log probabilities on the wire, and of each in it
+
+PROMPT_LOGPROBS_BYTES = 2 * 2**20
+"""Most bytes of the log probabilities of a prompt: clients take messages of 4 MiB by default."""
 
 
 def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) -> list[FieldViolation]:
@@ -34,6 +38,8 @@ def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) ->
     found += _lengths(request, facts, prompt_known=prompt_known)
     if request.embedding is None:
         found += check_sampling(request.sampling, facts.vocab_size)
+        found += _seeds(request)
+        found += _prompt_logprobs(request)
     if request.adapter and request.adapter not in facts.adapters:
         there_are = ", ".join(sorted(facts.adapters)) or "none"
         found.append(_at("spec.adapter", f"{request.adapter!r} is not one of the model's adapters: {there_are}"))
@@ -81,8 +87,8 @@ def warnings(request: Request, facts: EngineFacts) -> tuple[str, ...]:
         found += [f"sampling.{name} has no effect: temperature 0 takes the most likely token" for name in idle]
     if sampling.include_stop_in_output and not sampling.stop:
         found.append("sampling.include_stop_in_output has no effect: there are no stop strings")
-    if sampling.prompt_logprobs is not None:
-        found.append("sampling.prompt_logprobs has no effect: they are not returned in this version")
+    if request.choices > 1 and sampling.temperature == 0:
+        found.append("sampling.n: all choices are alike: temperature 0 takes the most likely token")
     return tuple(found)
 
 
@@ -143,6 +149,24 @@ def _lengths(request: Request, facts: EngineFacts, *, prompt_known: bool) -> Ite
             "spec.sampling.max_tokens",
             f"prompt of {prompt} and max_tokens of {output} are {prompt + output} tokens; the model serves {limit}",
         )
+
+
+def _seeds(request: Request) -> Iterator[FieldViolation]:
+    """Check that the seed of each further choice, which is one more than that before it, is one, too."""
+    seed, more = request.sampling.seed, request.choices - 1
+    if more and seed is not None and seed < 2**_SEED_BITS <= seed + more:
+        yield _at("spec.sampling.seed", f"is {seed}; those of {more} further choices exceed a signed 64-bit integer")
+
+
+def _prompt_logprobs(request: Request) -> Iterator[FieldViolation]:
+    """Check that the log probabilities of a prompt fit into one message."""
+    top = request.sampling.prompt_logprobs
+    if top is None or top < 0:
+        return
+    size = request.prompt_tokens * (_ROW_BYTES + _CANDIDATE_BYTES * (top + 1))
+    if size > PROMPT_LOGPROBS_BYTES:
+        what = f"{top + 1} of each of {request.prompt_tokens} tokens take up to {size} bytes"
+        yield _at("spec.sampling.prompt_logprobs", f"{what}; the limit is {PROMPT_LOGPROBS_BYTES}")
 
 
 def _supported(wanted: StructuredOutput | None, facts: EngineFacts) -> Iterator[FieldViolation]:

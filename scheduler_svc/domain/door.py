@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from scheduler_svc.domain.errors import Overloaded
+from scheduler_svc.domain.errors import Overloaded, QueueFull
 from scheduler_svc.domain.expected_wait import expected_wait_of, least_wait, predicted_wait
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.queue import ModelQueue
@@ -29,19 +29,27 @@ class Door:
     def check(self, request: Request, pool: Pool, queue: ModelQueue, now: float) -> None:
         """Refuse a new request that is over its tenant's limits, is hopeless, or finds no room.
 
-        Another request may make room for it: see ``take_displaced``.  Raises TenantLimitReached, Overloaded, QueueFull.
+        A request of several choices needs a place for each.  Another request may make room for one: see
+        ``take_displaced``.  Raises TenantLimitReached, Overloaded, QueueFull.
         """
         use = self._uses.of(request.key.tenant, now)
         if use is not None:
-            use.check(now, expected_wait_of(pool, request, now))
+            use.check(now, expected_wait_of(pool, request, now), request.choices)
         if self._refuses_hopeless and (refusal := hopeless(pool, request, now)) is not None:
             raise refusal
-        while queue.full:
+        if request.choices > queue.limit:
+            raise QueueFull(queue.model, queue.limit, expected_wait_of(pool, request, now))
+        victims: list[WaitingRequest] = []
+        while queue.room < request.choices:
             victim = make_room(queue, request, now)
             if victim is None:
-                queue.check_capacity(expected_wait_of(pool, request, now))
-                break
-            self._displace(victim, request, pool, now)
+                for each in reversed(victims):
+                    queue.add(each, now)  # nothing is gained by their leaving
+                queue.check_capacity(expected_wait_of(pool, request, now), request.choices)
+                return
+            victims.append(victim)
+        for each in victims:
+            self._displace(each, request, pool, now)
 
     def _displace(self, victim: WaitingRequest, by: Request, pool: Pool, now: float) -> None:
         key = victim.request.key

@@ -99,11 +99,16 @@ class ModelQueue:
     @property
     def full(self) -> bool:
         """Whether a new request is refused.  Requests set aside fill no place but their own, as many as the limit."""
-        return self.placeable >= self.limit or len(self._waiting) >= 2 * self.limit
+        return self.room <= 0
 
-    def check_capacity(self, expected_wait_s: float) -> None:
-        """Raise QueueFull, with the expected wait, where the queue is at its limit."""
-        if self.full:
+    @property
+    def room(self) -> int:
+        """How many new requests find a place."""
+        return min(self.limit - self.placeable, 2 * self.limit - len(self._waiting))
+
+    def check_capacity(self, expected_wait_s: float, places: int = 1) -> None:
+        """Raise QueueFull, with the expected wait, where the queue has not so many places."""
+        if self.room < places:
             raise QueueFull(self.model, self.limit, expected_wait_s)
 
     def add(self, waiting: WaitingRequest, now: float) -> None:

@@ -42,16 +42,18 @@ class ResumeMode(Enum):
 
 
 class RequestKey(NamedTuple):
-    """A request's id, scoped to its tenant.
+    """A request's id, scoped to its tenant, and which of its choices it is about.
 
     It is a key of many tables, and a tuple is hashed and compared without running Python code.
     """
 
     tenant: str
     request_id: str
+    choice: int = 0  # 0 as well for a request as a whole
 
     def __str__(self) -> str:
-        return f"{self.tenant}/{self.request_id}" if self.tenant else self.request_id
+        named = f"{self.tenant}/{self.request_id}" if self.tenant else self.request_id
+        return f"{named}#{self.choice}" if self.choice else named
 
     def told_to(self, tenant: str) -> str:
         """Return this key in words for what ``tenant`` is told; ids of other tenants' requests are not."""
@@ -149,6 +151,7 @@ class Request:
     prefix_hashes: tuple[int, ...] = ()  # 64-bit hash of each whole block of the prompt, each over its whole prefix
     prefix_block_tokens: int = 0  # tokens per block of ``prefix_hashes``; 0 where there are none
     embedding: Embedding | None = None  # a vector of the prompt is wanted, and nothing is generated
+    choices: int = 1  # outputs of the prompt; each is a request like this one, with its index in its key
 
     @property
     def prompt_tokens(self) -> int:

@@ -232,7 +232,8 @@ class Scheduler:
         ``alone``: place it on an instance that runs nothing else (``share_instance`` ends that).  ``identity``: of the
         model that began its output, which has to continue it.
         A resumed request is let in even if the queue is full: it was accepted before, and there are at most as many of
-        them as the fleet ran.  So is one with ``accepted_before``: an earlier scheduler's queue had room for it.
+        them as the fleet ran.  So is one with ``accepted_before``: an earlier scheduler's queue had room for it.  Of
+        several choices the first finds room for all.
         Raises QueueFull, LimitReached (models), ValueError if the request waits already,
         PolicyFailed if the policy's code fails: then fifo is in force from now on.
         """
@@ -240,7 +241,7 @@ class Scheduler:
         queue = pool.queue if pool.queue is not None else self._open_queue(pool, now)
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
-        if not (resumed or accepted_before):
+        if not (resumed or accepted_before or request.key.choice):
             self._door.check(request, pool, queue, now)
         waiting = WaitingRequest(
             request,

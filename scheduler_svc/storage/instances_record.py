@@ -40,7 +40,7 @@ def decode(text: str | bytes, last_epoch: int) -> dict[str, EarlierInstance]:
 def _as_json(instance: EarlierInstance) -> dict[str, Any]:
     written: dict[str, Any] = {"model": instance.model}
     if instance.holds is not None:
-        written["holds"] = sorted(instance.holds)
+        written["holds"] = sorted((key.tenant, key.request_id) for key in instance.holds)
     return written
 
 

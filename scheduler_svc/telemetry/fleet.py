@@ -77,6 +77,8 @@ class FleetReader:
         states = ("queued", "running")
         tenants = Counter(dict.fromkeys(((tenant, state) for tenant in (*named, OTHER) for state in states), 0))
         for live in self._requests:
+            if live.state.ended:
+                continue  # other choices of its request go on
             tenants[tenant_label(live.key.tenant, named), live.state.value] += 1
             running[live.request.model] += live.state is RequestState.RUNNING
             backlog += live.unread

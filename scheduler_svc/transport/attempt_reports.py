@@ -8,6 +8,7 @@ from sage.controlplane.v1 import executor_pb2
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.control.requests.kept_ends import KeptEnds
+from scheduler_svc.control.requests.prompt_facts import PromptFacts
 from scheduler_svc.transport import registrations, step_frames
 from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.executor_link import StreamLink
@@ -99,6 +100,11 @@ class AttemptReports:
     def _tokens(self, piece: executor_pb2.AssignmentTokens, implied: int) -> None:
         number = self._number(piece.epoch or implied, piece.attempt_number)
         if number is None:
+            return
+        if piece.HasField("cached_prompt_tokens"):
+            logprobs = [found.SerializeToString() for found in piece.prompt_logprobs]
+            facts = PromptFacts(cached_tokens=piece.cached_prompt_tokens, logprobs=logprobs)
+            self._attempts.prompt(self._sender, number, facts)
             return
         # Kept as bytes: a reference to a part of a message would keep the whole message in memory.
         logprobs = [found.SerializeToString() for found in piece.logprobs]

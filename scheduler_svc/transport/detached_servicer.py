@@ -21,7 +21,8 @@ from scheduler_svc.transport import events, request_views
 from scheduler_svc.transport.detached_records import error_of
 from scheduler_svc.transport.enums import REQUEST_STATE_FROM_WIRE, REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.request_limits import NAME_BYTES
-from scheduler_svc.transport.submissions import DEFAULT_TENANT, key_seen, last_attempt, submission
+from scheduler_svc.transport.submissions import DEFAULT_TENANT, key_seen, last_attempt, read_from, submission
+from scheduler_svc.transport.violations import Violations
 
 PAGE_SIZE = 100
 PAGE_LIMIT = 1_000
@@ -64,10 +65,15 @@ class DetachedServicer:
         Raises RequestNotFound, Recovering, OutputLost, JournalUnavailable, InvalidRequest (a position past the output).
         """
         key = key_seen(caller(), request.tenant, request.request_id)
+        violations = Violations()
+        after = read_from(request.after, violations)
+        if violations:
+            raise InvalidRequest(violations)
         live = await self._intake.find(key)
         _check_position(live, request.after_token)
         subscription = Subscription(self._loop_lag)
-        self._intake.attach(key, subscription, request.after_token, last_attempt(request))
+        last, takes_choices = last_attempt(request), request.takes_choices
+        self._intake.attach(key, subscription, request.after_token, last, after=after, takes_choices=takes_choices)
         return subscription
 
     async def cancelled(self, live: LiveRequest) -> None:

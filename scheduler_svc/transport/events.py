@@ -52,6 +52,7 @@ def fill_scheduled(
 ) -> None:
     """Fill the event of a placement, as ``scheduled`` does."""
     wire.resumed_from_token = placement.from_token
+    wire.choice = live.key.choice
     fill_decision(wire.decision, placement.decision, instance, live, epoch, with_candidates=False)
 
 
@@ -63,12 +64,18 @@ def tokens(piece: TokenSlice, live: LiveRequest, epoch: int) -> inference_pb2.Ge
     response = inference_pb2.GenerateResponse()
     wire = response.tokens
     wire.attempt.epoch, wire.attempt.number = live.name_of(piece.attempt_number, epoch)
+    wire.choice = live.key.choice
     wire.first_index = piece.first_index
     wire.token_ids.extend(piece.token_ids)
     wire.text_offset = piece.text_offset
     wire.text = piece.text
     for found in piece.logprobs or ():
         wire.logprobs.add().MergeFromString(found)
+    if live.prompt is not None and not piece.first_index:
+        if live.prompt.cached_tokens:
+            wire.cached_prompt_tokens = live.prompt.cached_tokens
+        for found in live.prompt.logprobs:
+            wire.prompt_logprobs.add().MergeFromString(found)
     return response
 
 
@@ -77,6 +84,19 @@ def finished(outcome: Finished) -> inference_pb2.GenerateResponse:
     response = inference_pb2.GenerateResponse()
     fill_finished(response.finished, outcome)
     return response
+
+
+def choice_finished(outcome: Finished, live: LiveRequest) -> inference_pb2.GenerateResponse:
+    """Make the event of the end of ``live``, one choice of several."""
+    response = inference_pb2.GenerateResponse()
+    fill_choice_finished(response.choice_finished, outcome, live)
+    return response
+
+
+def fill_choice_finished(wire: inference_pb2.ChoiceFinished, outcome: Finished, live: LiveRequest) -> None:
+    """Fill the event of the end of one choice of several, as ``choice_finished`` does."""
+    wire.choice = live.key.choice
+    fill_finished(wire.finished, outcome)
 
 
 def fill_finished(wire: inference_pb2.Finished, outcome: Finished) -> None:

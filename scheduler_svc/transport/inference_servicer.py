@@ -16,7 +16,7 @@ from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import CLIENT_GONE, DELIVERY_FAILED, Finished, RecordedFailure
 from scheduler_svc.control.requests.output_log import TokenSlice
-from scheduler_svc.control.requests.subscription import Subscription
+from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
 from scheduler_svc.domain.errors import SchedulerError
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import embeddings, events
@@ -81,10 +81,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         try:
             with Writing(write_event, let_go) as write:
                 await self._stream(subscription, write)
-            self._intake.ends.settles(subscription.live)
+            self._settle(subscription.live)
         except (SchedulerError, RecordedFailure) as error:
-            if not subscription.released and subscription.live.outcome is error:
-                self._intake.ends.settles(subscription.live)
+            if not subscription.released and subscription.live.whole_outcome is error:
+                self._settle(subscription.live)
             raise
         except Exception:
             if not context.cancelled():  # else writing failed because the client went away
@@ -95,17 +95,24 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             if not subscription.released:
                 self._intake.leave(subscription, why)
 
+    def _settle(self, live: LiveRequest) -> None:
+        for each in live.members:
+            self._intake.ends.settles(each)
+
     async def _stream(self, subscription: Subscription, write: Writing) -> None:
         # A request that can be placed at once reaches its executor before its client gets Accepted.
         await self._intake.first_pass(subscription)
         await write(self._accepted(subscription))
         while True:
             event = await subscription.next()
+            source = subscription.source  # not its request, which is let go while a client takes nothing
             if isinstance(event, TokenSlice):
-                await write(events.tokens(event, subscription.live, self._epoch))
+                await write(events.tokens(event, source.live, self._epoch))
             elif isinstance(event, Placement):
                 instance = self._scheduler.find_instance(event.decision.instance_id)
-                await write(events.scheduled(event, instance, subscription.live, self._epoch))
+                await write(events.scheduled(event, instance, source.live, self._epoch))
+            elif isinstance(event, ChoiceEnd):
+                await write(events.choice_finished(event.finished, source.live))
             elif isinstance(event, Finished):
                 await write(events.finished(event))
                 return
@@ -135,7 +142,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             await self._intake.find(key)
         cancelled, live = self._intake.cancel(key, stated_reason(request.reason) or "cancelled by the caller")
         await self._detached.cancelled(live)
-        return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.state])
+        return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.whole_state])
 
     async def Submit(self, request: inference_pb2.SubmitRequest, context: Context) -> inference_pb2.SubmitResponse:
         """Accept detached work.  Raises what ``DetachedServicer.submit`` raises."""

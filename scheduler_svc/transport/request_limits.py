@@ -30,6 +30,7 @@ STOP_IDS_LIMIT = 1_024
 BIASES_LIMIT = 4_096
 ALLOWED_IDS_LIMIT = 256 * 1024  # as many as the largest vocabularies hold
 CHOICES_LIMIT = 1_024
+POSITIONS_LIMIT = 1_024  # of choices that a reader goes on with
 CONSTRAINT_BYTES = 64 * 1024  # of a schema, pattern or grammar, and of all choices together
 REASONING_ARGUMENTS_BYTES = 16 * 1024
 SALT_BYTES = 256
@@ -48,6 +49,7 @@ def check(request: inference_pb2.GenerateRequest | inference_pb2.SubmitRequest, 
         _bytes(getattr(spec, name), f"spec.{name}", NAME_BYTES, violations)
     if isinstance(request, inference_pb2.GenerateRequest):
         _count(request.receipt, "receipt", "bytes", RECEIPT_BYTES, violations)
+        _count(request.after, "after", "positions", POSITIONS_LIMIT, violations)
     _count(spec.tags, "spec.tags", "entries", TAGS_LIMIT, violations)
     _prompt(spec, violations)
     _sampling(spec.sampling, violations)

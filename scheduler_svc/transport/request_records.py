@@ -35,6 +35,9 @@ RECORD_BYTES = 64 * 1024
 DIGEST_VERSION = 1
 """How the digest of a request's content is made; a scheduler that makes it otherwise cannot compare."""
 
+CHOICES_VERSION = 2
+"""The same for one choice of several, which a scheduler that knows none must not take for the whole."""
+
 
 def record(order: AssignOrder) -> bytes:
     """Return the record of an order's request; empty if nobody could go on with it."""
@@ -55,7 +58,7 @@ def described(live: LiveRequest, request: Request, at: float) -> record_pb2.Requ
         tenant=request.key.tenant,
         request_id=request.key.request_id,
         digest=live.digest,
-        digest_version=DIGEST_VERSION,
+        digest_version=DIGEST_VERSION if request.choices == 1 else CHOICES_VERSION,
         model=request.model,
         tokenizer_hash=request.tokenizer_hash,
         priority=PRIORITY_TO_WIRE[request.priority],
@@ -73,6 +76,8 @@ def described(live: LiveRequest, request: Request, at: float) -> record_pb2.Requ
         attempts=live.attempts,
         cost=live.cost,
     )
+    if request.choices > 1:
+        made.choice, made.choices = request.key.choice, request.choices
     if request.ttft_target_s is not None:
         made.ttft_target.CopyFrom(durations.to_wire(request.ttft_target_s))
     if request.tpot_target_s is not None:
@@ -123,7 +128,7 @@ def _held_request(answer: executor_pb2.HeldAssign, now: float) -> HeldRequest | 
     assign, made = answer.assign, record_pb2.RequestRecord()
     made.MergeFromString(assign.record)
     phase = PHASE_FROM_WIRE[assign.phase]
-    if made.digest_version != DIGEST_VERSION:
+    if made.digest_version not in (DIGEST_VERSION, CHOICES_VERSION):
         return None
     sent_at = now - max(0.0, durations.from_wire(answer.held_for))
     arrived_at = sent_at - durations.from_wire(made.age)
@@ -194,7 +199,7 @@ def request_of(
     sampling = Sampling(**sampling_params.given(wire, Violations()))
     headers = {TRACEPARENT: trace.traceparent, TRACESTATE: trace.tracestate}
     return Request(
-        key=key_of(made.tenant, made.request_id),
+        key=key_of(made.tenant, made.request_id)._replace(choice=made.choice),
         model=made.model,
         prompt_token_ids=prompt,
         tokenizer_hash=made.tokenizer_hash,
@@ -214,4 +219,5 @@ def request_of(
         resume_mode=ResumeMode.BEST_EFFORT if made.best_effort else ResumeMode.STRICT,
         tags=dict(made.tags),
         trace_headers={name: value for name, value in headers.items() if value},
+        choices=max(1, made.choices),
     )

@@ -19,26 +19,34 @@ RESULT_BYTES = 2 * 2**20
 
 def view(live: LiveRequest, wall_s: float) -> inference_pb2.RequestView:
     """Show a request as far as its readers may know it.  ``wall_s``: seconds since 1970 at the control clock's zero."""
-    request, outcome, ended = live.request, live.published_outcome, live.published_outcome is not None
-    state = live.state if ended or not live.state.ended else None
+    request, outcome = live.request, live.published_outcome
+    if live.choices is not None:
+        outcome = live.choices.published_outcome
+    state = live.whole_state if outcome is not None or not live.whole_state.ended else None
     made = inference_pb2.RequestView(
         request_id=live.key.request_id,
         tenant=live.key.tenant,
         model=request.model,
         priority=PRIORITY_TO_WIRE[request.priority],
         state=inference_pb2.REQUEST_STATE_RUNNING if state is None else REQUEST_STATE_TO_WIRE[state],
-        usage=common_pb2.Usage(prompt_tokens=request.prompt_tokens, completion_tokens=len(live.published)),
+        usage=common_pb2.Usage(prompt_tokens=request.prompt_tokens, completion_tokens=_published(live)),
         accepted_at=timestamp(request.arrived_at + wall_s),
         tags=request.tags,
         detached=live.detached,
     )
-    if ended and live.ended_at is not None:
-        made.ended_at.CopyFrom(timestamp(live.ended_at + wall_s))
+    ended_at = [each.ended_at for each in live.members if each.ended_at is not None]
+    if outcome is not None and ended_at:
+        made.ended_at.CopyFrom(timestamp(max(ended_at) + wall_s))
     if isinstance(outcome, Finished):
         made.usage.CopyFrom(events.finished(outcome).finished.usage)
     elif outcome is not None:
         made.error.CopyFrom(to_status(outcome))
     return made
+
+
+def _published(live: LiveRequest) -> int:
+    """Return how many output tokens readers may have, of all choices."""
+    return sum(len(each.published) for each in live.members)
 
 
 def result(live: LiveRequest) -> inference_pb2.Result | None:

@@ -32,8 +32,8 @@ _scalars_of, _lists_of = attrgetter(*SCALARS), attrgetter(*LISTS)
 def given(wire: common_pb2.SamplingParams, violations: Violations) -> dict[str, Any]:
     """Return the fields of ``Sampling`` that the caller set.
 
-    It checks the number of choices and the form of structured output; ``domain.admission`` knows the model and checks
-    the ranges.
+    It checks the form of structured output; ``domain.admission`` knows the model and checks the ranges.  The number of
+    choices is not of a choice's sampling: see ``choices``.
     """
     found: dict[str, Any] = {}
     for each, value in wire.ListFields():  # those that are set: most callers set two or three
@@ -45,11 +45,14 @@ def given(wire: common_pb2.SamplingParams, violations: Violations) -> dict[str, 
         found["logit_bias"] = dict(wire.logit_bias)
     if wire.engine_options:
         found["engine_options"] = dict(wire.engine_options)
-    if wire.HasField("n") and wire.n != 1:
-        violations.add("spec.sampling.n", f"is {wire.n}; this version generates one choice per request")
     if wire.HasField("structured_output"):
         found["structured_output"] = _structured(wire.structured_output, violations)
     return found
+
+
+def choices(wire: common_pb2.SamplingParams) -> int:
+    """Return how many outputs the caller wants; 0 if it asks for none, which is an error."""
+    return wire.n if wire.HasField("n") else 1
 
 
 def to_wire(sampling: Sampling) -> common_pb2.SamplingParams:

@@ -20,10 +20,11 @@ TIME_USE_TO_WIRE: dict[TimeUse, admin_pb2.TimeUse.ValueType] = {
 }
 
 
-def story(found: Story, scheduler: Scheduler, epoch: int) -> admin_pb2.ExplainResponse:
+def story(found: Story, scheduler: Scheduler, epoch: int, *, with_candidates: bool = True) -> admin_pb2.ExplainResponse:
     """Convert a story: the request, its decisions with candidates, its history and its time slices.
 
-    Times in the message are relative to the request's arrival.
+    Times in the message are relative to the request's arrival.  Of several choices each has a story like that of a
+    request, without candidates.
     """
     live = found.live
     wire = admin_pb2.ExplainResponse(
@@ -43,7 +44,7 @@ def story(found: Story, scheduler: Scheduler, epoch: int) -> admin_pb2.ExplainRe
     for placement in live.placements:
         decision = placement.decision
         instance = scheduler.find_instance(decision.instance_id)
-        events.fill_decision(wire.decisions.add(), decision, instance, live, epoch, with_candidates=True)
+        events.fill_decision(wire.decisions.add(), decision, instance, live, epoch, with_candidates=with_candidates)
     for entry in found.history:
         wire.history.add(
             at=durations.to_wire(entry.at - live.request.arrived_at),
@@ -52,6 +53,7 @@ def story(found: Story, scheduler: Scheduler, epoch: int) -> admin_pb2.ExplainRe
         )
     if isinstance(live.outcome, Exception):
         wire.error.CopyFrom(to_status(live.outcome))
+    wire.choices.extend(story(each, scheduler, epoch, with_candidates=False) for each in found.choices)
     return wire
 
 

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire import durations
 from scheduler_svc.access.identity import Identity
+from scheduler_svc.control.requests.choices import ReadFrom
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.errors import RequestNotFound
 from scheduler_svc.domain.request import Priority, RequestKey, ResumeMode
@@ -53,6 +54,19 @@ def last_attempt(
 ) -> tuple[int, int] | None:
     """Return the attempt that made the last token that a client has; None if the client does not say."""
     return attempt_name(wire.after_attempt) if wire.after_attempt.epoch else None
+
+
+def read_from(after: Sequence[inference_pb2.ChoicePosition], violations: Violations) -> tuple[ReadFrom, ...]:
+    """Return where each choice above 0 is read from; a position of choice 0 or a second one of a choice is at fault."""
+    found: dict[int, ReadFrom] = {}
+    for each in after:
+        if not each.choice or each.choice in found:
+            again = f"is {each.choice} again"
+            violations.add("after.choice", again if each.choice else "is 0, whose position is after_token")
+            return ()
+        name = attempt_name(each.after_attempt) if each.after_attempt.epoch else None
+        found[each.choice] = ReadFrom(choice=each.choice, after_token=each.after_token, after_attempt=name)
+    return tuple(found.values())
 
 
 def key_seen(identity: Identity, named: str, request_id: str) -> RequestKey:
@@ -90,13 +104,17 @@ def converted(request: Request, trace_headers: Mapping[str, str], tenant: str) -
     spec, violations = request.spec, Violations()
     request_limits.check_labels(request, violations)
     prompt = prompts.prompt(spec, violations)
-    how = _kept(request, violations) if isinstance(request, inference_pb2.SubmitRequest) else _read(request)
+    if isinstance(request, inference_pb2.SubmitRequest):
+        how = _kept(request, violations)
+    else:
+        how = _read(request, violations)
     return Submission(
         key=key_of(tenant, request.request_id or uuid.uuid4().hex),
         digest=hashlib.sha256(spec.SerializeToString(deterministic=True)).digest(),
         model=spec.model,
         prompt=prompt,
         sampling=sampling_params.given(spec.sampling, violations),
+        choices=sampling_params.choices(spec.sampling),
         priority=enum_value(PRIORITY_FROM_WIRE, spec.priority, "spec.priority", Priority.NORMAL, violations),
         deadline_s=seconds_of(spec, "deadline", "spec.deadline", violations),
         ttft_target_s=seconds_of(spec, "ttft_target", "spec.ttft_target", violations),
@@ -116,7 +134,7 @@ def converted(request: Request, trace_headers: Mapping[str, str], tenant: str) -
     )
 
 
-def _read(request: inference_pb2.GenerateRequest) -> dict[str, Any]:
+def _read(request: inference_pb2.GenerateRequest, violations: Violations) -> dict[str, Any]:
     """Return from where on the caller of Generate reads, and how its request goes on without it, or came here."""
     return {
         "detached": request.detached,
@@ -124,6 +142,8 @@ def _read(request: inference_pb2.GenerateRequest) -> dict[str, Any]:
         "receipt": request.receipt,
         "after_token": request.after_token,
         "after_attempt": last_attempt(request),
+        "after": read_from(request.after, violations),
+        "takes_choices": request.takes_choices,
     }
 
 

@@ -52,6 +52,7 @@ def intake_settings(config: SchedulerConfig) -> IntakeSettings:
     """Return the bounds and defaults of requests that arrive."""
     return IntakeSettings(
         arriving_limit=config.queue.arriving_limit,
+        choices_limit=config.queue.choices_limit,
         default_deadline_s=config.queue.default_deadline_s,
         sampling_defaults={name: model.sampling for name, model in config.models.items()},
         prefix_aware=config.prefix.aware,

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from sage_client import Accepted, AsyncClient, Finished, SageError, Scheduled, TokenLogprob
+from sage_client import Accepted, AsyncClient, ChoiceFinished, Finished, PromptRead, SageError, Scheduled, TokenLogprob
 from tests.bench.child import Child, child
 from tests.bench.streams import RUN_TIMEOUT_S, run_with_sdk
 from tests.bench.workload import Workload
@@ -78,6 +78,10 @@ class _Counter:
     ) -> None:
         self.tokens_seen += len(token_ids)
         self.points_seen += len(text)
+
+    def prompt_read(self, event: PromptRead, /) -> None: ...
+
+    def choice_finished(self, event: ChoiceFinished, /) -> None: ...
 
     def finished(self, event: Finished, /) -> None:
         self.ended.set_result(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import ExitStack, aclosing
 from typing import Any, cast
 
@@ -15,8 +15,9 @@ from vllm.renderers.inputs.preprocess import extract_prompt_components
 from vllm.tokenizers.detokenizer_utils import convert_ids_list_to_tokens
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.input_processor import InputProcessor
+from vllm.v1.engine.logprobs import LogprobsProcessor
 
-from sage_client import FieldViolation, GenerateOptions, InvalidRequestError, SageError, SamplingOptions
+from sage_client import FieldViolation, GenerateOptions, InvalidRequestError, PromptRead, SageError, SamplingOptions
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.http_call import HttpCall, current_call
 from sage_gateway.output_collector import OutputCollector, Piece, buffer_bytes
@@ -24,8 +25,8 @@ from sage_gateway.sampling_fields import UnsupportedField, sampling_options
 from sage_gateway.trace_context import trace_of
 from sage_gateway.vllm_server.request_outputs import RequestOutputs
 
-CHOICES_LIMIT = 1024
-"""Choices of one prompt, each of which is a request at the scheduler."""
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""Stands in the text of a token for bytes that are no whole character."""
 
 _NOT_SUPPORTED = "is not supported by this server"
 
@@ -64,32 +65,32 @@ class FleetEngineClient(EngineClient):
         reasoning_ended: bool | None = None,
         reasoning_parser_kwargs: dict[str, Any] | None = None,
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Generate at the fleet; each of several choices is a request of its own there.
+        """Generate at the fleet, all choices with one request.
 
         Raises:
-            GenerationError: the request cannot be sent, the scheduler refused a choice, or one failed.  The HTTP call
-                has the error itself.
+            GenerationError: the request cannot be sent, the scheduler refused it, or it failed.  The HTTP call has the
+                error itself.
         """
         call = current_call()
         try:
             _refuse_engine_options(priority, data_parallel_rank, kv_hints)
             text, token_ids = self._prompt(prompt, prompt_text)
-            choices = _choices(sampling_params, _beside(prompt, reasoning_ended, reasoning_parser_kwargs))
-            options = self._options(call, lora_request, session_id)
+            sampling = _sampling(sampling_params, _beside(prompt, reasoning_ended, reasoning_parser_kwargs))
+            options = self._options(call, lora_request, session_id, sampling)
             made = RequestOutputs(
                 request_id,
                 text,
                 token_ids,
                 kind=sampling_params.output_kind,
-                choices=len(choices),
+                choices=sampling_params.n,
                 lora=lora_request,
                 logprobs=sampling_params.logprobs is not None,
                 eos=None if sampling_params.ignore_eos else self.renderer.get_tokenizer().eos_token_id,
                 token_texts=self._token_texts,
             )
-            async with aclosing(self._pieces(call, request_id, token_ids, choices, options)) as arriving:
-                async for pieces, over in arriving:
-                    output = made.of(pieces, over=over)
+            async with aclosing(self._pieces(call, request_id, token_ids, sampling_params.n, options)) as arriving:
+                async for pieces, over, prompt in arriving:
+                    output = made.of(pieces, over=over, prompt=prompt)
                     if output is not None:
                         yield output
         except SageError as error:
@@ -101,24 +102,26 @@ class FleetEngineClient(EngineClient):
         call: HttpCall,
         request_id: str,
         token_ids: list[int],
-        choices: Sequence[SamplingOptions],
+        choices: int,
         options: GenerateOptions,
-    ) -> AsyncGenerator[tuple[list[Piece], bool], None]:
-        """Yield what the choices put out, and whether all have ended.  Raises SageError."""
-        collector = OutputCollector(len(choices), buffer_bytes(len(call.request_ids) + len(choices)))
+    ) -> AsyncGenerator[tuple[list[Piece], bool, PromptRead | None], None]:
+        """Yield what the choices put out, whether all have ended, and what is known of the prompt.
+
+        Raises SageError.
+        """
+        collector = OutputCollector(choices, buffer_bytes(len(call.request_ids) + 1))
         with ExitStack() as held:
             held.callback(collector.leave)
             client = held.enter_context(self._clients.of(call.token))
             with trace_of(call):
-                for sink, sampling in zip(collector.sinks, choices, strict=True):
-                    proposed = request_id if len(choices) == 1 else f"{request_id}-{sink.choice}"
-                    own = {"token_ids": token_ids, "request_id": call.next_request_id(proposed)}
-                    sink.call = client.start(sink=sink, **cast(GenerateOptions, {**options, **sampling, **own}))
+                own = {"token_ids": token_ids, "request_id": call.next_request_id(request_id)}
+                collector.call = client.start(sink=collector, **cast(GenerateOptions, {**options, **own}))
             while pieces := await collector.next():
-                call.accepted, call.scheduled = collector.accepted, collector.scheduled
+                call.accepted = call.accepted or collector.acceptance
+                call.scheduled = collector.placement
                 for ended in (piece.finished for piece in pieces if piece.finished is not None):
                     call.note_end(ended)
-                yield pieces, collector.over
+                yield pieces, collector.over, collector.prompt
 
     def _prompt(self, prompt: Any, prompt_text: str | None) -> tuple[str | None, list[int]]:
         """Return a prompt's text, if it is known, and token ids.  Raises InvalidRequestError for other prompts."""
@@ -129,12 +132,21 @@ class FleetEngineClient(EngineClient):
             raise _invalid("prompt_embeds", _NOT_SUPPORTED)
         return prompt_text or text, list(token_ids)
 
-    def _token_texts(self, token_ids: list[int]) -> list[str]:
-        texts: list[str] = convert_ids_list_to_tokens(self.renderer.get_tokenizer(), token_ids)
-        return texts
+    def _token_texts(self, token_ids: list[int], before: list[int]) -> list[str]:
+        """Return the text of each of the tokens at one position; a part of a character comes with its last token."""
+        tokenizer = self.renderer.get_tokenizer()
+        texts: list[str] = convert_ids_list_to_tokens(tokenizer, token_ids)
+        if not any(text.endswith(INCOMPLETE) for text in texts):
+            return texts
+        completed: list[str] = LogprobsProcessor(tokenizer, None, None, None, None, None)._verify_tokens(
+            decoded_tokens_list=texts, tokens=token_ids, context_token_ids=before
+        )
+        return completed
 
-    def _options(self, call: HttpCall, lora_request: Any, session_id: str | None) -> GenerateOptions:
-        options = call.options.for_sdk()
+    def _options(
+        self, call: HttpCall, lora_request: Any, session_id: str | None, sampling: SamplingOptions
+    ) -> GenerateOptions:
+        options = cast(GenerateOptions, {**call.options.for_sdk(), **sampling})
         options["model"] = self._model
         if lora_request is not None:
             options["adapter"] = lora_request.lora_name
@@ -218,15 +230,13 @@ def _beside(prompt: Any, reasoning_ended: bool | None, reasoning_arguments: dict
     return options
 
 
-def _choices(params: Any, beside: SamplingOptions) -> list[SamplingOptions]:
-    """Return the options of each choice.  Raises InvalidRequestError for a field that is not supported."""
-    if params.n > CHOICES_LIMIT:
-        raise _invalid("n", f"is {params.n}; this server makes at most {CHOICES_LIMIT} choices of a prompt")
+def _sampling(params: Any, beside: SamplingOptions) -> SamplingOptions:
+    """Return the options of sampling.  Raises InvalidRequestError for a field that is not supported."""
     try:
         if params.structured_outputs is None:  # what concerns reasoning belongs to a constraint
             beside.pop("reasoning_ended", None)
             beside.pop("reasoning_arguments", None)
-        return [{**sampling_options(params, choice), **beside} for choice in range(params.n)]
+        return {**sampling_options(params), **beside}
     except UnsupportedField as error:
         raise _invalid(error.field, error.what) from None
 

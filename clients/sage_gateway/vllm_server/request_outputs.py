@@ -9,10 +9,14 @@ from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
-from sage_client import Finished, FinishReason, TokenLogprob
+from sage_client import Finished, FinishReason, PromptRead, TokenLogprob
 from sage_gateway.output_collector import Piece
 
 _REASONS = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
+
+
+CONTEXT_TOKENS = 4
+"""Tokens that one character may take."""
 
 
 class RequestOutputs:
@@ -29,12 +33,12 @@ class RequestOutputs:
         lora: Any = None,
         logprobs: bool = False,
         eos: int | None = None,
-        token_texts: Callable[[list[int]], list[str]] = lambda ids: [""] * len(ids),
+        token_texts: Callable[[list[int], list[int]], list[str]] = lambda ids, before: [""] * len(ids),
     ) -> None:
         """``logprobs``: whether they were asked for: then each output has a list of them, be it empty.
 
         ``eos``: the token that ends a text by itself, which is no reason to name; None: it is ignored.
-        ``token_texts``: returns the text of each token, for log probabilities.
+        ``token_texts``: returns the text of each token, for log probabilities, from them and the tokens before.
         """
         self._request_id = request_id
         self._prompt = prompt
@@ -46,23 +50,30 @@ class RequestOutputs:
         self._cumulative = kind is not RequestOutputKind.DELTA
         self._whole = kind is RequestOutputKind.FINAL_ONLY
         self._outputs = [CompletionOutput(index, "", [], None, None, lora_request=lora) for index in range(choices)]
+        self._before: list[list[int]] = [[] for _ in range(choices)]  # each choice's latest tokens
         self._cached: int | None = None
+        self._prompt_logprobs: list[dict[int, Logprob] | None] | None = None  # None: nothing is known yet
 
-    def of(self, pieces: Sequence[Piece], *, over: bool) -> RequestOutput | None:
+    def of(self, pieces: Sequence[Piece], *, over: bool, prompt: PromptRead | None = None) -> RequestOutput | None:
         """Return the output with what is new; None if nothing is to be told before the end.
 
-        ``over``: whether all choices have ended.
+        ``over``: whether all choices have ended.  ``prompt``: what is known of the prompt.
         """
-        made = [self._take(piece) for piece in pieces]
+        if prompt is not None and self._prompt_logprobs is None:
+            self._cached = prompt.cached_tokens
+            self._prompt_logprobs = self._positions(prompt.logprobs, [])
+        made, prompt_logprobs = [self._take(piece) for piece in pieces], self._prompt_logprobs
         if self._whole:
             if not over:
                 return None
             made = self._outputs
+        if not self._cumulative:
+            self._prompt_logprobs = self._prompt_logprobs and []  # once
         return RequestOutput(
             request_id=self._request_id,
             prompt=self._prompt,
             prompt_token_ids=self._prompt_token_ids,
-            prompt_logprobs=None,
+            prompt_logprobs=prompt_logprobs or None,
             outputs=made,
             finished=over,
             lora_request=self._lora,
@@ -70,14 +81,14 @@ class RequestOutputs:
         )
 
     def _take(self, piece: Piece) -> CompletionOutput:
-        logprobs = [self._position(each) for each in piece.logprobs] if self._logprobs else None
+        logprobs = self._positions(piece.logprobs, self._before[piece.choice]) if self._logprobs else None
         if self._cumulative:
             return self._add(piece, logprobs)
         output = CompletionOutput(piece.choice, piece.text, piece.token_ids, None, logprobs, lora_request=self._lora)
         self._end(output, piece.finished)
         return output
 
-    def _add(self, piece: Piece, logprobs: list[dict[int, Logprob]] | None) -> CompletionOutput:
+    def _add(self, piece: Piece, logprobs: list[dict[int, Logprob] | None] | None) -> CompletionOutput:
         output = self._outputs[piece.choice]
         output.text += piece.text
         output.token_ids += piece.token_ids  # a list, as made in the constructor
@@ -95,12 +106,25 @@ class RequestOutputs:
         output.finish_reason = _REASONS.get(finished.finish_reason, "stop")
         stopped_by = finished.stop_token_id
         output.stop_reason = finished.stop_string or (None if stopped_by == self._eos else stopped_by)
-        self._cached = finished.usage.cached_prompt_tokens
+        if self._cached is None or not output.index:
+            self._cached = finished.usage.cached_prompt_tokens
 
-    def _position(self, candidates: Sequence[TokenLogprob]) -> dict[int, Logprob]:
+    def _positions(self, rows: Sequence[Sequence[TokenLogprob]], before: list[int]) -> list[dict[int, Logprob] | None]:
+        """Return the log probabilities of some positions, None for one without.
+
+        ``before``: the latest tokens before them, a few of which say how bytes of a character go on; it follows them.
+        """
+        found: list[dict[int, Logprob] | None] = []
+        for row in rows:
+            found.append(self._position(row, before) if row else None)
+            before += [each.token_id for each in row[:1]]
+            del before[:-CONTEXT_TOKENS]
+        return found
+
+    def _position(self, candidates: Sequence[TokenLogprob], before: list[int]) -> dict[int, Logprob]:
         """Return one position's log probabilities, the chosen token first."""
         found: dict[int, Logprob] = {}
-        texts = self._token_texts([each.token_id for each in candidates])
+        texts = self._token_texts([each.token_id for each in candidates], before)
         for each, text in zip(candidates, texts, strict=True):
             found.setdefault(each.token_id, Logprob(each.logprob, each.rank, text))
         return found

@@ -24,6 +24,7 @@ from sagectl.output.formats import Output
         ("generate 'Once upon a time' --max-tokens 32 -v", "text on stdout, placement and timings on stderr"),
         ("generate 'What is a tuple?' --chat --system 'Be brief.'", "through the model's chat template"),
         ("generate - --priority HIGH --deadline 10 < prompt.txt", "a prompt from a file, with a class and a deadline"),
+        ("generate 'Say: ' -n 3 --seed 7", "three choices of one prompt, one after the other"),
         ("generate 'Pick one: ' --choice yes --choice no --json", "constrained output, an event a line"),
     ],
 )
@@ -41,6 +42,8 @@ def generate(
     **options: Any,
 ) -> None:
     """Generate text from PROMPT and stream it to stdout.
+
+    With -n the first choice is streamed, and the others follow it, each under a line with its number.
 
     With - or without PROMPT the prompt is read from stdin.  With --json every event is printed as one line.  Ctrl-C
     cancels the request, unless it is --detached.

@@ -83,7 +83,7 @@ SAMPLING = (
     click.option("--frequency-penalty", type=float, help="Penalty per occurrence in the output, -2 to 2."),
     click.option("--repetition-penalty", type=float, help="Factor against repeating tokens; 1 is none, at most 2."),
     click.option("--seed", type=_SEED, help="Random seed."),
-    click.option("-n", type=_COUNT_FROM_1, help="Number of choices; 1 is supported."),
+    click.option("-n", type=_COUNT_FROM_1, help="Number of choices: outputs of the one prompt."),
     click.option("--stop", multiple=True, help="Stop string; may be repeated."),
     click.option("--stop-token-id", "stop_token_ids", type=_COUNT, multiple=True, help="Stop token; may be repeated."),
     click.option("--include-stop-in-output", is_flag=True, default=None, help="Keep the stop string in the output."),

@@ -11,14 +11,36 @@ from sagectl.output.formats import Output
 
 def write(stream: Stream, output: Output, *, verbose: bool) -> None:
     """Print each event; end the text with a newline, also where the stream ends with an error."""
-    last = "\n"
+    last, others = "\n", OtherChoices()
     try:
         for event in stream:
             last = _write_event(event, last, output, verbose=verbose)
+            others.take(event)
+        if output.for_people:
+            others.write()
     except sage.SageError:
         if not last.endswith("\n"):
             click.echo()
         raise
+
+
+class OtherChoices:
+    """Keeps the text of the choices above 0, to be printed after choice 0."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, list[str]] = {}
+
+    def take(self, event: sage.Event) -> None:
+        """Keep the text of an event."""
+        if isinstance(event, sage.Tokens | sage.ChoiceFinished) and event.choice:
+            pieces = self._texts.setdefault(event.choice, [])
+            if isinstance(event, sage.Tokens):
+                pieces.append(event.text)
+
+    def write(self) -> None:
+        """Print each choice under a line with its number."""
+        for choice, pieces in sorted(self._texts.items()):
+            click.echo(f"\n[choice {choice}]\n{''.join(pieces)}")
 
 
 def _write_event(event: sage.Event, last: str, output: Output, *, verbose: bool) -> str:
@@ -48,7 +70,10 @@ def narrate(event: sage.Event) -> str:
         case sage.Scheduled():
             again = f", resumed at token {event.resumed_from_token}" if event.resumed_from_token else ""
             why = "; ".join(event.decision.reasons)
-            return f"[placed on {event.decision.instance_id} by {event.decision.policy}{again}: {why}]"
+            choice = f"choice {event.choice} " if event.choice else ""
+            return f"[{choice}placed on {event.decision.instance_id} by {event.decision.policy}{again}: {why}]"
+        case sage.ChoiceFinished():
+            return f"[choice {event.choice}: {_summary(event.finished)}]"
         case sage.Finished():
             return f"[{_summary(event)}]"
     return ""

@@ -42,6 +42,8 @@ def story(explanation: Explanation) -> RenderableType:
     parts: list[RenderableType] = [_headline(explanation), *_status(explanation), Text(), _history(explanation)]
     if explanation.time_slices:
         parts += [Text(), _times(explanation)]
+    for index, each in enumerate(explanation.choices[1:], 1):
+        parts += [Text(), _headline(each).append(f", choice {index}", style="bold"), *_status(each), _history(each)]
     return Group(*parts)
 
 

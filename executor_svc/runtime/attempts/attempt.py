@@ -25,7 +25,7 @@ from executor_svc.runtime.engine_port import (
 )
 from executor_svc.runtime.log_context import about_assigned
 from executor_svc.runtime.messages.commands import Assign, Phase
-from executor_svc.runtime.messages.outputs import EndCause, Ended
+from executor_svc.runtime.messages.outputs import EndCause, Ended, PromptFacts
 from executor_svc.runtime.observer import AttemptObserver, UnobservedAttempt
 from executor_svc.runtime.outputs.attempt_output import AttemptOutput
 from executor_svc.runtime.text.detokenizer import Detokenizer, StopMatch
@@ -194,6 +194,7 @@ class Attempt:
         """Take one engine output.  Return True if it is the attempt's last one."""
         if output.cached_prompt_tokens is not None:
             self._cached_prompt_tokens = output.cached_prompt_tokens
+            self._tell_of_prompt(output)
         if output.kv_pull_failed:
             self.output.use_pieces()
             log.warning(KV_RECOMPUTED)
@@ -212,6 +213,16 @@ class Attempt:
                 self.output.undecoded = undecoded
             self._put(token_ids, output.logprobs)
         return output.finish_reason is not None and self._finished(output, output.finish_reason)
+
+    def _tell_of_prompt(self, output: EngineOutput) -> None:
+        """Report what the engine tells of the prompt, unless an earlier attempt did, or there is nothing to tell."""
+        wanted = self.assign.sampling.prompt_logprobs is not None
+        if self.prefills or self.assign.continuation is not None or not (output.cached_prompt_tokens or wanted):
+            return
+        cached = min(output.cached_prompt_tokens or 0, len(self.assign.prompt_token_ids))
+        self.output.tell_of_prompt(
+            PromptFacts(cached_tokens=cached, logprobs=output.prompt_logprobs if wanted else None)
+        )
 
     def _stopped_by(
         self, match: StopMatch, token_ids: Sequence[int], logprobs: list[list[TokenLogprob]] | None

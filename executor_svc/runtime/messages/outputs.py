@@ -48,9 +48,17 @@ class Rejected:
     message: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptFacts:
+    """What an engine tells of a prompt with the first token."""
+
+    cached_tokens: int  # served from the prefix cache
+    logprobs: list[list[TokenLogprob] | None] | None = None  # one list per prompt token, None for the first
+
+
 @dataclass(slots=True)
 class Piece:
-    """New tokens of one attempt that do not fit into the columns of a frame."""
+    """New tokens of one attempt that do not fit into the columns of a frame, or what is known of its prompt."""
 
     attempt: AttemptId
     first_index: int  # output position of token_ids[0], over all attempts of the request
@@ -58,6 +66,7 @@ class Piece:
     text: str  # text that became certain with these tokens
     logprobs: list[list[TokenLogprob]] | None = None  # one list per token, chosen token first
     kv_recomputed: bool = False  # decode leg: the prompt's KV could not be fetched and was computed here
+    prompt: PromptFacts | None = None  # then there are no tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from executor_svc.runtime.engine_port import TokenLogprob
 from executor_svc.runtime.log_context import About
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import Assign
-from executor_svc.runtime.messages.outputs import Ended, Piece, StepFrame
+from executor_svc.runtime.messages.outputs import Ended, Piece, PromptFacts, StepFrame
 from executor_svc.runtime.messages.registration import HeldAttempt
 from executor_svc.runtime.messages.reports import HeldAssign
 from executor_svc.runtime.text.detokenizer import Detokenizer
@@ -32,6 +32,8 @@ class AttemptOutput:
         "_detokenizer",
         "_logprobs",
         "_logprobs_from",
+        "_prompt",
+        "_prompt_due",
         "_received_at",
         "_seam",
         "_seam_text_length",
@@ -87,6 +89,8 @@ class AttemptOutput:
         self._texts: list[tuple[int, str]] = []  # text of output that waits: the end of its tokens, and the text
         self._text_from = len(emitted)  # the text from this output position on is not in ``_texts`` yet
         self._text = ""
+        self._prompt: PromptFacts | None = None
+        self._prompt_due = False  # it is to be sent with the tokens that wait
 
     @property
     def held(self) -> HeldAttempt:
@@ -154,6 +158,10 @@ class AttemptOutput:
         frame.texts.append(text)
         self._sent = self._text_from = start + count
 
+    def tell_of_prompt(self, facts: PromptFacts) -> None:
+        """Send what is known of the prompt with the tokens that come next, the first ones."""
+        self._prompt, self._prompt_due, self.in_columns = facts, True, NO_EPOCH
+
     def use_pieces(self) -> None:
         """Send this output in pieces: its prompt's KV was computed here instead of fetched."""
         self.kv_recomputed, self.in_columns = True, NO_EPOCH
@@ -172,9 +180,14 @@ class AttemptOutput:
         if not 0 <= from_index <= len(self.token_ids):
             raise ValueError(f"the scheduler resumes from token {from_index}; {len(self.token_ids)} exist")
         self.awaits_resume = False
-        self.in_columns = NO_EPOCH if self._logprobs is not None or self.kv_recomputed else self.attempt.epoch
+        self._prompt_due = self._prompt is not None and from_index <= self._seam
+        self._set_columns()
         self._texts = self._texts_from(from_index)
         self._sent, self._text_from, self._text = from_index, len(self.token_ids), ""
+
+    def _set_columns(self) -> None:
+        pieces = self._logprobs is not None or self.kv_recomputed or self._prompt_due or self.awaits_resume
+        self.in_columns = NO_EPOCH if pieces else self.attempt.epoch
 
     def _texts_from(self, from_index: int) -> list[tuple[int, str]]:
         if from_index == len(self.token_ids):
@@ -196,7 +209,7 @@ class AttemptOutput:
         Either all of an attempt's output goes into columns or none of it: a frame's pieces count after its columns.
         """
         write = self._write_column if self._fits_columns(frame) else self._write_piece
-        weight = 0
+        weight = self._write_prompt(frame) if self._prompt_due else 0
         while self._texts and weight < limit:
             weight += write(frame, *self._texts.pop(0))
         if not self._texts and weight < limit and self._sent < len(self.token_ids):
@@ -206,6 +219,13 @@ class AttemptOutput:
 
     def _fits_columns(self, frame: StepFrame) -> bool:
         return self._logprobs is None and not self.kv_recomputed and self.attempt.epoch == frame.epoch
+
+    def _write_prompt(self, frame: StepFrame) -> int:
+        facts = self._prompt
+        frame.pieces.append(Piece(self.attempt, 0, (), "", prompt=facts))
+        self._prompt_due = False
+        self._set_columns()
+        return 0 if facts is None or facts.logprobs is None else sum(len(row or ()) for row in facts.logprobs)
 
     def _write_column(self, frame: StepFrame, end: int, text: str) -> int:
         start, token_ids = self._sent, self.token_ids

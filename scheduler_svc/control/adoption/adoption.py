@@ -9,6 +9,7 @@ from dataclasses import replace
 from sage_common.clock import Clock
 from scheduler_svc.control.adoption.held_request import HeldRequest
 from scheduler_svc.control.adoption.outstanding import Name, Outstanding
+from scheduler_svc.control.adoption.regrouping import Regrouping
 from scheduler_svc.control.adoption.restart_figures import RestartFigures
 from scheduler_svc.control.adoption.restoration import Restoration
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
@@ -63,6 +64,7 @@ class Adoption:
         self._observer = observer
         self._epoch = epoch
         self._outstanding: dict[str, Outstanding] = {}  # by instance
+        self._regrouping = Regrouping(clock, requests, runner.enqueue, observer)
         self._anew: dict[RequestKey, HeldRequest] = {}  # prefill legs whose requests are placed anew after recovery
         self._adopted: dict[RequestKey, Name] = {}  # the attempts of live requests that were adopted
         self.adopted = 0  # requests so far
@@ -112,6 +114,8 @@ class Adoption:
         for held in answered:
             self._take_or_refuse(instance_id, held, link)
         outstanding.ask(link)
+        if not self._recovery.open and not outstanding:
+            self._regrouping.fill()
         self._settle(instance_id)
 
     def settled(self, instance_id: str) -> bool:
@@ -143,15 +147,19 @@ class Adoption:
         if refused:
             link.cancel_named(*held.attempt.name, refused)
             return
-        known = self._requests.find(held.request.key)
-        if known is not None and not self._replaces(known, held):
+        key = held.request.key
+        known = self._requests.find(key)
+        if known is not None and not self._regrouping.misses(key) and not self._replaces(known, held):
             link.cancel_named(*held.attempt.name, "another attempt at the same request goes on, or it has ended")
             return
         if held.phase is Phase.PREFILLING:
             link.cancel_named(*held.attempt.name, "prefill legs are not adopted: the request is placed anew")
-            if restoration is not None and restoration.waits(held.request.key):
+            if restoration is not None and restoration.waits(key):
                 return  # it is queued again from the journal
-            self._anew[held.request.key] = held
+            if held.request.choices > 1:
+                self._regrouping.expect(held)
+                return
+            self._anew[key] = held
             self._place_anew()
             return
         self._adopt(instance_id, held, link)
@@ -165,6 +173,7 @@ class Adoption:
         return (
             not known.state.ended
             and not known.journaled
+            and known.choices is None
             and not known.was_read
             and running is not None
             and running < held.attempt.name
@@ -216,6 +225,8 @@ class Adoption:
         restored = self._restoration.adopt(held) if self._restoration is not None else None
         if restored is not None:
             return restored
+        if held.request.choices > 1:
+            return self._regrouping.take(held)
         known = self._requests.find(held.request.key)
         if known is not None:
             if not known.state.ended:
@@ -235,10 +246,11 @@ class Adoption:
 
     def _wait_for_reader(self, live: LiveRequest) -> None:
         """Begin the grace of an adopted request; while requests still come back, its end is not in sight."""
-        if not self._recovery.open and not live.readers and not live.detached and not live.state.ended:
-            self._grace.begin(live, ADOPTED_S)
+        if not self._recovery.open and not live.readers and not live.detached and not live.all_ended:
+            self._grace.begin(live.lead, ADOPTED_S)
 
     def _recovered(self) -> None:
+        self._regrouping.fill()
         for key in list(self._adopted):
             live = self._requests.find(key)
             if live is not None:

@@ -34,11 +34,11 @@ def handed_over(
 
 
 def _held(models: Iterable[str], requests: RequestTable, ends: KeptEnds) -> dict[str, set[RequestKey]]:
-    held = {instance_id: {live.key for live in ends.at(instance_id)} for instance_id in models}
+    held = {instance_id: {live.lead.key for live in ends.at(instance_id)} for instance_id in models}
     for live in requests:
         for instance_id in _placed_at(live):
             if instance_id in held:
-                held[instance_id].add(live.key)
+                held[instance_id].add(live.lead.key)  # readers ask for it by choice 0
     return held
 
 

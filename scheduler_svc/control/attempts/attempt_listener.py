@@ -8,6 +8,7 @@ from typing import Protocol
 
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
+from scheduler_svc.control.requests.prompt_facts import PromptFacts
 from scheduler_svc.domain.attempt_end import AttemptEnd
 
 
@@ -64,6 +65,10 @@ class AttemptListener(Protocol):
         ``first_index`` is the output position of ``token_ids[0]``.  ``logprobs`` holds one message per token.
         ``kv_recomputed`` says that a decode leg computed the prompt itself, because its KV could not be fetched.
         """
+        ...
+
+    def prompt(self, facts: PromptFacts) -> None:
+        """Take what the engine tells of the prompt; it comes before the first token or in the same message."""
         ...
 
     def rejected(self, reason: str, message: str, *, counted: bool) -> None:

@@ -16,6 +16,7 @@ from scheduler_svc.control.attempts.instance_events import InstanceEvents
 from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
+from scheduler_svc.control.requests.prompt_facts import PromptFacts
 from scheduler_svc.domain.attempt_end import AttemptEnd
 from scheduler_svc.domain.decision import Phase
 
@@ -130,6 +131,12 @@ class AttemptTable:
         attempt = self._delivering(sender, number)
         if attempt is not None:
             attempt.listener.tokens(first_index, token_ids, text, logprobs, kv_recomputed)
+
+    def prompt(self, sender: str, number: int, facts: PromptFacts) -> None:
+        """Take what the engine of one attempt tells of the prompt."""
+        attempt = self._delivering(sender, number)
+        if attempt is not None:
+            attempt.listener.prompt(facts)
 
     def published(self, sender: str, number: int) -> int | None:
         """Return how many output tokens of an attempt's request readers may have; None if the sender runs no such."""

@@ -9,6 +9,7 @@ from scheduler_svc.control.attempts.quarantine import EngineDeath
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
+from scheduler_svc.control.requests.prompt_facts import PromptFacts
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Decision, Phase
 
@@ -48,6 +49,9 @@ class LegAttempt:
     def accepted(self) -> bool:
         """Note that the executor has the leg; only a decode leg can be too late."""
         return True
+
+    def prompt(self, facts: PromptFacts) -> None:
+        """Do nothing: what counts is told by the attempt that gives tokens."""
 
     def stop(self, reason: str) -> None:
         """Fence the leg and have its engine stop: the request is over."""

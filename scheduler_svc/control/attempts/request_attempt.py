@@ -13,6 +13,7 @@ from scheduler_svc.control.attempts.summary import summary
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.output_log import OutputGap
+from scheduler_svc.control.requests.prompt_facts import PromptFacts
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.domain.engine_facts import DIMENSIONS_LIMIT
@@ -73,6 +74,17 @@ class RequestAttempt(LegAttempt):
             return
         if fresh:
             self._arrived(now, kv_recomputed=False)
+
+    def prompt(self, facts: PromptFacts) -> None:
+        """Note what the engine tells of the prompt, of the attempt that gives the first token."""
+        live = self.live
+        if self._begins_at:
+            return
+        wanted = live.request.prompt_tokens if live.request.sampling.prompt_logprobs is not None else 0
+        if len(facts.logprobs) != wanted:
+            self._distrust(f"it sent log probabilities of {len(facts.logprobs)} prompt tokens; {wanted} are wanted")
+            return
+        live.prompt = facts
 
     def _arrived(self, now: float, kv_recomputed: bool) -> None:
         """Note that new output is there, and wake its readers."""

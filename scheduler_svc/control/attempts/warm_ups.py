@@ -15,6 +15,7 @@ from scheduler_svc.control.attempts.attempt_listener import AttemptListener, Los
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.executor_link import AssignOrder, KvHandoff
 from scheduler_svc.control.attempts.request_runner import PREFILL_SAMPLING
+from scheduler_svc.control.requests.prompt_facts import PromptFacts
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.engine_facts import EngineFacts
@@ -191,6 +192,9 @@ class _Leg:
         kv_recomputed: bool,
     ) -> None:
         pass
+
+    def prompt(self, facts: PromptFacts) -> None:
+        """Do nothing: a warm-up is about the handoff."""
 
     def rejected(self, reason: str, message: str, *, counted: bool) -> None:
         self._fail(f"its {self._phase.value} leg was rejected: {reason} {message}".rstrip())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sage_common.clock import Clock
 from scheduler_svc.control.requests.live_request import HistoryEntry, LiveRequest
@@ -25,6 +25,7 @@ class Story:
     waiting_because: str  # for a request in the queue
     queue_position: int  # 1 is next; 0 when not queued
     ordering_key: str  # in words
+    choices: Sequence[Story] = ()  # of several choices: one each, by index; the fields above are those of choice 0
 
 
 class Explainer:
@@ -37,8 +38,13 @@ class Explainer:
 
     def explain(self, key: RequestKey) -> Story:
         """Return a request's story.  Raises RequestNotFound once the request has left the bounded record."""
-        live, now = self._requests.get(key), self._clock.now()
-        view = self._scheduler.position(key, now) if live.state is RequestState.QUEUED else None
+        live = self._requests.get(key)
+        told = self._story(live)
+        return told if live.choices is None else replace(told, choices=[self._story(each) for each in live.members])
+
+    def _story(self, live: LiveRequest) -> Story:
+        now = self._clock.now()
+        view = self._scheduler.position(live.key, now) if live.state is RequestState.QUEUED else None
         history = in_order(live.history)
         return Story(
             live=live,

@@ -34,7 +34,7 @@ class Grace:
         self._over: deque[LiveRequest] = deque()  # those without a timer, and some that have a reader again or ended
         self._left = ENDS_PER_TURN  # requests that may still end in this turn
         self._turn: Timer | None = None  # until the next one
-        requests.on_end(lambda live, reason: self.end(live))
+        requests.on_end(lambda live, reason: self.end(live.lead) if live.all_ended else None)
 
     def __len__(self) -> int:
         return len(self._waiting)

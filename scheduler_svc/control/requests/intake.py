@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sage_common.clock import Clock
+from scheduler_svc.control.requests.choices import ONE_CHOICE_KEPT, Choices, ReadFrom, outside, split
 from scheduler_svc.control.requests.detached_port import DetachedPort
 from scheduler_svc.control.requests.grace import Grace
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
@@ -23,7 +25,7 @@ from scheduler_svc.control.requests.prompt_memory import (
     size_of_submission,
 )
 from scheduler_svc.control.requests.receipts import Receipts
-from scheduler_svc.control.requests.recovery import Recovery
+from scheduler_svc.control.requests.recovery import RETRY_S, Recovery
 from scheduler_svc.control.requests.request_maker import RequestMaker
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.submission import Submission
@@ -34,16 +36,19 @@ from scheduler_svc.control.timing.time_limit import TimeLimit
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.errors import (
     DeadlineExceeded,
+    FieldViolation,
+    InvalidRequest,
     NoJournal,
     PolicyFailed,
     QueueFull,
+    Recovering,
     RequestCancelled,
     RequestConflict,
     RequestNotFound,
     SchedulerError,
     ShuttingDown,
 )
-from scheduler_svc.domain.request import RequestKey, RequestState
+from scheduler_svc.domain.request import Request, RequestKey, RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -106,7 +111,7 @@ class Intake:
         self.ends = ends
         self.receipts = receipts
         self._returning = asyncio.Semaphore(RETURNING_AT_ONCE)
-        requests.on_end(lambda live, reason: self._memory.give_back(live.key))
+        requests.on_end(lambda live, reason: self._forget_prompt(live))
         self._recovery = recovery
         self._closed: SchedulerError | None = None  # why nothing new is accepted
 
@@ -159,12 +164,12 @@ class Intake:
                 raise RequestConflict(key.request_id)
             await self._keep(known, submission)
             if reader is not None:
-                self._attach(known, reader, submission.after_token, submission.after_attempt)
+                self._attach(known, reader, submission.after_token, submission.after_attempt, submission.after)
             return known, True
         if known is None:
             fresh = submission.fresh and not submission.after_token
             self._check_unknown(key, submission.model, fresh=fresh)
-        if known is None and submission.after_token:
+        if known is None and (submission.after_token or any(each.after_token for each in submission.after)):
             raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
         if self._closed is not None:
             raise self._closed
@@ -205,13 +210,7 @@ class Intake:
             if returned is not None:
                 request = replace(request, arrived_at=returned[0], deadline_at=returned[1])
             self._memory.take(key, size_of_request(request))
-            live = LiveRequest(
-                request=request,
-                digest=submission.digest,
-                detached=submission.detached,
-                warnings=warnings,
-                observed=observed,
-            )
+            live = self._live(request, submission, warnings, observed)
             await self._accept_kept(live, submission, returned=returned is not None)
         except BaseException:
             self._memory.give_back(key)
@@ -222,6 +221,24 @@ class Intake:
         if reader is not None:
             reader.begin(live, after_token=submission.after_token, attached=False)
         return live
+
+    def _live(
+        self, request: Request, submission: Submission, warnings: tuple[str, ...], observed: RequestObserver
+    ) -> LiveRequest:
+        """Return the live request of a request or, of several choices, that of choice 0, which has the others."""
+        made = [
+            LiveRequest(
+                request=each,
+                digest=submission.digest,
+                detached=submission.detached,
+                warnings=warnings,
+                observed=observed if not each.key.choice else self._observer.arrived(submission, request.arrived_at),
+            )
+            for each in split(request)
+        ]
+        if len(made) > 1:
+            Choices(made)
+        return made[0]
 
     async def find(self, key: RequestKey) -> LiveRequest:
         """Return a request that is live, in the record, or in the journal.
@@ -242,18 +259,29 @@ class Intake:
         return known and self._here(key) is None
 
     def attach(
-        self, key: RequestKey, reader: OutputReader, after_token: int, after_attempt: tuple[int, int] | None = None
+        self,
+        key: RequestKey,
+        reader: OutputReader,
+        after_token: int,
+        after_attempt: tuple[int, int] | None = None,
+        *,
+        after: Sequence[ReadFrom] = (),
+        takes_choices: bool = False,
     ) -> None:
         """Have ``reader`` read a request that is live or in the record from a position on.
 
         ``after_attempt``: epoch and number of the attempt that made the last token that the reader has, if known.
-        Raises RequestNotFound, Recovering, OutputLost.
+        ``after``: the same of further choices.  ``takes_choices``: whether the reader tells choices apart.
+        Raises RequestNotFound, Recovering, OutputLost, InvalidRequest.
         """
         live = self._here(key)
         if live is None:
             self._check_unknown(key)
             raise RequestNotFound(key.request_id)
-        self._attach(live, reader, after_token, after_attempt)
+        if live.choices is not None and not takes_choices:
+            what = f"is not set; the request has {len(live.members)} choices"
+            raise InvalidRequest([FieldViolation(field="takes_choices", description=what)])
+        self._attach(live, reader, after_token, after_attempt, after)
 
     async def first_pass(self, reader: OutputReader) -> None:
         """Wait until the scheduling pass after a request's acceptance is over, whether it placed the request or not.
@@ -287,6 +315,11 @@ class Intake:
         reader.close()
         if _unread(reader.live):
             self.grace.begin(reader.live)
+
+    def _forget_prompt(self, live: LiveRequest) -> None:
+        """Count the prompt of a request no more once all its choices have ended."""
+        if live.all_ended:
+            self._memory.give_back(live.lead.key)
 
     def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
         """Cancel a request; the flag is False if it had ended.  Raises RequestNotFound, Recovering."""
@@ -353,6 +386,8 @@ class Intake:
         """Write a request down that is to be detached from now on, and was not."""
         if self._detached is None or not submission.detached or known.journaled:
             return
+        if known.choices is not None:
+            raise InvalidRequest([FieldViolation(field="detached", description=ONE_CHOICE_KEPT)])
         here = self._arriving[known.key] = _Arrival(submission.digest)
         try:
             await self._detached.accept(known, submission.keep_result_s)
@@ -363,13 +398,24 @@ class Intake:
         known.changed()
 
     def _attach(
-        self, live: LiveRequest, reader: OutputReader, after_token: int, after_attempt: tuple[int, int] | None
+        self,
+        live: LiveRequest,
+        reader: OutputReader,
+        after_token: int,
+        after_attempt: tuple[int, int] | None,
+        after: Sequence[ReadFrom],
     ) -> None:
-        if after_token:
-            self._recovery.check_position(live, after_token, after_attempt)
-        self._recovery.check_logprobs(live, after_token)
+        members = live.members
+        if live.choices is not None and live.choices.missing:
+            raise Recovering(RETRY_S)
+        if violations := list(outside(after, len(members))):
+            raise InvalidRequest(violations)
+        for each in (ReadFrom(choice=0, after_token=after_token, after_attempt=after_attempt), *after):
+            if each.after_token:
+                self._recovery.check_position(members[each.choice], each.after_token, each.after_attempt)
+            self._recovery.check_logprobs(members[each.choice], each.after_token)
         self.grace.end(live)
-        reader.begin(live, after_token=after_token, attached=True)
+        reader.begin(live, after_token=after_token, attached=True, after=after)
 
     async def _accept_kept(self, live: LiveRequest, submission: Submission, *, returned: bool) -> None:
         """Accept a request, and before that write it down if it is to be detached and there is a journal."""
@@ -396,7 +442,7 @@ class Intake:
     def _accept(self, live: LiveRequest, *, returned: bool) -> None:
         request, now = live.request, self._clock.now()
         try:
-            ahead = self._scheduler.admit(request, now, accepted_before=returned)
+            ahead = self._admit(live, now, returned=returned)
         except PolicyFailed as error:
             announce(error, request.key)
             raise
@@ -404,15 +450,30 @@ class Intake:
         ended = self._requests.find(request.key)
         if ended is not None:
             self._requests.forget(ended)
-        self._requests.admit(live)
-        live.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
         if returned:
             self.receipts.use(live.key)
-            live.note(now, "returned", f"accepted by an earlier scheduler {now - request.arrived_at:.1f} s ago")
-        if ahead:
-            live.note(now, "queued", ahead)
-        live.observed.accepted(live, now)
+        for each in live.members:
+            self._requests.admit(each)
+            each.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
+            if returned:
+                each.note(now, "returned", f"accepted by an earlier scheduler {now - request.arrived_at:.1f} s ago")
+            if ahead:
+                each.note(now, "queued", ahead)
+            each.observed.accepted(each, now)
         self._wakeup.notify()
+
+    def _admit(self, live: LiveRequest, now: float, *, returned: bool) -> str:
+        """Let a request wait with all its choices, or none of them; return what it waits for, in words."""
+        ahead = ""
+        for each in live.members:
+            try:
+                found = self._scheduler.admit(each.request, now, accepted_before=returned)
+            except BaseException:
+                for admitted in live.members[: each.key.choice]:
+                    self._scheduler.withdraw(admitted.key, now)
+                raise
+            ahead = ahead or found
+        return ahead
 
     def _end_displaced(self) -> None:
         """End the requests that made room for one that was accepted."""
@@ -424,10 +485,10 @@ class Intake:
 
 def _unread(live: LiveRequest) -> bool:
     """Return whether a request goes on though no client reads it, and none asked for that."""
-    return not live.readers and not live.detached and not live.state.ended
+    return not live.readers and not live.detached and not live.all_ended
 
 
 def _to_be_served_anew(known: LiveRequest, submission: Submission) -> bool:
     """Return whether a submission is accepted anew, though the record has a request of its id and content."""
     same = known.digest == submission.digest and not submission.after_token and not known.journaled
-    return same and known.state.ended and caused_by_service(known.outcome)
+    return same and known.all_ended and caused_by_service(known.whole_outcome)

@@ -14,6 +14,7 @@ class IntakeSettings:
     """Limits and defaults of admission."""
 
     arriving_limit: int = 4_096  # requests being validated and tokenized at the same time
+    choices_limit: int = 128  # choices of one request
     default_deadline_s: float = 3_600.0  # for requests without one, so that none waits for ever
     sampling_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model
     prefix_aware: bool = True  # hash prompts, so that placement can follow prefix caches

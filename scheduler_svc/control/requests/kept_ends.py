@@ -191,4 +191,5 @@ def _size(live: LiveRequest) -> int:
     tokens = len(live.output)
     logprobs = 0 if live.request.sampling.logprobs is None else min(tokens, LOGPROBS_KEPT) * LOGPROBS_BYTES
     vector = len(live.outcome.embedding) if isinstance(live.outcome, Finished) else 0
-    return 4 * (live.request.prompt_tokens + tokens) + logprobs + vector
+    prompt = live.prompt.size_bytes if live.prompt is not None else 0
+    return 4 * (live.request.prompt_tokens + tokens) + logprobs + vector + prompt

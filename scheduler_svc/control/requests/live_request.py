@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from sage_common.clock import Timer
+from scheduler_svc.control.requests.choices import Choices
 from scheduler_svc.control.requests.observer import UNOBSERVED, RequestObserver
 from scheduler_svc.control.requests.outcome import Outcome, SloOutcome
 from scheduler_svc.control.requests.output_log import OutputLog
+from scheduler_svc.control.requests.prompt_facts import PromptFacts
 from scheduler_svc.control.requests.published_output import PublishedOutput
 from scheduler_svc.control.requests.setbacks import Setbacks
 from scheduler_svc.domain.continuation import ContinuationMode, in_words
@@ -141,6 +143,8 @@ class LiveRequest:
     restored: RestoredOutput | None = None  # output that came from the journal
     journaled: bool = False  # the journal has it: readers get only what is written down
     end_is_published: bool = False  # of a journaled request: its end is written down
+    prompt: PromptFacts | None = None  # None: the engine told nothing of it
+    choices: Choices | None = None  # of several choices: all of them, this one included
 
     def __post_init__(self) -> None:
         self.output = self.published = OutputLog(limit=self.request.sampling.max_tokens)
@@ -154,6 +158,31 @@ class LiveRequest:
     def published_outcome(self) -> Outcome | None:
         """The outcome, once readers may have it: if the journal has the request, when its end is written down."""
         return None if self.journaled and not self.end_is_published else self.outcome
+
+    @property
+    def members(self) -> tuple[LiveRequest, ...]:
+        """All choices of the request, this one included; of most requests that is all."""
+        return (self,) if self.choices is None else self.choices.members
+
+    @property
+    def lead(self) -> LiveRequest:
+        """Choice 0, by which a request of several choices is found."""
+        return self if self.choices is None else self.choices.members[0]
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether the request has ended, with all its choices."""
+        return self.state.ended if self.choices is None else self.choices.over
+
+    @property
+    def whole_state(self) -> RequestState:
+        """The state of the request with all its choices."""
+        return self.state if self.choices is None else self.choices.state
+
+    @property
+    def whole_outcome(self) -> Outcome | None:
+        """How the request ended with all its choices; None before."""
+        return self.outcome if self.choices is None else self.choices.outcome
 
     def keep_in_journal(self) -> PublishedOutput:
         """Let readers have only what is published from here on; return where that is done."""

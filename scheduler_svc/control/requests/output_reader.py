@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from scheduler_svc.control.requests.choices import ReadFrom
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import Outcome
 from scheduler_svc.control.requests.output_log import TokenSlice
@@ -12,10 +15,11 @@ Event = Placement | TokenSlice | Outcome
 class OutputReader:
     """Gives the placements, tokens and outcome of one request, in the order of the output.
 
-    It reads nothing before ``begin``.  What extends it implements ``wake``.
+    It reads nothing before ``begin``.  What extends it implements ``wake`` and ``of_choice``.  Of several choices it
+    reads choice 0, and has a reader for each of the others, which begins and closes with it.
     """
 
-    __slots__ = ("_live", "_tail_sent", "attached", "placements_seen", "position")
+    __slots__ = ("_live", "_tail_sent", "attached", "others", "placements_seen", "position")
 
     def __init__(self) -> None:
         self._live: LiveRequest | None = None
@@ -23,9 +27,18 @@ class OutputReader:
         self.position = 0  # of the next output token
         self.placements_seen = 0  # those that were taken, or that the reader does not need
         self._tail_sent = False
+        self.others: Sequence[OutputReader] = ()  # of the further choices, by index from 1
 
-    def begin(self, live: LiveRequest, *, after_token: int, attached: bool) -> None:
-        """Read a request from an output position on; ``attached``: it was accepted for somebody else before."""
+    def begin(self, live: LiveRequest, *, after_token: int, attached: bool, after: Sequence[ReadFrom] = ()) -> None:
+        """Read a request from an output position on; ``attached``: it was accepted for somebody else before.
+
+        ``after``: the positions of further choices; one that is not named is read from its start.
+        """
+        if live.choices is not None and live is live.lead:
+            positions = {each.choice: each.after_token for each in after}
+            self.others = [self.of_choice(index) for index in range(1, len(live.members))]
+            for index, (reader, member) in enumerate(zip(self.others, live.members[1:], strict=True), start=1):
+                reader.begin(member, after_token=positions.get(index, 0), attached=attached)
         self._live = live
         self.attached = attached
         self.position = after_token
@@ -46,6 +59,10 @@ class OutputReader:
 
     def wake(self) -> None:
         """Note that there is something new.  Called once per message of output: the hot path."""
+        raise NotImplementedError
+
+    def of_choice(self, index: int) -> OutputReader:
+        """Return a new reader of another choice of the request."""
         raise NotImplementedError
 
     def poll(self) -> Event | None:
@@ -97,10 +114,14 @@ class OutputReader:
     def close(self) -> None:
         """Stop reading.  ``Intake.leave`` decides whether the request goes on."""
         self.live.readers.pop(self, None)
+        for each in self.others:
+            each.close()
 
     def release(self) -> None:
         """Let the request go, so that a stream that cannot end yet does not keep it in memory."""
         self._live = None
+        for each in self.others:
+            each.release()
 
 
 def _placements_before(live: LiveRequest, position: int) -> int:

@@ -67,7 +67,7 @@ class Receipts:
 
     def of(self, live: LiveRequest) -> bytes:
         """Return the receipt of an accepted request; empty if no next scheduler would honour it."""
-        if self._signer is None or live.state.ended:
+        if self._signer is None or live.all_ended:
             return b""
         request, ahead = live.request, self._wall() - self._clock.now()
         deadline_at = request.deadline_at if request.deadline_at is not None else request.arrived_at

@@ -21,6 +21,7 @@ def record_size(live: LiveRequest) -> int:
     return (
         REQUEST_BYTES
         + live.output.size_bytes
+        + (live.prompt.size_bytes if live.prompt is not None else 0)
         + sum(map(getsizeof, labels))
         + sum(map(_of_placement, live.placements))
         + sum(ENTRY_BYTES + getsizeof(entry.detail) for entry in live.history)

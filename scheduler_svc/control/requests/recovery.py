@@ -113,7 +113,11 @@ class Recovery:
         """
         adopted, have = live.adopted, len(live.output)
         ended_otherwise = isinstance(live.outcome, Exception)
-        if adopted is None or live.journaled or ended_otherwise or live.request.sampling.logprobs is None:
+        if adopted is None or live.journaled or ended_otherwise:
+            return
+        if live.request.sampling.prompt_logprobs is not None and have and not after_token and live.prompt is None:
+            raise OutputLost("the log probabilities of its prompt are gone")
+        if live.request.sampling.logprobs is None:
             return
         if live.output.lacks_logprobs(after_token):
             raise OutputLost(f"the log probabilities of its tokens after {after_token} are gone")

@@ -9,6 +9,7 @@ from typing import Any
 
 from sage_common.clock import Clock
 from sage_common.prefix_hashes import common_block_tokens, prefix_hashes
+from scheduler_svc.control.requests.choices import ONE_CHOICE_KEPT, outside
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
 from scheduler_svc.control.requests.own_seed import with_own_seed
@@ -69,7 +70,7 @@ class RequestMaker:
         deadline_s = (
             submission.deadline_s if submission.deadline_s is not None else self._default_deadline_s(submission)
         )
-        violations = list(submission.violations)
+        violations = [*submission.violations, *self._choices_at_fault(submission)]
         if deadline_s <= 0 and not violations:
             raise DeadlineExceeded("before it arrived")
         try:
@@ -93,6 +94,18 @@ class RequestMaker:
                     return self._hashed(request, each), admission.warnings(request, each)
                 choices.note(found)
         raise InvalidRequest(_first_per_field(choices.fewest))
+
+    def _choices_at_fault(self, submission: Submission) -> Iterator[FieldViolation]:
+        """Say what is wrong with the number of choices, and with the positions in them."""
+        yield from outside(submission.after, submission.choices)
+        wanted, limit = submission.choices, self._settings.choices_limit
+        if not 1 <= wanted <= limit:
+            yield FieldViolation(field="spec.sampling.n", description=f"is {wanted}; it must be from 1 to {limit}")
+        elif wanted > 1 and submission.detached and self._detached_deadline_s is not None:
+            yield FieldViolation(field="spec.sampling.n", description=f"is {wanted}; {ONE_CHOICE_KEPT}")
+        elif wanted > 1 and not submission.takes_choices:
+            what = f"is {wanted}; the client does not say that it reads several choices (takes_choices)"
+            yield FieldViolation(field="spec.sampling.n", description=what)
 
     def _default_deadline_s(self, submission: Submission) -> float:
         if submission.detached and self._detached_deadline_s is not None:
@@ -136,6 +149,7 @@ class RequestMaker:
             tags=submission.tags,
             trace_headers=submission.trace_headers,
             embedding=submission.embedding,
+            choices=submission.choices,
         )
 
     def _engines(self, model: str) -> Iterator[EngineFacts]:

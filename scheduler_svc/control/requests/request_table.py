@@ -93,8 +93,15 @@ class RequestTable:
     def end(self, live: LiveRequest, outcome: Outcome) -> bool:
         """End a request; return False if it had ended before, the first cause wins, or is handed over.
 
-        It leaves the queue, its attempt is stopped, and its readers get the outcome.
+        It leaves the queue, its attempt is stopped, and its readers get the outcome.  Of several choices each finishes
+        by itself; any other end is that of all which have not ended.
         """
+        if live.choices is None or isinstance(outcome, Finished):
+            return self._end(live, outcome)
+        ended = [self._end(each, outcome) for each in live.choices.members]
+        return any(ended)
+
+    def _end(self, live: LiveRequest, outcome: Outcome) -> bool:
         if live.state.ended or self._handed_over:
             return False
         now = self._clock.now()
@@ -122,10 +129,15 @@ class RequestTable:
         self.end(live, DeadlineExceeded(where))
 
     def _record(self, live: LiveRequest) -> None:
-        self._live.pop(live.key, None)
+        """Move a request into the record once all its choices have ended; it is found there by choice 0."""
         live.forget_input()
-        self._ended[live.key] = live
-        size = self._sizes[live.key] = record_size(live)
+        if not live.all_ended:
+            return
+        lead, members = live.lead, live.members
+        for each in members:
+            self._live.pop(each.key, None)
+        self._ended[lead.key] = lead
+        size = self._sizes[lead.key] = sum(map(record_size, members))
         self.recorded_bytes += size
         while len(self._ended) > 1 and (
             len(self._ended) > self._limits.requests or self.recorded_bytes > self._limits.memory_bytes

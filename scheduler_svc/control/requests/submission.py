@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from scheduler_svc.control.requests.choices import ReadFrom
 from scheduler_svc.control.requests.tokenizers import Conversation
 from scheduler_svc.domain.errors import FieldViolation
 from scheduler_svc.domain.request import Embedding, Priority, RequestKey, ResumeMode
@@ -56,6 +57,7 @@ class Submission:
     model: str  # empty: the only model served
     prompt: Prompt | None  # None if it is at fault; then ``violations`` say why
     sampling: Mapping[str, Any]  # the fields of the domain's Sampling that the caller set
+    choices: int = 1  # outputs of the prompt
     priority: Priority = Priority.NORMAL
     deadline_s: float | None = None
     ttft_target_s: float | None = None
@@ -73,6 +75,8 @@ class Submission:
     receipt: bytes = b""  # of the acceptance by an earlier scheduler
     after_token: int = 0
     after_attempt: tuple[int, int] | None = None  # epoch and number of the attempt that made the last token it has
+    after: Sequence[ReadFrom] = ()  # where further choices are read from; one that is not named: from its start
+    takes_choices: bool = False  # its reader tells choices apart
     trace_headers: Mapping[str, str] = field(default_factory=dict)
     embedding: Embedding | None = None  # a vector of the prompt is wanted, and nothing is generated
     violations: tuple[FieldViolation, ...] = ()

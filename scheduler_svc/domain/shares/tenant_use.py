@@ -40,13 +40,13 @@ class TenantUse:
         """Whether no further request of the tenant may run."""
         return 0 < self.limits.running_limit <= self.running
 
-    def check(self, now: float, expected_wait_s: float) -> None:
-        """Raise TenantLimitReached, which names the limit, where a new request is over one."""
+    def check(self, now: float, expected_wait_s: float, choices: int = 1) -> None:
+        """Raise TenantLimitReached, which names the limit, where a new request is over one; each choice counts."""
         limits = self.limits
-        if 0 < limits.waiting_limit <= self.waiting:
+        if 0 < limits.waiting_limit < self.waiting + choices:
             raise TenantLimitReached(self.tenant, "waiting_limit", limits.waiting_limit, expected_wait_s)
         at_once = limits.refuses_at_running_limit and limits.running_limit
-        if at_once and self.running + self.waiting >= limits.running_limit:
+        if at_once and self.running + self.waiting + choices > limits.running_limit:
             raise TenantLimitReached(self.tenant, "running_limit", limits.running_limit, expected_wait_s)
         if limits.tokens_per_minute and (left := self.tokens(now)) <= 0:
             wait_s = (1 - left) * _MINUTE_S / limits.tokens_per_minute

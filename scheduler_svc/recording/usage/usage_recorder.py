@@ -81,11 +81,13 @@ class UsageRecorder:
         return dict(counts)
 
     def request_ended(self, live: LiveRequest, reason: str) -> None:
-        """Take a request that ended; an EndListener of the request table."""
+        """Take a request that ended, with the last of its choices; an EndListener of the request table."""
+        if not live.all_ended:
+            return
         if len(self._ended) >= WAITING_LIMIT:
             self._drop(1)
             return
-        self._ended.append(live)
+        self._ended.append(live.lead)
 
     def start(self) -> None:
         """Begin the file, and the thread of the log.  Raises CannotRecord."""

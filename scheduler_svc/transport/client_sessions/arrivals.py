@@ -9,16 +9,14 @@ from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.requests.intake import Intake
+from scheduler_svc.control.requests.output_reader import OutputReader
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, RequestNotFound
 from scheduler_svc.transport import events
 from scheduler_svc.transport.client_sessions.handle import Handle
 from scheduler_svc.transport.client_sessions.limits import TRACEPARENT_BYTES, TRACESTATE_BYTES
-from scheduler_svc.transport.submissions import key_seen, last_attempt, submission
+from scheduler_svc.transport.submissions import attempt_name, key_seen, last_attempt, read_from, submission
 from scheduler_svc.transport.violations import Violations
-
-CHOICES = 1
-"""Outputs of a request in this version."""
 
 
 class Arrivals:
@@ -56,21 +54,21 @@ class Arrivals:
     def attach(self, handle: Handle, wire: inference_pb2.AttachHandle) -> None:
         """Attach to a request by its id alone.  Raises RequestNotFound, InvalidRequest."""
         violations = Violations()
-        after_token = _position(wire.after, 0, violations)
+        first, others = _positions(wire.after)
+        after = read_from(others, violations)
         if violations:
             raise InvalidRequest(violations)
-        self._intake.attach(key_seen(caller(), wire.tenant, wire.request_id), handle, after_token, last_attempt(wire))
+        key, after_token, last = key_seen(caller(), wire.tenant, wire.request_id), 0, last_attempt(wire)
+        if first is not None:
+            after_token, last = first.after_token, _attempt_of(first) or last
+        self._intake.attach(key, handle, after_token, last, after=after, takes_choices=wire.takes_choices)
         self._accept(handle)
 
     def _accept(self, handle: Handle) -> None:
         """Tell the handle's client where it begins.  Raises InvalidRequest for a position past a running output."""
         live = handle.live
-        output = live.published
-        if handle.position > len(output):
-            if live.published_outcome is None:
-                description = f"is {handle.position}; the request has {len(output)} output tokens so far"
-                raise InvalidRequest([FieldViolation(field="after.after_token", description=description)])
-            handle.position = len(output)
+        for each in (handle, *handle.others):
+            _bound(each)
         message = inference_pb2.HandleAccepted(handle=handle.number)
         events.fill_accepted(
             message.accepted,
@@ -79,30 +77,49 @@ class Arrivals:
             expected_wait_s=self._intake.expected_wait_s(live),
             receipt=self._intake.receipts.of(live),
         )
-        if handle.position:
-            message.positions.add(after_token=handle.position, text_offset=output.text_offset(handle.position))
+        for choice, each in enumerate((handle, *handle.others)):
+            if position := each.position:
+                offset = each.live.published.text_offset(position)
+                message.positions.add(choice=choice, after_token=position, text_offset=offset)
         handle.accept(message)
+
+
+def _bound(reader: OutputReader) -> None:
+    """Move a reader past the end of an output to the end.  Raises InvalidRequest while the output may grow."""
+    live = reader.live
+    have = len(live.published)
+    if reader.position <= have:
+        return
+    if live.published_outcome is None:
+        description = f"is {reader.position}; the request has {have} output tokens so far"
+        raise InvalidRequest([FieldViolation(field="after.after_token", description=description)])
+    reader.position = have
 
 
 async def _converted(wire: inference_pb2.Submit) -> Submission:
     """Convert a Submit; what is wrong with it is in ``violations``.  Raises PermissionDenied."""
     request = wire.request
     violations = Violations()
-    after_token = _position(wire.after, request.after_token, violations)
     headers = _trace_headers(wire.trace_context, violations)
     made = await submission(request, headers, tenant=caller().tenant_for(request.tenant))
     if not wire.after and not violations:
         return made
-    return replace(made, after_token=after_token, violations=(*made.violations, *violations))
+    first, others = _positions(wire.after)
+    after = read_from(others, violations) or made.after
+    if first is not None:
+        made = replace(made, after_token=first.after_token, after_attempt=_attempt_of(first) or made.after_attempt)
+    return replace(made, after=after, violations=(*made.violations, *violations))
 
 
-def _position(after: Sequence[inference_pb2.ChoicePosition], default: int, violations: Violations) -> int:
-    """Return where choice 0 is read from: ``default`` where no position is given."""
-    if len(after) > CHOICES:
-        violations.add("after", f"has {len(after)} positions; the request has {CHOICES} output")
-    elif after and after[0].choice >= CHOICES:
-        violations.add("after[0].choice", f"is {after[0].choice}; the request has {CHOICES} output")
-    return after[0].after_token if after else default
+def _positions(
+    after: Sequence[inference_pb2.ChoicePosition],
+) -> tuple[inference_pb2.ChoicePosition | None, Sequence[inference_pb2.ChoicePosition]]:
+    """Return the position of choice 0, if it is the first, and those of the others."""
+    return (after[0], after[1:]) if after and not after[0].choice else (None, after)
+
+
+def _attempt_of(position: inference_pb2.ChoicePosition) -> tuple[int, int] | None:
+    return attempt_name(position.after_attempt) if position.after_attempt.epoch else None
 
 
 def _trace_headers(wire: common_pb2.TraceContext, violations: Violations) -> dict[str, str]:

@@ -225,7 +225,8 @@ class ClientSession:
         self._handles.pop(handle.number, None)
         self._arriving.discard(handle.number)
         handle.end()
-        self._writer.forget(handle)
+        for each in handle.family:
+            self._writer.forget(each)
         if not handle.released:
             part(handle)
             handle.release()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from google.rpc import status_pb2
 
 from sage.controlplane.v1 import inference_pb2
-from scheduler_svc.control.requests.outcome import Finished
+from scheduler_svc.control.requests.outcome import Finished, Outcome
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import events
@@ -25,6 +25,7 @@ class FrameDraft:
 
     __slots__ = (
         "_accepted",
+        "_choices",
         "_counts",
         "_epoch",
         "_failed",
@@ -53,6 +54,7 @@ class FrameDraft:
         self._accepted: list[inference_pb2.HandleAccepted] = []
         self._scheduled: list[inference_pb2.HandleScheduled] = []
         self._handles: list[int] = []
+        self._choices: list[int] = []
         self._counts: list[int] = []
         self._token_ids: list[int] = []
         self._text_lengths: list[int] = []
@@ -95,6 +97,7 @@ class FrameDraft:
             end = handle.position = position + count
             text = output.text_of(position, end)
             self._handles.append(handle.number)
+            self._choices.append(handle.choice)
             self._counts.append(count)
             if count == 1:
                 self._token_ids.append(token_ids[position])
@@ -105,8 +108,9 @@ class FrameDraft:
         return self._take_all(handle)
 
     def _take_all(self, handle: Handle) -> bool:
-        if handle.failure is not None:
-            self._fail(handle, handle.failure)
+        if (failure := handle.lead.failure) is not None:
+            if handle is handle.lead:
+                self._fail(handle, failure)
             return False
         if handle.acceptance is not None:
             self._accept(handle, handle.acceptance)
@@ -114,6 +118,8 @@ class FrameDraft:
             return False
         live = handle.live
         output, has_output = live.published, False
+        # Output that tells of the prompt comes in pieces, and the other output of this frame with it.
+        in_pieces = handle.with_logprobs or (live.prompt is not None and not handle.position)
         while True:
             if handle.next_placement() is not None:
                 if has_output:
@@ -122,12 +128,12 @@ class FrameDraft:
             elif handle.position < len(output):
                 if self._size >= FRAME_BYTES:
                     return True
-                self._take_tokens(handle)
+                self._take_tokens(handle, in_pieces=in_pieces)
                 has_output = True
             else:
                 break
         if live.published_outcome is not None:
-            self._end(handle)
+            self._end(handle, in_pieces=in_pieces)
         return False
 
     def write(self, frame: inference_pb2.SessionFrame) -> None:
@@ -137,6 +143,8 @@ class FrameDraft:
         if self._handles:
             frame.handles.extend(self._handles)
             frame.token_ids.extend(self._token_ids)
+            if any(self._choices):
+                frame.choices.extend(self._choices)
             if self._counts.count(1) != len(self._counts):
                 frame.counts.extend(self._counts)
             text = "".join(self._texts)
@@ -164,17 +172,18 @@ class FrameDraft:
         self._size += ENTRY_BYTES + message.ByteSize()
         handle.pass_placement()
 
-    def _take_tokens(self, handle: Handle) -> None:
+    def _take_tokens(self, handle: Handle, *, in_pieces: bool) -> None:
         handle.delivered = True
-        if handle.with_logprobs:
+        handle.flows = not handle.with_logprobs
+        if in_pieces:
             self._add_piece(handle, handle.take_tokens(PIECE_TOKENS))
         else:
-            handle.flows = True
-            self._add_entry(handle.number, handle.take_tokens(ENTRY_TOKENS))
+            self._add_entry(handle, handle.take_tokens(ENTRY_TOKENS))
 
-    def _add_entry(self, number: int, tokens: TokenSlice) -> None:
+    def _add_entry(self, handle: Handle, tokens: TokenSlice) -> None:
         _, _, token_ids, _, text, _ = tokens
-        self._handles.append(number)
+        self._handles.append(handle.number)
+        self._choices.append(handle.choice)
         self._counts.append(len(token_ids))
         self._token_ids.extend(token_ids)
         self._add_text(text, len(token_ids))
@@ -191,15 +200,17 @@ class FrameDraft:
         self.piece_tokens += len(tokens.token_ids)
         self._size += ENTRY_BYTES + wire.ByteSize()
 
-    def _end(self, handle: Handle) -> None:
-        outcome = handle.live.outcome
-        assert outcome is not None
+    def _end(self, handle: Handle, *, in_pieces: bool) -> None:
         tail = handle.take_tail()
         if tail is not None:
-            if handle.with_logprobs:
+            if in_pieces:
                 self._add_piece(handle, tail)
             else:
-                self._add_entry(handle.number, tail)
+                self._add_entry(handle, tail)
+        outcome = handle.live.outcome if handle.live.choices is None else self._end_choice(handle)
+        handle = handle.lead
+        if outcome is None:
+            return
         if isinstance(outcome, Finished):
             message = inference_pb2.HandleFinished(handle=handle.number)
             events.fill_finished(message.finished, outcome)
@@ -208,6 +219,19 @@ class FrameDraft:
             self.over.append(handle)
         else:
             self._fail(handle, to_status(outcome))
+
+    def _end_choice(self, handle: Handle) -> Outcome | None:
+        """Take the end of one choice of several; return that of the request with the last of them."""
+        outcome = handle.live.outcome
+        if handle.done:
+            return None
+        if isinstance(outcome, Finished):
+            message = inference_pb2.HandleTokens(handle=handle.number)
+            events.fill_choice_finished(message.choice_finished, outcome, handle.live)
+            self._pieces.append(message)
+            self._size += ENTRY_BYTES + message.ByteSize()
+        handle.done = True
+        return handle.live.whole_outcome if all(each.done for each in handle.family) else None
 
     def _fail(self, handle: Handle, status: status_pb2.Status) -> None:
         self._on_failure(status)

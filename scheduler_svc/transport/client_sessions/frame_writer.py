@@ -168,7 +168,9 @@ class FrameWriter:
             return False
         draft = self._new_draft()
         self._fill(draft)
-        ends = [each.live for each in draft.over if each.failure is None and self._ends.taken(each.live)]
+        ends = [
+            live for each in draft.over if each.failure is None for live in each.live.members if self._ends.taken(live)
+        ]
         for handle in draft.over:
             self._on_over(handle)
         if draft.empty:
@@ -197,7 +199,7 @@ class FrameWriter:
             try:
                 more = draft.take(handle)
             except Exception as error:  # the others must not suffer for it
-                self._on_error(handle, error)
+                self._on_error(handle.lead, error)
                 continue
             if more:
                 handle.queued = True

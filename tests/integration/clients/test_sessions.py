@@ -75,6 +75,10 @@ class Recorder:
         self.token_ids += token_ids
         self.text += text
 
+    def prompt_read(self, event: sage.PromptRead, /) -> None: ...
+
+    def choice_finished(self, event: sage.ChoiceFinished, /) -> None: ...
+
     def finished(self, event: sage.Finished, /) -> None:
         self.told.append("finished")
         self.ended.set()

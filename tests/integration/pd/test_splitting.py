@@ -12,13 +12,16 @@ from click.testing import CliRunner, Result
 
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.engine.simulated.side_channel import Message, TcpSideChannel
+from executor_svc.runtime.engine_port import Sampling
 from sage_client import Completion, InvalidRequestError, PairState, Phase, Scheduled, SplitMode
 from sage_local.fleet.ports import free_address
 from sagectl.cli import sagectl
-from tests.integration.pd.pd_fleet import KV, PdFleet, prompt
+from tests.integration.pd.pd_fleet import KV, LENGTH, PdFleet, prompt
 from tests.integration.system.local_fleet import LocalExecutor
 from tests.integration.telemetry.scraped_page import scrape
 from tests.support.eventually import eventually
+from tests.support.simulated_answer import answer
+from tests.support.token_check import assert_tokens
 
 Pair = tuple[LocalExecutor, LocalExecutor]
 
@@ -59,6 +62,16 @@ async def test_a_split_request_is_one_stream_that_says_where_and_why(fleet: PdFl
     assert all(part for part in parts[1:]), times
     assert sum(part or 0.0 for part in parts) == pytest.approx(times.total_s, abs=0.1)
     assert await fleet.fallbacks(done.request_id) == []
+    await fleet.free("p", "d")
+
+
+async def test_each_choice_of_a_request_is_handed_over_by_itself(fleet: PdFleet, pair: Pair) -> None:
+    done = await fleet.client.generate(prompt(1), n=3, seed=7, temperature=1.0, max_tokens=LENGTH).result()
+    assert [each.phase for each in done.decisions] == [Phase.DECODING] * 3
+    for each in done.choices:
+        wanted = await answer(prompt(1), Sampling(temperature=1.0, seed=7 + each.index, max_tokens=LENGTH))
+        assert_tokens(each.token_ids, wanted.token_ids, f"choice {each.index}")
+    await fleet.assert_fallbacks()
     await fleet.free("p", "d")
 
 

@@ -97,6 +97,45 @@ async def test_a_burst_is_served(scheduler: str, executor: str, checkouts: Mappi
     assert {done.attempts for done in all_done} == {1}
 
 
+@pytest.mark.parametrize("executor", [OLD, NEW])
+async def test_three_choices_run_on_any_executor(executor: str, checkouts: Mapping[str, Path], tmp_path: Path) -> None:
+    """Each choice is an attempt like any other to its executor."""
+    found = await three_choices(tmp_path, checkouts[NEW], checkouts[executor], checkouts[NEW])
+    for index, token_ids in enumerate(found):
+        sampling = Sampling(temperature=1.0, seed=7 + index, max_tokens=BURST_LENGTH, ignore_eos=True)
+        assert_tokens(token_ids, (await answer(PROMPT, sampling)).token_ids, f"choice {index}")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "sdk", "why"),
+    [
+        pytest.param(NEW, OLD, "does not say that it reads several choices", id="an old SDK with a new scheduler"),
+        pytest.param(OLD, NEW, "this version generates one choice", id="a new SDK with an old scheduler"),
+    ],
+)
+async def test_three_choices_are_refused_by_name_where_one_side_knows_none(
+    scheduler: str, sdk: str, why: str, checkouts: Mapping[str, Path], tmp_path: Path
+) -> None:
+    found = await three_choices(tmp_path, checkouts[scheduler], checkouts[NEW], checkouts[sdk])
+    assert list(found) == ["spec.sampling.n"]
+    assert why in found["spec.sampling.n"]
+
+
+async def three_choices(logs: Path, scheduler: Path, executor: Path, sdk: Path) -> Any:
+    """What the SDK of a checkout gets that asks for three choices: their tokens, or the fields at fault."""
+    async with FleetProcesses(logs, ["--policy", "fifo"], environment=environment(scheduler)) as fleet:
+        fleet.launch("a", SIMULATED, environment=environment(executor))
+        await fleet.ready("a")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *(str(Path(__file__).with_name("choices_client.py")), fleet.address, PROMPT, str(BURST_LENGTH)),
+            env={**os.environ, **environment(sdk)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        printed, _ = await process.communicate()
+    return json.loads(printed)
+
+
 @pytest.mark.parametrize("version", [NEW, OLD])
 def test_a_process_runs_the_sources_that_it_is_given(version: str, checkouts: Mapping[str, Path]) -> None:
     program = (

@@ -47,6 +47,10 @@ class Output:
         self.token_ids += token_ids
         self.text += text
 
+    def prompt_read(self, event: sage.PromptRead, /) -> None: ...
+
+    def choice_finished(self, event: sage.ChoiceFinished, /) -> None: ...
+
     def finished(self, event: sage.Finished, /) -> None:
         self.end.set_result(event)
 

@@ -15,7 +15,10 @@ PUBLIC = {
     "embeddings": {"EmbedOptions", "Embeddings", "Scores"},
     "JSON": {"plain"},
     "requests": {"ChatMessage", "GenerateOptions", "SamplingOptions", "NoInstance", "Priority", "ResumeMode"},
-    "events": {"Accepted", "Event", "Finished", "Scheduled", "Tokens", "Completion", "PartialOutput"},
+    "events": {
+        *("Accepted", "Scheduled", "PromptRead", "Tokens", "ChoiceFinished", "Finished", "Event"),
+        *("Choice", "Completion", "PartialOutput"),
+    },
     "values": {
         "Attempt",
         "Candidate",

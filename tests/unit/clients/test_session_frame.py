@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
-from sage_client import Attempt, ProtocolError, SageError
+from sage_client import Attempt, ChoiceFinished, ProtocolError, SageError
 from sage_client._call import Call
 from sage_client._session_frame import deliver_output
 from tests.unit.clients.test_session_outbox import cancel
@@ -19,6 +19,7 @@ class Pieces:
     def __init__(self) -> None:
         self.pieces: list[tuple[Any, ...]] = []
         self.error: SageError | None = None
+        self.ended: list[ChoiceFinished] = []
 
     def accepted(self, event: object, /) -> None: ...
 
@@ -26,6 +27,11 @@ class Pieces:
 
     def tokens(self, *piece: Any) -> None:
         self.pieces.append(piece)
+
+    def prompt_read(self, event: object, /) -> None: ...
+
+    def choice_finished(self, event: ChoiceFinished, /) -> None:
+        self.ended.append(event)
 
     def finished(self, event: object, /) -> None: ...
 
@@ -93,6 +99,40 @@ async def test_a_sink_may_leave_others_while_a_frame_is_delivered() -> None:
     deliver_output(frame, {1: call(Leaver()), 2: other})
 
     assert second.pieces == []
+
+
+async def test_the_end_of_a_choice_comes_once_and_after_its_tokens() -> None:
+    sink = Pieces()
+    made = call(sink)
+    wire = inference_pb2.ChoiceFinished(choice=1)
+    ended = inference_pb2.HandleTokens(handle=1, choice_finished=wire)
+    deliver_output(inference_pb2.SessionFrame(handles=[1], choices=[1], token_ids=[5], pieces=[ended]), {1: made})
+    made.take_choice_finished(wire)
+    assert [piece[0] for piece in sink.pieces] == [1]
+    assert [event.choice for event in sink.ended] == [1]
+
+
+async def test_positions_are_those_of_each_choice_with_its_attempt() -> None:
+    made = call(Pieces(), after_token=2)
+    for choice, number in ((0, 8), (2, 9)):
+        placed = inference_pb2.Scheduled(choice=choice)
+        placed.decision.attempt.epoch, placed.decision.attempt.number = 1, number
+        made.take_scheduled(placed)
+    made.take_output(2, [5, 6], "")
+    assert [(each.choice, each.after_token, each.after_attempt.number) for each in made.positions()] == [
+        (0, 2, 0),
+        (2, 2, 9),
+    ]
+
+
+async def test_a_sink_of_plain_requests_is_told_nothing_of_choices() -> None:
+    class Plain(Pieces):
+        choice_finished = prompt_read = None  # type: ignore[assignment]
+
+    made = call(Plain())
+    made.take_choice_finished(inference_pb2.ChoiceFinished(choice=1))
+    made.take_tokens(inference_pb2.Tokens(token_ids=[1], cached_prompt_tokens=16))
+    assert not made.over
 
 
 @pytest.mark.parametrize(

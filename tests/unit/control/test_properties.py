@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished
-from scheduler_svc.domain.errors import DeadlineExceeded, InvalidTransition, NoInstance, RequestCancelled
+from scheduler_svc.domain.errors import DeadlineExceeded, InvalidTransition, NoInstance, Overloaded, RequestCancelled
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.request import Priority, RequestState
@@ -65,11 +65,16 @@ class Schedule:
             "detached": value % 7 == 6,
             "deadline_s": 1.0 if value % 11 == 10 else None,
             "sampling": {"presence_penalty": 0.5} if value % 5 == 4 else {},  # can only be replayed
+            "choices": 3 if value % 4 == 3 else 1,
+            "takes_choices": True,
         }
         try:
             reader = await self.world.submit(f"r{len(self.asked)}", **options)
         except NoInstance:
             assert not self.world.plane.scheduler.ready_instances("m"), "refused while an instance is READY"
+            return
+        except Overloaded:
+            assert options["deadline_s"] is not None, "only a deadline may be hopeless"
             return
         self.asked.append(Asked(live=reader.live, options=options, readers=[(0, reader)]))
 
@@ -81,8 +86,8 @@ class Schedule:
             name = asked.live.key.request_id
             try:
                 reader = await self.world.submit(name, after_token=after, **asked.options)
-            except NoInstance:
-                assert asked.live.state.ended, "a client of a live request attaches to it"
+            except (NoInstance, Overloaded):
+                assert asked.live.all_ended, "a client of a live request attaches to it"
                 return
             found = next((each for each in self.asked if each.live is reader.live), None)
             if found is None:  # the service had ended it, so it is served anew
@@ -210,7 +215,8 @@ class Schedule:
     def check(self) -> None:
         self.world.raise_what_died()
         for asked in self.asked:
-            self._check_request(asked)
+            for live in asked.live.members:
+                self._check_request(asked, live)
         plane = self.world.plane
         assert not len(plane.requests)
         self.world.assert_all_room_is_free()
@@ -222,8 +228,7 @@ class Schedule:
             assert not executor.held, "an executor still holds an attempt"
             assert self.world.state(executor.instance_id) is InstanceState.READY
 
-    def _check_request(self, asked: Asked) -> None:
-        live = asked.live
+    def _check_request(self, asked: Asked, live: LiveRequest) -> None:
         ends = [entry.event for entry in live.history if entry.event in {s.value for s in RequestState if s.ended}]
         assert ends == [live.state.value], f"{live.key} ended as {ends} and is {live.state}"
         assert not live.readers
@@ -235,10 +240,11 @@ class Schedule:
         else:
             assert isinstance(live.outcome, DeadlineExceeded), live.outcome
             assert asked.options["deadline_s"] is not None
-        for after, reader in asked.readers:
-            assert reader.token_ids == asked.output[after : after + len(reader.token_ids)]
+        for after_first, reader in asked.readers:
+            after, token_ids = 0 if live.key.choice else after_first, reader.by_choice.get(live.key.choice, [])
+            assert token_ids == asked.output[after : after + len(token_ids)]
             if reader.events and isinstance(reader.events[-1], Finished):
-                assert reader.token_ids == asked.output[after:]
+                assert token_ids == asked.output[after:]
 
 
 ACTIONS = (
@@ -258,7 +264,7 @@ SCHEDULES = st.lists(
 
 SETTINGS: dict[str, Any] = {
     "step_s": STEP_S,
-    "queue": {"max_attempts": 10_000, "orphan_timeout_s": 10_000},
+    "queue": {"max_attempts": 100_000, "orphan_timeout_s": 10_000},
     "instance": {"forget_after_s": 10_000},
 }
 FEW = settings(

@@ -7,7 +7,6 @@ import asyncio
 from scheduler_svc.control.requests.live_request import Placement
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
-from scheduler_svc.control.requests.output_reader import Event
 from scheduler_svc.control.timing.loop_lag import COALESCE_S
 from scheduler_svc.domain.errors import RequestCancelled
 from scheduler_svc.domain.request import RequestState
@@ -112,7 +111,7 @@ async def test_a_slow_client_gets_what_it_missed_in_one_piece() -> None:
         world.add("a")
         subscription = await world.plane.intake.submit(world.submission("r1", max_tokens=30))
         await world.advance(2)
-        events: list[Event] = [await subscription.next() for _ in range(3)]
+        events = [await subscription.next() for _ in range(3)]
         assert isinstance(events[0], Placement)
         assert isinstance(events[1], TokenSlice)
         assert list(events[1].token_ids) == expected(30)

@@ -23,7 +23,7 @@ from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.output_reader import Event
 from scheduler_svc.control.requests.submission import Submission, TokenPrompt
-from scheduler_svc.control.requests.subscription import Subscription
+from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
 from scheduler_svc.control.requests.tokenizers import NO_LIMITS, Conversation, TokenizingLimits
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts
@@ -343,7 +343,8 @@ class Reader:
     def __init__(self, world: World, subscription: Subscription) -> None:
         self._world = world
         self.subscription = subscription
-        self.events: list[Event] = []
+        self.events: list[Event | ChoiceEnd] = []
+        self.by_choice: dict[int, list[int]] = {}  # output tokens
         self.error: Exception | None = None
         self.task = asyncio.get_running_loop().create_task(self._read())
 
@@ -377,6 +378,9 @@ class Reader:
                     self.error = event
                     return
                 self.events.append(event)
+                if isinstance(event, TokenSlice):
+                    choice = self.subscription.source.live.key.choice
+                    self.by_choice.setdefault(choice, []).extend(event.token_ids)
                 if isinstance(event, Finished):
                     return
         finally:

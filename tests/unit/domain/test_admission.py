@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -253,13 +254,13 @@ def test_a_prompt_that_is_known_to_be_at_fault_is_not_blamed_again() -> None:
 def test_options_without_effect_are_warned_of() -> None:
     request = make_request(
         1,
-        sampling=Sampling(temperature=0, top_p=0.5, seed=3, include_stop_in_output=True, prompt_logprobs=1),
+        sampling=Sampling(temperature=0, top_p=0.5, seed=3, include_stop_in_output=True),
         session="chat",
     )
 
     warned = " ".join(admission.warnings(request, FACTS))
 
-    for option in ("top_p", "seed", "include_stop_in_output", "prompt_logprobs"):
+    for option in ("top_p", "seed", "include_stop_in_output"):
         assert option in warned
     assert admission.warnings(make_request(1), FACTS) == ()
 
@@ -272,3 +273,26 @@ def test_a_model_that_classifies_has_as_many_numbers_as_classes() -> None:
 
     assert violation.field == "spec.dimensions"
     assert "it has 3 classes" in violation.description
+
+
+# --- several choices, log probabilities of the prompt -----------------------------------------------
+
+
+@pytest.mark.parametrize(("seed", "wrong"), [(2**63 - 3, False), (2**63 - 2, True), (2**63 - 1, True)])
+def test_the_seeds_of_all_choices_are_seeds(seed: int, wrong: bool) -> None:
+    request = replace(make_request(1, sampling=Sampling(max_tokens=10, seed=seed)), choices=3)
+    assert (list(fields(request)) == ["spec.sampling.seed"]) is wrong
+
+
+def test_choices_that_are_alike_are_warned_of() -> None:
+    greedy = make_request(1, sampling=Sampling(max_tokens=10, temperature=0.0))
+    assert admission.warnings(greedy, FACTS) == ()
+    assert "sampling.n" in " ".join(admission.warnings(replace(greedy, choices=2), FACTS))
+
+
+@pytest.mark.parametrize(("tokens", "wrong"), [(26_000, False), (60_000, True)])
+def test_log_probabilities_of_a_prompt_fit_into_a_message(tokens: int, wrong: bool) -> None:
+    facts = replace(FACTS, max_model_len=100_000)
+    request = make_request(1, prompt=tokens, sampling=Sampling(max_tokens=10, prompt_logprobs=1))
+    found = admission.check(replace(request, prompt_token_ids=[1] * tokens), facts)
+    assert [each.field for each in found] == ["spec.sampling.prompt_logprobs"] * wrong

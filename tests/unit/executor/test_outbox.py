@@ -16,6 +16,7 @@ from executor_svc.runtime.messages.outputs import (
     Accepted,
     EndCause,
     Ended,
+    PromptFacts,
     Rejected,
     RejectReason,
     StepFrame,
@@ -69,6 +70,38 @@ async def waiting(outbox: Outbox) -> list[StepFrame]:
                 frames.append(await outbox.next())
         except TimeoutError:
             return frames
+
+
+def facts(*tops: float) -> PromptFacts:
+    return PromptFacts(cached_tokens=4, logprobs=[[TokenLogprob(token_id=1, logprob=top, rank=1)] for top in tops])
+
+
+async def test_what_is_known_of_a_prompt_comes_with_the_first_tokens_and_once() -> None:
+    outbox, target = opened(), output()
+    target.tell_of_prompt(facts(-0.5))
+    outbox.step(target, [7], "a")
+    outbox.flush()
+    first = await outbox.next()
+    assert [(piece.prompt, list(piece.token_ids)) for piece in first.pieces] == [(facts(-0.5), [])]
+    assert (first.numbers, list(first.token_ids)) == ([1], [7])
+    outbox.step(target, [8], "b")
+    outbox.flush()
+    second = await outbox.next()
+    assert (second.pieces, list(second.token_ids)) == ([], [8])
+
+
+async def test_what_is_known_of_a_prompt_is_sent_again_from_the_start_only() -> None:
+    target = output()
+    target.tell_of_prompt(facts(-0.5))
+    target.append([7, 8], "ab", None)
+    target.write(StepFrame(epoch=EPOCH), 100)
+    for from_index, again in ((1, []), (0, [facts(-0.5)])):
+        frame = StepFrame(epoch=EPOCH)
+        target.suspend()
+        target.rewind(from_index)
+        target.write(frame, 100)
+        assert [piece.prompt for piece in frame.pieces] == again
+        assert list(frame.token_ids) == [7, 8][from_index:]
 
 
 async def test_one_step_of_many_attempts_is_one_frame() -> None:

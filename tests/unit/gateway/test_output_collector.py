@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from sage_client import Finished, FinishReason, QueueFullError, Timings, TokenLogprob, Usage
+from sage_client import ChoiceFinished, Finished, FinishReason, QueueFullError, Timings, TokenLogprob, Usage
 from sage_gateway.output_collector import BUFFER_BYTES, LEAST_BUFFER_BYTES, OutputCollector, buffer_bytes
 
 
@@ -41,7 +41,7 @@ def end(reason: FinishReason = FinishReason.LENGTH) -> Finished:
 
 
 def put(collector: OutputCollector, choice: int, token: int, text: str, logprobs: Any = ()) -> None:
-    collector.sinks[choice].tokens(0, 0, [token], 0, text, logprobs)
+    collector.tokens(choice, 0, [token], 0, text, logprobs)
 
 
 async def test_what_arrived_before_the_reader_came_is_one_piece() -> None:
@@ -64,23 +64,34 @@ async def test_a_waiting_reader_is_woken_by_any_choice() -> None:
 
 
 async def test_the_end_comes_with_the_last_output_and_then_nothing() -> None:
+    collector = OutputCollector(1)
+    put(collector, 0, 1, "a")
+    collector.finished(end())
+    [only] = await collector.next()
+    assert (only.text, only.finished) == ("a", end())
+    assert collector.over
+    assert await collector.next() == []
+
+
+async def test_each_of_several_choices_has_its_own_end() -> None:
     collector = OutputCollector(2)
     put(collector, 0, 1, "a")
-    collector.sinks[0].finished(end())
+    collector.choice_finished(ChoiceFinished(choice=0, finished=end()))
     [first] = await collector.next()
     assert first.finished == end()
     over = collector.over
-    collector.sinks[1].finished(end(FinishReason.STOP))
+    collector.choice_finished(ChoiceFinished(choice=1, finished=end(FinishReason.STOP)))
+    collector.finished(end())
     [second] = await collector.next()
-    assert (second.choice, second.text, second.token_ids) == (1, "", [])
+    assert (second.choice, second.text, second.token_ids, second.finished) == (1, "", [], end(FinishReason.STOP))
     assert (over, collector.over) == (False, True)
     assert await collector.next() == []
 
 
-async def test_a_choice_that_fails_fails_the_request() -> None:
+async def test_a_failure_comes_before_what_was_not_read() -> None:
     collector = OutputCollector(2)
     put(collector, 0, 1, "a")
-    collector.sinks[1].failed(QueueFullError("full"))
+    collector.failed(QueueFullError("full"))
     with pytest.raises(QueueFullError):
         await collector.next()
 
@@ -97,7 +108,7 @@ async def test_log_probabilities_stay_with_their_tokens() -> None:
 async def test_a_request_that_is_not_read_is_paused_until_it_is() -> None:
     collector = OutputCollector(1, limit_bytes=1_000)
     call = PausableCall()
-    collector.sinks[0].call = cast(Any, call)
+    collector.call = cast(Any, call)
     for token in range(40):
         put(collector, 0, token, "text")
     assert call.paused
@@ -105,16 +116,15 @@ async def test_a_request_that_is_not_read_is_paused_until_it_is() -> None:
     assert not call.paused
 
 
-async def test_leaving_lets_go_of_all_choices() -> None:
+async def test_leaving_lets_go_of_the_request() -> None:
     collector = OutputCollector(2)
-    calls = [PausableCall(), PausableCall()]
-    for sink, call in zip(collector.sinks, calls, strict=True):
-        sink.call = cast(Any, call)
+    call = PausableCall()
+    collector.call = cast(Any, call)
     collector.leave()
-    assert [call.left for call in calls] == [True, True]
+    assert call.left
 
 
-def test_the_choices_of_a_request_share_its_buffer() -> None:
+def test_the_requests_of_an_http_request_share_its_buffer() -> None:
     assert buffer_bytes(1) == BUFFER_BYTES
     assert buffer_bytes(4) == BUFFER_BYTES // 4
     assert buffer_bytes(10**6) == LEAST_BUFFER_BYTES

@@ -18,12 +18,14 @@ DEFAULTS: dict[str, Any] = {
     "frequency_penalty": 0.0,
     "repetition_penalty": 1.0,
     "seed": None,
+    "n": 1,
     "max_tokens": 16,
     "min_tokens": 0,
     "ignore_eos": False,
     "skip_special_tokens": True,
     "include_stop_str_in_output": False,
     "logprobs": None,
+    "prompt_logprobs": None,
     "stop": [],
     "stop_token_ids": [],
     "allowed_token_ids": None,
@@ -86,16 +88,16 @@ def test_fields_that_need_more(fields: dict[str, Any], options: dict[str, Any]) 
     assert sampling_options(params(**fields)) == PLAIN | options
 
 
-def test_each_choice_has_a_seed_of_its_own() -> None:
-    assert [sampling_options(params(seed=7), choice)["seed"] for choice in range(3)] == [7, 8, 9]
-    assert "seed" not in sampling_options(params(), 1)
+def test_choices_are_one_request_whose_seed_the_scheduler_counts_on_from() -> None:
+    assert "n" not in sampling_options(params())
+    options = sampling_options(params(n=3, seed=7))
+    assert (options["n"], options["seed"]) == (3, 7)
 
 
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"prompt_logprobs": 1}, "prompt_logprobs"),
-        ({"prompt_logprobs": 0}, "prompt_logprobs"),
+        ({"prompt_logprobs": -1}, "prompt_logprobs"),
         ({"logprobs": -1}, "logprobs"),
         ({"extra_args": {"kv_transfer_params": {}}}, "kv_transfer_params"),
         ({"allowed_token_ids": []}, "allowed_token_ids"),

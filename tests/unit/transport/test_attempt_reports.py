@@ -10,6 +10,7 @@ import pytest
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from scheduler_svc.control.attempts.attempt_names import AttemptNames
 from scheduler_svc.control.attempts.output_columns import OutputColumns
+from scheduler_svc.control.requests.prompt_facts import PromptFacts
 from scheduler_svc.domain.attempt_end import AttemptEnd
 from scheduler_svc.transport.attempt_reports import LOGPROBS_KEPT, AttemptReports
 
@@ -40,6 +41,9 @@ class Table:
 
     def tokens(self, sender: str, number: int, first_index: int, *rest: Any) -> None:
         self.told.append(("tokens", sender, number, first_index))
+
+    def prompt(self, sender: str, number: int, facts: PromptFacts) -> None:
+        self.told.append(("prompt", sender, number, facts.cached_tokens, len(facts.logprobs)))
 
     def published(self, sender: str, number: int) -> int:
         return self.written
@@ -93,6 +97,15 @@ class Stream:
 
     def older(self, **message: Any) -> bool:
         return self._reports.take(executor_pb2.OutputsRequest(**message))
+
+
+def test_what_is_known_of_a_prompt_is_no_output() -> None:
+    facts = executor_pb2.AssignmentTokens(
+        attempt_number=1, cached_prompt_tokens=0, prompt_logprobs=[common_pb2.TokenLogprobs()] * 2
+    )
+    stream = Stream()
+    stream.step(epoch=EPOCH, pieces=[facts, PIECE])
+    assert stream.table.told == [("prompt", "one", 1, 0, 2), ("tokens", "one", 1, 3)]
 
 
 def test_a_frame_counts_in_the_order_of_its_fields() -> None:

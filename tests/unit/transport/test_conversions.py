@@ -22,6 +22,7 @@ from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.prompt_facts import PromptFacts
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
@@ -347,7 +348,7 @@ def test_accepted() -> None:
 def test_scheduled() -> None:
     placement = Placement(decision=DECISION, from_token=5)
     wire = events.scheduled(placement, the_instance().instance("d"), LIVE, EPOCH).scheduled
-    assert unset(wire) == {"direct_delivery"}
+    assert unset(wire) == {"direct_delivery", "choice"}
     assert wire.resumed_from_token == 5
     assert unset(wire.decision) == {"candidates"}, "candidates are for explain"
 
@@ -393,10 +394,26 @@ def logprob(token_id: int) -> common_pb2.TokenLogprobs:
 def test_tokens() -> None:
     logprobs = [logprob(5).SerializeToString(), logprob(6).SerializeToString()]
     wire = events.tokens(TokenSlice(12, 3, [5, 6], 7, "ab", logprobs), LIVE, EPOCH).tokens
-    assert unset(wire) == {"choice"}
+    assert unset(wire) == {"choice", "cached_prompt_tokens", "prompt_logprobs"}
     assert (wire.attempt.epoch, wire.attempt.number, wire.first_index) == (EPOCH, 12, 3)
     assert (list(wire.token_ids), wire.text_offset, wire.text) == ([5, 6], 7, "ab")
     assert list(wire.logprobs) == [logprob(5), logprob(6)]
+
+
+@pytest.mark.parametrize(("position", "told"), [(0, True), (3, False)])
+def test_what_is_known_of_the_prompt_comes_with_the_first_tokens(position: int, told: bool) -> None:
+    live = LiveRequest(request=REQUEST, digest=b"", detached=False)
+    live.prompt = PromptFacts(cached_tokens=2, logprobs=[b"", logprob(5).SerializeToString()])
+    wire = events.tokens(TokenSlice(12, position, [5], 0, "a", None), live, EPOCH).tokens
+    assert wire.HasField("cached_prompt_tokens") is told
+    assert list(wire.prompt_logprobs) == ([common_pb2.TokenLogprobs(), logprob(5)] if told else [])
+
+
+def test_the_end_of_one_choice() -> None:
+    live = LiveRequest(request=replace(REQUEST, key=REQUEST.key._replace(choice=2)), digest=b"", detached=False)
+    wire = events.choice_finished(the_end(), live).choice_finished
+    assert wire.choice == 2
+    assert wire.finished == events.finished(the_end()).finished
 
 
 def test_tokens_of_which_some_have_no_log_probabilities() -> None:

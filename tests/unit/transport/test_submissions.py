@@ -6,6 +6,7 @@ import asyncio
 import json
 from array import array
 from collections.abc import Mapping, MutableSequence
+from typing import Any
 
 import pytest
 from google.protobuf import duration_pb2
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
+from scheduler_svc.control.requests.choices import ReadFrom
 from scheduler_svc.control.requests.submission import TOKEN_ID, ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.domain.request import Priority, ResumeMode, Sampling, StructuredOutput
 from scheduler_svc.transport import request_limits, submissions
@@ -336,9 +338,23 @@ def test_structured_output_that_says_nothing(wire: common_pb2.StructuredOutput, 
     assert list(faults(spec)) == [f"spec.sampling.structured_output{field}"]
 
 
-@pytest.mark.parametrize("n", [0, 2])
-def test_one_choice_per_request(n: int) -> None:
-    assert list(faults(Spec(text="hi", sampling=common_pb2.SamplingParams(n=n)))) == ["spec.sampling.n"]
+@pytest.mark.parametrize(("wire", "choices"), [({}, 1), ({"n": 0}, 0), ({"n": 3}, 3)])
+async def test_the_number_of_choices_is_no_field_of_a_choices_sampling(wire: dict[str, Any], choices: int) -> None:
+    spec = Spec(text="hi", sampling=common_pb2.SamplingParams(**wire))
+    made = await submissions.submission(inference_pb2.GenerateRequest(spec=spec), {}, tenant="t")
+    assert (made.choices, made.sampling, made.violations) == (choices, {}, ())
+
+
+async def test_positions_of_further_choices() -> None:
+    request = inference_pb2.GenerateRequest(spec=Spec(text="hi"), takes_choices=True)
+    request.after.add(choice=2, after_token=5, after_attempt=common_pb2.Attempt(epoch=1, number=9))
+    request.after.add(choice=1, after_token=3)
+    made = await submissions.submission(request, {}, tenant="t")
+    assert made.takes_choices
+    assert made.after == (
+        ReadFrom(choice=2, after_token=5, after_attempt=(1, 9)),
+        ReadFrom(choice=1, after_token=3),
+    )
 
 
 def test_everything_wrong_is_named_at_once() -> None:
@@ -361,7 +377,6 @@ def test_everything_wrong_is_named_at_once() -> None:
         "spec.ttft_target",
         "spec.cost_budget",
         "spec.priority",
-        "spec.sampling.n",
         "spec.sampling.structured_output.regex",
     }
 

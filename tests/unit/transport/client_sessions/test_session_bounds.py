@@ -136,8 +136,9 @@ async def test_the_first_requests_of_a_message_are_with_their_executor_before_ot
 @pytest.mark.parametrize(
     ("field", "wire"),
     [
-        ("after[0].choice", {"after": [inference_pb2.ChoicePosition(choice=1)]}),
-        ("after", {"after": [inference_pb2.ChoicePosition()] * 2}),
+        ("after.choice", {"after": [inference_pb2.ChoicePosition(choice=1)]}),
+        ("after.choice", {"after": [inference_pb2.ChoicePosition()] * 2}),
+        ("after.choice", {"after": [inference_pb2.ChoicePosition(choice=1)] * 2}),
         ("trace_context.traceparent", {"trace_context": common_pb2.TraceContext(traceparent="0" * 129)}),
         ("trace_context.tracestate", {"trace_context": common_pb2.TraceContext(tracestate="0" * 5_000)}),
     ],

@@ -1179,6 +1179,7 @@ class ExplainResponse(_message.Message):
     COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
     SLO_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """as asked for"""
     model: _builtins.str
@@ -1219,6 +1220,10 @@ class ExplainResponse(_message.Message):
     def slo(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.SloResult]:
         """one per target it stated, measured so far"""
 
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainResponse]:
+        """of several: one each, without candidates; the fields above are of choice 0"""
+
     def __init__(
         self,
         *,
@@ -1237,10 +1242,11 @@ class ExplainResponse(_message.Message):
         completion_tokens: _builtins.int = ...,
         slo: _abc.Iterable[_inference_pb2.SloResult] | None = ...,
         cost: _builtins.float = ...,
+        choices: _abc.Iterable[Global___ExplainResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "cost", b"cost", "decisions", b"decisions", "error", b"error", "history", b"history", "model", b"model", "ordering_key", b"ordering_key", "priority", b"priority", "prompt_tokens", b"prompt_tokens", "queue_position", b"queue_position", "request_id", b"request_id", "slo", b"slo", "state", b"state", "time_slices", b"time_slices", "waiting_because", b"waiting_because"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "completion_tokens", b"completion_tokens", "cost", b"cost", "decisions", b"decisions", "error", b"error", "history", b"history", "model", b"model", "ordering_key", b"ordering_key", "priority", b"priority", "prompt_tokens", b"prompt_tokens", "queue_position", b"queue_position", "request_id", b"request_id", "slo", b"slo", "state", b"state", "time_slices", b"time_slices", "waiting_because", b"waiting_because"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -392,9 +392,9 @@ class SamplingParams(_message.Message):
     repetition_penalty: _builtins.float
     """(0, 2]"""
     seed: _builtins.int
-    """absent: a random one"""
+    """absent: a random one; choice i gets seed + i"""
     n: _builtins.int
-    """outputs per request; only 1 is supported"""
+    """choices: outputs of the prompt; the scheduler bounds them (queue.choices_limit)"""
     include_stop_in_output: _builtins.bool
     """keep the matched stop string in the text; default false"""
     min_tokens: _builtins.int
@@ -404,7 +404,7 @@ class SamplingParams(_message.Message):
     logprobs: _builtins.int
     """log probabilities per output token; 0: of the chosen token only"""
     prompt_logprobs: _builtins.int
-    """accepted, but not returned in this version"""
+    """the same of the prompt's tokens but the first, which come once; at most 2 MiB"""
     ignore_eos: _builtins.bool
     """go on after the end-of-sequence token; default false"""
     skip_special_tokens: _builtins.bool

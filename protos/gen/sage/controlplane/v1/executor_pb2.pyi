@@ -1591,6 +1591,8 @@ class AssignmentTokens(_message.Message):
     LOGPROBS_FIELD_NUMBER: _builtins.int
     KV_RECOMPUTED_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    CACHED_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
     """unique within the epoch"""
     first_index: _builtins.int
@@ -1601,6 +1603,8 @@ class AssignmentTokens(_message.Message):
     """decode legs: the prompt's KV could not be fetched, so this engine computed it"""
     epoch: _builtins.int
     """of the attempt; 0: the session's, or that of the StepFrame"""
+    cached_prompt_tokens: _builtins.int
+    """once, without tokens: prompt tokens served from the prefix cache"""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """in order"""
@@ -1608,6 +1612,10 @@ class AssignmentTokens(_message.Message):
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprobs]:
         """one per token if SamplingParams.logprobs is set"""
+
+    @_builtins.property
+    def prompt_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprobs]:
+        """with it, if they are wanted: one per prompt token, the first one empty"""
 
     def __init__(
         self,
@@ -1619,12 +1627,16 @@ class AssignmentTokens(_message.Message):
         logprobs: _abc.Iterable[_common_pb2.TokenLogprobs] | None = ...,
         kv_recomputed: _builtins.bool = ...,
         epoch: _builtins.int = ...,
+        cached_prompt_tokens: _builtins.int | None = ...,
+        prompt_logprobs: _abc.Iterable[_common_pb2.TokenLogprobs] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_prompt_tokens", b"_cached_prompt_tokens", "cached_prompt_tokens", b"cached_prompt_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "epoch", b"epoch", "first_index", b"first_index", "kv_recomputed", b"kv_recomputed", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_prompt_tokens", b"_cached_prompt_tokens", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "epoch", b"epoch", "first_index", b"first_index", "kv_recomputed", b"kv_recomputed", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cached_prompt_tokens: _TypeAlias = _typing.Literal["cached_prompt_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cached_prompt_tokens: _TypeAlias = _typing.Literal["_cached_prompt_tokens", b"_cached_prompt_tokens"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_prompt_tokens) -> _WhichOneofReturnType__cached_prompt_tokens | None: ...
 
 Global___AssignmentTokens: _TypeAlias = AssignmentTokens  # noqa: Y015
 

@@ -417,6 +417,8 @@ class GenerateRequest(_message.Message):
     AFTER_ATTEMPT_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
     FRESH_FIELD_NUMBER: _builtins.int
+    TAKES_CHOICES_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """unique within the tenant, at most 256 characters; empty: the scheduler makes one"""
     tenant: _builtins.str
@@ -429,6 +431,8 @@ class GenerateRequest(_message.Message):
     """Accepted.receipt of an earlier stream: the request keeps its place with the scheduler after it"""
     fresh: _builtins.bool
     """the id is random and is sent for the first time: no earlier scheduler can know the request"""
+    takes_choices: _builtins.bool
+    """the client reads several choices; without it a request with n > 1 is refused"""
     @_builtins.property
     def spec(self) -> Global___GenerationSpec:
         """what to generate"""
@@ -436,6 +440,10 @@ class GenerateRequest(_message.Message):
     @_builtins.property
     def after_attempt(self) -> _common_pb2.Attempt:
         """that made the last token before after_token; shows that no other tokens would follow"""
+
+    @_builtins.property
+    def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChoicePosition]:
+        """where the stream of each choice above 0 continues; absent: at 0"""
 
     def __init__(
         self,
@@ -448,10 +456,12 @@ class GenerateRequest(_message.Message):
         after_attempt: _common_pb2.Attempt | None = ...,
         receipt: _builtins.bytes = ...,
         fresh: _builtins.bool = ...,
+        takes_choices: _builtins.bool = ...,
+        after: _abc.Iterable[Global___ChoicePosition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_attempt", b"after_attempt", "after_token", b"after_token", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_attempt", b"after_attempt", "after_token", b"after_token", "detached", b"detached", "fresh", b"fresh", "receipt", b"receipt", "request_id", b"request_id", "spec", b"spec", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after", b"after", "after_attempt", b"after_attempt", "after_token", b"after_token", "detached", b"detached", "fresh", b"fresh", "receipt", b"receipt", "request_id", b"request_id", "spec", b"spec", "takes_choices", b"takes_choices", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_token: _TypeAlias = _typing.Literal["after_token"]  # noqa: Y015
     _WhichOneofArgType__after_token: _TypeAlias = _typing.Literal["_after_token", b"_after_token"]  # noqa: Y015
@@ -469,6 +479,7 @@ class GenerateResponse(_message.Message):
     SCHEDULED_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    CHOICE_FINISHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def accepted(self) -> Global___Accepted:
         """the first event, once per stream"""
@@ -485,6 +496,10 @@ class GenerateResponse(_message.Message):
     def finished(self) -> Global___Finished:
         """the last event; a failed request ends the stream with a status instead"""
 
+    @_builtins.property
+    def choice_finished(self) -> Global___ChoiceFinished:
+        """one choice of several ended by itself; after its tokens"""
+
     def __init__(
         self,
         *,
@@ -492,12 +507,13 @@ class GenerateResponse(_message.Message):
         scheduled: Global___Scheduled | None = ...,
         tokens: Global___Tokens | None = ...,
         finished: Global___Finished | None = ...,
+        choice_finished: Global___ChoiceFinished | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "event", b"event", "finished", b"finished", "scheduled", b"scheduled", "tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "choice_finished", b"choice_finished", "event", b"event", "finished", b"finished", "scheduled", b"scheduled", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "event", b"event", "finished", b"finished", "scheduled", b"scheduled", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "choice_finished", b"choice_finished", "event", b"event", "finished", b"finished", "scheduled", b"scheduled", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "scheduled", "tokens", "finished"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "scheduled", "tokens", "finished", "choice_finished"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -562,8 +578,11 @@ class Scheduled(_message.Message):
     DECISION_FIELD_NUMBER: _builtins.int
     RESUMED_FROM_TOKEN_FIELD_NUMBER: _builtins.int
     DIRECT_DELIVERY_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
     resumed_from_token: _builtins.int
     """output position at which this attempt starts; 0 if nothing was delivered yet"""
+    choice: _builtins.int
+    """index of the output that was placed"""
     @_builtins.property
     def decision(self) -> _decision_pb2.Decision:
         """where and why, without candidates"""
@@ -578,10 +597,11 @@ class Scheduled(_message.Message):
         decision: _decision_pb2.Decision | None = ...,
         resumed_from_token: _builtins.int = ...,
         direct_delivery: Global___DirectDelivery | None = ...,
+        choice: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "direct_delivery", b"direct_delivery"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "direct_delivery", b"direct_delivery", "resumed_from_token", b"resumed_from_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "decision", b"decision", "direct_delivery", b"direct_delivery", "resumed_from_token", b"resumed_from_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -632,6 +652,8 @@ class Tokens(_message.Message):
     TEXT_OFFSET_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    CACHED_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     choice: _builtins.int
     """index of the output, below SamplingParams.n"""
     first_index: _builtins.int
@@ -640,6 +662,8 @@ class Tokens(_message.Message):
     """where text begins in the whole output text, in Unicode code points"""
     text: _builtins.str
     """may be behind the tokens while a character or a stop string is incomplete"""
+    cached_prompt_tokens: _builtins.int
+    """with position 0: prompt tokens served from a prefix cache; absent: none"""
     @_builtins.property
     def attempt(self) -> _common_pb2.Attempt:
         """the attempt that generated them"""
@@ -652,6 +676,10 @@ class Tokens(_message.Message):
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprobs]:
         """one per token if SamplingParams.logprobs is set"""
 
+    @_builtins.property
+    def prompt_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprobs]:
+        """with position 0 of choice 0, if wanted: one per token, the first empty"""
+
     def __init__(
         self,
         *,
@@ -662,18 +690,24 @@ class Tokens(_message.Message):
         text_offset: _builtins.int = ...,
         text: _builtins.str = ...,
         logprobs: _abc.Iterable[_common_pb2.TokenLogprobs] | None = ...,
+        cached_prompt_tokens: _builtins.int | None = ...,
+        prompt_logprobs: _abc.Iterable[_common_pb2.TokenLogprobs] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_prompt_tokens", b"_cached_prompt_tokens", "attempt", b"attempt", "cached_prompt_tokens", b"cached_prompt_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "choice", b"choice", "first_index", b"first_index", "logprobs", b"logprobs", "text", b"text", "text_offset", b"text_offset", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_prompt_tokens", b"_cached_prompt_tokens", "attempt", b"attempt", "cached_prompt_tokens", b"cached_prompt_tokens", "choice", b"choice", "first_index", b"first_index", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "text", b"text", "text_offset", b"text_offset", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cached_prompt_tokens: _TypeAlias = _typing.Literal["cached_prompt_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cached_prompt_tokens: _TypeAlias = _typing.Literal["_cached_prompt_tokens", b"_cached_prompt_tokens"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_prompt_tokens) -> _WhichOneofReturnType__cached_prompt_tokens | None: ...
 
 Global___Tokens: _TypeAlias = Tokens  # noqa: Y015
 
 @_typing.final
 class Finished(_message.Message):
-    """The request ended by itself."""
+    """The request ended by itself. Of a request with several choices: reason and stop are those of choice 0, figures are
+    those of all choices; times begin with the first of them and end with the last.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -705,7 +739,7 @@ class Finished(_message.Message):
 
     @_builtins.property
     def slo(self) -> _containers.RepeatedCompositeFieldContainer[Global___SloResult]:
-        """one per target that the request stated"""
+        """one per target that the request stated; of several choices the worst"""
 
     def __init__(
         self,
@@ -728,6 +762,34 @@ class Finished(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_stop) -> _WhichOneofReturnType_stop | None: ...
 
 Global___Finished: _TypeAlias = Finished  # noqa: Y015
+
+@_typing.final
+class ChoiceFinished(_message.Message):
+    """One choice of a request with several ended by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHOICE_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    choice: _builtins.int
+    """index of the output"""
+    @_builtins.property
+    def finished(self) -> Global___Finished:
+        """of this choice alone"""
+
+    def __init__(
+        self,
+        *,
+        choice: _builtins.int = ...,
+        finished: Global___Finished | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "finished", b"finished"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChoiceFinished: _TypeAlias = ChoiceFinished  # noqa: Y015
 
 @_typing.final
 class SessionRequest(_message.Message):
@@ -840,7 +902,7 @@ class Submit(_message.Message):
     """not 0, and not used before on this stream"""
     @_builtins.property
     def request(self) -> Global___GenerateRequest:
-        """as for Generate; after_token counts for choice 0, or after for each choice"""
+        """as for Generate"""
 
     @_builtins.property
     def trace_context(self) -> _common_pb2.TraceContext:
@@ -848,7 +910,7 @@ class Submit(_message.Message):
 
     @_builtins.property
     def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChoicePosition]:
-        """where the stream of each choice continues; absent: at after_token, else at 0"""
+        """where the stream of each choice continues; absent: as the request says"""
 
     def __init__(
         self,
@@ -877,12 +939,15 @@ class AttachHandle(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     AFTER_ATTEMPT_FIELD_NUMBER: _builtins.int
+    TAKES_CHOICES_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """not 0, and not used before on this stream"""
     request_id: _builtins.str
     """of the request"""
     tenant: _builtins.str
     """empty: as in GenerateRequest"""
+    takes_choices: _builtins.bool
+    """as in GenerateRequest"""
     @_builtins.property
     def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChoicePosition]:
         """where the stream of each choice continues; a choice without one: at 0"""
@@ -899,10 +964,11 @@ class AttachHandle(_message.Message):
         tenant: _builtins.str = ...,
         after: _abc.Iterable[Global___ChoicePosition] | None = ...,
         after_attempt: _common_pb2.Attempt | None = ...,
+        takes_choices: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after_attempt", b"after_attempt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "after_attempt", b"after_attempt", "handle", b"handle", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "after_attempt", b"after_attempt", "handle", b"handle", "request_id", b"request_id", "takes_choices", b"takes_choices", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -917,22 +983,28 @@ class ChoicePosition(_message.Message):
     CHOICE_FIELD_NUMBER: _builtins.int
     AFTER_TOKEN_FIELD_NUMBER: _builtins.int
     TEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    AFTER_ATTEMPT_FIELD_NUMBER: _builtins.int
     choice: _builtins.int
     """index of the output, below SamplingParams.n"""
     after_token: _builtins.int
     """output tokens before the position"""
     text_offset: _builtins.int
     """Unicode code points of text before the position; only from scheduler to client"""
+    @_builtins.property
+    def after_attempt(self) -> _common_pb2.Attempt:
+        """as in GenerateRequest, of this choice; only from client to scheduler"""
+
     def __init__(
         self,
         *,
         choice: _builtins.int = ...,
         after_token: _builtins.int = ...,
         text_offset: _builtins.int = ...,
+        after_attempt: _common_pb2.Attempt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after_attempt", b"after_attempt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_token", b"after_token", "choice", b"choice", "text_offset", b"text_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_attempt", b"after_attempt", "after_token", b"after_token", "choice", b"choice", "text_offset", b"text_offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1037,7 +1109,7 @@ class SessionFrame(_message.Message):
     Tokens are columns: entry i of handles, choices, counts and text_lengths belong together, and take the next counts[i]
     of token_ids and the next text_lengths[i] code points of text. Positions are not sent: every token is sent once and
     in order, so an entry continues where the one before it of the same handle and choice stopped. Its tokens are of the
-    attempt that the handle's latest HandleScheduled names; those before any come from the scheduler's journal.
+    attempt that the latest HandleScheduled of handle and choice names; those before any come from the scheduler's journal.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1192,21 +1264,27 @@ class HandleTokens(_message.Message):
 
     HANDLE_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    CHOICE_FINISHED_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """of the request"""
     @_builtins.property
     def tokens(self) -> Global___Tokens:
         """as Generate streams it"""
 
+    @_builtins.property
+    def choice_finished(self) -> Global___ChoiceFinished:
+        """the choice ended by itself, after all its tokens in this frame"""
+
     def __init__(
         self,
         *,
         handle: _builtins.int = ...,
         tokens: Global___Tokens | None = ...,
+        choice_finished: Global___ChoiceFinished | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["choice_finished", b"choice_finished", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["handle", b"handle", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice_finished", b"choice_finished", "handle", b"handle", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1532,14 +1610,22 @@ class AttachRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     AFTER_TOKEN_FIELD_NUMBER: _builtins.int
     AFTER_ATTEMPT_FIELD_NUMBER: _builtins.int
+    TAKES_CHOICES_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """of the request to attach to"""
     tenant: _builtins.str
     """empty: as in GenerateRequest"""
     after_token: _builtins.int
     """output position to stream from; absent: 0"""
+    takes_choices: _builtins.bool
+    """as in GenerateRequest"""
     @_builtins.property
     def after_attempt(self) -> _common_pb2.Attempt:
+        """as in GenerateRequest"""
+
+    @_builtins.property
+    def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChoicePosition]:
         """as in GenerateRequest"""
 
     def __init__(
@@ -1549,10 +1635,12 @@ class AttachRequest(_message.Message):
         tenant: _builtins.str = ...,
         after_token: _builtins.int | None = ...,
         after_attempt: _common_pb2.Attempt | None = ...,
+        takes_choices: _builtins.bool = ...,
+        after: _abc.Iterable[Global___ChoicePosition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_attempt", b"after_attempt", "after_token", b"after_token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_attempt", b"after_attempt", "after_token", b"after_token", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after", b"after", "after_attempt", b"after_attempt", "after_token", b"after_token", "request_id", b"request_id", "takes_choices", b"takes_choices", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_token: _TypeAlias = _typing.Literal["after_token"]  # noqa: Y015
     _WhichOneofArgType__after_token: _TypeAlias = _typing.Literal["_after_token", b"_after_token"]  # noqa: Y015

@@ -99,6 +99,10 @@ class InferenceServiceServicer(object):
     def Generate(self, request, context):
         """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
 
+        A request with SamplingParams.n above 1 has several outputs of one prompt, its choices. Each is placed, generated and
+        continued after a failure by itself, with the seed of the request plus its index, and has a ChoiceFinished. The
+        request finishes with the last of them, and ends with the first that does not finish.
+
         A call with the id and content of an earlier request attaches to that request; after_token says where its stream
         continues, and NOT_FOUND answers it where no request has the id. An end that the service or a broken connection
         caused is not kept as the answer: the same id and content without after_token begin the request anew. A request

@@ -36,6 +36,10 @@ class InferenceServiceStub:
     Generate: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]
     """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
 
+    A request with SamplingParams.n above 1 has several outputs of one prompt, its choices. Each is placed, generated and
+    continued after a failure by itself, with the seed of the request plus its index, and has a ChoiceFinished. The
+    request finishes with the last of them, and ends with the first that does not finish.
+
     A call with the id and content of an earlier request attaches to that request; after_token says where its stream
     continues, and NOT_FOUND answers it where no request has the id. An end that the service or a broken connection
     caused is not kept as the answer: the same id and content without after_token begin the request anew. A request
@@ -111,6 +115,10 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]  # type: ignore[assignment]
     """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
+
+    A request with SamplingParams.n above 1 has several outputs of one prompt, its choices. Each is placed, generated and
+    continued after a failure by itself, with the seed of the request plus its index, and has a ChoiceFinished. The
+    request finishes with the last of them, and ends with the first that does not finish.
 
     A call with the id and content of an earlier request attaches to that request; after_token says where its stream
     continues, and NOT_FOUND answers it where no request has the id. An end that the service or a broken connection
@@ -190,6 +198,10 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.GenerateResponse], _abc.AsyncIterator[_inference_pb2.GenerateResponse]]:
         """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
+
+        A request with SamplingParams.n above 1 has several outputs of one prompt, its choices. Each is placed, generated and
+        continued after a failure by itself, with the seed of the request plus its index, and has a ChoiceFinished. The
+        request finishes with the last of them, and ends with the first that does not finish.
 
         A call with the id and content of an earlier request attaches to that request; after_token says where its stream
         continues, and NOT_FOUND answers it where no request has the id. An end that the service or a broken connection

@@ -77,6 +77,8 @@ class RequestRecord(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     IDENTITY_ADAPTER_WEIGHTS_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """the tenant it belongs to"""
     request_id: _builtins.str
@@ -119,6 +121,10 @@ class RequestRecord(_message.Message):
     """that placed it"""
     identity_adapter_weights: _builtins.str
     """the same, of the adapter that the request names"""
+    choice: _builtins.int
+    """index of the output that this is about"""
+    choices: _builtins.int
+    """outputs of the request; 0: one"""
     @_builtins.property
     def ttft_target(self) -> _duration_pb2.Duration:
         """absent: none"""
@@ -183,10 +189,12 @@ class RequestRecord(_message.Message):
         policy: _builtins.str = ...,
         identity_adapter_weights: _builtins.str = ...,
         sampling: _common_pb2.SamplingParams | None = ...,
+        choice: _builtins.int = ...,
+        choices: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "age", b"age", "cost_budget", b"cost_budget", "first_token", b"first_token", "queued", b"queued", "sampling", b"sampling", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "age", b"age", "attempts", b"attempts", "best_effort", b"best_effort", "cost", b"cost", "cost_budget", b"cost_budget", "deadline_stated", b"deadline_stated", "detached", b"detached", "digest", b"digest", "digest_version", b"digest_version", "first_token", b"first_token", "identity_adapter_weights", b"identity_adapter_weights", "identity_dtype", b"identity_dtype", "identity_tokenizer_hash", b"identity_tokenizer_hash", "identity_weights", b"identity_weights", "model", b"model", "policy", b"policy", "preferred_instance", b"preferred_instance", "priority", b"priority", "queued", b"queued", "request_id", b"request_id", "sampling", b"sampling", "session", b"session", "tags", b"tags", "tenant", b"tenant", "tokenizer_hash", b"tokenizer_hash", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target", "wait_for_instance", b"wait_for_instance", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "age", b"age", "attempts", b"attempts", "best_effort", b"best_effort", "choice", b"choice", "choices", b"choices", "cost", b"cost", "cost_budget", b"cost_budget", "deadline_stated", b"deadline_stated", "detached", b"detached", "digest", b"digest", "digest_version", b"digest_version", "first_token", b"first_token", "identity_adapter_weights", b"identity_adapter_weights", "identity_dtype", b"identity_dtype", "identity_tokenizer_hash", b"identity_tokenizer_hash", "identity_weights", b"identity_weights", "model", b"model", "policy", b"policy", "preferred_instance", b"preferred_instance", "priority", b"priority", "queued", b"queued", "request_id", b"request_id", "sampling", b"sampling", "session", b"session", "tags", b"tags", "tenant", b"tenant", "tokenizer_hash", b"tokenizer_hash", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target", "wait_for_instance", b"wait_for_instance", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_budget: _TypeAlias = _typing.Literal["cost_budget"]  # noqa: Y015
     _WhichOneofArgType__cost_budget: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget"]  # noqa: Y015

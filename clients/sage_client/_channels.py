@@ -79,6 +79,10 @@ class Channels:
         self._at = others[0] if others else (self._at + 1) % len(self._all)
         self.turn += 1
 
+    async def connected(self, limit_s: float) -> None:
+        """Wait at most ``limit_s`` seconds for a connection to the present address; all of them if there is one."""
+        await self._all[self._at].connected(limit_s)
+
     async def close(self) -> None:
         """Close the channels; open streams end."""
         for each in self._all:

@@ -28,6 +28,10 @@ class Route(Protocol):
         """Whether nobody answered at any address, one after the other."""
         ...
 
+    async def connected(self, limit_s: float) -> None:
+        """Wait at most ``limit_s`` seconds for a connection to come; all of them if there is one already."""
+        ...
+
     def answered(self) -> None:
         """Note that the scheduler leads."""
         ...

@@ -16,7 +16,6 @@ from tests.support.raw_reader import RawReader
 from tests.support.simulated_answer import answer
 from tests.support.token_check import assert_tokens
 
-TOKENS = 400
 QUEUED_TOKENS = 20
 LONG_REPEATS = 40  # of a few words: a prompt that is split
 LOOKAHEAD_SHARE = 8  # of an engine's slots: so many more requests wait at the engine
@@ -33,6 +32,7 @@ class Sizes:
     queued: int = 0  # in the scheduler's queue: half of the SDK, half raw; beside them a few wait at the engines
     split: int = 0  # raw streams, each prefilled by one executor and decoded by another
     detached: int = 0  # submitted by the SDK, which reads half of them from the start and half at the end
+    tokens: int = 400  # of each that runs
 
     @property
     def running(self) -> int:
@@ -81,12 +81,12 @@ class MixedRequest:
         assert reader.finished is not None
         self.text, self.attempts, self.split = reader.text, reader.finished.attempts, reader.split
 
-    async def check(self) -> None:
-        """Raise AssertionError unless it ran once and has exactly the engine's own answer."""
+    async def check(self, *, attempts: int = 1) -> None:
+        """Raise AssertionError unless it has exactly the engine's own answer, of as many attempts."""
         wanted = await answer(self.prompt, self.sampling)
         assert_tokens(self.token_ids, wanted.token_ids, self.request_id)
         assert self.text == wanted.text, self.request_id
-        assert self.attempts == 1, f"{self.request_id}: {self.attempts} attempts"
+        assert self.attempts == attempts, f"{self.request_id}: {self.attempts} attempts"
         assert self.split == (self.kind == "split"), f"{self.request_id}: split is {self.split}"
 
 
@@ -99,6 +99,7 @@ class MixedRequests:
         self._address = address
         self._client = client
         self._sizes = sizes
+        self._seed = seed  # and part of their ids
         self._dice = random.Random(seed)
         self._requests: list[MixedRequest] = []
         self._unread: list[MixedRequest] = []
@@ -164,11 +165,11 @@ class MixedRequests:
         """Return the next request of a kind: greedy and seeded ones in turns."""
         number = len(self._requests)
         prompt = f"Number {number}, {self._dice.random()}:" + " and so on it went" * LONG_REPEATS * (kind == "split")
-        tokens = QUEUED_TOKENS if kind == "queued" else TOKENS
+        tokens = QUEUED_TOKENS if kind == "queued" else self._sizes.tokens
         seed = self._dice.randint(0, 2**31) if number % 2 else None
         sampling = Sampling(temperature=float(number % 2), seed=seed, max_tokens=tokens, ignore_eos=True)
         gaps = self.gaps.setdefault(kind, Gaps())
-        found = MixedRequest(kind, f"{kind}-{number}", prompt, sampling, gaps)
+        found = MixedRequest(kind, f"{kind}-{self._seed}-{number}", prompt, sampling, gaps)
         self._requests.append(found)
         return found
 

@@ -170,7 +170,7 @@ class Dispatcher:
         self._failures = 0 if stream.frames else self._failures + 1
         if stream.opened:
             self._leaderless_since = None
-        self._route.failed(turn, end.error)
+        self._route.failed(turn, end.error, answered=end.answered)
         self._settle(end, opened=stream.opened)
         if self._live and not self._closed:
             await self._pause(end)

@@ -36,6 +36,9 @@ class Route(Protocol):
         """Note that the scheduler leads."""
         ...
 
-    def failed(self, turn: int, failure: SageError) -> None:
-        """Go to another scheduler if a call of this turn failed because of where it went."""
+    def failed(self, turn: int, failure: SageError, *, answered: bool = False) -> None:
+        """Go to another scheduler if a call of this turn failed because of where it went.
+
+        ``answered``: a scheduler ended the call, whatever the failure says.
+        """
         ...

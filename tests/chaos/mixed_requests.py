@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from executor_svc.runtime.engine_port import Sampling
 from sage.controlplane.v1 import inference_pb2
-from sage_client import AsyncClient, AsyncStream, Finished, Tokens
+from sage_client import AsyncClient, AsyncStream, Finished, SamplingOptions, Tokens
 from tests.chaos.gaps import Gaps
 from tests.support.eventually import eventually
 from tests.support.raw_reader import RawReader
@@ -181,29 +181,20 @@ class MixedRequests:
         await request.read_raw(self._address)
 
     async def _sdk(self, request: MixedRequest) -> None:
-        sampling = request.sampling
-        await request.read(
-            self._client.generate(
-                request.prompt,
-                request_id=request.request_id,
-                max_tokens=sampling.max_tokens,
-                temperature=sampling.temperature,
-                seed=sampling.seed,
-                ignore_eos=True,
-            )
-        )
+        stream = self._client.generate(request.prompt, request_id=request.request_id, **_options(request.sampling))
+        await request.read(stream)
 
     async def _submit(self, request: MixedRequest, *, read: bool) -> None:
-        sampling = request.sampling
-        work = await self._client.submit(
-            request.prompt,
-            request_id=request.request_id,
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            seed=sampling.seed,
-            ignore_eos=True,
-        )
+        options = _options(request.sampling)
+        work = await self._client.submit(request.prompt, request_id=request.request_id, **options)
         if read:
             self._reading.append(asyncio.create_task(request.read(work.attach())))
         else:
             self._unread.append(request)
+
+
+def _options(sampling: Sampling) -> SamplingOptions:
+    made = SamplingOptions(max_tokens=sampling.max_tokens, temperature=sampling.temperature, ignore_eos=True)
+    if sampling.seed is not None:
+        made["seed"] = sampling.seed
+    return made

@@ -37,7 +37,7 @@ from tests.unit.control.world import KEY, MODEL, NoTokenizers
 ENDS_WITHIN_S = 120.0
 LEASE_S = 2.0
 MARGIN_S = 0.1  # by which a leader stops before its lease ends in the database
-NOTICED_SHARE = 0.2
+NOTICED_SHARE = 0.01
 """How likely a process that leads no more finds out in one step."""
 
 LOST = (OutputLost, RequestNotFound, GenerationFailed)
@@ -56,6 +56,7 @@ class Reign:
         self.process = FreezableClock(fleet.clock)
         self.cut_off = False  # from the database: its lease is not renewed
         self.over = False  # the process is gone, or stands by
+        self.wrote_at = fleet.clock.now()  # until when it could write
         self.term = Term(self.process, epoch=epoch, lease_s=lease_s, until=fleet.clock.now() + lease_s - MARGIN_S)
         self.plane: ControlPlane = build_control(
             SchedulerConfig(policy="fifo"),
@@ -172,18 +173,6 @@ class Fleet:
         self.lease_until = self.clock.now() + lease_s
         self.reign = Reign(self, self._epoch, self._seen, lease_s)
 
-    def freeze_scheduler(self) -> None:
-        """Have the leader's process stand still; executors and clients leave it after a lease of silence."""
-        reign = self.reign
-        if reign is None or reign.frozen:
-            return
-        reign.process.freeze()
-        self.clock.call_at(self.clock.now() + LEASE_S, lambda: self._left_for_silence(reign))
-
-    def _left_for_silence(self, reign: Reign) -> None:
-        if reign.frozen:
-            self._leave(reign)
-
     def _leave(self, reign: Reign) -> None:
         """Have everybody leave a scheduler."""
         for executor in self.executors:
@@ -193,7 +182,10 @@ class Fleet:
             connection.cancel()
 
     async def _leaderships(self) -> None:
-        """Renew the lease, have another scheduler lead once it is over, and tell those that lead no more."""
+        """Renew the lease, have another scheduler lead once it is over, and tell those that lead no more.
+
+        Executors and clients leave a scheduler that is silent for a lease.
+        """
         now, reign = self.clock.now(), self.reign
         if reign is not None and not (reign.frozen or reign.cut_off or reign.term.over):
             reign.renew(now)
@@ -202,6 +194,11 @@ class Fleet:
             self.deposed.append(reign)
             self.takeovers += 1
             self.start_scheduler()
+        for each in (self.reign, *self.deposed):
+            if each is not None and each.writes:
+                each.wrote_at = now
+            elif each is not None and now > each.wrote_at + LEASE_S:
+                self._leave(each)
         for each in list(self.deposed):
             if not each.frozen and self.dice.random() < NOTICED_SHARE:
                 self.deposed.remove(each)

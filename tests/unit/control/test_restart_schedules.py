@@ -93,7 +93,8 @@ class Schedule:
 
     async def _frozen_leader(self) -> None:
         """A leader that stands still for less or more than its lease: then another one leads when it goes on."""
-        self.fleet.freeze_scheduler()
+        if self.fleet.reign is not None and not self.fleet.reign.frozen:
+            self.fleet.reign.process.freeze()
         self._later(self.fleet.dice.uniform(0.2, 3 * LEASE_S), self._thaw_leaders)
 
     def _thaw_leaders(self) -> None:

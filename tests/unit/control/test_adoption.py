@@ -39,7 +39,8 @@ from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.request_records import held_request
 from scheduler_svc.transport.signed_receipts import SignedReceipts
-from scheduler_svc.wiring import EarlierScheduler, build_control
+from scheduler_svc.wiring.control_plane import build_control
+from scheduler_svc.wiring.earlier_scheduler import EarlierScheduler
 from tests.unit.control.world import EPOCH, KEY, MODEL, ModelledExecutor, NoTokenizers, World
 
 NEXT_EPOCH = EPOCH + 2
@@ -345,7 +346,11 @@ async def test_unknown_ids_wait_until_all_instances_are_back() -> None:
     submission = World().submission("new")
     with pytest.raises(Recovering) as told:
         await after.plane.intake.submit(submission)
-    assert told.value.expected_wait_s == RETRY_S[0]
+    assert told.value.expected_wait_s == RETRY_S[0], "most are back in a moment"
+    await after.clock.advance(2.0)
+    with pytest.raises(Recovering) as told:
+        await after.plane.intake.submit(World().submission("new"))
+    assert told.value.expected_wait_s == RETRY_S[1], "the longer it takes, the less often they ask"
     after.register("a")
     with pytest.raises(Recovering):
         after.plane.intake.attach(RequestKey(tenant="t", request_id="x"), Subscription(after.plane.loop_lag), 3)

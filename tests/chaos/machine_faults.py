@@ -65,14 +65,14 @@ class SmallDisk:
 
 @dataclass
 class SettableClock:
-    """The wall clock of one process, by Debian's libfaketime; its monotonic clock goes on."""
+    """The wall clock of one process, by Debian's package `faketime`; its monotonic clock goes on."""
 
     file: Path
     library: str
 
     @classmethod
     def find(cls, file: Path) -> SettableClock | None:
-        """Return one that is right so far; None where libfaketime is not installed."""
+        """Return one that is right so far; None where `faketime` is not installed."""
         found = glob.glob(LIBRARY)
         if not found:
             return None

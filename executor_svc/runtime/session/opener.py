@@ -63,6 +63,7 @@ class SessionOpener:
         self._timings = timings
         self._backoff = Backoff(first_s=timings.first_retry_s, most_s=timings.most_retry_s)
         self._failures: dict[str, str] = {}  # latest reason for a failure by address, since the last session
+        self._had_session = False
         self._resume_secret = b""  # of the latest session
 
     def reset(self) -> None:
@@ -79,7 +80,7 @@ class SessionOpener:
         refused for good because of its credentials: keys and certificates change while the engine runs.
         """
         dialling, refusals = Dialling(), dict[str, str]()
-        wanted_until = asyncio.get_running_loop().time() + RESTART_S if self._resume_secret else -math.inf
+        wanted_until = asyncio.get_running_loop().time() + RESTART_S if self._had_session else -math.inf
         try:
             while True:
                 turn = _Turn(refusals)
@@ -122,7 +123,7 @@ class SessionOpener:
 
     def _won(self, connection: Connection) -> tuple[Link, Welcome]:
         self._prefer([connection.address])
-        self._resume_secret = connection.welcome.resume_secret
+        self._had_session, self._resume_secret = True, connection.welcome.resume_secret
         log.info("registered with scheduler %s, epoch %d", connection.address, connection.welcome.epoch)
         return connection.link, connection.welcome
 

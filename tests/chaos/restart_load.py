@@ -25,6 +25,7 @@ UNSENT = frozenset({"UNAVAILABLE", "NO_INSTANCE", "RECOVERING", "SHUTTING_DOWN",
 """How a request may be refused that has not been accepted: its client may send it again."""
 
 ENDS_WITHIN_S = 60.0
+DEADLINE_S = 900  # more than clocks are set forward by
 LONG_REPEATS = 30
 GRAMMAR_TOKENS = 64
 SLOW_S = 0.05
@@ -74,7 +75,7 @@ class Job:
         request = inference_pb2.GenerateRequest(request_id=self.request_id)
         request.spec.text = self.prompt
         request.spec.no_instance = inference_pb2.NO_INSTANCE_WAIT
-        request.spec.deadline.FromSeconds(50)
+        request.spec.deadline.FromSeconds(DEADLINE_S)
         wire, sampling = request.spec.sampling, self.sampling
         wire.temperature, wire.max_tokens, wire.ignore_eos = (
             sampling.temperature,
@@ -252,7 +253,7 @@ class RestartLoad:
             request_id=job.request_id,
             ignore_eos=sampling.ignore_eos,
             no_instance="wait",
-            deadline=50.0,
+            deadline=DEADLINE_S,
             **options,
         )
         token_ids: list[int] = []

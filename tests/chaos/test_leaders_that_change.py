@@ -28,6 +28,7 @@ async def test_nothing_is_doubled_or_changed_and_what_is_lost_is_told(
     logs: Path, simulated: list[str], seconds: float, seed: int, executors_die: bool
 ) -> None:
     dice, gaps = random.Random(seed), Gaps()
+    seconds = seconds if executors_die else seconds / 2
     with running_postgres() as postgres:
         async with (
             StandbyFleet(logs, postgres.url, ("--policy", "fifo", "--instance.adopt-s=30", *SPLITTING)) as fleet,

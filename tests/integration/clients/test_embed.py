@@ -13,10 +13,12 @@ from sage_client import (
     AsyncClient,
     InvalidRequestError,
     NoInstanceError,
+    NotSupportedError,
     ProtocolError,
     Reconnect,
     RecoveringError,
     UnavailableError,
+    WaitTimeoutError,
 )
 from sage_wire.errors import ErrorReason
 from tests.integration.clients.fake_scheduler import Context, FakeScheduler, fail, retry_in
@@ -51,6 +53,23 @@ async def test_everything_that_is_asked_for_is_sent(scheduler: FakeScheduler) ->
     assert math.fsum(found[0]) == len("atext")
 
 
+async def test_documents_are_scored_by_their_vectors(scheduler: FakeScheduler) -> None:
+    async with AsyncClient(scheduler.address) as client:
+        found = await client.score("ab", ["xyz", "ab", "ba a"], request_id="mine")
+        (request,) = scheduler.embed_requests
+        assert [each.text for each in request.inputs] == ["ab", "xyz", "ab", "ba a"]
+        assert list(found) == pytest.approx([0.0, 1.0, 3 / math.sqrt(10)])
+        assert (found.ranked(), found[1:], found.request_id) == ([1, 2, 0], found.scores[1:], "mine")
+        assert found.to_dict()["scores"] == list(found)
+
+
+async def test_a_model_that_scores_pairs_itself_is_asked_over_http(scheduler: FakeScheduler) -> None:
+    async with AsyncClient(scheduler.address) as client:
+        assert (await client.embed("x", model="reranker")).classifies
+        with pytest.raises(NotSupportedError, match="/v1/score"):
+            await client.score("x", ["y"], model="reranker")
+
+
 async def test_what_cannot_be_sent_is_named(scheduler: FakeScheduler) -> None:
     wrong: Any = {"dimensions": -1, "priority": "urgent"}
     async with AsyncClient(scheduler.address) as client:
@@ -83,7 +102,9 @@ async def test_it_is_not_sent_again_for_ever(scheduler: FakeScheduler) -> None:
 
     scheduler.embed = away
     async with AsyncClient(scheduler.address) as client:
-        with pytest.raises(RecoveringError):
+        with pytest.raises(
+            (RecoveringError, WaitTimeoutError)
+        ):  # the latter if the last call is the one that is too late
             await client.embed("x", timeout=0.2)
     async with AsyncClient("127.0.0.1:1", reconnect=Reconnect(attempts=2, first_delay_s=0.01)) as client:
         with pytest.raises(UnavailableError):

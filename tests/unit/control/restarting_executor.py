@@ -86,6 +86,9 @@ class Wire:
     def resend(self, attempt_number: int, from_index: int) -> None:
         self._send(partial(self._executor.resend, self._name(attempt_number), from_index))
 
+    def resend_named(self, epoch: int, number: int, from_index: int) -> None:
+        self._send(partial(self._executor.resend, (epoch, number), from_index))
+
     def fetch_assign(self, epoch: int, number: int) -> None:
         self._send(partial(self._executor.answer, (epoch, number)))
 
@@ -182,6 +185,7 @@ class Executor:
             return
         self.secret = welcome.resume_secret
         kept = {reign.plane.attempts.names.of(number) or (reign.epoch, number) for number in welcome.keep}
+        kept.update(welcome.keep_ended)
         for name in list(self.held):
             self.held[name].silent = True
             if name not in kept and name[0] == reign.epoch:
@@ -349,6 +353,9 @@ class Executor:
             reign.receive(partial(self._end_arrives, reign, wire, name, end))
 
     def _end_arrives(self, reign: Reign, wire: Wire, name: Name, end: AttemptEnd) -> None:
+        acknowledge = partial(wire.forget, name)
+        if reign.plane.intake.ends.came_again(self.instance_id, name, acknowledge):
+            return
         number = _number_at(reign, name)
         live = None
         if number is not None:
@@ -356,7 +363,7 @@ class Executor:
         if live is None:
             wire.forget(name)
         else:
-            reign.plane.intake.ends.keep(live, self.instance_id, partial(wire.forget, name))
+            reign.plane.intake.ends.keep(live, self.instance_id, acknowledge, name)
 
 
 def _number_at(reign: Reign, name: Name) -> int | None:

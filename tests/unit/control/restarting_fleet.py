@@ -7,12 +7,13 @@ import hashlib
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.config import SchedulerConfig
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
 from scheduler_svc.control.leadership.term import Term
 from scheduler_svc.control.leadership.term_clock import TermClock
 from scheduler_svc.control.requests.outcome import Finished
@@ -51,7 +52,7 @@ class Reign:
     While it is ``frozen`` what comes waits in front of it, and so do its timers.
     """
 
-    def __init__(self, fleet: Fleet, epoch: int, expected: Iterable[str], lease_s: float) -> None:
+    def __init__(self, fleet: Fleet, epoch: int, expected: Mapping[str, EarlierInstance], lease_s: float) -> None:
         """``lease_s``: for how long it leads without ``renew``."""
         self.epoch = epoch
         self.process = FreezableClock(fleet.clock)
@@ -65,7 +66,7 @@ class Reign:
             NoTokenizers(),
             epoch=epoch,
             earlier=EarlierScheduler(
-                instances=frozenset(expected),
+                instances=expected,
                 proofs=KEY,
                 receipts=SignedReceipts(KEY),
                 keep_instances=lambda seen: fleet.keep_seen(epoch, seen),
@@ -131,7 +132,7 @@ class Fleet:
         self.executors = [Executor(self, name) for name in "abcdefgh"[:executors]]
         self.tally = Tally()
         self.executor_was_lost = False
-        self._seen: set[str] = set()
+        self._seen: Mapping[str, EarlierInstance] = {}
         self._epoch = 0
         self._nonces: dict[str, list[int]] = {}
         self._steps: asyncio.Task[None] | None = None
@@ -152,10 +153,10 @@ class Fleet:
             await each.end()
         await self.kill_scheduler()
 
-    def keep_seen(self, epoch: int, instances: Iterable[str]) -> None:
+    def keep_seen(self, epoch: int, instances: Mapping[str, EarlierInstance]) -> None:
         """Keep the instances that have a session; what an earlier leader says is refused."""
         if epoch == self._epoch:
-            self._seen = set(instances)
+            self._seen = instances
 
     def delay_s(self) -> float:
         return self.dice.uniform(0.0005, 0.01)
@@ -206,11 +207,15 @@ class Fleet:
                 self._leave(each)
                 await each.end()
 
-    async def kill_scheduler(self) -> None:
+    async def kill_scheduler(self, *, hands_over: bool = False) -> None:
+        """End the scheduler; ``hands_over``: it may still write down what its instances hold."""
         reign, self.reign = self.reign, None
         if reign is None:
             return
-        seen = set(self._seen)
+        if hands_over and reign.writes:
+            reign.plane.sessions.end_all("the scheduler hands over")
+            self._seen = reign.plane.handed_over()
+        seen = self._seen
         for executor in self.executors:
             if executor.reign is reign:
                 executor.disconnected()

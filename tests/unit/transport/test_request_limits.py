@@ -53,6 +53,11 @@ CASES: dict[str, tuple[str, Callable[[int], Spec], int]] = {
         lambda n: chat(message(), arguments="{" + " " * (n - 2) + "}"),
         limits.TEMPLATE_ARGUMENTS_BYTES,
     ),
+    "fields": (
+        "spec.chat.messages[0].template_fields_json",
+        lambda n: chat(message(template_fields_json="{" + " " * (n - 2) + "}")),
+        limits.TEMPLATE_ARGUMENTS_BYTES,
+    ),
     "stops": ("spec.sampling.stop", lambda n: sampled(stop=["s"] * n), limits.STRINGS_LIMIT),
     "stop": ("spec.sampling.stop", lambda n: sampled(stop=["s" * n]), limits.STRING_BYTES),
     "bad words": ("spec.sampling.bad_words", lambda n: sampled(bad_words=["s"] * n), limits.STRINGS_LIMIT),
@@ -92,6 +97,22 @@ CASES: dict[str, tuple[str, Callable[[int], Spec], int]] = {
         "spec.sampling.structured_output.grammar",
         lambda n: constrained(grammar="a" * n),
         limits.CONSTRAINT_BYTES,
+    ),
+    "reasoning": (
+        "spec.sampling.structured_output.reasoning_arguments",
+        lambda n: constrained(json_object=True, reasoning_arguments="a" * n),
+        limits.REASONING_ARGUMENTS_BYTES,
+    ),
+    "salt": ("spec.sampling.cache_salt", lambda n: sampled(cache_salt="s" * n), limits.SALT_BYTES),
+    "engine options": (
+        "spec.sampling.engine_options",
+        lambda n: sampled(engine_options={str(i): "1" for i in range(n)}),
+        limits.ENGINE_OPTIONS_LIMIT,
+    ),
+    "engine option": (
+        "spec.sampling.engine_options['a']",
+        lambda n: sampled(engine_options={"a": "1" * (n - 1)}),
+        limits.ENGINE_OPTION_BYTES,
     ),
     "structural_tag": (
         "spec.sampling.structured_output.structural_tag",

@@ -104,7 +104,7 @@ def test_only_sampling_that_was_set_is_passed_on() -> None:
 
 def test_every_sampling_field_of_the_contract_is_converted() -> None:
     """One that is added to the contract and forgotten here would be ignored without a word."""
-    handled = {*SCALARS, *LISTS, "logit_bias", "structured_output", "n"}
+    handled = {*SCALARS, *LISTS, "logit_bias", "structured_output", "engine_options", "n"}
     assert {field.name for field in common_pb2.SamplingParams.DESCRIPTOR.fields} == handled
     assert handled - {"n"} == set(Sampling.__dataclass_fields__)
 
@@ -136,8 +136,10 @@ def test_every_sampling_field_arrives() -> None:
         logit_bias={3: -1.5},
         allowed_token_ids=[4],
         bad_words=["y"],
-        structured_output=common_pb2.StructuredOutput(regex="a+"),
+        structured_output=common_pb2.StructuredOutput(regex="a+", reasoning_ended=False, reasoning_arguments="{}"),
         skip_special_tokens=False,
+        cache_salt="salt",
+        engine_options={"mine": "1"},
     )
     assert Sampling(**convert(Spec(text="hi", sampling=wire)).sampling) == Sampling(
         temperature=0.5,
@@ -159,8 +161,10 @@ def test_every_sampling_field_arrives() -> None:
         logit_bias={3: -1.5},
         allowed_token_ids=(4,),
         bad_words=("y",),
-        structured_output=StructuredOutput(kind="regex", value="a+"),
+        structured_output=StructuredOutput(kind="regex", value="a+", reasoning_ended=False, reasoning_arguments="{}"),
         skip_special_tokens=False,
+        cache_salt="salt",
+        engine_options={"mine": "1"},
     )
 
 
@@ -198,6 +202,14 @@ def test_a_conversation() -> None:
     ]
     assert prompt.conversation.continue_final_message
     assert prompt.conversation.template_arguments == {"enable_thinking": False}
+
+
+def test_a_conversation_with_tool_calls() -> None:
+    call = inference_pb2.ChatMessage(role="assistant", template_fields_json='{"tool_calls": [{"id": "c1"}]}')
+    prompt = convert(Spec(chat=inference_pb2.Chat(messages=[call]))).prompt
+    assert isinstance(prompt, ChatPrompt)
+    [turn] = prompt.conversation.turns
+    assert (turn.text, turn.fields) == ("", {"tool_calls": [{"id": "c1"}]})
 
 
 # --- what is wrong --------------------------------------------------------------------------------
@@ -296,6 +308,14 @@ def test_template_arguments_are_a_json_object(source: str) -> None:
     turn = inference_pb2.ChatMessage(role="user", content=texts("hi"))
     chat = inference_pb2.Chat(messages=[turn], template_arguments_json=source)
     assert list(faults(Spec(chat=chat))) == ["spec.chat.template_arguments_json"]
+
+
+@pytest.mark.parametrize("source", ["{", "[1]", "[" * 60_000, '{"role": "system"}', '{"content": "x", "name": "y"}'])
+def test_further_fields_of_a_message_are_a_json_object_without_its_own(source: str) -> None:
+    turn = inference_pb2.ChatMessage(role="user", content=texts("hi"), template_fields_json=source)
+    assert list(faults(Spec(chat=inference_pb2.Chat(messages=[turn])))) == [
+        "spec.chat.messages[0].template_fields_json"
+    ]
 
 
 @pytest.mark.parametrize(

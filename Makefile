@@ -223,8 +223,10 @@ test: test-fast ## everything that this machine can run; the last lines say what
 chaos: setup ## long runs of faults of every kind over real processes: SEEDS="1 2 3", SAGE_CHAOS_S=120; a report of each
 	@mkdir -p .cache && rm -f .cache/chaos.jsonl
 	@for seed in $(SEEDS); do SAGE_CHAOS_SEED=$$seed SAGE_CHAOS_S=$${SAGE_CHAOS_S:-120} SAGE_CHAOS_REPORT=.cache/chaos.jsonl \
-	    $(PY) -m pytest -q -s tests/chaos/test_everything_at_once.py || exit 1; done
+	    $(PY) -m pytest -q -s tests/chaos/test_everything_at_once.py tests/chaos/test_leaders_that_change.py || exit 1; done
 	$(PY) -m tests.chaos.report .cache/chaos.jsonl
+	SAGE_CHAOS_FULL=1 $(PY) -m pytest -q -s tests/chaos/test_one_restart_under_everything.py
+	$(PY) -m tests.chaos.figures
 	SAGE_SCHEDULES=1000 $(PY) -m pytest -q tests/unit/control/test_restart_schedules.py \
 	    tests/unit/control/test_detached_schedules.py
 

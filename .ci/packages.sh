@@ -21,6 +21,7 @@ python3-venv    demo everything
 libnuma1        demo every test on real vLLM engines
 openssl         test TLS, of the services and of their metrics pages
 postgresql      test the journal in PostgreSQL, and several schedulers on one
+faketime        test a clock that is set under a running scheduler
 prometheus      test the dashboards and alert rules, on a real Prometheus
 docker-compose  test what the compose file starts, and whether our services take its settings
 kubernetes-client test what the Kubernetes manifests make, and whether our services take its settings
@@ -42,6 +43,7 @@ has() {
     # vLLM for NVIDIA GPUs does without it.
     libnuma1) nvidia-smi || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' ;;
     postgresql) command -v initdb || command -v pg_ctlcluster ;; # Debian keeps initdb off the PATH
+    faketime) command -v faketime ;;
     prometheus) command -v prometheus && command -v promtool ;;
     golang-go) command -v go ;;
     protoc-gen-go-1-5) command -v protoc-gen-go ;;

@@ -201,8 +201,12 @@ class Call:
         return not self.accepted and now < self._unanswered_since + limit_s
 
     def may_wait_for_leader(self) -> bool:
-        """Note that no scheduler leads that could be asked; return whether the call goes on waiting for one."""
+        """Note that no scheduler leads that could be asked; return whether the call goes on waiting for one.
+
+        Breaks at the address of one that is gone count anew: the wait for the next leader has a limit of its own.
+        """
         now = self._loop.time()
+        self._break_failures = 0
         self.broke = self.broke or self.accepted
         if self._leaderless_since is None:
             self._leaderless_since = now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 CHECK_S = 1.0
 """Seconds between two looks at the files."""
+
+LOOK_EVERY_S = 0.02
+"""Seconds between two looks at whether there is a connection, while somebody waits for one."""
 
 OLD_STREAMS_S = 3_600.0
 """Seconds that streams of the channel before may go on."""
@@ -42,6 +46,8 @@ class Channel:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None  # None: no call came yet
         self._seen, self._looked_at = _states(self._files), clock()
+        self._connecting: asyncio.Task[None] | None = None  # ends when there is a connection, or nobody waits for one
+        self._awaited_until = 0.0  # on the event loop's clock
 
     def check(self) -> None:
         """Raise UnavailableError if the channels were closed, or belong to another event loop."""
@@ -62,10 +68,31 @@ class Channel:
         self._renew()
         return self._admin
 
+    async def connected(self, limit_s: float) -> None:
+        """Wait at most ``limit_s`` seconds for a connection to come; all of them if there is one already."""
+        loop = asyncio.get_running_loop()
+        if self._closed or self._loop is not loop or self._is_connected():
+            await asyncio.sleep(limit_s)
+            return
+        self._awaited_until = max(self._awaited_until, loop.time() + limit_s)
+        if self._connecting is None or self._connecting.done():
+            self._connecting = loop.create_task(self._look(), name="sage-connecting", context=contextvars.Context())
+        await asyncio.wait([self._connecting], timeout=limit_s)
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._closed and not self._is_connected() and loop.time() < self._awaited_until:
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _is_connected(self) -> bool:
+        return bool(self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY)
+
     async def close(self) -> None:
         """Close the channels; open streams end."""
         self._closed = True
         closing = list(self._closing)
+        if self._connecting is not None:
+            closing.append(self._connecting)
         for each in closing:
             each.cancel()
         if self._loop is not None:

@@ -61,13 +61,16 @@ class Channels:
         """Note that the present address is that of a scheduler which leads."""
         self._unreachable = 0
 
-    def failed(self, turn: int, failure: SageError) -> None:
-        """Call another address from now on if a call of this turn failed because of its address."""
+    def failed(self, turn: int, failure: SageError, *, answered: bool = False) -> None:
+        """Call another address from now on if a call of this turn failed because of its address.
+
+        ``answered``: a scheduler ended the call, whatever the failure says.
+        """
         if turn != self.turn:
             return
-        if isinstance(failure, NotLeaderError):
+        if answered or isinstance(failure, NotLeaderError):
             self._unreachable = 0
-            self._go_to(failure.leaders)
+            self._go_to(failure.leaders if isinstance(failure, NotLeaderError) else ())
         elif is_transport_break(failure) or isinstance(failure, WaitTimeoutError):
             self._unreachable += 1
             self._go_to(())
@@ -78,6 +81,10 @@ class Channels:
         others = [each for each in known if each != self._at]
         self._at = others[0] if others else (self._at + 1) % len(self._all)
         self.turn += 1
+
+    async def connected(self, limit_s: float) -> None:
+        """Wait at most ``limit_s`` seconds for a connection to the present address; all of them if there is one."""
+        await self._all[self._at].connected(limit_s)
 
     async def close(self) -> None:
         """Close the channels; open streams end."""

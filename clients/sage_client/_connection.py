@@ -30,10 +30,10 @@ TOKEN_VARIABLE = "SAGE_TOKEN"
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A broken stream reattaches within about a second, so gRPC must reconnect as fast.
+    # A broken stream reattaches as soon as there is a connection, so gRPC must try often.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.max_reconnect_backoff_ms", 250),
 )
 
 _PATIENT = keepalive(20.0, 10.0)

@@ -18,6 +18,7 @@ from sage_client._route import Route
 from sage_client._session_end import EndKind, SessionEnd
 from sage_client._session_outbox import HANDLES_LIMIT
 from sage_client._session_stream import SessionCall, SessionStream, SessionTimes
+from sage_client._status import is_transport_break
 
 SUBMIT_LIMIT_BYTES = 256 * 1024
 """Largest request that goes through a session: a larger one would hold up the others."""
@@ -169,10 +170,18 @@ class Dispatcher:
         self._failures = 0 if stream.frames else self._failures + 1
         if stream.opened:
             self._leaderless_since = None
-        self._route.failed(turn, end.error)
+        self._route.failed(turn, end.error, answered=end.answered)
         self._settle(end, opened=stream.opened)
         if self._live and not self._closed:
-            await asyncio.sleep(self._pause_s(end))
+            await self._pause(end)
+
+    async def _pause(self, end: SessionEnd) -> None:
+        """Wait until it is time for the next stream: after a break, until there is a connection."""
+        pause_s = self._pause_s(end)
+        if is_transport_break(end.error):
+            await self._route.connected(pause_s)
+        else:
+            await asyncio.sleep(pause_s)
 
     def _pause_s(self, end: SessionEnd) -> float:
         pause_s = self._reconnect.delay_s(self._failures + 1)

@@ -140,7 +140,10 @@ class _Reader:
                 return
             if not isinstance(failure, RecoveringError):
                 self._call.may_be_known()
-            await asyncio.sleep(pause_s)
+            if is_transport_break(failure):
+                await self._route.connected(pause_s)
+            else:
+                await asyncio.sleep(pause_s)
             self._begin()
 
     def _begin(self) -> None:

@@ -28,10 +28,17 @@ class Route(Protocol):
         """Whether nobody answered at any address, one after the other."""
         ...
 
+    async def connected(self, limit_s: float) -> None:
+        """Wait at most ``limit_s`` seconds for a connection to come; all of them if there is one already."""
+        ...
+
     def answered(self) -> None:
         """Note that the scheduler leads."""
         ...
 
-    def failed(self, turn: int, failure: SageError) -> None:
-        """Go to another scheduler if a call of this turn failed because of where it went."""
+    def failed(self, turn: int, failure: SageError, *, answered: bool = False) -> None:
+        """Go to another scheduler if a call of this turn failed because of where it went.
+
+        ``answered``: a scheduler ended the call, whatever the failure says.
+        """
         ...

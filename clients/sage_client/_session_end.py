@@ -45,6 +45,7 @@ class SessionEnd:
 
     kind: EndKind
     error: SageError
+    answered: bool = False  # the scheduler ended it, but gRPC lost what it said
 
     def error_of(self, request_id: str) -> SageError:
         """Return the error for one request."""
@@ -65,7 +66,8 @@ def end_from_rpc(error: grpc.aio.AioRpcError, *, opened: bool) -> SessionEnd:
     if code is grpc.StatusCode.UNIMPLEMENTED or (code is grpc.StatusCode.FAILED_PRECONDITION and not opened):
         return SessionEnd(kind=EndKind.UNSUPPORTED, error=failure)
     if code is grpc.StatusCode.INTERNAL and error.details() == _STATUS_LOST:
-        return SessionEnd(kind=EndKind.UNSETTLED, error=broken("the connection was lost").error)
+        lost = broken("the scheduler ended the session, and its reason was lost").error
+        return SessionEnd(kind=EndKind.UNSETTLED, error=lost, answered=True)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return broken(failure.message) if opened else SessionEnd(kind=EndKind.FULL, error=failure)
     if isinstance(failure, RecoveringError | NotLeaderError):  # it hands over to the next one, or does not lead

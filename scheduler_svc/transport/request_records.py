@@ -45,6 +45,8 @@ def record(order: AssignOrder) -> bytes:
         return b""
     made = described(order.live, order.request, order.sent_at)
     made.policy = order.policy
+    if order.handoff is not None:
+        made.attempts -= 1  # its prefill leg was noted as an attempt, and this leg is the same one
     if order.phase is Phase.PREFILLING:
         made.sampling.CopyFrom(sampling_params.to_wire(order.request.sampling))
     data = made.SerializeToString()

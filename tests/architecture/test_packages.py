@@ -18,6 +18,7 @@ PROGRAMS = (
     "python3",
     "openssl",
     "initdb",
+    "faketime",
     "prometheus",
     "promtool",
     "docker-compose",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.simulated_answer import ENDLESS
+from tests.support.simulated_executor import simulated_executor
 
 
 @pytest.fixture
@@ -28,6 +28,4 @@ def logs(tmp_path: Path) -> Path:
 @pytest.fixture
 def simulated() -> list[str]:
     """Flags of an executor on a simulated engine, slow enough to be struck in the middle of requests."""
-    engine = {"step-base-s": 0.01, "max-running": 8, "mean-output-tokens": ENDLESS.mean_output_tokens}
-    flags = ["--engine.kind", "simulated", "--model", "sim", "--drain-timeout-s", "5"]
-    return flags + [f"--engine.simulated.{name}={value}" for name, value in engine.items()]
+    return simulated_executor(step_s=0.01, max_running=8)

@@ -6,13 +6,14 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableSequence, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from executor_svc.runtime.engine_port import Sampling, StructuredKind, StructuredOutput
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_client import AsyncClient, Finished, SageError, StreamLostError, Tokens
 from tests.chaos.gaps import Gaps
+from tests.chaos.losses import Loss
 from tests.support.raw_reader import GaveUp, RawReader
 from tests.support.simulated_answer import Answer, answer
 from tests.support.token_check import assert_tokens
@@ -20,10 +21,11 @@ from tests.support.token_check import assert_tokens
 LOST = frozenset({"OUTPUT_LOST", "REQUEST_NOT_FOUND", "GENERATION_FAILED"})
 """How a request may end that does not finish: its client is told, and has nothing wrong."""
 
-UNSENT = frozenset({"UNAVAILABLE", "NO_INSTANCE", "RECOVERING", "SHUTTING_DOWN"})
+UNSENT = frozenset({"UNAVAILABLE", "NO_INSTANCE", "RECOVERING", "SHUTTING_DOWN", "NOT_LEADER", "JOURNAL_UNAVAILABLE"})
 """How a request may be refused that has not been accepted: its client may send it again."""
 
 ENDS_WITHIN_S = 60.0
+DEADLINE_S = 900  # more than clocks are set forward by
 LONG_REPEATS = 30
 GRAMMAR_TOKENS = 64
 SLOW_S = 0.05
@@ -41,6 +43,8 @@ class Job:
     sampling: Sampling
     stop: str = ""
     wanted: Answer | None = None  # None: no one knows it beforehand
+    detached: bool = False
+    began: float = 0.0  # seconds on the event loop's clock
 
     @classmethod
     async def random(cls, request_id: str, dice: random.Random) -> Job:
@@ -71,7 +75,7 @@ class Job:
         request = inference_pb2.GenerateRequest(request_id=self.request_id)
         request.spec.text = self.prompt
         request.spec.no_instance = inference_pb2.NO_INSTANCE_WAIT
-        request.spec.deadline.FromSeconds(50)
+        request.spec.deadline.FromSeconds(DEADLINE_S)
         wire, sampling = request.spec.sampling, self.sampling
         wire.temperature, wire.max_tokens, wire.ignore_eos = (
             sampling.temperature,
@@ -113,13 +117,18 @@ class Tally:
     """What became of the requests so far."""
 
     finished: Counter[str] = field(default_factory=Counter)  # by kind
-    lost: Counter[str] = field(default_factory=Counter)  # told so, by reason
+    losses: list[Loss] = field(default_factory=list)
     unsent: Counter[str] = field(default_factory=Counter)  # refused before they were accepted, by reason
     read_again: int = 0  # read a second time from the scheduler's record, and the same
     split: int = 0  # finished, of raw clients
     attempts: int = 0  # of raw clients' finished requests
     reattached: int = 0  # raw calls over which one request was read, less one each
     longest_gap_s: float = 0.0
+
+    @property
+    def lost(self) -> Counter[str]:
+        """How many were told lost, by reason."""
+        return Counter(each.reason for each in self.losses)
 
 
 class RestartLoad:
@@ -137,7 +146,9 @@ class RestartLoad:
         slow: int = 0,
         vanishing: int = 0,
     ) -> None:
-        """``each``: how many of each sort; ``slow``: SDK clients beside them that take their time; ``vanishing``: raw
+        """``address``: of the scheduler, or of several, separated by commas.
+
+        ``each``: how many of each sort; ``slow``: SDK clients beside them that take their time; ``vanishing``: raw
         clients beside them that go away and come back.
         """
         self._address = address
@@ -165,6 +176,7 @@ class RestartLoad:
         while not self._over.is_set():
             count += 1
             job = await Job.random(f"{number}-{count}", dice)
+            job = replace(job, began=asyncio.get_running_loop().time(), detached=client == self._vanishing)
             try:
                 async with asyncio.timeout(ENDS_WITHIN_S + 10):
                     await client(job)
@@ -241,7 +253,7 @@ class RestartLoad:
             request_id=job.request_id,
             ignore_eos=sampling.ignore_eos,
             no_instance="wait",
-            deadline=50.0,
+            deadline=DEADLINE_S,
             **options,
         )
         token_ids: list[int] = []
@@ -268,7 +280,9 @@ class RestartLoad:
 
     async def _ended(self, job: Job, reason: str, has_tokens: bool, error: Exception) -> None:
         if reason in LOST:
-            self.tally.lost[reason] += 1
+            now = asyncio.get_running_loop().time()
+            loss = Loss(request_id=job.request_id, reason=reason, detached=job.detached, began=job.began, ended=now)
+            self.tally.losses.append(loss)
         elif not has_tokens and reason in UNSENT:
             self.tally.unsent[reason] += 1
             await asyncio.sleep(0.2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -75,9 +76,9 @@ async def _strike(
     return faults
 
 
-async def all_is_free(fleet: FleetProcesses, client: AsyncClient) -> None:
+async def all_is_free(fleet: FleetProcesses, client: AsyncClient, names: Sequence[str] = NAMES) -> None:
     """Every instance is back and none holds room for a request that is over."""
-    await fleet.ready(*NAMES)
+    await fleet.ready(*names)
 
     async def idle() -> bool:
         view = await client.list_instances()

@@ -28,7 +28,7 @@ class GaveUp(Exception):
 class RawReader:
     """One request, read to its end over as many calls as it takes."""
 
-    address: str
+    address: str  # of the scheduler, or of several, separated by commas
     request: inference_pb2.GenerateRequest
     within_s: float = 60.0
     token_ids: list[int] = field(default_factory=list)
@@ -43,6 +43,8 @@ class RawReader:
     receipt: bytes = b""
     times: MutableSequence[float] = field(default_factory=list)  # when tokens came, on the event loop's clock
 
+    _turn: int = 0  # calls that found no leader: each goes to the next address
+
     async def run(self) -> None:
         """Read to the end.  Raises GaveUp."""
         loop = asyncio.get_running_loop()
@@ -55,6 +57,8 @@ class RawReader:
                 if not _may_pass(error) or loop.time() >= end:
                     message = f"{self.request.request_id}: {error.code()}: {error.details()}"
                     raise GaveUp(message, code=error.code(), reason=_info(error)) from error
+                if _info(error) != "RECOVERING":
+                    self._turn += 1
                 await asyncio.sleep(_retry_after_s(error))
 
     async def _call(self, timeout_s: float) -> None:
@@ -66,7 +70,8 @@ class RawReader:
             request.after_token = len(self.token_ids)
             assert self.attempt is not None
             request.after_attempt.CopyFrom(self.attempt)
-        async with grpc.aio.insecure_channel(self.address) as channel:
+        addresses = self.address.split(",")
+        async with grpc.aio.insecure_channel(addresses[self._turn % len(addresses)]) as channel:
             stub = inference_pb2_grpc.InferenceServiceStub(channel)
             async for response in stub.Generate(request, timeout=timeout_s):
                 self._take(response)
@@ -112,7 +117,7 @@ def _info(error: grpc.aio.AioRpcError) -> str:
 def _may_pass(error: grpc.aio.AioRpcError) -> bool:
     """Whether to call again: the connection broke, or the scheduler asks for it."""
     reason = _info(error)
-    return reason == "RECOVERING" or (error.code() is grpc.StatusCode.UNAVAILABLE and not reason)
+    return reason in ("RECOVERING", "NOT_LEADER") or (error.code() is grpc.StatusCode.UNAVAILABLE and not reason)
 
 
 def _retry_after_s(error: grpc.aio.AioRpcError) -> float:

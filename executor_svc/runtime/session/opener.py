@@ -16,8 +16,11 @@ from executor_svc.runtime.session.timings import SessionTimings
 
 log = logging.getLogger(__name__)
 
-HOLDING_RETRY_S = 1.0
-"""Longest pause before dialling again while attempts are held."""
+WANTED_RETRY_S = 0.25
+"""Longest pause before dialling again while attempts are held, or a scheduler may be about to start again."""
+
+RESTART_S = 30.0
+"""How long after the end of a session its scheduler may be about to start again, which waits for its instances."""
 
 STANDBY_RETRY_S = 0.25
 """Longest pause before asking a scheduler again that stands by and does not say when."""
@@ -60,6 +63,7 @@ class SessionOpener:
         self._timings = timings
         self._backoff = Backoff(first_s=timings.first_retry_s, most_s=timings.most_retry_s)
         self._failures: dict[str, str] = {}  # latest reason for a failure by address, since the last session
+        self._had_session = False
         self._resume_secret = b""  # of the latest session
 
     def reset(self) -> None:
@@ -76,6 +80,7 @@ class SessionOpener:
         refused for good because of its credentials: keys and certificates change while the engine runs.
         """
         dialling, refusals = Dialling(), dict[str, str]()
+        wanted_until = asyncio.get_running_loop().time() + RESTART_S if self._had_session else -math.inf
         try:
             while True:
                 turn = _Turn(refusals)
@@ -84,7 +89,7 @@ class SessionOpener:
                 if len(refusals) == len(self._addresses):
                     raise RegistrationRefused("; ".join(f"{each}: {refusals[each]}" for each in self._addresses))
                 self._prefer(turn.leaders)
-                if (connection := await dialling.first(min(self._pause_s(), turn.retry_s))) is not None:
+                if (connection := await dialling.first(min(self._pause_s(wanted_until), turn.retry_s))) is not None:
                     return self._won(connection)
         finally:
             await dialling.give_up()
@@ -118,7 +123,7 @@ class SessionOpener:
 
     def _won(self, connection: Connection) -> tuple[Link, Welcome]:
         self._prefer([connection.address])
-        self._resume_secret = connection.welcome.resume_secret
+        self._had_session, self._resume_secret = True, connection.welcome.resume_secret
         log.info("registered with scheduler %s, epoch %d", connection.address, connection.welcome.epoch)
         return connection.link, connection.welcome
 
@@ -126,10 +131,11 @@ class SessionOpener:
         """Dial these addresses before the others, as far as they are configured."""
         self._addresses = tuple(sorted(self._addresses, key=lambda address: address not in first))
 
-    def _pause_s(self) -> float:
-        """Return the next pause: while attempts are held, somebody waits for their output."""
+    def _pause_s(self, wanted_until: float) -> float:
+        """Return the next pause: somebody waits for the output of attempts that are held."""
         pause_s = self._backoff.next()
-        return min(pause_s, HOLDING_RETRY_S) if self._held() else pause_s
+        wanted = self._held() or asyncio.get_running_loop().time() < wanted_until
+        return min(pause_s, WANTED_RETRY_S) if wanted else pause_s
 
     def _log_failure(self, address: str, reason: str, level: int = logging.WARNING) -> None:
         """Log once per reason: a scheduler that is away for long would fill the log."""

@@ -14,8 +14,8 @@ from scheduler_svc.domain.request import RequestKey
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 0.25
-"""After how many seconds a caller whose request is not known yet is asked to try again."""
+RETRY_S = (0.05, 0.25)
+"""After how many seconds, at least and at most, a caller whose request is not known yet is asked to try again."""
 
 
 class Recovery:
@@ -61,6 +61,12 @@ class Recovery:
         return self._took_s
 
     @property
+    def retry_s(self) -> float:
+        """After how many seconds a caller is asked to try again: the longer the wait has been, the later."""
+        least, most = RETRY_S
+        return min(max(self.duration_s / 4, least), most)
+
+    @property
     def open(self) -> bool:
         """Whether requests may still come back."""
         return self._timer is not None
@@ -80,12 +86,12 @@ class Recovery:
     def check(self, key: RequestKey, model: str = "") -> None:
         """Raise Recovering if a request that is not known may still come back; empty ``model``: whatever it is for."""
         if self.may_return(key, model):
-            raise Recovering(RETRY_S)
+            raise Recovering(self.retry_s)
 
     def check_model(self, model: str) -> None:
         """Raise Recovering if an instance of a model may still come back; an empty name stands for any model."""
         if self.open and self._missing.serve(model):
-            raise Recovering(RETRY_S)
+            raise Recovering(self.retry_s)
 
     def check_position(self, live: LiveRequest, after_token: int, after_attempt: tuple[int, int] | None) -> None:
         """Check that a request goes on with the tokens that a reader would get after those that it has.
@@ -122,7 +128,7 @@ class Recovery:
         if live.output.lacks_logprobs(after_token):
             raise OutputLost(f"the log probabilities of its tokens after {after_token} are gone")
         if have <= after_token < adopted.tokens and live.adopted_until is None and live.outcome is None:
-            raise Recovering(RETRY_S)  # whether the next token has them is not known yet
+            raise Recovering(self.retry_s)  # whether the next token has them is not known yet
 
     def _began(self, live: LiveRequest, attempt: tuple[int, int]) -> bool:
         """Return whether an attempt is this scheduler's, and began since the request was accepted."""
@@ -140,12 +146,12 @@ class Recovery:
             raise OutputLost(f"its executor is gone, and only {until} output tokens are known of what that generated")
         if after_token > have:
             if have < adopted.tokens and live.outcome is None:
-                raise Recovering(RETRY_S)  # its executor sends the output again
+                raise Recovering(self.retry_s)  # its executor sends the output again
             raise OutputLost(f"it has {have} output tokens")
         elsewhere = self._missing.may_hold(live.key, live.request.model)  # an attempt at an instance that is not back
         another = elsewhere if after_attempt is None else adopted.name < after_attempt
         if another and elsewhere and self.open:
-            raise Recovering(RETRY_S)
+            raise Recovering(self.retry_s)
         if another:
             raise OutputLost("the attempt that made its last tokens is gone with its executor")
 

@@ -44,6 +44,7 @@ def test_a_status_that_grpc_lost_is_asked_for_again() -> None:
     end = end_from_rpc(lost, opened=False)
 
     assert end.kind is EndKind.UNSETTLED
+    assert end.answered, "there is a scheduler at the address"
     assert isinstance(end.error, UnavailableError)
 
 

@@ -123,7 +123,7 @@ class Wire:
             if not self.cut and self._executor.wire is self and callable(command):
                 command()
 
-        if not self.cut:
+        if not self.cut and self._reign.writes:
             clock = self._executor.fleet.clock
             clock.call_at(clock.now() + self._executor.fleet.delay_s(), arrive)
 
@@ -158,6 +158,7 @@ class Executor:
         reign = self.fleet.reign
         if (
             reign is None
+            or not reign.writes
             or self.dead
             or self.frozen
             or self.wire is not None
@@ -209,9 +210,10 @@ class Executor:
         session, reign = self.session, self.reign
         self.disconnected()
         self.away_until = self.fleet.clock.now() + self.fleet.dice.uniform(*BREAK_S)
-        if session is not None and reign is not None and reign is self.fleet.reign:
-            reign.plane.sessions.control_broken(session, "reset")
-            reign.plane.sessions.outputs_broken(session, "reset")
+        if session is not None and reign is not None:
+            sessions = reign.plane.sessions
+            reign.receive(lambda: sessions.control_broken(session, "reset"))
+            reign.receive(lambda: sessions.outputs_broken(session, "reset"))
 
     def kill(self) -> None:
         """The process is gone, and everything in it."""
@@ -271,7 +273,7 @@ class Executor:
             if held.first_token_at is not None:
                 wire.first_token_for.FromMilliseconds(int((now - held.first_token_at) * 1_000))
         found = held_request(wire, self.instance_id, KEY, now)
-        reign.plane.sessions.held_assign(session, name, found)
+        reign.receive(lambda: reign.plane.sessions.held_assign(session, name, found))
 
     def forget(self, name: Name) -> None:
         self.held.pop(name, None)
@@ -315,7 +317,8 @@ class Executor:
                 ),
             ),
         )
-        self.reign.plane.sessions.heartbeat(self.session, report)
+        reign, session = self.reign, self.session
+        reign.receive(lambda: reign.plane.sessions.heartbeat(session, report))
 
     def _finish_if_full(self, held: Held) -> None:
         if len(held.tokens) >= held.order.request.sampling.max_tokens:
@@ -330,24 +333,30 @@ class Executor:
     def _flush(self, name: Name, held: Held) -> None:
         reign = self.reign
         assert reign is not None
-        number = self._number_there(name)
-        if number is not None and len(held.tokens) > held.sent:
-            token_ids = held.tokens[held.sent :]
-            reign.plane.attempts.tokens(self.instance_id, number, held.sent, token_ids, "x" * len(token_ids), None)
+        if len(held.tokens) > held.sent:
+            reign.receive(partial(self._arrive, reign, name, held.sent, held.tokens[held.sent :]))
         held.sent = len(held.tokens)
         if held.ended is not None and not held.end_sent:
             held.end_sent = True
             self._report_end(name, held.ended)
 
+    def _arrive(self, reign: Reign, name: Name, first: int, token_ids: list[int]) -> None:
+        """Have tokens come to a scheduler."""
+        number = _number_at(reign, name)
+        if number is not None:
+            reign.plane.attempts.tokens(self.instance_id, number, first, token_ids, "x" * len(token_ids), None)
+
     def _report_end(self, name: Name, end: AttemptEnd) -> None:
         """Report an end as ``AttemptReports`` takes it: it is kept until it is acknowledged."""
         reign, wire = self.reign, self.wire
-        if reign is None or wire is None:
-            return
+        if reign is not None and wire is not None:
+            reign.receive(partial(self._end_arrives, reign, wire, name, end))
+
+    def _end_arrives(self, reign: Reign, wire: Wire, name: Name, end: AttemptEnd) -> None:
         acknowledge = partial(wire.forget, name)
         if reign.plane.intake.ends.came_again(self.instance_id, name, acknowledge):
             return
-        number = self._number_there(name)
+        number = _number_at(reign, name)
         live = None
         if number is not None:
             live = reign.plane.attempts.ended(self.instance_id, replace(end, attempt_number=number))
@@ -356,9 +365,9 @@ class Executor:
         else:
             reign.plane.intake.ends.keep(live, self.instance_id, acknowledge, name)
 
-    def _number_there(self, name: Name) -> int | None:
-        assert self.reign is not None
-        return name[1] if name[0] == self.reign.epoch else self.reign.plane.attempts.names.number(*name)
+
+def _number_at(reign: Reign, name: Name) -> int | None:
+    return name[1] if name[0] == reign.epoch else reign.plane.attempts.names.number(*name)
 
 
 _FACTS = EngineFacts(

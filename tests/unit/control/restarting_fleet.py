@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -13,6 +14,8 @@ from typing import Any, Self
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
+from scheduler_svc.control.leadership.term import Term
+from scheduler_svc.control.leadership.term_clock import TermClock
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.submission import Submission, TokenPrompt
@@ -29,29 +32,44 @@ from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.transport.signed_receipts import SignedReceipts
 from scheduler_svc.wiring.control_plane import ControlPlane, build_control
 from scheduler_svc.wiring.earlier_scheduler import EarlierScheduler
+from tests.unit.control.freezable_clock import FreezableClock
 from tests.unit.control.restarting_executor import STEP_S, UNSEEDED, Executor, next_token
 from tests.unit.control.world import KEY, MODEL, NoTokenizers
 
 ENDS_WITHIN_S = 120.0
+LEASE_S = 2.0
+MARGIN_S = 0.1  # by which a leader stops before its lease ends in the database
+NOTICED_SHARE = 0.01
+"""How likely a process that leads no more finds out in one step."""
+
 LOST = (OutputLost, RequestNotFound, GenerationFailed)
 """How a request may end that is lost together with its executor: its reader is told."""
 
 
 class Reign:
-    """One scheduler, from its start until it is killed."""
+    """One scheduler, from its start until it is killed, or finds that it leads no more.
 
-    def __init__(self, fleet: Fleet, epoch: int, expected: Mapping[str, EarlierInstance]) -> None:
+    While it is ``frozen`` what comes waits in front of it, and so do its timers.
+    """
+
+    def __init__(self, fleet: Fleet, epoch: int, expected: Mapping[str, EarlierInstance], lease_s: float) -> None:
+        """``lease_s``: for how long it leads without ``renew``."""
         self.epoch = epoch
+        self.process = FreezableClock(fleet.clock)
+        self.cut_off = False  # from the database: its lease is not renewed
+        self.over = False  # the process is gone, or stands by
+        self.wrote_at = fleet.clock.now()  # until when it could write
+        self.term = Term(self.process, epoch=epoch, lease_s=lease_s, until=fleet.clock.now() + lease_s - MARGIN_S)
         self.plane: ControlPlane = build_control(
             SchedulerConfig(policy="fifo"),
-            fleet.clock,
+            TermClock(self.process, lambda: self.term.over),
             NoTokenizers(),
             epoch=epoch,
             earlier=EarlierScheduler(
                 instances=expected,
                 proofs=KEY,
                 receipts=SignedReceipts(KEY),
-                keep_instances=fleet.keep_seen,
+                keep_instances=lambda seen: fleet.keep_seen(epoch, seen),
                 wall=fleet.clock.now,
             ),
         )
@@ -59,7 +77,28 @@ class Reign:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self.plane.dispatcher.run()), loop.create_task(self.plane.watchdog.run())]
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the process stands still."""
+        return self.process.frozen
+
+    @property
+    def writes(self) -> bool:
+        """Whether something that it sends now arrives: it runs, and its lease is not over."""
+        return not (self.over or self.frozen or self.term.over)
+
+    def renew(self, now: float) -> None:
+        """Renew the lease, if the process runs and the database answers it."""
+        if not (self.frozen or self.cut_off):
+            self.term.renewed(now + self.term.lease_s - MARGIN_S)
+
+    def receive(self, message: Callable[[], object]) -> None:
+        """Take what an executor or a client sent, now or when the process goes on; nobody takes it once it is over."""
+        if not self.over:
+            self.process.run(message)
+
     async def end(self) -> None:
+        self.over = True
         for task in self._tasks:
             assert not task.done(), f"a background task died: {task}"
         ending = [*self._tasks, *self.connections]
@@ -77,9 +116,16 @@ class Tally:
 
 
 class Fleet:
-    """Schedulers one at a time, a few executors, one clock and one source of chance."""
+    """A scheduler, a few executors, one clock and one source of chance.
 
-    def __init__(self, seed: int, executors: int = 3) -> None:
+    With ``standby`` another one leads once the lease of the first is over, which may still be alive then.
+    """
+
+    def __init__(self, seed: int, executors: int = 3, *, standby: bool = False) -> None:
+        self.standby = standby
+        self.deposed: list[Reign] = []  # alive, replaced, and not told yet
+        self.lease_until = math.inf  # as the database has it
+        self.takeovers = 0
         self.clock = VirtualClock(1_000.0)
         self.dice = random.Random(seed)
         self.reign: Reign | None = None
@@ -103,10 +149,14 @@ class Fleet:
                 self._steps.result()
             self._steps.cancel()
             await asyncio.gather(self._steps, return_exceptions=True)
+        for each in self.deposed:
+            await each.end()
         await self.kill_scheduler()
 
-    def keep_seen(self, instances: Mapping[str, EarlierInstance]) -> None:
-        self._seen = instances
+    def keep_seen(self, epoch: int, instances: Mapping[str, EarlierInstance]) -> None:
+        """Keep the instances that have a session; what an earlier leader says is refused."""
+        if epoch == self._epoch:
+            self._seen = instances
 
     def delay_s(self) -> float:
         return self.dice.uniform(0.0005, 0.01)
@@ -121,14 +171,48 @@ class Fleet:
 
     def start_scheduler(self) -> None:
         self._epoch += 1
-        self.reign = Reign(self, self._epoch, self._seen)
+        lease_s = LEASE_S if self.standby else 1e9
+        self.lease_until = self.clock.now() + lease_s
+        self.reign = Reign(self, self._epoch, self._seen, lease_s)
+
+    def _leave(self, reign: Reign) -> None:
+        """Have everybody leave a scheduler."""
+        for executor in self.executors:
+            if executor.reign is reign:
+                executor.break_link()
+        for connection in list(reign.connections):
+            connection.cancel()
+
+    async def _leaderships(self) -> None:
+        """Renew the lease, have another scheduler lead once it is over, and tell those that lead no more.
+
+        Executors and clients leave a scheduler that is silent for a lease.
+        """
+        now, reign = self.clock.now(), self.reign
+        if reign is not None and not (reign.frozen or reign.cut_off or reign.term.over):
+            reign.renew(now)
+            self.lease_until = now + LEASE_S
+        if reign is not None and now >= self.lease_until:
+            self.deposed.append(reign)
+            self.takeovers += 1
+            self.start_scheduler()
+        for each in (self.reign, *self.deposed):
+            if each is not None and each.writes:
+                each.wrote_at = now
+            elif each is not None and now > each.wrote_at + LEASE_S:
+                self._leave(each)
+        for each in list(self.deposed):
+            if not each.frozen and self.dice.random() < NOTICED_SHARE:
+                self.deposed.remove(each)
+                self._leave(each)
+                await each.end()
 
     async def kill_scheduler(self, *, hands_over: bool = False) -> None:
         """End the scheduler; ``hands_over``: it may still write down what its instances hold."""
         reign, self.reign = self.reign, None
         if reign is None:
             return
-        if hands_over:
+        if hands_over and reign.writes:
             reign.plane.sessions.end_all("the scheduler hands over")
             self._seen = reign.plane.handed_over()
         seen = self._seen
@@ -143,6 +227,8 @@ class Fleet:
         while True:
             await self.clock.sleep(STEP_S)
             steps += 1
+            if self.standby:
+                await self._leaderships()
             for executor in self.executors:
                 executor.step()
                 if not steps % 10:
@@ -180,7 +266,7 @@ class Client:
         """Connect again until it is over."""
         while not self.over:
             reign = self.fleet.reign
-            if reign is None:
+            if reign is None or not reign.writes:
                 await self.fleet.clock.sleep(0.1)
                 continue
             connection = asyncio.get_running_loop().create_task(self._connect(reign))
@@ -236,16 +322,18 @@ class Client:
         try:
             await self._read(reign, subscription)
         except asyncio.CancelledError:
-            if self.fleet.reign is reign:
-                intake.lose(subscription)
+            reign.receive(lambda: intake.lose(subscription))
             raise
-        if self.fleet.reign is reign:
+        if reign.writes:
             self._confirm(reign, subscription)
             intake.leave(subscription)
 
     async def _read(self, reign: Reign, subscription: Subscription) -> None:
         while True:
             event = await subscription.next()
+            await reign.process.runs()
+            if not reign.writes:
+                return  # the gate writes nothing more
             if isinstance(event, TokenSlice):
                 assert event.first_index == len(self.token_ids), f"{self.request_id}: position {event.first_index}"
                 if event.token_ids:
@@ -274,7 +362,7 @@ class Client:
             ends.settles(live)
         elif ends.taken(live):
             clock = self.fleet.clock
-            clock.call_at(clock.now() + 0.3, lambda: ends.confirmed(live) if self.fleet.reign is reign else None)
+            clock.call_at(clock.now() + 0.3, lambda: reign.receive(lambda: ends.confirmed(live)))
 
     def _check(self) -> None:
         """Every token is one that some attempt at this request makes of exactly this prefix."""

@@ -11,7 +11,7 @@ import pytest
 from scheduler_svc.domain.errors import Recovering, RequestNotFound
 from scheduler_svc.domain.request import RequestKey
 from tests.unit.control.restarting_executor import Executor
-from tests.unit.control.restarting_fleet import ENDS_WITHIN_S, Client, Fleet
+from tests.unit.control.restarting_fleet import ENDS_WITHIN_S, LEASE_S, Client, Fleet
 
 SCHEDULES = int(os.environ.get("SAGE_SCHEDULES", "24"))
 FIRST = int(os.environ.get("SAGE_SCHEDULES_FROM", "0"))
@@ -74,7 +74,9 @@ class Schedule:
 
     async def _strike(self) -> None:
         dice = self.fleet.dice
-        kinds = ["scheduler", "scheduler", "vanish", "second", "cancel", "link"]
+        kinds = ["scheduler"] * (1 if self.fleet.standby else 2) + ["vanish", "second", "cancel", "link"]
+        if self.fleet.standby:
+            kinds += ["frozen_leader", "cut_off_leader"] * 3
         if self._executors_die:
             kinds += ["executor", "both", "freeze", "away", "away"]
         kind = dice.choice(kinds)
@@ -88,6 +90,22 @@ class Schedule:
     def _start_scheduler(self) -> None:
         if self.fleet.reign is None:
             self.fleet.start_scheduler()
+
+    async def _frozen_leader(self) -> None:
+        """A leader that stands still for less or more than its lease: then another one leads when it goes on."""
+        if self.fleet.reign is not None and not self.fleet.reign.frozen:
+            self.fleet.reign.process.freeze()
+        self._later(self.fleet.dice.uniform(0.2, 3 * LEASE_S), self._thaw_leaders)
+
+    def _thaw_leaders(self) -> None:
+        for each in (self.fleet.reign, *self.fleet.deposed):
+            if each is not None and each.frozen:
+                each.process.thaw()
+
+    async def _cut_off_leader(self) -> None:
+        """A leader whose lease is not renewed any more: it goes on until that is over."""
+        if self.fleet.reign is not None:
+            self.fleet.reign.cut_off = True
 
     async def _executor(self) -> None:
         victim = self.fleet.dice.choice(self.fleet.executors)
@@ -139,7 +157,7 @@ class Schedule:
         """Cancel a request; now and then one that is about to end."""
         reign = self.fleet.reign
         alive = [each for each in self.clients if not each.over]
-        if reign is None or not alive:
+        if reign is None or not reign.writes or not alive:
             return
         client = min(alive, key=lambda each: each.max_tokens - len(each.token_ids))
         for each in (*self.clients, *self._readers):
@@ -164,6 +182,7 @@ class Schedule:
 
     async def _recover(self) -> None:
         """Let everything run again."""
+        self._thaw_leaders()
         if self.fleet.reign is None:
             self.fleet.start_scheduler()
         for each in self.fleet.executors:
@@ -179,10 +198,10 @@ class Schedule:
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + SCHEDULES))
 async def test_nothing_is_lost_doubled_or_changed(seed: int) -> None:
     executors_die = seed % 2 == 1
-    async with Fleet(seed) as fleet:
+    async with Fleet(seed, standby=seed % 4 >= 2) as fleet:
         schedule = Schedule(fleet, executors_die=executors_die)
         await schedule.play()
         tally = fleet.tally
         if not executors_die:
             assert not tally.lost, "only schedulers died and links broke"
-        print(f"seed {seed}: {dict(schedule.faults)}; {tally}")
+        print(f"seed {seed}: {dict(schedule.faults)}; {fleet.takeovers} takeovers; {tally}")

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from executor_svc.runtime.link import NotLeader
+from executor_svc.runtime.link import LinkBroken, NotLeader
 from executor_svc.runtime.messages.registration import HeldAttempt, Identity, Register, Role, Welcome
 from executor_svc.runtime.session.opener import SessionOpener
 from executor_svc.runtime.session.timings import SessionTimings
@@ -31,6 +31,11 @@ class SilentLink(MemoryLink):
     async def register(self, register: Register) -> Welcome:
         await asyncio.get_running_loop().create_future()
         raise AssertionError
+
+
+class UnreachableLink(MemoryLink):
+    async def register(self, register: Register) -> Welcome:
+        raise LinkBroken("connection refused")
 
 
 class Dialer:
@@ -72,6 +77,16 @@ async def test_a_standby_is_asked_again_when_it_says_and_the_leader_that_it_name
         link, _ = await opener(dialer, replace(PATIENT, dial_next_s=3600.0)).open()
     assert link is leader
     assert dialer.dialled == ["a", "b", "b"]
+
+
+async def test_a_scheduler_that_is_away_is_dialled_often_once_there_was_a_session() -> None:
+    """It may be about to start again, and waits for its instances: the longest pause is a fraction of a second."""
+    again = MemoryLink()
+    found = opener(Dialer({"a": [MemoryLink(), UnreachableLink(), again]}))  # pauses of an hour
+    async with asyncio.timeout(5):
+        await found.open()
+        link, _ = await found.open()
+    assert link is again
 
 
 async def test_of_two_sessions_at_once_one_is_closed() -> None:

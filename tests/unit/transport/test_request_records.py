@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sage.controlplane.v1 import executor_pb2, record_pb2
 from sage_wire import durations
-from scheduler_svc.transport.request_records import first_token_at
+from scheduler_svc.control.attempts.executor_link import KvHandoff
+from scheduler_svc.transport.request_records import first_token_at, record
+from tests.unit.control.world import World
 
 ARRIVED, SENT, NOW = 100.0, 103.0, 120.0
 
@@ -35,3 +39,15 @@ def test_an_attempt_without_a_token_has_none() -> None:
 @pytest.mark.parametrize(("ago_s", "expected"), [(-5.0, NOW), (1e6, SENT)], ids=["in the future", "before its Assign"])
 def test_an_impossible_time_is_taken_for_the_nearest_possible_one(ago_s: float, expected: float) -> None:
     assert came_at(of_this_ago_s=ago_s) == pytest.approx(expected)
+
+
+async def test_a_decode_leg_is_the_attempt_that_its_prefill_leg_began() -> None:
+    async with World() as world:
+        world.add("a")
+        await world.submit("r", max_tokens=50)
+        await world.advance(0.1)
+        (held,) = world.executors["a"].held.values()
+        assert held.order.live is not None
+        assert held.order.live.attempts == 1, "it was placed"
+        decode = replace(held.order, handoff=KvHandoff(params=b"{}", lease_s=5.0))
+        assert record_pb2.RequestRecord.FromString(record(decode)).attempts == 0

@@ -66,6 +66,23 @@ async def test_the_killed_one_comes_back_when_it_is_started_again(
     assert_tokens(done.token_ids, references[name].token_ids, name)
 
 
+async def test_kill_9_of_vllms_own_process_mid_stream(
+    fleet: FleetProcesses, client: AsyncClient, references: References
+) -> None:
+    victim = fleet.executors["one"]
+    streams = await streaming(client, references, replayed=True)
+    struck = (await client.get_instance("one")).assigned
+    cores = [each for each in victim.descendants() if "VLLM::" in " ".join(each.cmdline())]
+    assert cores, "the engine has a process of its own"
+    for core in cores:
+        core.kill()
+    done = await asyncio.gather(*(stream.complete() for stream in streams))
+    assert len(done) == 32
+    assert len([each for each in done if each.attempts > 1]) >= struck - 2, "those that ran there went on elsewhere"
+    assert await victim.ended() > 0, "it ends with its engine, for its supervisor to start it again"
+    await victim.alone(within_s=15)
+
+
 async def test_kill_9_of_the_scheduler_mid_stream(
     fleet: FleetProcesses, client: AsyncClient, references: References
 ) -> None:

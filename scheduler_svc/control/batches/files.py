@@ -6,19 +6,27 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from scheduler_svc.control.batches.quotas import Quotas
 from scheduler_svc.control.batches.settings import BatchSettings
+from scheduler_svc.control.batches.turns import Turns
 from scheduler_svc.control.batches.upload import Upload
-from scheduler_svc.control.journal.batches import FILE_BYTES, BatchStore, FilePurpose, OwnedId, StoredFile
+from scheduler_svc.control.journal.batches import (
+    ERRORS_SUFFIX,
+    FILE_BYTES,
+    OUTPUT_SUFFIX,
+    BatchStore,
+    FilePurpose,
+    OwnedId,
+    StoredFile,
+)
 from scheduler_svc.domain.errors import (
     FieldViolation,
     FileNotFound,
     InvalidRequest,
     InvalidTransition,
     JournalUnavailable,
-    LimitReached,
     RequestConflict,
 )
 
@@ -41,7 +49,7 @@ class Files:
         self._wall_clock = wall_clock
         self._files: dict[OwnedId, StoredFile] = {}
         self._readers: dict[OwnedId, int] = {}  # batches that have not ended, by the file that they read
-        self._uploading: dict[OwnedId, asyncio.Event] = {}  # set when the upload is over
+        self._uploads = Turns(UPLOADS_AT_ONCE, "files that are uploaded at the same time")
 
     def load(self, files: Sequence[StoredFile]) -> None:
         """Take what the journal has."""
@@ -54,6 +62,10 @@ class Files:
         if file is None:
             raise FileNotFound(key.id)
         return file
+
+    def knows(self, key: OwnedId) -> bool:
+        """Return whether there is a file of this id."""
+        return key in self._files
 
     def of_tenant(self, tenant: str) -> Iterator[StoredFile]:
         """Yield the files of a tenant."""
@@ -76,7 +88,10 @@ class Files:
         JournalUnavailable, and what ``pieces`` raises; then nothing is kept.
         """
         keep_s = checked_keep("file.keep", keep_s, self._settings)
-        async with self._alone(key):
+        if key.id.endswith((OUTPUT_SUFFIX, ERRORS_SUFFIX)):
+            problem = f"ends with {OUTPUT_SUFFIX} or {ERRORS_SUFFIX}, as only files that batches write do"
+            raise InvalidRequest([FieldViolation(field="file.file_id", description=problem)])
+        async with self._uploads.turn(key):  # bounded: one whose client sends nothing ends
             known = self._files.get(key)
             if known is not None:
                 return await _same(known, pieces), True
@@ -136,6 +151,12 @@ class Files:
         if not self._readers[key]:
             del self._readers[key]
 
+    def settle(self, outputs: Sequence[OwnedId], keep_until: float | None) -> None:
+        """Note until when the files are kept that a batch wrote, which has ended."""
+        for key in outputs:
+            if (file := self._files.get(key)) is not None:
+                self._files[key] = replace(file, keep_until=keep_until)
+
     def note(self, file: StoredFile) -> None:
         """Take what is known of a file that is written down, new or changed."""
         before = self._files.get(file.key)
@@ -150,22 +171,6 @@ class Files:
         if file is not None:
             uploaded = file.purpose is FilePurpose.BATCH
             self._quotas.add(key.tenant, files=-int(uploaded), size_bytes=-file.size_bytes - FILE_BYTES)
-
-    # --- inside -------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _alone(self, key: OwnedId) -> AsyncIterator[None]:
-        """Let one upload of an id run at a time.  Raises LimitReached."""
-        while (other := self._uploading.get(key)) is not None:
-            await other.wait()  # bounded: an upload whose client sends nothing ends
-        if len(self._uploading) >= UPLOADS_AT_ONCE:
-            raise LimitReached("files that are uploaded at the same time", UPLOADS_AT_ONCE)
-        over = self._uploading[key] = asyncio.Event()
-        try:
-            yield
-        finally:
-            del self._uploading[key]
-            over.set()
 
 
 async def _same(known: StoredFile, pieces: AsyncIterator[bytes]) -> StoredFile:

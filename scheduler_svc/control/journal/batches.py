@@ -13,6 +13,9 @@ from typing import Protocol
 
 from scheduler_svc.domain.request import Priority
 
+OUTPUT_SUFFIX, ERRORS_SUFFIX = "-output", "-errors"
+"""What a batch's files are called, behind the batch's id."""
+
 FILE_BYTES = 512
 BATCH_BYTES = 1_024
 """What a file and a batch count in their tenant's bytes, besides contents."""
@@ -101,12 +104,12 @@ class StoredBatch:
     @property
     def output(self) -> OwnedId:
         """The file of the lines that succeeded, which there is once one did."""
-        return OwnedId(tenant=self.key.tenant, id=f"{self.key.id}-output")
+        return OwnedId(tenant=self.key.tenant, id=self.key.id + OUTPUT_SUFFIX)
 
     @property
     def error_output(self) -> OwnedId:
         """The file of the lines that did not succeed, which there is once there is such a line."""
-        return OwnedId(tenant=self.key.tenant, id=f"{self.key.id}-errors")
+        return OwnedId(tenant=self.key.tenant, id=self.key.id + ERRORS_SUFFIX)
 
     @property
     def keep_until(self) -> float | None:

@@ -42,8 +42,9 @@ class Adaptive:
     - ``fifo`` otherwise.
 
     Every threshold is a band.  The first wish is followed at once, and so is the one that BACKGROUND requests cause.
-    Any other must last ``confirm_s`` before it is followed, one for ``cost_optimized`` at least ``CALM_S``, and after a switch the policy stays for ``dwell_s``; so
-    there are at most 2 + t / dwell_s switches in t seconds, whatever the load does.
+    Any other must last ``confirm_s`` before it is followed, one for ``cost_optimized`` at least ``CALM_S``.  After a
+    switch the policy stays for ``dwell_s``; so there are at most 2 + t / dwell_s switches in t seconds, whatever the
+    load does.
     """
 
     first = "fifo"

@@ -280,7 +280,7 @@ async def test_a_batch_is_deleted_with_its_output_after_its_time() -> None:
         with pytest.raises(FileNotFound):
             world.batches.files.find(output.key)
         assert not world.store.content(output.key)
-        assert world.batches.files.find(OwnedId(tenant="t", id="in-b")), "the input has a time of its own"
+        assert world.batches.files.knows(OwnedId(tenant="t", id="in-b")), "the input has a time of its own"
 
 
 # --- files --------------------------------------------------------------------------------------

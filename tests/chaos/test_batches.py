@@ -78,7 +78,7 @@ class Reached:
         return await eventually(found, within_s=WITHIN_S, what=f"{share:.0%} of the lines", every_s=0.1)
 
 
-@pytest.mark.parametrize("victims", ["scheduler", "executors", "both"])
+@pytest.mark.parametrize("victims", ["scheduler", "executors", "both", "handed_over"])
 async def test_each_line_has_one_result(logs: Path, simulated: list[str], tmp_path: Path, victims: str) -> None:
     flags = ["--state-dir", str(tmp_path / "state"), "--recovery.limit-s=5"]
     async with FleetProcesses(logs, flags, listen=f"127.0.0.1:{free_port()}") as fleet:
@@ -95,6 +95,9 @@ async def test_each_line_has_one_result(logs: Path, simulated: list[str], tmp_pa
 
 
 def _kill(victims: str, scheduler: ServiceProcess, executors: list[ServiceProcess]) -> None:
+    if victims == "handed_over":
+        scheduler.terminate()
+        return
     if victims != "executors":
         scheduler.kill()
     if victims != "scheduler":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scheduler_svc.control.batches.line_reader import LineTooLong, RawLine, lines_of
-from scheduler_svc.control.batches.line_window import LineWindow
+from scheduler_svc.control.batches.line_window import OWN_PLACES, PARKED, BatchPlaces, LineWindow
 from scheduler_svc.control.batches.quotas import Quotas
 from scheduler_svc.control.batches.retries import LONGEST_WAIT_S, TRIES, tries_again, wait_s
 from scheduler_svc.control.batches.settings import BatchSettings
@@ -71,6 +71,45 @@ async def test_one_who_waits_no_more_takes_no_place() -> None:
     assert window.taken == 1
     window.give_back()
     assert window.taken == 0
+
+
+async def test_a_batch_has_a_few_places_whatever_the_window_is() -> None:
+    window = LineWindow(2)
+    greedy, other = BatchPlaces(window, "a"), BatchPlaces(window, "b")
+    held = [await greedy.take() for _ in range(OWN_PLACES + 2)]
+    waits = asyncio.create_task(greedy.take())
+    await asyncio.sleep(0)
+    assert not waits.done()
+    assert window.taken == 2
+    for _ in range(OWN_PLACES):
+        await other.take()
+    for each in held:
+        each.give_back()
+        each.give_back()
+    (await waits).give_back()
+    assert window.taken == 0
+
+
+async def test_a_line_that_waits_has_no_place_and_a_batch_with_many_of_them_begins_none() -> None:
+    window = LineWindow(100)
+    places, over = BatchPlaces(window, "a"), asyncio.Event()
+
+    async def until() -> None:
+        await over.wait()
+
+    held = [await places.take() for _ in range(PARKED)]
+    parked = [asyncio.create_task(place.park(until)) for place in held]
+    begins = asyncio.create_task(places.take())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert (window.taken, places.parked, begins.done()) == (0, PARKED, False)
+    over.set()
+    await asyncio.gather(*parked)
+    (await begins).give_back()
+    assert window.taken == PARKED - OWN_PLACES
+    for each in held:
+        each.give_back()
+    assert (window.taken, places.parked) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,8 @@ PUBLIC = {
         "GenerationFailedError",
         "ModelChangedError",
         "InstanceNotFoundError",
+        "BatchNotFoundError",
+        "StoredFileNotFoundError",
         "InternalError",
         "InvalidRequestError",
         "InvalidStateError",

@@ -10,6 +10,8 @@
     ├── NotFoundError
     │   ├── UnknownModelError
     │   ├── RequestNotFoundError
+    │   ├── BatchNotFoundError
+    │   ├── StoredFileNotFoundError
     │   └── InstanceNotFoundError
     ├── RequestConflictError        the request id is in use with other content
     ├── InvalidStateError           not allowed in the object's current state, or in a forked process
@@ -136,6 +138,14 @@ class UnknownModelError(NotFoundError):
 
 class RequestNotFoundError(NotFoundError):
     """The request never existed, or the scheduler no longer has a record of it."""
+
+
+class BatchNotFoundError(NotFoundError):
+    """The batch never existed, or was deleted after its time."""
+
+
+class StoredFileNotFoundError(NotFoundError):
+    """The file that the scheduler should have never existed, or was deleted."""
 
 
 class InstanceNotFoundError(NotFoundError):

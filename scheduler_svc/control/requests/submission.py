@@ -60,6 +60,7 @@ class Submission:
     choices: int = 1  # outputs of the prompt
     priority: Priority = Priority.NORMAL
     deadline_s: float | None = None
+    deadline_is_target: bool = True  # False: it only bounds how long the request waits and runs
     ttft_target_s: float | None = None
     tpot_target_s: float | None = None
     cost_budget: float | None = None

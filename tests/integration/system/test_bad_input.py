@@ -16,7 +16,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from executor_svc.config import load as load_executor
-from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2, inference_pb2, inference_pb2_grpc
+from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2, inference_pb2
 from sage_client import AsyncClient, InvalidRequestError, NoInstanceError, QueueFullError, Tokens, UnknownPolicyError
 from sage_common.configuration import ConfigError
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
@@ -427,13 +427,6 @@ async def test_a_request_no_instance_will_ever_do_is_refused_even_if_it_would_wa
     await fleet.add("one", settings={"role": "embedding"})
     with pytest.raises(InvalidRequestError, match="embeds; it does not generate"):
         await fleet.client.generate("Hi", max_tokens=2, no_instance="wait", deadline=5).result()
-
-
-async def test_what_comes_later_is_unimplemented(fleet: LocalFleet) -> None:
-    stub = inference_pb2_grpc.InferenceServiceStub(fleet.channel())
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.SubmitBatch(inference_pb2.SubmitBatchRequest())
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 # --- anything -----------------------------------------------------------------------------------

@@ -80,6 +80,8 @@ PUBLIC = {
         "GenerationFailedError",
         "ModelChangedError",
         "InstanceNotFoundError",
+        "BatchNotFoundError",
+        "StoredFileNotFoundError",
         "InternalError",
         "InvalidRequestError",
         "InvalidStateError",

@@ -25,7 +25,7 @@ from scheduler_svc.control.requests.prompt_memory import (
     size_of_submission,
 )
 from scheduler_svc.control.requests.receipts import Receipts
-from scheduler_svc.control.requests.recovery import RETRY_S, Recovery
+from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_maker import RequestMaker
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.submission import Submission
@@ -407,7 +407,7 @@ class Intake:
     ) -> None:
         members = live.members
         if live.choices is not None and live.choices.missing:
-            raise Recovering(RETRY_S)
+            raise Recovering(self._recovery.retry_s)
         if violations := list(outside(after, len(members))):
             raise InvalidRequest(violations)
         for each in (ReadFrom(choice=0, after_token=after_token, after_attempt=after_attempt), *after):

@@ -16,7 +16,7 @@ from sage_common.keys_file import Key, hash_of
 from scheduler_svc.access.audit import LOGGER, Audit
 from scheduler_svc.access.authenticator import Authenticator
 from scheduler_svc.access.open_calls import OpenCalls
-from scheduler_svc.config import AccessSection
+from scheduler_svc.access.settings import AccessSection
 from scheduler_svc.transport.access_interceptor import AccessInterceptor
 from scheduler_svc.transport.health import ADMIN
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from sage_client import Accepted, SageError, Scheduled
 from sage_gateway.request_options import RequestOptions
+
+
+async def _not_begun(body: bytes) -> None:
+    raise RuntimeError("there is no answer to write to")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -21,6 +26,8 @@ class HttpCall:
     accepted: Accepted | None = None  # the first acceptance
     scheduled: Scheduled | None = None  # the latest placement
     error: SageError | None = None  # why it failed, if it did
+    asked: list[Any] = field(default_factory=list)  # what vLLM's server asked the engine for
+    write: Callable[[bytes], Awaitable[None]] = _not_begun  # writes on in the body of an answer that has begun
 
     def next_request_id(self, proposed: str) -> str:
         """Return the id of the call's next request at the scheduler, and note it.

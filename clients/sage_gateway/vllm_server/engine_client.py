@@ -72,9 +72,9 @@ class FleetEngineClient(EngineClient):
         """
         call = current_call()
         try:
-            _refuse_engine_options(priority, data_parallel_rank, kv_hints)
+            refuse_engine_options(priority, data_parallel_rank, kv_hints)
             text, token_ids = self._prompt(prompt, prompt_text)
-            choices = _choices(sampling_params)
+            choices = choices_of(sampling_params)
             options = self._options(call, lora_request, session_id)
             made = RequestOutputs(
                 request_id,
@@ -206,7 +206,7 @@ class FleetEngineClient(EngineClient):
         return gone
 
 
-def _choices(params: Any) -> list[SamplingOptions]:
+def choices_of(params: Any) -> list[SamplingOptions]:
     """Return the options of each choice.  Raises InvalidRequestError for a field that is not supported."""
     if params.n > CHOICES_LIMIT:
         raise _invalid("n", f"is {params.n}; this server makes at most {CHOICES_LIMIT} choices of a prompt")
@@ -216,7 +216,7 @@ def _choices(params: Any) -> list[SamplingOptions]:
         raise _invalid(error.field, error.what) from None
 
 
-def _refuse_engine_options(priority: int, data_parallel_rank: int | None, kv_hints: Any) -> None:
+def refuse_engine_options(priority: int | None, data_parallel_rank: int | None, kv_hints: Any) -> None:
     """Refuse what only an engine of one's own can do.  Raises InvalidRequestError."""
     if priority:
         raise _invalid("priority", "use the field sage.priority, or the header x-sage-priority")

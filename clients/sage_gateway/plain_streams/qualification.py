@@ -1,0 +1,46 @@
+"""Which requests are plain: streamed, of one text, and asking for nothing but the text and its usage.
+
+All others are answered by vLLM's own response objects.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def is_plain_chat(request: Any, serving: Any) -> bool:
+    """Return whether a chat completion is plain.
+
+    Args:
+        request: vLLM's ``ChatCompletionRequest``, which is streamed.
+        serving: vLLM's ``OpenAIServingChat``; one that parses tools or reasoning, or logs outputs, writes by itself.
+    """
+    return (
+        _is_plain(request, serving)
+        and serving.parser_cls is None
+        and not serving.enable_log_outputs
+        and not request.logprobs
+        and not request.return_prompt_text
+        and not request.tools
+    )
+
+
+def is_plain_completion(request: Any, serving: Any, prompts: int) -> bool:
+    """Return whether a text completion is plain.
+
+    Args:
+        request: vLLM's ``CompletionRequest``, which is streamed.
+        serving: vLLM's ``OpenAIServingCompletion``.
+        prompts: number of the request's prompts.
+    """
+    return _is_plain(request, serving) and prompts == 1 and request.logprobs is None and request.max_tokens is not None
+
+
+def _is_plain(request: Any, serving: Any) -> bool:
+    return (
+        request.n in (None, 1)
+        and not request.use_beam_search
+        and not request.echo
+        and not request.return_token_ids
+        and not serving.enable_per_request_metrics
+    )

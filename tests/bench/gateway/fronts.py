@@ -1,16 +1,15 @@
-"""The gateway's front beside vLLM's own server, with token sources in place of engines.
+"""The gateway beside vLLM's own server, with token sources in place of engines: the fronts alone.
 
 Both serve the same model, requests and beat to the same client.  The gateway gets its tokens from a scheduler, vLLM's
-server makes them itself; the scheduler's and the sources' CPU time is given beside, and is not the gateway's.
+server makes them itself, so the scheduler's CPU time is given beside the gateway's.
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from tests.bench.gateway.gateway_processes import gateway
@@ -23,9 +22,34 @@ from tests.bench.report import Row
 from tests.bench.rounds import spread
 from tests.bench.workload import Workload
 
+OURS = "gateway"
 VLLM = "vLLM's server"
+STREAMS = 64
 PROMPT_TOKENS = 32
-PATHS = {"chat": CHAT, "completions": COMPLETIONS}
+BEAT_S = 0.02
+SHORT = 4  # tokens of a request whose cost is the request's own
+FAST_BEAT_S = 0.002
+"""A beat that no server keeps up with for ``STREAMS``: what it sends then is what it can."""
+
+FAST_TOKENS = 1_000
+TURNS_ALONE = 15
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """A kind of request."""
+
+    name: str
+    path: str
+    more: dict[str, object]
+    target: str  # CPU s / 1M tokens of the gateway
+
+
+KINDS = (
+    Kind(name="chat", path=CHAT, more={}, target="<= 15"),
+    Kind(name="completions", path=COMPLETIONS, more={}, target="<= 15"),
+    Kind(name="chat that is not plain", path=CHAT, more={"return_prompt_text": True}, target="<= 30"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,15 +62,6 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
-    """A load."""
-
-    route: str  # of PATHS
-    streams: int
-    tokens: int  # of each stream
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
     """One load through one arm."""
 
@@ -56,66 +71,128 @@ class Turn:
     first_s: float  # median
 
 
-async def measure(cases: Sequence[Case], *, rounds: int, step_s: float, workers: Sequence[int]) -> list[Row]:
-    """Measure every arm in turn, round by round.  ``workers``: of the gateways, one gateway each."""
-    rows = []
+class Fronts:
+    """The arms of one beat, and the client they share."""
+
+    def __init__(self, arms: list[Arm], client: LoadClient, scheduler_s: Callable[[], float]) -> None:
+        self.arms = arms
+        self._client = client
+        self._scheduler_s = scheduler_s
+
+    async def turn(self, arm: Arm, kind: Kind, *, streams: int, tokens: int, seed: int) -> Turn:
+        """Run one load."""
+        workload = Workload(streams=streams, prompt_tokens=PROMPT_TOKENS, max_tokens=tokens, seed=seed)
+        load = Load(port=arm.port, model=MODEL, path=kind.path, workload=workload, more=kind.more)
+        before, scheduler, started = arm.cpu_s(), self._scheduler_s(), time.perf_counter()
+        firsts = await self._client.run(load)
+        return Turn(
+            cpu_s=arm.cpu_s() - before,
+            scheduler_s=self._scheduler_s() - scheduler,
+            wall_s=time.perf_counter() - started,
+            first_s=statistics.median(firsts),
+        )
+
+
+@asynccontextmanager
+async def _fronts(step_s: float) -> AsyncIterator[Fronts]:
     async with AsyncExitStack() as stack:
         plane = await stack.enter_async_context(light_plane(executors=1, step_s=step_s))
         client = await stack.enter_async_context(load_client())
         arms = []
-        for count in workers:
-            ours = await stack.enter_async_context(gateway(plane.address, MODEL, workers=count, flags=("--uvloop",)))
-            name = "gateway" if count == 1 else f"gateway, {count} workers"
+        for name, workers in ((OURS, 1), (f"{OURS}, 2 workers", 2)):
+            ours = await stack.enter_async_context(gateway(plane.address, MODEL, workers=workers, flags=("--uvloop",)))
             arms.append(Arm(name=name, port=ours.port, cpu_s=ours.cpu_s))
         server, port = await stack.enter_async_context(token_server(plane.address, step_s))
         arms.append(Arm(name=VLLM, port=port, cpu_s=server.cpu_s))
-        for case in cases:
-            turns: dict[str, list[Turn]] = {arm.name: [] for arm in arms}
-            for number in range(rounds + 1):  # the first warms up
-                for arm in arms:
-                    turn = await _turn(arm, case, number, client, plane.scheduler.cpu_s)
-                    turns[arm.name].append(turn)
-                    print(f"{case} {arm.name}: {turn}", file=sys.stderr, flush=True)
-            rows += _rows(case, {name: all_turns[1:] for name, all_turns in turns.items()})
-    return rows
+        yield Fronts(arms, client, plane.scheduler.cpu_s)
 
 
-async def _turn(arm: Arm, case: Case, number: int, client: LoadClient, scheduler_s: Callable[[], float]) -> Turn:
-    tokens = case.tokens if number else max(2, case.tokens // 8)
-    workload = Workload(streams=case.streams, prompt_tokens=PROMPT_TOKENS, max_tokens=tokens, seed=number)
-    load = Load(port=arm.port, model=MODEL, path=PATHS[case.route], workload=workload)
-    before, scheduler, started = arm.cpu_s(), scheduler_s(), time.perf_counter()
-    firsts = await client.run(load)
-    return Turn(
-        cpu_s=arm.cpu_s() - before,
-        scheduler_s=scheduler_s() - scheduler,
-        wall_s=time.perf_counter() - started,
-        first_s=statistics.median(firsts),
-    )
-
-
-def _rows(case: Case, turns: dict[str, list[Turn]]) -> list[Row]:
-    benchmark = f"gateway, {case.route}, {case.streams} streams x {case.tokens} tokens"
-    tokens = case.streams * case.tokens
+async def measure(*, rounds: int, tokens: int) -> list[Row]:
+    """Measure every arm in turn, round by round.  ``tokens``: of each stream where its CPU time is measured."""
     rows = []
-    for name, of_arm in turns.items():
-        rate = statistics.median(tokens / each.wall_s for each in of_arm)
-        scheduler = statistics.median(each.scheduler_s / tokens * 1e6 for each in of_arm)
-        request = statistics.median(each.cpu_s / case.streams for each in of_arm)
-        rows += [
-            Row(
-                benchmark=benchmark,
-                case=name,
-                unit="CPU s / 1M tokens",
-                note=f"{rate:,.0f} tokens/s; {request * 1e3:.1f} CPU s / 1,000 requests"
-                + ("" if name == VLLM else f"; scheduler {scheduler:.1f}"),
-                **spread([each.cpu_s / tokens * 1e6 for each in of_arm]),
-            ),
-            Row(
-                benchmark=benchmark,
-                case=f"{name}: first token, median",
-                unit="ms",
-                **spread([each.first_s * 1e3 for each in of_arm]),
-            ),
-        ]
+    async with _fronts(BEAT_S) as fronts:
+        for kind in KINDS:
+            rows += await _cost(fronts, kind, rounds, tokens)
+    async with _fronts(FAST_BEAT_S) as fronts:
+        rows += await _rate(fronts, rounds)
+        rows += await _first_tokens(fronts, rounds)
     return rows
+
+
+async def _cost(fronts: Fronts, kind: Kind, rounds: int, tokens: int) -> list[Row]:
+    """Tell a request's cost from its tokens': of two loads, one has next to none."""
+    per_token: dict[str, list[float]] = {arm.name: [] for arm in fronts.arms}
+    per_request: dict[str, list[float]] = {arm.name: [] for arm in fronts.arms}
+    scheduler: dict[str, list[float]] = {arm.name: [] for arm in fronts.arms}
+    for number in range(rounds + 1):  # the first warms up
+        for arm in fronts.arms:
+            length = tokens if number else max(SHORT + 1, tokens // 8)
+            short = await fronts.turn(arm, kind, streams=STREAMS, tokens=SHORT, seed=2 * number)
+            long = await fronts.turn(arm, kind, streams=STREAMS, tokens=length, seed=2 * number + 1)
+            if not number:
+                continue
+            more = STREAMS * (length - SHORT)
+            of_token = (long.cpu_s - short.cpu_s) / more
+            per_token[arm.name].append(of_token * 1e6)
+            per_request[arm.name].append((short.cpu_s / STREAMS - SHORT * of_token) * 1e3)
+            scheduler[arm.name].append((long.scheduler_s - short.scheduler_s) / more * 1e6)
+    benchmark = f"gateway, {kind.name}, {STREAMS} streams x {tokens} tokens"
+    rows = []
+    for arm in fronts.arms:
+        beside = "" if arm.name == VLLM else f"scheduler {statistics.median(scheduler[arm.name]):.1f}"
+        target = kind.target if arm.name == OURS else ""
+        tokens_row = Row(
+            benchmark=benchmark,
+            case=arm.name,
+            unit="CPU s / 1M tokens",
+            target=target,
+            note=beside,
+            **spread(per_token[arm.name]),
+        )
+        requests_row = Row(
+            benchmark=benchmark, case=arm.name, unit="CPU s / 1,000 requests", **spread(per_request[arm.name])
+        )
+        rows += [tokens_row, requests_row]
+    return rows
+
+
+async def _rate(fronts: Fronts, rounds: int) -> list[Row]:
+    """Measure tokens/s where tokens come faster than they can be sent."""
+    rates: dict[str, list[float]] = {arm.name: [] for arm in fronts.arms}
+    for number in range(rounds + 1):
+        for arm in fronts.arms:
+            length = FAST_TOKENS if number else FAST_TOKENS // 8
+            turn = await fronts.turn(arm, KINDS[0], streams=STREAMS, tokens=length, seed=1_000 + number)
+            rates[arm.name].append(STREAMS * length / turn.wall_s)
+    own = rates[VLLM][1:]
+    return [
+        Row(
+            benchmark=f"gateway, chat, {STREAMS} streams as fast as they go",
+            case=arm.name,
+            unit="of vLLM's tokens/s",
+            target=">= 0.95" if arm.name == OURS else "",
+            note=f"{statistics.median(rates[arm.name][1:]):,.0f} tokens/s",
+            **spread([rate / of_vllm for rate, of_vllm in zip(rates[arm.name][1:], own, strict=True)]),
+        )
+        for arm in fronts.arms
+    ]
+
+
+async def _first_tokens(fronts: Fronts, rounds: int) -> list[Row]:
+    """Measure the time to the first token of requests that run alone; a beat of it is the source's."""
+    firsts: dict[str, list[float]] = {arm.name: [] for arm in fronts.arms}
+    for number in range(rounds * TURNS_ALONE):
+        for arm in fronts.arms:
+            turn = await fronts.turn(arm, KINDS[0], streams=1, tokens=SHORT, seed=2_000 + number)
+            firsts[arm.name].append(turn.first_s * 1e3)
+    own = statistics.median(firsts[VLLM])
+    return [
+        Row(
+            benchmark="gateway, chat, first token of a request alone",
+            case=arm.name,
+            unit="ms",
+            note="" if arm.name == VLLM else f"{statistics.median(firsts[arm.name]) - own:+.1f} ms to vLLM's server",
+            **spread(firsts[arm.name]),
+        )
+        for arm in fronts.arms
+    ]

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tests.bench.child import Child, child
@@ -31,10 +31,12 @@ class Load:
     model: str
     path: str  # CHAT or COMPLETIONS
     workload: Workload
+    more: dict[str, Any] = field(default_factory=dict)  # further fields of each request
 
     def fields(self) -> list[dict[str, Any]]:
         """Return each request's own fields."""
         common = {"model": self.model, "max_tokens": self.workload.max_tokens, "temperature": 0.0, "ignore_eos": True}
+        common |= self.more
         if self.path != CHAT:
             return [{**common, "prompt": prompt} for prompt in self.workload.prompts()]
         words = [" ".join(f"word{number}" for number in prompt) for prompt in self.workload.prompts()]
@@ -46,6 +48,10 @@ class LoadClient:
 
     def __init__(self, process: Child) -> None:
         self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     async def run(self, load: Load) -> list[float]:
         """Run a load to its end; return the seconds to each stream's first chunk.  Raises ChildFailed."""

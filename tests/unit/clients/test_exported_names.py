@@ -62,6 +62,8 @@ PUBLIC = {
         "RecentDecision",
         "RecentFailover",
         "SloAttainment",
+        "FleetStretch",
+        "Percentiles",
         "SchedulerState",
         "SchedulerStatus",
         "TimeSlice",

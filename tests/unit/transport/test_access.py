@@ -26,7 +26,7 @@ from scheduler_svc.access.identity import ANYONE, Identity, PermissionDenied
 from scheduler_svc.control.watching.fleet_watch import WATCHERS_PER_CLIENT
 from scheduler_svc.transport import access_interceptor, health
 from scheduler_svc.transport.reflection import V1
-from scheduler_svc.wiring import SchedulerService
+from scheduler_svc.wiring.scheduler_service import SchedulerService
 from tests.support.lost_status import with_status
 from tests.unit.transport.served import MODEL, WITHIN_S, WireExecutor, reason_of, refusal, registration, serving
 

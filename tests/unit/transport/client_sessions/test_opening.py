@@ -18,7 +18,7 @@ from sage_common.keys_file import Key, hash_of
 from sage_wire.protocol import PROTOCOL_VERSION
 from scheduler_svc.access.audit import LOGGER
 from scheduler_svc.transport.client_sessions import session_servicer
-from scheduler_svc.wiring import SchedulerService
+from scheduler_svc.wiring.scheduler_service import SchedulerService
 from tests.support.lost_status import with_status
 from tests.unit.transport.served import WITHIN_S, WireExecutor, dialled, reason_of, refusal, serving
 

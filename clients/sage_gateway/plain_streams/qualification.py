@@ -8,6 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 
+def allows_plain_streams(arguments: Any) -> bool:
+    """Return whether a server may have plain streams: their events pass by its middleware and its keep-alive comments.
+
+    ``arguments``: of vLLM's server, as its command line was read.
+    """
+    return not arguments.middleware and not arguments.sse_keep_alive_interval
+
+
 def is_plain_chat(request: Any, serving: Any) -> bool:
     """Return whether a chat completion is plain.
 

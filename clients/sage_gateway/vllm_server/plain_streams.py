@@ -23,6 +23,8 @@ Stream = AsyncGenerator[str, None]
 
 def write_plain_streams(state: Any, engine: PlainStreamEngine) -> None:
     """Replace what writes the streams of vLLM's server, whose ``app.state`` is given, for requests that are plain."""
+    if not qualification.allows_plain_streams(state.args):
+        return
     chat, completion = state.openai_serving_chat, state.openai_serving_completion
     chat.chat_completion_stream_generator = partial(_chat, chat, chat.chat_completion_stream_generator, engine)
     completion.completion_stream_generator = partial(

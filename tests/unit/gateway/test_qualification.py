@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sage_gateway.plain_streams.qualification import is_plain_chat, is_plain_completion
+from sage_gateway.plain_streams.qualification import allows_plain_streams, is_plain_chat, is_plain_completion
 
 
 def request(**fields: Any) -> Any:
@@ -61,3 +61,12 @@ def test_several_prompts_are_not() -> None:
 )
 def test_a_server_that_does_more_writes_by_itself(of: dict[str, Any]) -> None:
     assert not is_plain_chat(chat(), serving(**of))
+
+
+@pytest.mark.parametrize(
+    ("fields", "allowed"),
+    [({}, True), ({"middleware": ["a.B"]}, False), ({"sse_keep_alive_interval": 15.0}, False)],
+)
+def test_what_sees_every_event_of_a_server_is_not_passed_by(fields: dict[str, Any], allowed: bool) -> None:
+    arguments = SimpleNamespace(**{"middleware": [], "sse_keep_alive_interval": 0} | fields)
+    assert allows_plain_streams(arguments) is allowed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, nullcontext
@@ -29,9 +30,10 @@ async def measure(engine: Engine, *, rounds: int, tokens: int) -> list[Row]:
     """Run every load through both, in turn: tokens/s of ours by vLLM's, and CPU seconds of the processes in front."""
     model = engine.settings.model.name
     async with AsyncExitStack() as stack:
-        plane = await stack.enter_async_context(control_plane(engine))
+        plane, theirs = await asyncio.gather(
+            stack.enter_async_context(control_plane(engine)), stack.enter_async_context(vllm_server(engine, 0))
+        )
         ours = await stack.enter_async_context(gateway(plane.address, model, flags=("--uvloop",)))
-        theirs = await stack.enter_async_context(vllm_server(engine, 0))
         client = await stack.enter_async_context(load_client())
         pids = [os.getpid(), *plane.pids, *ours.pids, *theirs.pids, client.pid]
         ports: dict[str, tuple[int, Callable[[], float]]] = {
@@ -49,6 +51,8 @@ async def measure(engine: Engine, *, rounds: int, tokens: int) -> list[Row]:
                     await client.run(Load(port=port, model=model, path=COMPLETIONS, workload=workload))
                     walls[name].append(time.perf_counter() - started)
                     costs[name].append((cpu_s() - before) / workload.output_tokens * 1e6)
+                    # A run that is cut short leaves what it had.
+                    print(f"{name}: {walls[name][-1]:.2f} s, {costs[name][-1]:.1f}", file=sys.stderr, flush=True)
     return _rows(walls, costs, tokens)
 
 

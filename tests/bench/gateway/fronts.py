@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -86,12 +87,15 @@ class Fronts:
         load = Load(port=arm.port, model=MODEL, path=kind.path, workload=workload, more=kind.more)
         before, scheduler, started = arm.cpu_s(), self._scheduler_s(), time.perf_counter()
         firsts = await self._client.run(load)
-        return Turn(
+        turn = Turn(
             cpu_s=arm.cpu_s() - before,
             scheduler_s=self._scheduler_s() - scheduler,
             wall_s=time.perf_counter() - started,
             first_s=statistics.median(firsts),
         )
+        if streams > 1:  # a run that is cut short leaves what it had
+            print(f"{kind.name}, {streams} x {tokens}, {arm.name}: {turn}", file=sys.stderr, flush=True)
+        return turn
 
 
 @asynccontextmanager

@@ -46,7 +46,12 @@ Listener = Literal["listen", "executor_listen", "admin_listen"]
 ALL_LISTENERS = frozenset(get_args(Listener))
 
 _SAMPLING = TypeAdapter(Sampling)
-_SAMPLING_DEFAULTS = set(Sampling.__dataclass_fields__) - {"structured_output", "logit_bias"}
+_SAMPLING_DEFAULTS = set(Sampling.__dataclass_fields__) - {
+    "structured_output",
+    "logit_bias",
+    "cache_salt",
+    "engine_options",
+}
 
 
 class TlsSection(CertificateSection):

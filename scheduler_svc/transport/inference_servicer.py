@@ -182,7 +182,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             found = await EmbeddingCall(self._intake, inputs).run(accepted)
         except InputFailed as failed:
             raise embeddings.failure_of(failed) from failed
-        return embeddings.response(request_id, found, as_bytes=as_bytes)
+        classifies = any(each.classifies for each in self._scheduler.served_facts(found[0].request.model))
+        return embeddings.response(request_id, found, as_bytes=as_bytes, classifies=classifies)
 
     async def SubmitBatch(self, request: Any, context: Context) -> NoReturn:
         """Refuse: not implemented."""

@@ -13,7 +13,7 @@ from sage_client import GenerateOptions
 from sage_gateway.http_call import HttpCall, current_call
 from sage_gateway.plain_streams.waiting_output import WaitingOutput
 from sage_gateway.trace_context import trace_of
-from sage_gateway.vllm_server.engine_client import FleetEngineClient, choices_of, refuse_engine_options
+from sage_gateway.vllm_server.engine_client import FleetEngineClient, beside, choices_of, refuse_engine_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class PlainStreamEngine(FleetEngineClient):
         """
         refuse_engine_options(*(asked.options.get(name) for name in ("priority", "data_parallel_rank", "kv_hints")))
         _, token_ids = self._prompt(asked.prompt, None)
-        [sampling] = choices_of(asked.sampling_params)
+        reasoning = (asked.options.get(name) for name in ("reasoning_ended", "reasoning_parser_kwargs"))
+        [sampling] = choices_of(asked.sampling_params, beside(asked.prompt, *reasoning))
         options = self._options(call, asked.options.get("lora_request"), asked.options.get("session_id"))
         output = WaitingOutput(call)
         with self._clients.of(call.token) as client:

@@ -16,6 +16,7 @@ from sage_gateway.http_call import HttpCall, current_call
 from sage_gateway.plain_streams import qualification
 from sage_gateway.plain_streams.chunks import DONE, ChatChunks, Chunks, CompletionChunks, StreamFacts
 from sage_gateway.plain_streams.event_text import EventText
+from sage_gateway.plain_streams.waiting_output import Output, WaitingOutput
 from sage_gateway.vllm_server.plain_stream_engine import EngineRequest, PlainStreamEngine
 
 Stream = AsyncGenerator[str, None]
@@ -45,7 +46,7 @@ def _chat(
 ) -> Stream:
     """Stand in for ``OpenAIServingChat.chat_completion_stream_generator``; ``vllms`` is the method itself."""
     call = current_call()
-    if len(call.asked) != 1 or not qualification.is_plain_chat(request, serving):
+    if len(call.asked) != 1 or not qualification.is_plain_chat(request, serving, call.options):
         return vllms(request, outputs, answer_id, model, *arguments, **options)
 
     def chunks(facts: StreamFacts) -> Chunks:
@@ -68,7 +69,7 @@ def _completion(
 ) -> Stream:
     """Stand in for ``OpenAIServingCompletion.completion_stream_generator``; ``vllms`` is the method itself."""
     call = current_call()
-    if len(call.asked) != 1 or not qualification.is_plain_completion(request, serving, len(prompts)):
+    if len(call.asked) != 1 or not qualification.is_plain_completion(request, serving, call.options, len(prompts)):
         return vllms(request, prompts, outputs, answer_id, created, model, **options)
     return _Writer(serving, engine, call, CompletionChunks).stream(request, answer_id, model, created)
 
@@ -90,15 +91,21 @@ class _Writer:
         try:
             text = self._text(request, asked, answer_id, model, created)
             with self._engine.started(self._call, asked) as waiting:
-                output = await waiting.next()
+                output = await self._next(waiting)
                 yield text.of(output)
                 while output.finished is None:
-                    output = await waiting.next()
+                    output = await self._next(waiting)
                     await self._call.write(text.of(output).encode())
         except SageError as error:
             self._call.error = self._call.error or error
             yield error_event("", http_error(error)).decode()
             yield DONE
+
+    async def _next(self, waiting: WaitingOutput) -> Output:
+        output = await waiting.next()
+        if output.finished is not None:
+            self._call.note_end(output.finished)
+        return output
 
     def _text(self, request: Any, asked: EngineRequest, answer_id: str, model: str, created: int) -> EventText:
         usage, continuous = should_include_usage(request.stream_options, self._serving.enable_force_include_usage)

@@ -269,6 +269,7 @@ def _without_lists(sampling: Sampling) -> Sampling:
         or sampling.allowed_token_ids
         or sampling.logit_bias
         or sampling.structured_output
+        or sampling.engine_options
     ):
         return sampling
     return replace(
@@ -279,6 +280,7 @@ def _without_lists(sampling: Sampling) -> Sampling:
         allowed_token_ids=(),
         logit_bias={},
         structured_output=None,
+        engine_options={},
     )
 
 

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sage_client import AsyncClient, ModelFiles
+from sage_client import AsyncClient, Model, ModelFiles
 from sage_common.event_loop import loop_factory
 from sage_gateway.vllm_server.engine_client import FleetEngineClient
 from sage_gateway.vllm_server.model_application import ApplicationBuilder
@@ -101,8 +101,8 @@ class _TokenEngine(FleetEngineClient):
 
 
 class _Builder(ApplicationBuilder):
-    def _engine(self, config: Any, model: str) -> FleetEngineClient:
-        return _TokenEngine(config, model, self._clients, self._trouble)
+    def _engine(self, config: Any, model: Model) -> FleetEngineClient:
+        return _TokenEngine(config, model.name, self._clients, self._trouble)
 
 
 async def _files(address: str) -> ModelFiles:

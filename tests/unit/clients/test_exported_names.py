@@ -12,7 +12,7 @@ PUBLIC = {
     "clients": {"AsyncClient", "AsyncStream", "Client", "Stream", "Reconnect", "DEFAULT_ADDRESS"},
     "detached work": {"AsyncDetachedRequest", "DetachedRequest", "RequestInfo", "RequestStatus", "Result"},
     "sinks": {"Call", "Sink"},
-    "embeddings": {"EmbedOptions", "Embeddings"},
+    "embeddings": {"EmbedOptions", "Embeddings", "Scores"},
     "JSON": {"plain"},
     "requests": {"ChatMessage", "GenerateOptions", "SamplingOptions", "NoInstance", "Priority", "ResumeMode"},
     "events": {"Accepted", "Event", "Finished", "Scheduled", "Tokens", "Completion", "PartialOutput"},

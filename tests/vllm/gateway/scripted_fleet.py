@@ -181,8 +181,9 @@ async def scripted_gateway(directory: Path, arguments: Sequence[str] = ()) -> Sc
 
     clients = ScriptedClients()
     builder = ApplicationBuilder(cast(CallerClients, clients), directory, arguments)
-    listed = ListedModels(model(MODEL, vocab_size=VOCAB_SIZE, max_model_len=LONGEST))
-    document = b"".join(chunk.data for chunk in TextSource(tokenizer_files(VOCAB_SIZE)).chunks())
+    source = TextSource(tokenizer_files(VOCAB_SIZE))
+    document = b"".join(chunk.data for chunk in source.chunks())
+    listed = ListedModels(model(MODEL, vocab_size=VOCAB_SIZE, max_model_len=LONGEST, tokenizer_hash=source.hash))
     files = ModelFiles(
         model=listed.listed[0],
         config_json=json.dumps(config_json(VOCAB_SIZE, LONGEST)),

@@ -197,3 +197,17 @@ def test_plain_requests_get_no_response_objects_and_others_do(
     assert made == []
     loop.run(gateway.body(path, request(path, return_token_ids=True), script))
     assert made
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_plain_request_is_sent_as_any_other(
+    path: str, gateway: ScriptedGateway, loop: asyncio.Runner, by_vllm: Callable[[bool], None]
+) -> None:
+    fields = {"cache_salt": "salt", "seed": 3, "stop": ["x"], "sage": {"priority": "high", "request_id": "mine"}}
+    sent = []
+    for theirs in (False, True):
+        by_vllm(theirs)
+        loop.run(gateway.body(path, request(path, **fields), Script(pieces=[("a", 1)])))
+        sent.append(gateway.client.started[-1].options)
+    assert sent[0] == sent[1]
+    assert (sent[0]["cache_salt"], sent[0]["request_id"]) == ("salt", "mine")

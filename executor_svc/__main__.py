@@ -14,11 +14,11 @@ ignore_hangups()  # the imports below take a second, in which SIGHUP would end t
 try:
     from executor_svc.config import PROGRAM, ConfigError, load_or_exit
     from executor_svc.engine.vllm.lifeline import watch_executor_if_spawned
-    from executor_svc.event_loop import loop_factory
     from executor_svc.telemetry.engine_logs import engine_logs_in_json
     from executor_svc.telemetry.logs import configure_logging
     from executor_svc.wiring import run
     from sage_common.configuration import exit_for
+    from sage_common.event_loop import loop_factory
     from sage_common.garbage import collect_seldom
 except ModuleNotFoundError as absent:
     sys.exit(f"sage-executor: {absent.name} is not installed: pip install 'sage-control-plane[executor]'")

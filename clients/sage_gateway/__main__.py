@@ -9,6 +9,8 @@ import sys
 from typing import NoReturn
 
 from sage_client import ConfigurationError
+from sage_common.event_loop import loop_factory
+from sage_common.garbage import collect_seldom
 from sage_common.tasks import TaskDied
 from sage_gateway.listening import listening_socket
 from sage_gateway.settings import GatewaySettings, parse
@@ -48,10 +50,12 @@ def main() -> None:
 
 def _serve(settings: GatewaySettings, version: str) -> None:
     listener = _listener(settings, shared=settings.workers > 1)
+    collect_seldom()
     from sage_gateway.vllm_server.server import GatewayProcess  # takes seconds: it imports vLLM
 
     try:
-        asyncio.run(GatewayProcess(settings, listener, version).run())
+        with asyncio.Runner(loop_factory=loop_factory(uvloop=settings.uvloop)) as runner:
+            runner.run(GatewayProcess(settings, listener, version).run())
     except ConfigurationError as error:
         _wrong(str(error))
     except TaskDied as error:

@@ -132,6 +132,7 @@ class FrontDoor:
         served, call = found
         CURRENT.set(call)  # in this task only, which is the request's own
         held = HeldAnswer(send, call, scope["path"])
+        call.write = held.write
         try:
             await served.application(scope, replaying(body, receive), held)
         except Exception as error:  # of vLLM's server, or of a stream whose errors it does not expect

@@ -51,6 +51,11 @@ class HeldAnswer:
         else:
             await self._send(message)
 
+    async def write(self, body: bytes) -> None:
+        """Send the next part of the body of an answer that has begun, past the application."""
+        if not self._complete:
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
     async def fail(self, error: Exception) -> None:
         """End the answer because the application raised: a stream that has begun, with an event that says why."""
         known = self._call.error

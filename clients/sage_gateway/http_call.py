@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from sage_client import Accepted, Finished, SageError, Scheduled
 from sage_gateway.request_options import RequestOptions
+
+
+async def _not_begun(body: bytes) -> None:
+    raise RuntimeError("there is no answer to write to")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -23,6 +28,8 @@ class HttpCall:
     finished: list[Finished] = field(default_factory=list)  # ends of its requests, as they come
     cost: float = 0.0  # of what has ended, in the currency of the instances' prices
     error: SageError | None = None  # why it failed, if it did
+    asked: list[Any] = field(default_factory=list)  # what vLLM's server asked the engine for
+    write: Callable[[bytes], Awaitable[None]] = _not_begun  # writes on in the body of an answer that has begun
 
     def note_end(self, finished: Finished) -> None:
         """Note the end of one of its requests."""

@@ -30,6 +30,8 @@ from tests.bench import (
 )
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
+from tests.bench.gateway import engines as gateway_engines
+from tests.bench.gateway import fronts as gateway_fronts
 from tests.bench.policies import __main__ as policies
 from tests.bench.report import Row
 from tests.bench.session import run
@@ -37,9 +39,9 @@ from tests.bench.session import run
 TINY_MODEL = Path(".cache/tiny-model")
 NAMES = (
     *("core", "latency", "relay", "ingest", "sdk", "requests", "burst", "idle", "hold", "throughput", "overload"),
-    *("memory", "journal", "submits", "telemetry", "vllm", "telemetry-vllm", "executor-vllm"),
+    *("memory", "journal", "submits", "telemetry", "vllm", "telemetry-vllm", "executor-vllm", "gateway"),
 )
-REAL = {"vllm", "telemetry-vllm", "executor-vllm"}
+REAL = {"vllm", "telemetry-vllm", "executor-vllm", "gateway"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,12 +192,19 @@ async def _executor_vllm(size: Size) -> list[Row]:
     return rows
 
 
+async def _gateway(size: Size) -> list[Row]:
+    make_tiny_model(TINY_MODEL)
+    rows = await gateway_fronts.measure(rounds=size.relay_rounds, tokens=128)
+    engine = tiny_vllm(TINY_MODEL, streams=gateway_engines.STREAMS)
+    return rows + await gateway_engines.measure(engine, rounds=size.rounds, tokens=size.throughput_tokens)
+
+
 BENCHMARKS: dict[str, Benchmark] = dict(
     zip(
         NAMES,
         (
             *(_scheduler, _latency, _relay, _ingest, _sdk, _requests, _burst, _idle, _hold, _throughput, _overload),
-            *(_memory, _journal, _submits, _telemetry, _vllm, _telemetry_vllm, _executor_vllm),
+            *(_memory, _journal, _submits, _telemetry, _vllm, _telemetry_vllm, _executor_vllm, _gateway),
         ),
         strict=True,
     )

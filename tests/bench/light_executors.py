@@ -9,6 +9,7 @@ nanoseconds of the machine's monotonic clock.
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 import time
@@ -20,6 +21,7 @@ from typing import Any
 
 import grpc
 
+from executor_svc.engine.simulated.facts import config_json
 from executor_svc.engine.simulated.tokenizer import tokenizer_files
 from executor_svc.runtime.text.text_source import TextSource
 from executor_svc.transport.control_messages import control_request
@@ -47,6 +49,7 @@ FACTS = executor_pb2.EngineFacts(
     max_running=2_048,
     max_batched_tokens=65_536,
     weights="none",
+    config_json=json.dumps(config_json(VOCAB_SIZE, 32_768)),
 )
 
 

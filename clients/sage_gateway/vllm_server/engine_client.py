@@ -73,9 +73,9 @@ class FleetEngineClient(EngineClient):
         """
         call = current_call()
         try:
-            _refuse_engine_options(priority, data_parallel_rank, kv_hints)
+            refuse_engine_options(priority, data_parallel_rank, kv_hints)
             text, token_ids = self._prompt(prompt, prompt_text)
-            sampling = _sampling(sampling_params, _beside(prompt, reasoning_ended, reasoning_parser_kwargs))
+            sampling = sampling_of(sampling_params, beside(prompt, reasoning_ended, reasoning_parser_kwargs))
             options = self._options(call, lora_request, session_id, sampling)
             made = RequestOutputs(
                 request_id,
@@ -218,7 +218,7 @@ class FleetEngineClient(EngineClient):
         return gone
 
 
-def _beside(prompt: Any, reasoning_ended: bool | None, reasoning_arguments: dict[str, Any] | None) -> SamplingOptions:
+def beside(prompt: Any, reasoning_ended: bool | None, reasoning_arguments: dict[str, Any] | None) -> SamplingOptions:
     """Return the options that vLLM has beside its sampling parameters."""
     options = SamplingOptions()
     if prompt.get("cache_salt"):
@@ -230,18 +230,18 @@ def _beside(prompt: Any, reasoning_ended: bool | None, reasoning_arguments: dict
     return options
 
 
-def _sampling(params: Any, beside: SamplingOptions) -> SamplingOptions:
+def sampling_of(params: Any, more: SamplingOptions) -> SamplingOptions:
     """Return the options of sampling.  Raises InvalidRequestError for a field that is not supported."""
     try:
         if params.structured_outputs is None:  # what concerns reasoning belongs to a constraint
-            beside.pop("reasoning_ended", None)
-            beside.pop("reasoning_arguments", None)
-        return {**sampling_options(params), **beside}
+            more.pop("reasoning_ended", None)
+            more.pop("reasoning_arguments", None)
+        return {**sampling_options(params), **more}
     except UnsupportedField as error:
         raise _invalid(error.field, error.what) from None
 
 
-def _refuse_engine_options(priority: int, data_parallel_rank: int | None, kv_hints: Any) -> None:
+def refuse_engine_options(priority: int | None, data_parallel_rank: int | None, kv_hints: Any) -> None:
     """Refuse what only an engine of one's own can do.  Raises InvalidRequestError."""
     if priority:
         raise _invalid("priority", "use the field sage.priority, or the header x-sage-priority")

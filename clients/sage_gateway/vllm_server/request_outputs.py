@@ -9,11 +9,9 @@ from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
-from sage_client import Finished, FinishReason, PromptRead, TokenLogprob
+from sage_client import Finished, PromptRead, TokenLogprob
+from sage_gateway.finish_reasons import finish_reason, stop_reason
 from sage_gateway.output_collector import Piece
-
-_REASONS = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
-
 
 CONTEXT_TOKENS = 4
 """Tokens that one character may take."""
@@ -103,9 +101,8 @@ class RequestOutputs:
     def _end(self, output: CompletionOutput, finished: Finished | None) -> None:
         if finished is None:
             return
-        output.finish_reason = _REASONS.get(finished.finish_reason, "stop")
-        stopped_by = finished.stop_token_id
-        output.stop_reason = finished.stop_string or (None if stopped_by == self._eos else stopped_by)
+        output.finish_reason = finish_reason(finished)
+        output.stop_reason = stop_reason(finished, self._eos)
         if self._cached is None or not output.index:
             self._cached = finished.usage.cached_prompt_tokens
 

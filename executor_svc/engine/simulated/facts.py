@@ -50,18 +50,18 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings, *, embeds: b
         reports_cache=True,
         keeps_output_history=settings.output_history,
         weights=f"simulated {model.name}",  # tokens follow from the model's name
-        config_json=json.dumps(_config(settings)),
+        config_json=json.dumps(config_json(settings.vocab_size, settings.max_model_len)),
         embedding_dimensions=EMBEDDING_DIMENSIONS if embeds else 0,
     )
 
 
-def _config(settings: SimulatedSettings) -> dict[str, object]:
+def config_json(vocab_size: int, max_model_len: int) -> dict[str, object]:
     """Return a config.json with which front ends take the engine for one that runs a small Qwen3 model."""
     return {
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",
-        "vocab_size": settings.vocab_size,
-        "max_position_embeddings": settings.max_model_len,
+        "vocab_size": vocab_size,
+        "max_position_embeddings": max_model_len,
         "hidden_size": 64,
         "intermediate_size": 128,
         "num_hidden_layers": 1,

@@ -32,13 +32,18 @@ OURS = ("worker_extension_cls", "scheduler_cls", "scheduling_policy", "enable_lo
 class VllmServer:
     """A server and its client processes, which share the streams of each workload."""
 
-    def __init__(self, server: Child, clients: list[Child]) -> None:
+    def __init__(self, server: Child, port: int, clients: list[Child]) -> None:
+        self.port = port
         self._server = server
         self._clients = clients
 
     @property
     def pids(self) -> list[int]:
         return [self._server.pid, *(each.pid for each in self._clients)]
+
+    def cpu_s(self) -> float:
+        """CPU seconds that the server's process has used so far; not those of its engine's."""
+        return self._server.cpu_s()
 
     async def run(self, workload: Workload) -> tuple[float, float]:
         """Wall seconds, and CPU seconds of the server's process."""
@@ -69,7 +74,7 @@ async def vllm_server(engine: Engine, client_processes: int) -> AsyncIterator[Vl
             await client.tell(json.dumps([port, engine.settings.model.name]))
             await client.wait_for(http_client_process.READY, CLIENT_TIMEOUT_S)
             clients.append(client)
-        yield VllmServer(server, clients)
+        yield VllmServer(server, port, clients)
 
 
 def _flags(settings: EngineSettings, port: int) -> list[str]:

@@ -1,7 +1,7 @@
 """``python -m tests.bench.rivals``: other routers from PyPI beside this control plane, on workers of one beat.
 
-They stream text over HTTP and we stream tokens over gRPC, so the figures are of what each does for its users, not of
-equal work.
+They stream text over HTTP and pass on what their workers wrote.  We stream tokens over gRPC or, where vLLM is
+installed, text over HTTP from the OpenAI gateway, whose figures hold the scheduler's.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import asyncio
 import statistics
 import sys
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
+from importlib.util import find_spec
 from typing import Protocol
 
 from tests.bench.report import Row
-from tests.bench.rivals.ours import ours
+from tests.bench.rivals.ours import ours, ours_over_http
 from tests.bench.rivals.routers import COMMANDS, install, router
 from tests.bench.rivals.stream_end import StreamEnd
 from tests.bench.rounds import spread
@@ -25,6 +26,7 @@ from tests.bench.session import run
 WORKERS = 2
 STEP_S = 0.025
 OURS = "ours"
+OVER_HTTP = "ours, OpenAI gateway"
 
 
 class System(Protocol):
@@ -41,38 +43,50 @@ Start = Callable[[], AbstractAsyncContextManager[System]]
 
 
 async def measure(*, streams: int, tokens: int, rounds: int) -> list[Row]:
-    """Measure every system in turn, round by round of its own."""
+    """Measure every system in turn, round by round; then kill a worker of each."""
     install()
     starts: dict[str, Start] = {OURS: partial(ours, workers=WORKERS, step_s=STEP_S)}
+    if find_spec("vllm") is not None:
+        starts[OVER_HTTP] = partial(ours_over_http, workers=WORKERS, step_s=STEP_S)
     for name in COMMANDS:
         starts[name] = partial(router, name, workers=WORKERS, step_s=STEP_S)
-    rows = []
-    for name, start in starts.items():
-        async with start() as system:
-            rows += await _cost(name, system, streams, tokens, rounds)
+    async with AsyncExitStack() as stack:
+        systems = {name: await stack.enter_async_context(start()) for name, start in starts.items()}
+        turns: dict[str, list[tuple[float, float]]] = {name: [] for name in systems}
+        for _ in range(rounds + 1):  # the first warms up
+            for name, system in systems.items():
+                turns[name].append(await _turn(name, system, streams, tokens))
+        rows = [row for name in systems for row in _rows(name, turns[name][1:], streams, tokens)]
+        for name, system in systems.items():
             rows += await _killed(name, system, streams, tokens)
     return rows
 
 
-async def _cost(name: str, system: System, streams: int, tokens: int, rounds: int) -> list[Row]:
-    cpu, first = [], []
-    for number in range(rounds + 1):  # the first warms up
-        before = system.cpu_s()
-        ends = await system.run(streams, tokens)
-        if not all(end.whole for end in ends):
-            raise RuntimeError(f"{name}: {sum(not end.whole for end in ends)} of {streams} streams lost tokens")
-        if number:
-            cpu.append((system.cpu_s() - before) / (streams * tokens) * 1e6)
-            first.append(statistics.median(end.first_s for end in ends) * 1e3)
+async def _turn(name: str, system: System, streams: int, tokens: int) -> tuple[float, float]:
+    """Return the CPU seconds of one load and the median of its streams' seconds to the first token."""
+    before = system.cpu_s()
+    ends = await system.run(streams, tokens)
+    if not all(end.whole for end in ends):
+        raise RuntimeError(f"{name}: {sum(not end.whole for end in ends)} of {streams} streams lost tokens")
+    return system.cpu_s() - before, statistics.median(end.first_s for end in ends)
+
+
+def _rows(name: str, turns: list[tuple[float, float]], streams: int, tokens: int) -> list[Row]:
     benchmark = f"rivals, {streams} streams x {tokens} tokens"
+    what = "gateway's and scheduler's CPU" if name == OVER_HTTP else "router's CPU"
     return [
-        Row(benchmark=benchmark, case=f"{name}: router's CPU", unit="CPU s / 1M tokens", **spread(cpu)),
+        Row(
+            benchmark=benchmark,
+            case=f"{name}: {what}",
+            unit="CPU s / 1M tokens",
+            **spread([cpu_s / (streams * tokens) * 1e6 for cpu_s, _ in turns]),
+        ),
         Row(
             benchmark=benchmark,
             case=f"{name}: first token, median",
             unit="ms",
             note=f"of these a step, {STEP_S * 1e3:.0f} ms, and half a step until it begins",
-            **spread(first),
+            **spread([first_s * 1e3 for _, first_s in turns]),
         ),
     ]
 

@@ -36,7 +36,7 @@ class Beat:
 
 
 class MockWorker:
-    """Answers what routers ask of a worker, and streams chat completions."""
+    """Answers what routers ask of a worker, and streams chat completions that end with their usage."""
 
     def __init__(self, beat: Beat) -> None:
         self._beat = beat
@@ -70,18 +70,20 @@ class MockWorker:
             choice = {"index": 0, "delta": {"content": " word"}, "finish_reason": reason}
             _chunk(writer, "data: " + json.dumps(_completion(choice)) + "\n\n")
             await writer.drain()
+        usage = {"prompt_tokens": 32, "total_tokens": 32 + tokens, "completion_tokens": tokens}
+        _chunk(writer, "data: " + json.dumps({**_completion(), "usage": usage}) + "\n\n")
         _chunk(writer, "data: [DONE]\n\n")
         writer.write(b"0\r\n\r\n")
         await writer.drain()
 
 
-def _completion(choice: dict[str, object]) -> dict[str, object]:
+def _completion(*choices: dict[str, object]) -> dict[str, object]:
     return {
         "id": "chatcmpl-0123456789",
         "object": "chat.completion.chunk",
         "created": 1_790_000_000,
         "model": MODEL,
-        "choices": [choice],
+        "choices": choices,
     }
 
 

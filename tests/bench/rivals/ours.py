@@ -1,4 +1,4 @@
-"""This control plane as an arm beside the routers: a scheduler, simulated executors at the same beat, the SDK."""
+"""This control plane as an arm beside the routers: a scheduler, executors at the same beat, the SDK or HTTP."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from tests.bench.child import Child, child
 from tests.bench.control_plane import START_TIMEOUT_S, port_in
 from tests.bench.cpu_clock import cpu_seconds
 from tests.bench.engines import simulated
+from tests.bench.gateway.gateway_processes import GatewayProcesses, gateway
+from tests.bench.rivals import http_streams
 from tests.bench.rivals.http_streams import RUN_TIMEOUT_S
 from tests.bench.rivals.stream_end import StreamEnd
+
+MODEL = "simulated"
 
 
 @dataclass(frozen=True, slots=True)
 class Ours:
     """A control plane that serves."""
 
+    address: str  # of the scheduler
     scheduler: Child
     executors: list[Child]
     client: AsyncClient
@@ -53,11 +58,31 @@ class Ours:
                     count += len(event.token_ids)
         except SageError:
             said_why = True
-        return StreamEnd(tokens=count, whole=count == tokens, said_why=said_why, first_s=first_s, longest_gap_s=gap_s)
+        return StreamEnd(whole=count == tokens, said_why=said_why, first_s=first_s, longest_gap_s=gap_s)
 
     def kill_worker(self) -> None:
         """End one executor at once."""
         self.executors[0].kill()
+
+
+@dataclass(frozen=True, slots=True)
+class OursOverHttp:
+    """A control plane with an OpenAI gateway before it."""
+
+    plane: Ours
+    front: GatewayProcesses
+
+    def cpu_s(self) -> float:
+        """CPU seconds that the gateway and the scheduler have used so far."""
+        return self.plane.cpu_s() + self.front.cpu_s()
+
+    async def run(self, streams: int, tokens: int) -> list[StreamEnd]:
+        """Run requests to their ends."""
+        return await http_streams.run(self.front.port, MODEL, streams, tokens)
+
+    def kill_worker(self) -> None:
+        """End one executor at once."""
+        self.plane.kill_worker()
 
 
 @asynccontextmanager
@@ -76,6 +101,16 @@ async def ours(*, workers: int, step_s: float) -> AsyncIterator[Ours]:
             await executor.wait_for("ready: ", engine.start_timeout_s)
             executors.append(executor)
         client = await stack.enter_async_context(AsyncClient(address))
-        system = Ours(scheduler, executors, client)
+        system = Ours(address, scheduler, executors, client)
         await system.run(2 * workers, 2)
         yield system
+
+
+@asynccontextmanager
+async def ours_over_http(*, workers: int, step_s: float) -> AsyncIterator[OursOverHttp]:
+    """The same behind an OpenAI gateway of one process."""
+    async with (
+        ours(workers=workers, step_s=step_s) as plane,
+        gateway(plane.address, MODEL, flags=("--uvloop",)) as front,
+    ):
+        yield OursOverHttp(plane, front)

@@ -48,7 +48,7 @@ class Router:
 
     async def run(self, streams: int, tokens: int) -> list[StreamEnd]:
         """Run requests to their ends."""
-        return await http_streams.run(self.port, streams, tokens)
+        return await http_streams.run(self.port, MODEL, streams, tokens)
 
     def kill_worker(self) -> None:
         """End one worker at once."""
@@ -97,7 +97,7 @@ async def _until_it_serves(process: Child, port: int) -> None:
     end = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            ends = await asyncio.wait_for(http_streams.run(port, 1, 2), 5.0)
+            ends = await asyncio.wait_for(http_streams.run(port, MODEL, 1, 2), 5.0)
             if ends[0].whole:
                 return
         except (OSError, TimeoutError, json.JSONDecodeError):

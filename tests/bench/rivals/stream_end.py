@@ -9,8 +9,7 @@ from dataclasses import dataclass
 class StreamEnd:
     """The end of one stream."""
 
-    tokens: int  # that arrived
-    whole: bool  # all of them did
+    whole: bool  # all tokens arrived, and the end
     said_why: bool  # an error was sent before the end
     first_s: float  # from the request to its first token
     longest_gap_s: float  # between two tokens

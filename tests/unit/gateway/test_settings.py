@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sage_gateway import settings as settings_module
 from sage_gateway.settings import parse
 
 
@@ -64,3 +65,17 @@ def test_a_wrong_command_line_says_what_is_wrong(
         parse(arguments)
     assert exit_.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_uvloop_is_taken_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings_module, "find_spec", lambda name: object())
+    assert (parse([]).uvloop, parse(["--uvloop"]).uvloop) == (False, True)
+
+
+def test_without_uvloop_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(settings_module, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        parse(["--uvloop"])
+    assert "pip install 'sage-control-plane[uvloop]'" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 
 from executor_svc import config as config_module
 from executor_svc.config import ConfigError, load
-from executor_svc.event_loop import loop_factory
+from sage_common.event_loop import loop_factory
 
 MODEL = ["--model", "sim", "--engine.kind", "simulated"]
 

@@ -1,4 +1,4 @@
-"""Chooses the event loop that the executor runs on."""
+"""Chooses the event loop that a process runs on."""
 
 from __future__ import annotations
 

@@ -8,28 +8,37 @@ from typing import Any
 import click
 
 import sage_client as sage
-from sagectl.access_keys import keys
-from sagectl.connecting import ADDRESS, AS_JSON
-from sagectl.detached import attach, requests, result, submit
-from sagectl.doctor import doctor
-from sagectl.embed import embed
+from sagectl.commands.attach import attach
+from sagectl.commands.cancel import cancel
+from sagectl.commands.demo import demo
+from sagectl.commands.doctor import doctor
+from sagectl.commands.down import down
+from sagectl.commands.drain import drain
+from sagectl.commands.embed import embed
+from sagectl.commands.explain import explain
+from sagectl.commands.gateway import gateway
+from sagectl.commands.generate import generate
+from sagectl.commands.instances import instances
+from sagectl.commands.journal import journal
+from sagectl.commands.keys import keys
+from sagectl.commands.models import models
+from sagectl.commands.pd import pd
+from sagectl.commands.policy import policy
+from sagectl.commands.requests import requests
+from sagectl.commands.result import result
+from sagectl.commands.resume import resume
+from sagectl.commands.role import role
+from sagectl.commands.simulate import simulate
+from sagectl.commands.status import status
+from sagectl.commands.submit import submit
+from sagectl.commands.top import top
+from sagectl.commands.up import up
+from sagectl.commands.usage import usage
 from sagectl.exit_status import ExitStatus, status_of
-from sagectl.explain import explain
-from sagectl.gateway import gateway
-from sagectl.generate import generate
-from sagectl.generate_options import flag_of
-from sagectl.instances import drain, instances, resume
-from sagectl.journal import journal
-from sagectl.json_output import plain_error, print_json
-from sagectl.local import demo, down, status, up
-from sagectl.models import models
-from sagectl.policy import policy
-from sagectl.prefill_decode import pd, role
-from sagectl.requests import cancel
-from sagectl.sentences import sentence
-from sagectl.simulate import simulate
-from sagectl.top import top
-from sagectl.usage import usage
+from sagectl.options.connecting import ADDRESS, AS_JSON
+from sagectl.options.generation import flag_of
+from sagectl.output.json_output import plain_error, print_json
+from sagectl.output.sentences import sentence
 
 _STATUSES = """\b
 Exit status:

@@ -20,8 +20,8 @@ from google.protobuf.duration_pb2 import Duration
 from sage.controlplane.v1 import admin_pb2, common_pb2, inference_pb2
 from sage_wire.errors import ErrorReason
 from sagectl.cli import sagectl
+from sagectl.commands.instances import COLUMNS
 from sagectl.exit_status import ExitStatus
-from sagectl.instances import COLUMNS
 from tests.integration.clients.fake_scheduler import (
     FakeScheduler,
     accepted,

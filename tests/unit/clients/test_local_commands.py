@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from sage_local.fleet import requirements, sagectl_command
 from sage_local.fleet.requirements import NotInstalled, missing_packages, require_installed
 from sage_local.fleet.spec import DEFAULT_HTTP, FleetSpec
-from sagectl import cli, local
+from sagectl import cli
+from sagectl.commands import up as local
 
 
 @pytest.fixture

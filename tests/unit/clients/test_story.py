@@ -20,8 +20,8 @@ from sage_client import (
 )
 from sage_client._decode import decision as decode_decision
 from sage_client._decode_admin import explanation as decode_explanation
-from sagectl.bars import FULL, span_bar
-from sagectl.story import story
+from sagectl.output.bars import FULL, span_bar
+from sagectl.output.story import story
 
 
 def decision(instance_id: str, **fields: object) -> Decision:

@@ -8,9 +8,9 @@ import pytest
 from rich.text import Text
 
 from sage_client import FleetSnapshot, InstanceState
-from sagectl.sections import Section, fit
-from sagectl.top_frame import ConnectionState, frame
-from sagectl.top_sections import duration
+from sagectl.top.frame import ConnectionState, frame
+from sagectl.top.section import Section, fit
+from sagectl.top.sections import duration
 from tests.unit.clients.fleet_snapshots import counts, decision, instance, prefill_decode, snapshot, splitting
 
 HERE = ConnectionState(address="127.0.0.1:50051")

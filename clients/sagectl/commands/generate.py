@@ -1,0 +1,57 @@
+"""``sagectl generate``: submits a request and prints its output as it arrives."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+import sage_client as sage
+from sage_client import Client, Stream
+from sagectl.exit_status import ExitStatus
+from sagectl.options.connecting import connecting
+from sagectl.options.generation import generation_options
+from sagectl.options.prompt import what_from
+from sagectl.output.events import write
+
+
+@click.command(short_help="Generate text from a prompt and stream it.")
+@click.argument("prompt", required=False)
+@generation_options
+@click.option("-v", "--verbose", is_flag=True, help="Print placement, reasons and timings on stderr.")
+@connecting
+def generate(
+    client: Client,
+    prompt: str | None,
+    chat: bool,
+    system: str | None,
+    verbose: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Generate text from PROMPT and stream it to stdout.
+
+    With - or without PROMPT the prompt is read from stdin.  With --json every event is printed as one line.  Ctrl-C
+    cancels the request, unless it is --detached.
+    """
+    what = what_from(prompt, chat or system is not None, system, options)
+    stream = client.generate(**what)
+    try:
+        write(stream, as_json=as_json, verbose=verbose)
+    except KeyboardInterrupt:
+        _interrupted(stream, detached=bool(options["detached"]))
+
+
+def _interrupted(stream: Stream, *, detached: bool) -> None:
+    name = stream.request_id
+    if detached:
+        stream.close()
+        click.echo(f"\ninterrupted; request {name} keeps running; to cancel it: sagectl cancel {name}", err=True)
+    else:
+        try:
+            stream.cancel("interrupted at the terminal")
+            click.echo(f"\ninterrupted; request {name} cancelled", err=True)
+        except sage.SageError as error:
+            click.echo(f"\ninterrupted; request {name} could not be cancelled: {error}", err=True)
+    sys.exit(ExitStatus.INTERRUPTED)

@@ -1,0 +1,70 @@
+"""``sagectl instances``: lists instances and queues."""
+
+from __future__ import annotations
+
+import click
+
+from sage_client import Client, FleetView, Instance, InstanceDecision, QueueInfo
+from sagectl.options.connecting import connecting
+from sagectl.output.json_output import print_json
+from sagectl.output.tables import Cells, show_table
+
+COLUMNS = ("id", "role", "state", "model", "engine", "run", "wait", "assigned", "KV used", "tokens/s", "price/h", "why")
+_NUMBERS = ("run", "wait", "assigned", "KV used", "tokens/s", "price/h")
+_WHOLE = ("id", "role", "state", *_NUMBERS)
+_DROP = ("engine", "price/h", "assigned", "model", "tokens/s", "wait", "KV used", "run", "why", "role")
+"""The columns that a narrow terminal leaves out, the least important first; never id and state."""
+
+
+@click.command()
+@click.argument("instance_id", required=False)
+@click.option("--model", default="", help="List only instances and queues of this model.")
+@connecting
+def instances(client: Client, instance_id: str | None, model: str, as_json: bool) -> None:
+    """List instances and queues, or one instance."""
+    if instance_id is not None:
+        view = FleetView(instances=(client.get_instance(instance_id),), queues=())
+    else:
+        view = client.list_instances(model=model)
+    if as_json:
+        print_json(view)
+    elif not view.instances and not view.queues and not view.decisions:
+        click.echo("no instances")
+    else:
+        rows = [_instance_row(each) for each in view.instances]
+        show_table("instances", COLUMNS, rows, right=_NUMBERS, whole=_WHOLE, drop=_DROP)
+        queues = [_queue_row(each) for each in view.queues]
+        absent = [_decision_row(each) for each in view.decisions]
+        show_table("decisions about instances that are not here", ["id", "drained", "role", "why"], absent)
+        show_table("queues", ["model", "waiting", "limit", "by class"], queues, right=["waiting", "limit"])
+
+
+def _instance_row(instance: Instance) -> Cells:
+    state = instance.state.value
+    if instance.progress is not None and instance.progress < 1:
+        state += f" {instance.progress:.0%}"
+    share = instance.kv_used_tokens / instance.kv_capacity_tokens if instance.kv_capacity_tokens else 0.0
+    return [
+        instance.instance_id,
+        instance.role.value,
+        state,
+        instance.model,
+        f"{instance.engine} {instance.engine_version}".strip(),
+        f"{instance.running}/{instance.max_running}",
+        str(instance.waiting),
+        str(instance.assigned),
+        f"{share:.0%}",
+        f"{instance.generation_tokens_per_s:.0f}",
+        f"{instance.price_per_hour:g}",
+        instance.known_wait or instance.state_reason,
+    ]
+
+
+def _decision_row(decision: InstanceDecision) -> Cells:
+    role = decision.role.value if decision.role is not None else ""
+    return [decision.instance_id, "yes" if decision.drained else "no", role, decision.drain_reason]
+
+
+def _queue_row(queue: QueueInfo) -> Cells:
+    by_class = ", ".join(f"{name} {count}" for name, count in queue.waiting_by_priority.items() if count)
+    return [queue.model, str(queue.waiting), str(queue.limit), by_class]

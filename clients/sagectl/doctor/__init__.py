@@ -1,0 +1,1 @@
+"""What ``sagectl doctor`` looks at."""

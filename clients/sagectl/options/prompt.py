@@ -1,0 +1,36 @@
+"""Makes the arguments of ``Client.generate`` of a command's prompt and options."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+import sage_client as sage
+from sagectl.options.generation import to_sdk
+
+
+def what_from(prompt: str | None, chat: bool, system: str | None, options: dict[str, Any]) -> sage.GenerateOptions:
+    """Return the arguments of ``Client.generate``.  Raises click.UsageError."""
+    given: Any = to_sdk(options)
+    if "token_ids" in given:
+        if prompt is not None or chat:
+            raise click.UsageError("give either a prompt or --token-ids, not both")
+        return given  # type: ignore[no-any-return]
+    text = _prompt_text(prompt)
+    if not chat:
+        return given | {"prompt": text}  # type: ignore[no-any-return]
+    turns = [{"role": "system", "content": system}] if system is not None else []
+    return given | {"messages": [*turns, {"role": "user", "content": text}]}  # type: ignore[no-any-return]
+
+
+def _prompt_text(prompt: str | None) -> str:
+    if prompt not in (None, "-"):
+        return prompt
+    if prompt is None and sys.stdin.isatty():
+        raise click.UsageError("no prompt: give one, or - to read it from the terminal")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"stdin is not UTF-8 text: {error}") from error

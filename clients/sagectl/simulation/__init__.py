@@ -1,0 +1,1 @@
+"""What ``sagectl simulate`` runs and writes."""

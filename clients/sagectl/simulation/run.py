@@ -1,0 +1,112 @@
+"""``sagectl simulate run``: one load under one or several policies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sagectl.simulation.json_file import write_json
+from sagectl.simulation.options import (
+    POSITIVE,
+    capacity_of,
+    errors_in_one_line,
+    fleet_of,
+    fleet_options,
+    policies_of,
+    requests_option,
+    run_options,
+    seeds_of,
+    seeds_option,
+    settings_of,
+    workload_of,
+    workload_options,
+    world_options,
+)
+from sagectl.simulation.progress import progress
+from sagectl.simulation.report import check_report, report_runs
+from sagectl.simulation.tables import instances_table, remarks, runs_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sage_simulator.over_seeds import OverSeeds
+    from sage_simulator.policy_run import PolicyRun
+    from sage_simulator.report import Summary
+
+_REQUESTS = 2_000  # of a synthetic trace
+_LOAD = 0.6  # of a synthetic trace, as a share of the fleet's capacity
+
+
+@click.command()
+@requests_option(_REQUESTS)
+@workload_options
+@fleet_options
+@world_options
+@click.option("--rate", type=POSITIVE, metavar="R", help="Mean arrivals per second.  [default: the trace's own]")
+@click.option(
+    "--load",
+    type=POSITIVE,
+    metavar="X",
+    help="Mean arrivals as a share of the fleet's computed capacity, instead of --rate.  "
+    f"[default: {_LOAD} for a synthetic trace]",
+)
+@seeds_option(1)
+@run_options
+def run(**options: Any) -> None:
+    """Simulate one load under one or several policies.
+
+    Requests without a target are judged by the default targets of their class.
+    """
+    if options["rate"] is not None and options["load"] is not None:
+        raise click.UsageError("--rate and --load exclude one another")
+    check_report(options["report"])
+    with errors_in_one_line():
+        _run(options)
+
+
+def _run(options: dict[str, Any]) -> None:
+    # The simulator needs the scheduler's package, which the other commands do without.
+    from sage_simulator.over_seeds import OverSeeds
+    from sage_simulator.policy_run import PolicyRun
+
+    fleet, workload = fleet_of(options), workload_of(options, requests=_REQUESTS)
+    settings = settings_of(options, fleet)
+    capacity = capacity_of(fleet, workload, settings)
+    rate, load = options["rate"], options["load"]
+    if rate is None and load is None and not workload.replayed:
+        load = _LOAD
+    rate = load * capacity if load is not None else rate
+    seeds = seeds_of(options, workload, default=1)
+    runs = _run_all(
+        [
+            PolicyRun(workload=workload, fleet=fleet, policy=policy, rate=rate, seed=seed, settings=settings)
+            for policy in policies_of(options)
+            for seed in seeds
+        ],
+        options["workers"],
+    )
+    figures = [OverSeeds.of(runs[first : first + len(seeds)]) for first in range(0, len(runs), len(seeds))]
+    at = f" at {rate:.2f}/s, {rate / capacity:.2f} of capacity" if rate is not None else ""
+    many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
+    title = f"{runs[0].requests} requests on {len(fleet)} instances{at}{many}"
+    if options["report"] is not None:
+        report_runs(options["report"], title, figures, runs)
+    if not write_json(options, capacity_per_s=capacity, rate_per_s=rate, runs=runs, figures=figures):
+        _show(title, figures, runs)
+
+
+def _run_all(runs: Sequence[PolicyRun], workers: int | None) -> list[Summary]:
+    from sage_simulator.parallel_runs import run_all
+
+    done = dict(progress(run_all(runs, workers), len(runs), "simulations"))
+    return [done[index] for index in range(len(runs))]
+
+
+def _show(title: str, figures: Sequence[OverSeeds], runs: Sequence[Summary]) -> None:
+    runs_table(title, figures).show()
+    if len(runs) == 1:
+        instances_table(runs[0]).show()
+    for each in runs:
+        for remark in remarks(each):
+            click.echo(remark)

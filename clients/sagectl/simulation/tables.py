@@ -1,0 +1,130 @@
+"""Makes tables of what simulations gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sagectl.output.tables import show_table
+
+if TYPE_CHECKING:
+    from sage_simulator.estimate import Estimate
+    from sage_simulator.over_seeds import OverSeeds
+    from sage_simulator.report import Summary
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value * 1e3:.1f}"
+
+
+def _one(value: float) -> str:
+    return f"{value:.1f}"
+
+
+_Column = tuple[str, str, Callable[[float], str]]  # title, name of the figure, how its value is written
+
+_RUN_COLUMNS: Sequence[_Column] = (
+    ("in target", "in_target_share", _share),
+    ("goodput/s", "goodput_per_s", _one),
+    ("TTFT p50", "ttft_p50_s", _seconds),
+    ("p90", "ttft_p90_s", _seconds),
+    ("p99", "ttft_p99_s", _seconds),
+    ("TPOT p50", "tpot_p50_s", _milliseconds),
+    ("p90", "tpot_p90_s", _milliseconds),
+    ("p99", "tpot_p99_s", _milliseconds),
+    ("queue p50", "queue_wait_p50_s", _seconds),
+    ("p99", "queue_wait_p99_s", _seconds),
+    ("cost", "cost", _seconds),
+    ("fleet cost", "fleet_cost", _seconds),
+    ("cost/M tokens", "cost_per_million_tokens", _seconds),
+    ("unfinished", "unfinished", lambda value: f"{value:g}"),
+)
+_INSTANCE_COLUMNS = (
+    "instance",
+    "role",
+    "speed",
+    "price/h",
+    "attempts",
+    "in target",
+    "busy",
+    "running",
+    "preempted",
+    "hits",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """A table, to be printed or written into a report."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1  # columns that are aligned left
+
+    def show(self) -> None:
+        """Print it to stdout."""
+        columns = self.columns
+        show_table(self.title, columns, self.rows, right=columns[self.left :], whole=columns[: self.left])
+
+
+def runs_table(title: str, figures: Sequence[OverSeeds]) -> Table:
+    """Make a table with a line for each policy.
+
+    TTFT, queue and the 95 % intervals beside them are in seconds, TPOT in milliseconds.
+    """
+    rows = [
+        (each.policy, *(estimated(each.figures[name], written) for _, name, written in _RUN_COLUMNS))
+        for each in figures
+    ]
+    return Table(title=title, columns=("policy", *(column for column, _, _ in _RUN_COLUMNS)), rows=rows)
+
+
+def estimated(estimate: Estimate | None, written: Callable[[float], str]) -> str:
+    """Write a figure: its mean and, over several seeds, half the width of its 95 % interval."""
+    if estimate is None:
+        return "-"
+    mean = written(estimate.mean)
+    return mean if estimate.half_width is None else f"{mean} ±{written(estimate.half_width)}"
+
+
+def instances_table(each: Summary) -> Table:
+    """Make a table with a line for each instance of a simulation."""
+    rows = [
+        (
+            one.instance_id,
+            one.role,
+            f"{one.speed:g}",
+            f"{one.price_per_hour:g}",
+            str(one.requests),
+            str(one.in_target),
+            f"{one.utilisation:.0%}",
+            f"{one.mean_running:.1f}",
+            str(one.preemptions),
+            f"{one.prefix_hit_share:.0%}",
+        )
+        for one in each.instances
+    ]
+    return Table(title="Instances", columns=_INSTANCE_COLUMNS, rows=rows, left=2)
+
+
+def remarks(each: Summary) -> list[str]:
+    """Say what the tables do not: splits, failovers, stalls."""
+    said = []
+    if each.splits or each.split_fallbacks:
+        causes = ", ".join(f"{cause} {count}" for cause, count in sorted(each.split_fallbacks.items()))
+        said.append(f"{each.splits} placements on two instances" + (f"; not split: {causes}" if causes else ""))
+    if each.failovers:
+        said.append(f"{each.failovers} requests went on elsewhere, as their instance was lost")
+    if each.stalls:
+        said.append(f"{each.stalls} times an instance was taken for stalled")
+    return [f"{each.policy}, seed {each.seed}: {text}" for text in said]

@@ -26,6 +26,7 @@ from sage_client._enums import (
 )
 from sage_client._errors import (
     AuthenticationError,
+    BatchNotFoundError,
     ConfigurationError,
     DeadlineExceededError,
     FieldViolation,
@@ -54,6 +55,7 @@ from sage_client._errors import (
     RequestNotFoundError,
     SageError,
     ShuttingDownError,
+    StoredFileNotFoundError,
     StreamLostError,
     TenantLimitError,
     TlsRequiredError,
@@ -131,6 +133,7 @@ __all__ = [
     "AsyncStream",
     "Attempt",
     "AuthenticationError",
+    "BatchNotFoundError",
     "Call",
     "Cancellation",
     "Candidate",
@@ -221,6 +224,7 @@ __all__ = [
     "SloAttainment",
     "SloResult",
     "SplitMode",
+    "StoredFileNotFoundError",
     "Stream",
     "StreamLostError",
     "TenantLimitError",

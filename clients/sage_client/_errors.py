@@ -11,9 +11,9 @@
     ├── NotFoundError
     │   ├── UnknownModelError
     │   ├── RequestNotFoundError
-    │   ├── InstanceNotFoundError
     │   ├── BatchNotFoundError
-    │   └── UnknownFileError
+    │   ├── StoredFileNotFoundError
+    │   └── InstanceNotFoundError
     ├── RequestConflictError        the id is in use with other content
     ├── InvalidStateError           not allowed in the object's current state
     ├── AuthenticationError         the token is missing, invalid or without permission
@@ -164,16 +164,16 @@ class RequestNotFoundError(NotFoundError):
     """The request never existed, or the scheduler no longer has a record of it."""
 
 
+class BatchNotFoundError(NotFoundError):
+    """The batch never existed, or was deleted after its time."""
+
+
+class StoredFileNotFoundError(NotFoundError):
+    """The file that the scheduler should have never existed, or was deleted."""
+
+
 class InstanceNotFoundError(NotFoundError):
     """No instance has this id."""
-
-
-class BatchNotFoundError(NotFoundError):
-    """The batch never existed, or is not kept any more."""
-
-
-class UnknownFileError(NotFoundError):
-    """The file never existed, or is not kept any more."""
 
 
 class RequestConflictError(SageError):

@@ -17,6 +17,8 @@ BY_REASON: dict[ErrorReason, type[e.SageError]] = {
     ErrorReason.UNKNOWN_POLICY: e.UnknownPolicyError,
     ErrorReason.UNKNOWN_MODEL: e.UnknownModelError,
     ErrorReason.REQUEST_NOT_FOUND: e.RequestNotFoundError,
+    ErrorReason.BATCH_NOT_FOUND: e.BatchNotFoundError,
+    ErrorReason.FILE_NOT_FOUND: e.StoredFileNotFoundError,
     ErrorReason.INSTANCE_NOT_FOUND: e.InstanceNotFoundError,
     ErrorReason.REQUEST_CONFLICT: e.RequestConflictError,
     ErrorReason.INVALID_TRANSITION: e.InvalidStateError,

@@ -5,6 +5,8 @@ SchedulerError
 ├── UnknownModel          names the models there are
 ├── RequestConflict       the id is taken by other content
 ├── RequestNotFound
+├── BatchNotFound
+├── FileNotFound          a file that is kept for a tenant
 ├── InstanceNotFound      names the instances there are
 ├── UnknownPolicy         names the policies there are
 ├── InvalidTransition     the object is in a state that does not allow this
@@ -63,11 +65,11 @@ class UnknownModel(SchedulerError):
 
 
 class RequestConflict(SchedulerError):
-    """The request id is taken by a request with other content."""
+    """The id is taken by a request with other content, or by another ``what``: a batch, a file."""
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, *, what: str = "request") -> None:
         self.request_id = request_id
-        super().__init__(f"request id {request_id!r} is taken by a request with other content")
+        super().__init__(f"{what} id {request_id!r} is taken by a {what} with other content")
 
 
 class RequestNotFound(SchedulerError):
@@ -76,6 +78,22 @@ class RequestNotFound(SchedulerError):
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         super().__init__(f"no request {request_id!r}: it never existed, was refused, or has left the record")
+
+
+class BatchNotFound(SchedulerError):
+    """There is no batch of this id (any more)."""
+
+    def __init__(self, batch_id: str) -> None:
+        self.batch_id = batch_id
+        super().__init__(f"no batch {batch_id!r}: it never existed, or was deleted after its time")
+
+
+class FileNotFound(SchedulerError):
+    """There is no file of this id (any more)."""
+
+    def __init__(self, file_id: str) -> None:
+        self.file_id = file_id
+        super().__init__(f"no file {file_id!r}: it never existed, or was deleted")
 
 
 class InstanceNotFound(SchedulerError):

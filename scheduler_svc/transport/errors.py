@@ -33,6 +33,8 @@ REASONS: dict[type[Exception], ErrorReason] = {
     domain.UnknownModel: ErrorReason.UNKNOWN_MODEL,
     domain.RequestConflict: ErrorReason.REQUEST_CONFLICT,
     domain.RequestNotFound: ErrorReason.REQUEST_NOT_FOUND,
+    domain.BatchNotFound: ErrorReason.BATCH_NOT_FOUND,
+    domain.FileNotFound: ErrorReason.FILE_NOT_FOUND,
     domain.InstanceNotFound: ErrorReason.INSTANCE_NOT_FOUND,
     domain.UnknownPolicy: ErrorReason.UNKNOWN_POLICY,
     domain.InvalidTransition: ErrorReason.INVALID_TRANSITION,
@@ -64,7 +66,7 @@ Tests compare it with the classes in ``domain.errors`` and with the table in ``d
 
 FACTS = (
     *("model", "request_id", "instance_id", "policy", "limit_name", "limit", "cause", "attempts"),
-    *("leader", "epoch"),
+    *("leader", "epoch", "batch_id", "file_id"),
 )
 """Attributes of errors that clients may use."""
 

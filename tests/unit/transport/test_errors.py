@@ -78,6 +78,8 @@ def _one_of_each() -> Iterator[Exception]:
     yield errors.UnknownModel("m", ["n"])
     yield errors.RequestConflict("r")
     yield errors.RequestNotFound("r")
+    yield errors.BatchNotFound("b")
+    yield errors.FileNotFound("f")
     yield errors.InstanceNotFound("i", ["j"])
     yield errors.UnknownPolicy("p", ["q"])
     yield errors.InvalidTransition("instance 'i'", "lost", "ready")

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
+from sage.controlplane.v1 import batch_pb2 as _batch_pb2
 from sage.controlplane.v1 import common_pb2 as _common_pb2
 from sage.controlplane.v1 import decision_pb2 as _decision_pb2
 import builtins as _builtins
@@ -1930,21 +1931,60 @@ class SubmitBatchRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     BATCH_ID_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     REQUESTS_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
+    INPUT_FILE_ID_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    KEEP_RESULT_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
-    """unique within the tenant"""
+    """unique within the tenant, at most 200 characters; empty: the scheduler makes one"""
     tenant: _builtins.str
     """empty: as in GenerateRequest"""
+    input_file_id: _builtins.str
+    """of the file with the requests"""
+    endpoint: _builtins.str
+    """"/v1/chat/completions", "/v1/completions" or "/v1/embeddings"; empty: each line says its own"""
+    priority: _common_pb2.Priority.ValueType
+    """class of lines that name none; absent: BACKGROUND"""
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitRequest]:
-        """at least one"""
+        """refused in this version: requests are lines of the input file"""
 
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
-        """for the whole batch"""
+        """for the whole batch, from now; absent: the scheduler's default, 24 hours"""
+
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """for the caller's own use; at most 16, each at most 576 bytes with its key"""
+
+    @_builtins.property
+    def keep_result(self) -> _duration_pb2.Duration:
+        """how long batch and results are kept after the end; absent: the default"""
 
     def __init__(
         self,
@@ -1953,10 +1993,15 @@ class SubmitBatchRequest(_message.Message):
         tenant: _builtins.str = ...,
         requests: _abc.Iterable[Global___SubmitRequest] | None = ...,
         deadline: _duration_pb2.Duration | None = ...,
+        input_file_id: _builtins.str = ...,
+        endpoint: _builtins.str = ...,
+        priority: _common_pb2.Priority.ValueType = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        keep_result: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "keep_result", b"keep_result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "deadline", b"deadline", "requests", b"requests", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "deadline", b"deadline", "endpoint", b"endpoint", "input_file_id", b"input_file_id", "keep_result", b"keep_result", "metadata", b"metadata", "priority", b"priority", "requests", b"requests", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1970,21 +2015,31 @@ class SubmitBatchResponse(_message.Message):
 
     BATCH_ID_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    ATTACHED_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
-    """as sent"""
+    """as sent, or made by the scheduler"""
+    attached: _builtins.bool
+    """the id was known: this is an earlier batch"""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchItem]:
-        """in the order of the requests"""
+        """empty in this version"""
+
+    @_builtins.property
+    def batch(self) -> _batch_pb2.BatchView:
+        """as it is now"""
 
     def __init__(
         self,
         *,
         batch_id: _builtins.str = ...,
         items: _abc.Iterable[Global___BatchItem] | None = ...,
+        batch: _batch_pb2.BatchView | None = ...,
+        attached: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached", "batch", b"batch", "batch_id", b"batch_id", "items", b"items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1992,7 +2047,7 @@ Global___SubmitBatchResponse: _TypeAlias = SubmitBatchResponse  # noqa: Y015
 
 @_typing.final
 class BatchItem(_message.Message):
-    """The outcome of one request of a batch."""
+    """The outcome of one request of a batch that was sent without a file. Reserved for a later version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from sage.controlplane.v1 import batch_pb2 as sage_dot_controlplane_dot_v1_dot_batch__pb2
 from sage.controlplane.v1 import inference_pb2 as sage_dot_controlplane_dot_v1_dot_inference__pb2
 
 GRPC_GENERATED_VERSION = '1.80.0'
@@ -79,6 +80,46 @@ class InferenceServiceStub(object):
                 '/sage.controlplane.v1.InferenceService/SubmitBatch',
                 request_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.SubmitBatchRequest.SerializeToString,
                 response_deserializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.SubmitBatchResponse.FromString,
+                _registered_method=True)
+        self.GetBatch = channel.unary_unary(
+                '/sage.controlplane.v1.InferenceService/GetBatch',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.GetBatchRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.GetBatchResponse.FromString,
+                _registered_method=True)
+        self.ListBatches = channel.unary_unary(
+                '/sage.controlplane.v1.InferenceService/ListBatches',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.ListBatchesRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.ListBatchesResponse.FromString,
+                _registered_method=True)
+        self.CancelBatch = channel.unary_unary(
+                '/sage.controlplane.v1.InferenceService/CancelBatch',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.CancelBatchRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.CancelBatchResponse.FromString,
+                _registered_method=True)
+        self.UploadFile = channel.stream_unary(
+                '/sage.controlplane.v1.InferenceService/UploadFile',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.UploadFileRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.UploadFileResponse.FromString,
+                _registered_method=True)
+        self.GetFile = channel.unary_unary(
+                '/sage.controlplane.v1.InferenceService/GetFile',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.GetFileRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.GetFileResponse.FromString,
+                _registered_method=True)
+        self.ListFiles = channel.unary_unary(
+                '/sage.controlplane.v1.InferenceService/ListFiles',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.ListFilesRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.ListFilesResponse.FromString,
+                _registered_method=True)
+        self.DownloadFile = channel.unary_stream(
+                '/sage.controlplane.v1.InferenceService/DownloadFile',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.DownloadFileRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.DownloadFileResponse.FromString,
+                _registered_method=True)
+        self.DeleteFile = channel.unary_unary(
+                '/sage.controlplane.v1.InferenceService/DeleteFile',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.DeleteFileRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.DeleteFileResponse.FromString,
                 _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/sage.controlplane.v1.InferenceService/ListModels',
@@ -189,7 +230,84 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SubmitBatch(self, request, context):
-        """Submits many requests at once. UNIMPLEMENTED in this version.
+        """Runs the requests of a file, one a line, in OpenAI's batch format; docs/batch.md says more. The answer comes once the
+        batch is in the scheduler's journal: from then on each line has one result, whatever dies, though it may be generated
+        more than once. Results are lines of two files, which the scheduler keeps: an output file with the lines that
+        succeeded, and an error file with the others.
+
+        Idempotent: the same id and content again answer with the batch as it is.
+
+        Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND with reason FILE_NOT_FOUND,
+        ALREADY_EXISTS (the id belongs to a batch with other content), RESOURCE_EXHAUSTED with reason TENANT_LIMIT (the
+        tenant's batches are at their limit), FAILED_PRECONDITION with reason NO_JOURNAL, UNAVAILABLE with reason
+        JOURNAL_UNAVAILABLE (RetryInfo says when to try again). All RPCs of batches and files give the last two.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBatch(self, request, context):
+        """Returns the state of a batch. Errors: NOT_FOUND with reason BATCH_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBatches(self, request, context):
+        """Lists the batches of a tenant, the latest first. Errors: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelBatch(self, request, context):
+        """Ends a batch early: lines that run are cancelled, and all that have not finished are written to its error file. The
+        answer comes once that is certain to happen. Idempotent. Errors: NOT_FOUND with reason BATCH_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadFile(self, request_iterator, context):
+        """Takes a file in pieces and answers once all of it is in the scheduler's journal. Nothing is kept of a file whose
+        stream ends before its end, or which is refused.
+
+        Idempotent for a file with an id: the same id and content again answer with existed.
+
+        Errors: INVALID_ARGUMENT (the first message has no file, a piece or the file is too large, a field is at fault),
+        ALREADY_EXISTS (the id belongs to a file with other content), RESOURCE_EXHAUSTED with reason TENANT_LIMIT (the
+        tenant's files are at their limit, in number or bytes) or LIMIT_REACHED (those of all tenants are).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFile(self, request, context):
+        """Returns what is known of a file. Errors: NOT_FOUND with reason FILE_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFiles(self, request, context):
+        """Lists the files of a tenant, the latest first. Errors: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadFile(self, request, context):
+        """Streams the content of a file from a position on. Of a file that a batch still writes, what is there so far.
+
+        Errors: NOT_FOUND with reason FILE_NOT_FOUND, INVALID_ARGUMENT (offset is behind the file's end).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteFile(self, request, context):
+        """Deletes a file. Errors: NOT_FOUND with reason FILE_NOT_FOUND, FAILED_PRECONDITION with reason INVALID_TRANSITION (a
+        batch that has not ended reads or writes it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -259,6 +377,46 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.SubmitBatch,
                     request_deserializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.SubmitBatchRequest.FromString,
                     response_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.SubmitBatchResponse.SerializeToString,
+            ),
+            'GetBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBatch,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.GetBatchRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.GetBatchResponse.SerializeToString,
+            ),
+            'ListBatches': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBatches,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.ListBatchesRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.ListBatchesResponse.SerializeToString,
+            ),
+            'CancelBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelBatch,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.CancelBatchRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.CancelBatchResponse.SerializeToString,
+            ),
+            'UploadFile': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadFile,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.UploadFileRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.UploadFileResponse.SerializeToString,
+            ),
+            'GetFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFile,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.GetFileRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.GetFileResponse.SerializeToString,
+            ),
+            'ListFiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFiles,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.ListFilesRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.ListFilesResponse.SerializeToString,
+            ),
+            'DownloadFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadFile,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.DownloadFileRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.DownloadFileResponse.SerializeToString,
+            ),
+            'DeleteFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteFile,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.DeleteFileRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_batch__pb2.DeleteFileResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -515,6 +673,222 @@ class InferenceService(object):
             '/sage.controlplane.v1.InferenceService/SubmitBatch',
             sage_dot_controlplane_dot_v1_dot_inference__pb2.SubmitBatchRequest.SerializeToString,
             sage_dot_controlplane_dot_v1_dot_inference__pb2.SubmitBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.InferenceService/GetBatch',
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.GetBatchRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.GetBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBatches(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.InferenceService/ListBatches',
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.ListBatchesRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.ListBatchesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.InferenceService/CancelBatch',
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.CancelBatchRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.CancelBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadFile(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/sage.controlplane.v1.InferenceService/UploadFile',
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.UploadFileRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.UploadFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.InferenceService/GetFile',
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.GetFileRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.GetFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.InferenceService/ListFiles',
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.ListFilesRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.ListFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sage.controlplane.v1.InferenceService/DownloadFile',
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.DownloadFileRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.DownloadFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.InferenceService/DeleteFile',
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.DeleteFileRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_batch__pb2.DeleteFileResponse.FromString,
             options,
             channel_credentials,
             insecure,

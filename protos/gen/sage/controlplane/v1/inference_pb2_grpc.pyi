@@ -5,6 +5,7 @@ What applications call."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from sage.controlplane.v1 import batch_pb2 as _batch_pb2
 from sage.controlplane.v1 import inference_pb2 as _inference_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -93,7 +94,49 @@ class InferenceServiceStub:
     Errors: those of Generate; INVALID_ARGUMENT as well if the model generates, or cannot shorten its vectors.
     """
     SubmitBatch: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SubmitBatchRequest, _inference_pb2.SubmitBatchResponse]
-    """Submits many requests at once. UNIMPLEMENTED in this version."""
+    """Runs the requests of a file, one a line, in OpenAI's batch format; docs/batch.md says more. The answer comes once the
+    batch is in the scheduler's journal: from then on each line has one result, whatever dies, though it may be generated
+    more than once. Results are lines of two files, which the scheduler keeps: an output file with the lines that
+    succeeded, and an error file with the others.
+
+    Idempotent: the same id and content again answer with the batch as it is.
+
+    Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND with reason FILE_NOT_FOUND,
+    ALREADY_EXISTS (the id belongs to a batch with other content), RESOURCE_EXHAUSTED with reason TENANT_LIMIT (the
+    tenant's batches are at their limit), FAILED_PRECONDITION with reason NO_JOURNAL, UNAVAILABLE with reason
+    JOURNAL_UNAVAILABLE (RetryInfo says when to try again). All RPCs of batches and files give the last two.
+    """
+    GetBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.GetBatchRequest, _batch_pb2.GetBatchResponse]
+    """Returns the state of a batch. Errors: NOT_FOUND with reason BATCH_NOT_FOUND."""
+    ListBatches: _grpc.UnaryUnaryMultiCallable[_batch_pb2.ListBatchesRequest, _batch_pb2.ListBatchesResponse]
+    """Lists the batches of a tenant, the latest first. Errors: INVALID_ARGUMENT."""
+    CancelBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.CancelBatchRequest, _batch_pb2.CancelBatchResponse]
+    """Ends a batch early: lines that run are cancelled, and all that have not finished are written to its error file. The
+    answer comes once that is certain to happen. Idempotent. Errors: NOT_FOUND with reason BATCH_NOT_FOUND.
+    """
+    UploadFile: _grpc.StreamUnaryMultiCallable[_batch_pb2.UploadFileRequest, _batch_pb2.UploadFileResponse]
+    """Takes a file in pieces and answers once all of it is in the scheduler's journal. Nothing is kept of a file whose
+    stream ends before its end, or which is refused.
+
+    Idempotent for a file with an id: the same id and content again answer with existed.
+
+    Errors: INVALID_ARGUMENT (the first message has no file, a piece or the file is too large, a field is at fault),
+    ALREADY_EXISTS (the id belongs to a file with other content), RESOURCE_EXHAUSTED with reason TENANT_LIMIT (the
+    tenant's files are at their limit, in number or bytes) or LIMIT_REACHED (those of all tenants are).
+    """
+    GetFile: _grpc.UnaryUnaryMultiCallable[_batch_pb2.GetFileRequest, _batch_pb2.GetFileResponse]
+    """Returns what is known of a file. Errors: NOT_FOUND with reason FILE_NOT_FOUND."""
+    ListFiles: _grpc.UnaryUnaryMultiCallable[_batch_pb2.ListFilesRequest, _batch_pb2.ListFilesResponse]
+    """Lists the files of a tenant, the latest first. Errors: INVALID_ARGUMENT."""
+    DownloadFile: _grpc.UnaryStreamMultiCallable[_batch_pb2.DownloadFileRequest, _batch_pb2.DownloadFileResponse]
+    """Streams the content of a file from a position on. Of a file that a batch still writes, what is there so far.
+
+    Errors: NOT_FOUND with reason FILE_NOT_FOUND, INVALID_ARGUMENT (offset is behind the file's end).
+    """
+    DeleteFile: _grpc.UnaryUnaryMultiCallable[_batch_pb2.DeleteFileRequest, _batch_pb2.DeleteFileResponse]
+    """Deletes a file. Errors: NOT_FOUND with reason FILE_NOT_FOUND, FAILED_PRECONDITION with reason INVALID_TRANSITION (a
+    batch that has not ended reads or writes it).
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]
     """Lists the models that the fleet serves, or has served since the scheduler's start, by name."""
     GetModelFiles: _grpc.UnaryStreamMultiCallable[_inference_pb2.GetModelFilesRequest, _inference_pb2.GetModelFilesResponse]
@@ -168,7 +211,49 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     Errors: those of Generate; INVALID_ARGUMENT as well if the model generates, or cannot shorten its vectors.
     """
     SubmitBatch: _aio.UnaryUnaryMultiCallable[_inference_pb2.SubmitBatchRequest, _inference_pb2.SubmitBatchResponse]  # type: ignore[assignment]
-    """Submits many requests at once. UNIMPLEMENTED in this version."""
+    """Runs the requests of a file, one a line, in OpenAI's batch format; docs/batch.md says more. The answer comes once the
+    batch is in the scheduler's journal: from then on each line has one result, whatever dies, though it may be generated
+    more than once. Results are lines of two files, which the scheduler keeps: an output file with the lines that
+    succeeded, and an error file with the others.
+
+    Idempotent: the same id and content again answer with the batch as it is.
+
+    Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND with reason FILE_NOT_FOUND,
+    ALREADY_EXISTS (the id belongs to a batch with other content), RESOURCE_EXHAUSTED with reason TENANT_LIMIT (the
+    tenant's batches are at their limit), FAILED_PRECONDITION with reason NO_JOURNAL, UNAVAILABLE with reason
+    JOURNAL_UNAVAILABLE (RetryInfo says when to try again). All RPCs of batches and files give the last two.
+    """
+    GetBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.GetBatchRequest, _batch_pb2.GetBatchResponse]  # type: ignore[assignment]
+    """Returns the state of a batch. Errors: NOT_FOUND with reason BATCH_NOT_FOUND."""
+    ListBatches: _aio.UnaryUnaryMultiCallable[_batch_pb2.ListBatchesRequest, _batch_pb2.ListBatchesResponse]  # type: ignore[assignment]
+    """Lists the batches of a tenant, the latest first. Errors: INVALID_ARGUMENT."""
+    CancelBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.CancelBatchRequest, _batch_pb2.CancelBatchResponse]  # type: ignore[assignment]
+    """Ends a batch early: lines that run are cancelled, and all that have not finished are written to its error file. The
+    answer comes once that is certain to happen. Idempotent. Errors: NOT_FOUND with reason BATCH_NOT_FOUND.
+    """
+    UploadFile: _aio.StreamUnaryMultiCallable[_batch_pb2.UploadFileRequest, _batch_pb2.UploadFileResponse]  # type: ignore[assignment]
+    """Takes a file in pieces and answers once all of it is in the scheduler's journal. Nothing is kept of a file whose
+    stream ends before its end, or which is refused.
+
+    Idempotent for a file with an id: the same id and content again answer with existed.
+
+    Errors: INVALID_ARGUMENT (the first message has no file, a piece or the file is too large, a field is at fault),
+    ALREADY_EXISTS (the id belongs to a file with other content), RESOURCE_EXHAUSTED with reason TENANT_LIMIT (the
+    tenant's files are at their limit, in number or bytes) or LIMIT_REACHED (those of all tenants are).
+    """
+    GetFile: _aio.UnaryUnaryMultiCallable[_batch_pb2.GetFileRequest, _batch_pb2.GetFileResponse]  # type: ignore[assignment]
+    """Returns what is known of a file. Errors: NOT_FOUND with reason FILE_NOT_FOUND."""
+    ListFiles: _aio.UnaryUnaryMultiCallable[_batch_pb2.ListFilesRequest, _batch_pb2.ListFilesResponse]  # type: ignore[assignment]
+    """Lists the files of a tenant, the latest first. Errors: INVALID_ARGUMENT."""
+    DownloadFile: _aio.UnaryStreamMultiCallable[_batch_pb2.DownloadFileRequest, _batch_pb2.DownloadFileResponse]  # type: ignore[assignment]
+    """Streams the content of a file from a position on. Of a file that a batch still writes, what is there so far.
+
+    Errors: NOT_FOUND with reason FILE_NOT_FOUND, INVALID_ARGUMENT (offset is behind the file's end).
+    """
+    DeleteFile: _aio.UnaryUnaryMultiCallable[_batch_pb2.DeleteFileRequest, _batch_pb2.DeleteFileResponse]  # type: ignore[assignment]
+    """Deletes a file. Errors: NOT_FOUND with reason FILE_NOT_FOUND, FAILED_PRECONDITION with reason INVALID_TRANSITION (a
+    batch that has not ended reads or writes it).
+    """
     ListModels: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models that the fleet serves, or has served since the scheduler's start, by name."""
     GetModelFiles: _aio.UnaryStreamMultiCallable[_inference_pb2.GetModelFilesRequest, _inference_pb2.GetModelFilesResponse]  # type: ignore[assignment]
@@ -294,7 +379,97 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.SubmitBatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.SubmitBatchResponse, _abc.Awaitable[_inference_pb2.SubmitBatchResponse]]:
-        """Submits many requests at once. UNIMPLEMENTED in this version."""
+        """Runs the requests of a file, one a line, in OpenAI's batch format; docs/batch.md says more. The answer comes once the
+        batch is in the scheduler's journal: from then on each line has one result, whatever dies, though it may be generated
+        more than once. Results are lines of two files, which the scheduler keeps: an output file with the lines that
+        succeeded, and an error file with the others.
+
+        Idempotent: the same id and content again answer with the batch as it is.
+
+        Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND with reason FILE_NOT_FOUND,
+        ALREADY_EXISTS (the id belongs to a batch with other content), RESOURCE_EXHAUSTED with reason TENANT_LIMIT (the
+        tenant's batches are at their limit), FAILED_PRECONDITION with reason NO_JOURNAL, UNAVAILABLE with reason
+        JOURNAL_UNAVAILABLE (RetryInfo says when to try again). All RPCs of batches and files give the last two.
+        """
+
+    @_abc_1.abstractmethod
+    def GetBatch(
+        self,
+        request: _batch_pb2.GetBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.GetBatchResponse, _abc.Awaitable[_batch_pb2.GetBatchResponse]]:
+        """Returns the state of a batch. Errors: NOT_FOUND with reason BATCH_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListBatches(
+        self,
+        request: _batch_pb2.ListBatchesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.ListBatchesResponse, _abc.Awaitable[_batch_pb2.ListBatchesResponse]]:
+        """Lists the batches of a tenant, the latest first. Errors: INVALID_ARGUMENT."""
+
+    @_abc_1.abstractmethod
+    def CancelBatch(
+        self,
+        request: _batch_pb2.CancelBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.CancelBatchResponse, _abc.Awaitable[_batch_pb2.CancelBatchResponse]]:
+        """Ends a batch early: lines that run are cancelled, and all that have not finished are written to its error file. The
+        answer comes once that is certain to happen. Idempotent. Errors: NOT_FOUND with reason BATCH_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadFile(
+        self,
+        request_iterator: _MaybeAsyncIterator[_batch_pb2.UploadFileRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.UploadFileResponse, _abc.Awaitable[_batch_pb2.UploadFileResponse]]:
+        """Takes a file in pieces and answers once all of it is in the scheduler's journal. Nothing is kept of a file whose
+        stream ends before its end, or which is refused.
+
+        Idempotent for a file with an id: the same id and content again answer with existed.
+
+        Errors: INVALID_ARGUMENT (the first message has no file, a piece or the file is too large, a field is at fault),
+        ALREADY_EXISTS (the id belongs to a file with other content), RESOURCE_EXHAUSTED with reason TENANT_LIMIT (the
+        tenant's files are at their limit, in number or bytes) or LIMIT_REACHED (those of all tenants are).
+        """
+
+    @_abc_1.abstractmethod
+    def GetFile(
+        self,
+        request: _batch_pb2.GetFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.GetFileResponse, _abc.Awaitable[_batch_pb2.GetFileResponse]]:
+        """Returns what is known of a file. Errors: NOT_FOUND with reason FILE_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListFiles(
+        self,
+        request: _batch_pb2.ListFilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.ListFilesResponse, _abc.Awaitable[_batch_pb2.ListFilesResponse]]:
+        """Lists the files of a tenant, the latest first. Errors: INVALID_ARGUMENT."""
+
+    @_abc_1.abstractmethod
+    def DownloadFile(
+        self,
+        request: _batch_pb2.DownloadFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_batch_pb2.DownloadFileResponse], _abc.AsyncIterator[_batch_pb2.DownloadFileResponse]]:
+        """Streams the content of a file from a position on. Of a file that a batch still writes, what is there so far.
+
+        Errors: NOT_FOUND with reason FILE_NOT_FOUND, INVALID_ARGUMENT (offset is behind the file's end).
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteFile(
+        self,
+        request: _batch_pb2.DeleteFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.DeleteFileResponse, _abc.Awaitable[_batch_pb2.DeleteFileResponse]]:
+        """Deletes a file. Errors: NOT_FOUND with reason FILE_NOT_FOUND, FAILED_PRECONDITION with reason INVALID_TRANSITION (a
+        batch that has not ended reads or writes it).
+        """
 
     @_abc_1.abstractmethod
     def ListModels(

@@ -7,6 +7,16 @@
 
 from sage_client._async_client import AsyncClient
 from sage_client._async_stream import AsyncStream
+from sage_client._batches import (
+    Batch,
+    BatchAnswer,
+    BatchCounts,
+    BatchFault,
+    BatchOutcome,
+    BatchState,
+    FilePurpose,
+    StoredFile,
+)
 from sage_client._call import Call
 from sage_client._client import Client
 from sage_client._completion import Completion
@@ -26,6 +36,7 @@ from sage_client._enums import (
 )
 from sage_client._errors import (
     AuthenticationError,
+    BatchFailedError,
     BatchNotFoundError,
     ConfigurationError,
     DeadlineExceededError,
@@ -133,7 +144,14 @@ __all__ = [
     "AsyncStream",
     "Attempt",
     "AuthenticationError",
+    "Batch",
+    "BatchAnswer",
+    "BatchCounts",
+    "BatchFailedError",
+    "BatchFault",
     "BatchNotFoundError",
+    "BatchOutcome",
+    "BatchState",
     "Call",
     "Cancellation",
     "Candidate",
@@ -149,6 +167,7 @@ __all__ = [
     "Event",
     "Explanation",
     "FieldViolation",
+    "FilePurpose",
     "FinishReason",
     "Finished",
     "FleetCounts",
@@ -224,6 +243,7 @@ __all__ = [
     "SloAttainment",
     "SloResult",
     "SplitMode",
+    "StoredFile",
     "StoredFileNotFoundError",
     "Stream",
     "StreamLostError",

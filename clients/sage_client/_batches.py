@@ -145,7 +145,7 @@ class BatchOutcome(Plain):
         return {each.custom_id: each for each in self.answers}
 
 
-def answer(line: bytes) -> BatchAnswer:
+def answer_of_line(line: bytes) -> BatchAnswer:
     """Decode a line of an output file or an error file.  Raises ProtocolError."""
     try:
         found = json.loads(line)
@@ -167,7 +167,7 @@ def _message(body: Any) -> str:
     return str(error.get("message") or "") if isinstance(error, dict) else ""
 
 
-async def lines(pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def lines_of(pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """Yield the lines of a file that comes in pieces, without empty ones.  Raises ProtocolError if one is too long."""
     rest = bytearray()
     async for piece in pieces:

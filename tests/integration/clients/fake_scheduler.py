@@ -20,6 +20,7 @@ from sage.controlplane.v1 import (
     inference_pb2_grpc,
 )
 from sage_wire.errors import ErrorReason
+from tests.integration.clients.fake_batches import FakeBatches
 from tests.integration.clients.fake_session import Aborted, FakeSession, refusal
 
 Context = Any
@@ -119,10 +120,11 @@ def letters(text: str) -> bytes:
     return struct.pack("<26f", *(text.count(chr(ord("a") + place)) for place in range(26)))
 
 
-class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.AdminServiceServicer):
+class FakeScheduler(FakeBatches, admin_pb2_grpc.AdminServiceServicer):
     """Both services a client speaks to, on a free port of 127.0.0.1."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.generate: Generator = default_generate
         self.admin: dict[str, Callable[[Any, Context], Awaitable[Any]]] = {}
         self.requests: list[inference_pb2.GenerateRequest] = []

@@ -163,6 +163,9 @@ lint: setup ## ruff, the import rules, the protos' lint and breaking-change chec
 types: setup ## mypy, strict
 	$(VENV)/bin/mypy
 
+# What runs real processes depends on the machine: CI runs a test of theirs that fails once more, and says so at the end.
+ONCE_MORE := $(if $(CI),--reruns 1 -r fER)
+
 # The fast tests in parts, which test-fast runs beside each other: some compute, the others mostly wait.
 unit: setup
 	$(PY) -m pytest tests/unit
@@ -171,16 +174,16 @@ contract: setup
 	$(PY) -m pytest tests/contract tests/architecture
 
 integration: setup
-	$(PY) -m pytest tests/integration/executor tests/integration/telemetry
+	$(PY) -m pytest $(ONCE_MORE) tests/integration/executor tests/integration/telemetry
 
 integration-clients: setup
-	$(PY) -m pytest tests/integration/clients
+	$(PY) -m pytest $(ONCE_MORE) tests/integration/clients
 
 integration-system: setup
-	$(PY) -m pytest tests/integration/system
+	$(PY) -m pytest $(ONCE_MORE) tests/integration/system
 
 integration-pd: setup
-	$(PY) -m pytest tests/integration/pd
+	$(PY) -m pytest $(ONCE_MORE) tests/integration/pd
 
 test-fast: setup ## every check and test that needs no vLLM, in about a minute
 	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target unit contract integration-system integration-clients \
@@ -189,26 +192,26 @@ test-fast: setup ## every check and test that needs no vLLM, in about a minute
 # It waits more than it computes, so others run beside it.
 test-chaos: setup ## faults of every kind over real processes, for a few minutes (see `make chaos`)
 	@if $(PACKAGES) has npm; then $(MAKE) --no-print-directory $(NODE_PACKAGES); fi
-	$(PY) -m pytest tests/chaos
+	$(PY) -m pytest $(ONCE_MORE) tests/chaos
 
 test-fuzz: setup ## 5,000 mutated messages over every RPC and stream direction (see `make fuzz`)
 	$(PY) -m pytest tests/fuzz
 
 test-fleets: setup ## `make up` and the demonstrations in small, simulated engines
-	$(PY) -m pytest tests/integration/fleets
+	$(PY) -m pytest $(ONCE_MORE) tests/integration/fleets
 
 test-skew: setup ## this checkout's services and SDK together with those of an earlier commit
-	$(PY) -m pytest tests/integration/skew
+	$(PY) -m pytest $(ONCE_MORE) tests/integration/skew
 
 test-stack: setup ## the compose stack: rules and dashboards on a real Prometheus, linters, the compose file
-	$(PY) -m pytest tests/integration/stack
+	$(PY) -m pytest $(ONCE_MORE) tests/integration/stack
 
 test-otel-versions: setup ## the telemetry's unit tests on the oldest and the newest OpenTelemetry that is allowed
 	@sh .ci/otel-versions.sh $(PY)
 
 # One process per room: its engines are gone before the next room starts its own.
 test-vllm: setup-vllm ## the tests on real vLLM engines
-	@for room in $(VLLM_ROOMS); do $(PY) -m pytest $$room || exit 1; done
+	@for room in $(VLLM_ROOMS); do $(PY) -m pytest $(ONCE_MORE) $$room || exit 1; done
 
 test: test-fast ## everything that this machine can run; the last lines say what was left out
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target test-chaos test-fuzz test-otel-versions \

@@ -20,12 +20,12 @@ try:
     from scheduler_svc.domain.errors import UnknownPolicy
     from scheduler_svc.domain.policies.catalogue import PolicyLoadError
     from scheduler_svc.recording.recording import CannotRecord
-    from scheduler_svc.standby import StandbyService
     from scheduler_svc.storage.journal.errors import UnusableJournal
     from scheduler_svc.storage.state_directory import UnusableState
     from scheduler_svc.telemetry.logs import configure_logging
     from scheduler_svc.transport.server import ListenError
-    from scheduler_svc.wiring import SchedulerService
+    from scheduler_svc.wiring.scheduler_service import SchedulerService
+    from scheduler_svc.wiring.standby_service import StandbyService
 except ModuleNotFoundError as absent:
     sys.exit(f"sage-scheduler: {absent.name} is not installed: pip install 'sage-control-plane[scheduler]'")
 

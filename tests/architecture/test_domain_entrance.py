@@ -107,7 +107,7 @@ def test_the_lint_catches(source: str) -> None:
         "self._scheduler.instance('a').state",
         "self._registry.get('a')",
         "scheduler.__class__",
-        "scheduler._services()",  # of the service in wiring.py, which goes by the same name
+        "scheduler._services()",  # of the service in scheduler_service.py, which goes by the same name
     ],
 )
 def test_the_lint_lets_pass(source: str) -> None:

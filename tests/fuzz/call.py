@@ -11,9 +11,7 @@ from typing import Any
 import grpc
 
 from tests.fuzz.contract_rpcs import Rpc
-
-OF_THE_CLIENT = "Internal error from Core"
-"""What grpc.aio says of a call that it ended itself."""
+from tests.support.lost_status import is_lost
 
 Metadata = Sequence[tuple[str, str]]
 
@@ -32,7 +30,7 @@ class Outcome:
 
         A write to a stream that the service has just ended gets a status of the client's own; the service's is lost.
         """
-        own = error.details() == OF_THE_CLIENT
+        own = is_lost(error)
         self.code, self.details = (grpc.StatusCode.CANCELLED if own else error.code()), error.details() or ""
         self.trailing = repr(list(error.trailing_metadata()))
 

@@ -4,45 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from sage_common.clock import Clock
-from sage_common.prefix_hashes import common_block_tokens, prefix_hashes
 from scheduler_svc.control.requests.detached_port import DetachedPort
 from scheduler_svc.control.requests.grace import Grace
+from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.live_request import LiveRequest
-from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
+from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
 from scheduler_svc.control.requests.outcome import CLIENT_GONE, caused_by_service
 from scheduler_svc.control.requests.output_reader import OutputReader
-from scheduler_svc.control.requests.own_seed import with_own_seed
 from scheduler_svc.control.requests.policy_failure import announce
 from scheduler_svc.control.requests.prompt_memory import (
     PromptMemory,
-    PromptMemoryLimits,
     size_of_request,
     size_of_submission,
 )
 from scheduler_svc.control.requests.receipts import Receipts
 from scheduler_svc.control.requests.recovery import Recovery
+from scheduler_svc.control.requests.request_maker import RequestMaker
 from scheduler_svc.control.requests.request_table import RequestTable
-from scheduler_svc.control.requests.sampling_defaults import within_vocabulary
-from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
+from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.control.requests.subscription import Subscription
-from scheduler_svc.control.requests.tokenizers import PromptError, Tokenizers, TokenizingLimits
+from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.time_limit import TimeLimit
 from scheduler_svc.control.timing.wakeup import Wakeup
-from scheduler_svc.domain import admission
-from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import (
     DeadlineExceeded,
-    FieldViolation,
-    InvalidRequest,
-    NoInstance,
     NoJournal,
     PolicyFailed,
     QueueFull,
@@ -51,38 +42,14 @@ from scheduler_svc.domain.errors import (
     RequestNotFound,
     SchedulerError,
     ShuttingDown,
-    UnknownModel,
 )
-from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
+from scheduler_svc.domain.request import RequestKey, RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
 RETURNING_AT_ONCE = 32
 """Requests with receipts that are checked and tokenized at the same time: new ones must not wait for all of them."""
-
-FACTS_TRIED = 8
-"""Engines of one tokenizer that differ in what they can serve, by which a request is judged at most."""
-
-TOKENIZERS_TRIED = 4
-"""Different tokenizers under one model's name by which a prompt is judged at most."""
-
-EMBEDDING_SAMPLING = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
-"""Of a request that is embedded: nothing is sampled, and the engine takes the time of one token."""
-
-PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
-"""Fields that a violation of the prompt names.  After one of them the prompt's length and ids are not checked."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IntakeSettings:
-    """Limits and defaults of admission."""
-
-    arriving_limit: int = 4_096  # requests being validated and tokenized at the same time
-    default_deadline_s: float = 3_600.0  # for requests without one, so that none waits for ever
-    sampling_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model
-    prefix_aware: bool = True  # hash prompts, so that placement can follow prefix caches
-    prompt_memory: PromptMemoryLimits = field(default_factory=PromptMemoryLimits)
 
 
 class _Arrival:
@@ -118,13 +85,21 @@ class Intake:
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
-        self._tokenizers = tokenizers
         self._models = models
         self._loop_lag = loop_lag
         self._wakeup = wakeup
         self._settings = settings
         self._observer = observer
         self._detached = detached
+        self._maker = RequestMaker(
+            scheduler,
+            clock,
+            tokenizers,
+            models,
+            recovery,
+            settings,
+            detached_deadline_s=detached.default_deadline_s if detached is not None else None,
+        )
         self._arriving: dict[RequestKey, _Arrival] = {}
         self._memory = PromptMemory(settings.prompt_memory)
         self.grace = Grace(clock, requests)
@@ -134,7 +109,6 @@ class Intake:
         requests.on_end(lambda live, reason: self._memory.give_back(live.key))
         self._recovery = recovery
         self._closed: SchedulerError | None = None  # why nothing new is accepted
-        self._told: dict[str, frozenset[str]] = {}  # defaults that were said to name ids outside a vocabulary, by model
 
     async def submit(self, submission: Submission) -> Subscription:
         """Accept a request, or attach to the one that has its id and content; return what waits for its events.
@@ -226,7 +200,7 @@ class Intake:
         self._memory.take(key, size_of_submission(submission))
         here = self._arriving[key] = _Arrival(submission.digest)
         try:
-            request, warnings = await self._request(submission, arrived_at)
+            request, warnings = await self._maker.request(submission, arrived_at)
             if returned is not None:
                 request = replace(request, arrived_at=returned[0], deadline_at=returned[1])
             self._memory.take(key, size_of_request(request))
@@ -396,156 +370,6 @@ class Intake:
         self.grace.end(live)
         reader.begin(live, after_token=after_token, attached=True)
 
-    async def _request(self, submission: Submission, arrived_at: float) -> tuple[Request, tuple[str, ...]]:
-        deadline_s = (
-            submission.deadline_s if submission.deadline_s is not None else self._default_deadline_s(submission)
-        )
-        violations = list(submission.violations)
-        if deadline_s <= 0 and not violations:
-            raise DeadlineExceeded("before it arrived")
-        try:
-            model, facts = await self._models.resolve(
-                submission.model,
-                wait=submission.wait_for_instance and not violations,
-                until=arrived_at + deadline_s,
-            )
-        except (UnknownModel, NoInstance):
-            self._recovery.check()  # its instances may still come back
-            raise
-        choices = _Choices(facts)
-        for tokenizer_hash in choices.tokenizers:
-            limits = TokenizingLimits(tenant=submission.key.tenant, most_tokens=choices.longest(tokenizer_hash))
-            prompt = await self._prompt(submission, tokenizer_hash, limits, arrived_at + max(deadline_s, 0.0))
-            for each in choices.of(tokenizer_hash):
-                request = self._made(submission, model, each, prompt, arrived_at, deadline_s)
-                found = [*violations, *prompt.violations]
-                self._check(request, each, found, has_prompt=submission.prompt is not None)
-                if not found:
-                    return self._hashed(request, each), admission.warnings(request, each)
-                choices.note(found)
-        raise InvalidRequest(_first_per_field(choices.fewest))
-
-    def _default_deadline_s(self, submission: Submission) -> float:
-        if submission.detached and self._detached is not None:
-            return self._detached.default_deadline_s
-        return self._settings.default_deadline_s
-
-    def _made(
-        self,
-        submission: Submission,
-        model: str,
-        facts: EngineFacts,
-        prompt: _Prompt,
-        arrived_at: float,
-        deadline_s: float,
-    ) -> Request:
-        """Make the request as an engine with these facts would serve it: the default of ``max_tokens`` is its own."""
-        chosen = EMBEDDING_SAMPLING
-        if submission.embedding is None:
-            defaults = self._defaults(model, facts, submission.sampling)
-            chosen = _completed(submission.sampling, defaults, room=max(1, facts.max_model_len - len(prompt.token_ids)))
-            chosen = with_own_seed(chosen, submission.key, submission.digest, self._engines(model))
-        return Request(
-            key=submission.key,
-            model=model,
-            prompt_token_ids=prompt.token_ids,
-            tokenizer_hash=prompt.tokenizer_hash,
-            largest_token_id=max(prompt.largest_token_id, admission.largest_id(chosen)),
-            sampling=chosen,
-            priority=submission.priority,
-            arrived_at=arrived_at,
-            deadline_at=arrived_at + deadline_s,
-            deadline_stated=submission.deadline_s is not None,
-            ttft_target_s=submission.ttft_target_s,
-            tpot_target_s=submission.tpot_target_s,
-            cost_budget=submission.cost_budget,
-            session=submission.session,
-            preferred_instance=submission.preferred_instance,
-            adapter=submission.adapter,
-            wait_for_instance=submission.wait_for_instance,
-            resume_mode=submission.resume_mode,
-            tags=submission.tags,
-            trace_headers=submission.trace_headers,
-            embedding=submission.embedding,
-        )
-
-    def _engines(self, model: str) -> Iterator[EngineFacts]:
-        """Yield the facts of the model's engines that are known."""
-        for instance in self._scheduler.instances(model):
-            if instance.facts is not None:
-                yield instance.facts
-
-    def _defaults(self, model: str, facts: EngineFacts, stated: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the operator's sampling defaults as far as they mean something to an engine with these facts.
-
-        Raises NoInstance where the allowed ids are all outside its vocabulary: then nothing could be generated.
-        """
-        defaults = self._settings.sampling_defaults.get(model, {})
-        known, outside = within_vocabulary(defaults, facts.vocab_size)
-        if not outside:
-            return defaults
-        for name in outside - self._told.get(model, frozenset()):
-            log.warning(
-                "models.%s.sampling.%s: ids outside the model's vocabulary of %d have no effect",
-                *(model, name, facts.vocab_size),
-            )
-        self._told[model] = self._told.get(model, frozenset()) | outside
-        if "allowed_token_ids" in outside - stated.keys() and not known["allowed_token_ids"]:
-            raise NoInstance(model, "the operator's default of allowed_token_ids names no token of its vocabulary")
-        return known
-
-    def _hashed(self, request: Request, facts: EngineFacts) -> Request:
-        """Return the request with its prompt's prefix hashes, if placement follows prefix caches."""
-        if not (self._settings.prefix_aware and facts.prefix_caching):
-            return request
-        block = common_block_tokens(self._scheduler.kv_block_sizes(request.model) or (facts.kv_block_size,))
-        if request.sampling.prompt_logprobs is not None:
-            return replace(request, prefix_block_tokens=block)  # engines compute such a prompt whole
-        found = prefix_hashes(request.prompt_token_ids, block, model=request.model, adapter=request.adapter)
-        return replace(request, prefix_hashes=found, prefix_block_tokens=block)
-
-    def _check(self, request: Request, facts: EngineFacts, found: list[FieldViolation], *, has_prompt: bool) -> None:
-        """Add to ``found`` what is wrong with a request for an engine with these facts."""
-        prompt_is_at_fault = any(v.field.startswith(PROMPT_FIELDS) or v.field == "spec" for v in found)
-        found += admission.check(request, facts, prompt_known=has_prompt and not prompt_is_at_fault)
-
-    async def _prompt(
-        self, submission: Submission, tokenizer_hash: str, limits: TokenizingLimits, until: float
-    ) -> _Prompt:
-        """Turn the prompt into token ids.
-
-        Raises DeadlineExceeded at ``until``: a chat template is a program of the model's author and may never end.
-        """
-        if isinstance(submission.prompt, TokenPrompt):
-            return _Prompt(token_ids=submission.prompt.token_ids, largest_token_id=submission.prompt.largest)
-        violations: list[FieldViolation] = []
-        made = await self._token_ids(submission, tokenizer_hash, limits, violations, until)
-        return _Prompt(token_ids=made, tokenizer_hash=tokenizer_hash, violations=violations)
-
-    async def _token_ids(
-        self,
-        submission: Submission,
-        known: str,
-        limits: TokenizingLimits,
-        violations: list[FieldViolation],
-        until: float,
-    ) -> Sequence[int]:
-        """Return the prompt's token ids; none if the prompt is at fault, and then ``violations`` say why."""
-        prompt = submission.prompt
-        if not self._tokenizers.has(known):  # since the model was resolved, it had to make room for others
-            raise NoInstance(submission.model, "its tokenizer is not here just now")
-        try:
-            async with TimeLimit(self._clock, until, "while its prompt was tokenized"):
-                if isinstance(prompt, TextPrompt):
-                    special = prompt.special_tokens
-                    return await self._tokenizers.encode(known, prompt.text, limits, special_tokens=special)
-                if isinstance(prompt, ChatPrompt):
-                    return await self._tokenizers.encode_chat(known, prompt.conversation, limits)
-        except PromptError as error:
-            field_name = "spec.chat" if isinstance(prompt, ChatPrompt) else "spec.text"
-            violations.append(FieldViolation(field=field_name, description=str(error)))
-        return ()
-
     async def _accept_kept(self, live: LiveRequest, submission: Submission, *, returned: bool) -> None:
         """Accept a request, and before that write it down if it is to be detached and there is a journal."""
         kept = self._detached if live.detached else None
@@ -597,38 +421,6 @@ class Intake:
                 self._requests.end(displaced, error)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Prompt:
-    """A prompt as token ids."""
-
-    token_ids: Sequence[int]
-    tokenizer_hash: str = ""  # of the tokenizer that made them; empty for a caller's own
-    largest_token_id: int = 0  # of a caller's own; 0 where the tokenizer says which engines can read the ids
-    violations: list[FieldViolation] = field(default_factory=list)  # why it could not be made
-
-
-class _Choices:
-    """The facts by which a request may be judged: it is valid if some live instance serves it."""
-
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
-        self.tokenizers = list(dict.fromkeys(each.tokenizer_hash for each in facts))[:TOKENIZERS_TRIED]
-        self.fewest: list[FieldViolation] = []
-
-    def of(self, tokenizer_hash: str) -> list[EngineFacts]:
-        """Return the facts of the engines with this tokenizer, the longest model length first."""
-        return [each for each in self._facts if each.tokenizer_hash == tokenizer_hash][:FACTS_TRIED]
-
-    def longest(self, tokenizer_hash: str) -> int:
-        """Return the model length of the engine with this tokenizer that serves the most tokens."""
-        return max(each.max_model_len for each in self.of(tokenizer_hash))
-
-    def note(self, violations: list[FieldViolation]) -> None:
-        """Keep the violations of the engine for which there are fewest; among equals, the first one."""
-        if not self.fewest or len(violations) < len(self.fewest):
-            self.fewest = violations
-
-
 def _unread(live: LiveRequest) -> bool:
     """Return whether a request goes on though no client reads it, and none asked for that."""
     return not live.readers and not live.detached and not live.state.ended
@@ -638,24 +430,3 @@ def _to_be_served_anew(known: LiveRequest, submission: Submission) -> bool:
     """Return whether a submission is accepted anew, though the record has a request of its id and content."""
     same = known.digest == submission.digest and not submission.after_token and not known.journaled
     return same and known.state.ended and caused_by_service(known.outcome)
-
-
-def _completed(stated: Mapping[str, Any], defaults: Mapping[str, Any], *, room: int) -> Sampling:
-    """Fill what the caller left open with the operator's defaults, as far as they fit what the caller stated.
-
-    ``room``: output tokens that the model's length leaves; the default of ``max_tokens``.
-    """
-    sampling = {**defaults, **stated}
-    if "max_tokens" not in stated:
-        sampling["max_tokens"] = min(defaults.get("max_tokens", room), room)
-    if "min_tokens" not in stated and "min_tokens" in defaults:
-        sampling["min_tokens"] = min(defaults["min_tokens"], sampling["max_tokens"])
-    return Sampling(**sampling)
-
-
-def _first_per_field(violations: list[FieldViolation]) -> list[FieldViolation]:
-    """Keep one violation per field: the first, which is the most basic."""
-    found: dict[str, FieldViolation] = {}
-    for violation in violations:
-        found.setdefault(violation.field, violation)
-    return list(found.values())

@@ -23,7 +23,7 @@ from executor_svc.runtime.session.timings import SessionTimings
 from executor_svc.wiring import run
 from sage_client import AsyncClient, Instance, InstanceState
 from scheduler_svc.config import SchedulerConfig
-from scheduler_svc.wiring import SchedulerService
+from scheduler_svc.wiring.scheduler_service import SchedulerService
 from tests.support.eventually import eventually
 from tests.support.simulated_answer import ENDLESS
 
@@ -183,7 +183,7 @@ class LocalFleet:
         return executor
 
     def _tokenizers_known(self) -> bool:
-        store = self.scheduler.control.intake._tokenizers
+        store = self.scheduler.control.intake._maker._prompts._tokenizers
         facts = [i.facts for i in self.scheduler.control.scheduler.instances() if i.facts is not None]
         return all(store.has(each.tokenizer_hash) for each in facts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from scheduler_svc.access.audit import LOGGER
 from tests.integration.system.local_fleet import MODEL, LocalExecutor, LocalFleet
 from tests.support.authority import Authority, needs_openssl
 from tests.support.eventually import eventually
+from tests.support.lost_status import with_status
 from tests.support.simulated_answer import answer
 from tests.support.token_check import assert_tokens
 
@@ -122,9 +123,16 @@ async def registered(fleet: SecureFleet, holder: str, instance_id: str, **fields
     return answer.welcome
 
 
-async def refused(work: Any, code: grpc.StatusCode) -> None:
+async def outputs_answer(fleet: SecureFleet, holder: str, session_id: str) -> Any:
+    """Open the output stream of a session.  Raises AioRpcError where it is refused."""
+    call: Any = fleet.stub().Outputs(metadata=proof(holder), timeout=WITHIN_S)
+    await call.write(executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=session_id)))
+    return await call.read()
+
+
+async def refused(code: grpc.StatusCode, attack: Callable[..., Awaitable[Any]], *args: Any, **fields: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await work
+        await with_status(lambda: attack(*args, **fields))
     assert error.value.code() is code
 
 
@@ -133,21 +141,19 @@ async def test_taking_over_a_live_executor_with_what_is_listed(fleet: SecureFlee
     shown = await fleet.caller("obs").get_instance("a")
     assert "start" not in " ".join(shown.__slots__)
     known = {"price_per_hour": shown.price_per_hour, "software_version": shown.software_version}
-    await refused(registered(fleet, "host-m", "a", **known), grpc.StatusCode.PERMISSION_DENIED)
-    await refused(registered(fleet, "twin", "a", **known), grpc.StatusCode.ALREADY_EXISTS)
+    await refused(grpc.StatusCode.PERMISSION_DENIED, registered, fleet, "host-m", "a", **known)
+    await refused(grpc.StatusCode.ALREADY_EXISTS, registered, fleet, "twin", "a", **known)
     start = fleet.scheduler.control.scheduler.instance("a").spec.engine_start_id
     for secret in (b"", b"guess", bytes(16)):
-        attempt = registered(fleet, "twin", "a", engine_start_id=start, resume_secret=secret)
-        await refused(attempt, grpc.StatusCode.ALREADY_EXISTS)
+        stolen = {"engine_start_id": start, "resume_secret": secret}
+        await refused(grpc.StatusCode.ALREADY_EXISTS, registered, fleet, "twin", "a", **stolen)
     await assert_unharmed(fleet, witness)
 
 
 async def test_opening_the_output_stream_of_anothers_session(fleet: SecureFleet, witness: AsyncStream) -> None:
     session = fleet.scheduler.control.sessions._sessions["a"]
     for holder, session_id in (("host-m", session.session_id), ("host-a", "guess"), ("twin", session.session_id)):
-        call: Any = fleet.stub().Outputs(metadata=proof(holder), timeout=WITHIN_S)
-        await call.write(executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=session_id)))
-        await refused(call.read(), grpc.StatusCode.FAILED_PRECONDITION)
+        await refused(grpc.StatusCode.FAILED_PRECONDITION, outputs_answer, fleet, holder, session_id)
     await assert_unharmed(fleet, witness)
 
 
@@ -176,7 +182,7 @@ async def test_writing_into_another_executors_streams(fleet: SecureFleet, witnes
 async def test_registering_as_an_executor_with_another_roles_key(fleet: SecureFleet, witness: AsyncStream) -> None:
     for name in ("mallory", "op", "obs"):
         for instance_id in ("m", "a"):
-            await refused(registered(fleet, name, instance_id), grpc.StatusCode.PERMISSION_DENIED)
+            await refused(grpc.StatusCode.PERMISSION_DENIED, registered, fleet, name, instance_id)
     assert [i.instance_id for i in (await fleet.client.list_instances()).instances] == ["a"]
     await assert_unharmed(fleet, witness)
 

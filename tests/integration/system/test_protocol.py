@@ -23,6 +23,7 @@ from sage_client import InstanceState, Tokens
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.system.refusals import Refusal, refusal
+from tests.support.lost_status import with_status
 from tests.support.simulated_answer import answer
 from tests.support.token_check import assert_tokens
 
@@ -275,8 +276,12 @@ async def session(fleet: LocalFleet) -> tuple[executor_pb2.Welcome, Any]:
 
 async def test_an_output_stream_of_no_session_is_refused(fleet: LocalFleet) -> None:
     stub = executor_pb2_grpc.ExecutorServiceStub(fleet.channel())
-    call = stub.Outputs()
-    await call.write(executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id="no-such")))
+
+    async def answer() -> Any:
+        call = stub.Outputs()
+        await call.write(executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id="no-such")))
+        return await call.read()
+
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call.read()
+        await with_status(answer)
     assert refusal(caught.value).reason == "UNKNOWN_SESSION"

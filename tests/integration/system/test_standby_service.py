@@ -25,11 +25,11 @@ from sage.controlplane.v1 import (
 from sage_client import AsyncClient
 from sage_telemetry.settings import TelemetrySettings
 from scheduler_svc.config import JournalSection, LeadershipSection, SchedulerConfig
-from scheduler_svc.standby import StandbyService
 from scheduler_svc.storage.journal.database import Fence
 from scheduler_svc.storage.journal.errors import UnusableJournal
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings
 from scheduler_svc.transport.health import ADMIN, EXECUTOR, INFERENCE
+from scheduler_svc.wiring.standby_service import StandbyService
 from tests.bench.free_port import free_port
 from tests.integration.telemetry.scraped_page import fetch
 from tests.support.eventually import eventually
@@ -211,7 +211,7 @@ class Broken:
                 raise UnusableJournal("journal: the server went away")
             return Journal(settings, fence)
 
-        monkeypatch.setattr("scheduler_svc.standby.Journal", opened)
+        monkeypatch.setattr("scheduler_svc.wiring.standby_service.Journal", opened)
 
 
 async def test_a_database_that_goes_away_just_when_it_begins_to_lead_ends_nothing(

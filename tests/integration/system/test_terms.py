@@ -24,8 +24,8 @@ from sage_client import AsyncClient, InstanceState
 from sage_telemetry.settings import TelemetrySettings
 from scheduler_svc.config import JournalSection, LeadershipSection, RecoverySection, SchedulerConfig
 from scheduler_svc.control.requests.live_request import LiveRequest
-from scheduler_svc.standby import StandbyService
-from scheduler_svc.wiring import SchedulerService
+from scheduler_svc.wiring.scheduler_service import SchedulerService
+from scheduler_svc.wiring.standby_service import StandbyService
 from tests.bench.free_port import free_port
 from tests.integration.system.local_fleet import LocalExecutor
 from tests.support.eventually import eventually

@@ -23,7 +23,8 @@ from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.request_records import held_request
-from scheduler_svc.wiring import EarlierScheduler, build_control
+from scheduler_svc.wiring.control_plane import build_control
+from scheduler_svc.wiring.earlier_scheduler import EarlierScheduler
 from tests.support.memory_detached_store import MemoryDetachedStore
 from tests.unit.control.world import EPOCH, MODEL, ModelledExecutor, NoTokenizers, Reader, World, token_at
 

@@ -26,7 +26,8 @@ from scheduler_svc.domain.errors import (
 )
 from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.transport.signed_receipts import SignedReceipts
-from scheduler_svc.wiring import ControlPlane, EarlierScheduler, build_control
+from scheduler_svc.wiring.control_plane import ControlPlane, build_control
+from scheduler_svc.wiring.earlier_scheduler import EarlierScheduler
 from tests.unit.control.restarting_executor import STEP_S, UNSEEDED, Executor, next_token
 from tests.unit.control.world import KEY, MODEL, NoTokenizers
 

@@ -39,7 +39,8 @@ from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.request_records import held_request
 from scheduler_svc.transport.signed_receipts import SignedReceipts
-from scheduler_svc.wiring import EarlierScheduler, build_control
+from scheduler_svc.wiring.control_plane import build_control
+from scheduler_svc.wiring.earlier_scheduler import EarlierScheduler
 from tests.unit.control.world import EPOCH, KEY, MODEL, ModelledExecutor, NoTokenizers, World
 
 NEXT_EPOCH = EPOCH + 2

@@ -225,7 +225,7 @@ class AskedExecutor(ModelledExecutor):
         self.world.clock.call_at(self.world.clock.now() + 0.01, lambda: self.send_tokenizer(tokenizer_hash))
 
     def send_tokenizer(self, tokenizer_hash: str) -> None:
-        tokenizers = self.world.plane.intake._tokenizers
+        tokenizers = self.world.plane.intake._maker._prompts._tokenizers
         assert isinstance(tokenizers, SomeTokenizers)
         if tokenizer_hash != "rogue":
             tokenizers.known.add(tokenizer_hash)
@@ -234,7 +234,7 @@ class AskedExecutor(ModelledExecutor):
 
 def with_tokenizers(world: World, *known: str) -> SomeTokenizers:
     tokenizers = SomeTokenizers(*known)
-    world.plane.intake._tokenizers = world.plane.models._tokenizers = tokenizers
+    world.plane.intake._maker._prompts._tokenizers = world.plane.models._tokenizers = tokenizers
     world.plane.sessions._tokenizers = tokenizers
     return tokenizers
 

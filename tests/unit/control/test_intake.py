@@ -59,7 +59,7 @@ class RefusingTokenizers(NoTokenizers):
 
 async def test_twins_at_the_door_become_one_request() -> None:
     async with World() as world:
-        world.plane.intake._tokenizers = slow = SlowTokenizers()
+        world.plane.intake._maker._prompts._tokenizers = slow = SlowTokenizers()
         executor = world.add("a")
         submission = replace(world.submission("r1"), prompt=TextPrompt(text="hello"))
         both = [asyncio.ensure_future(world.plane.intake.submit(submission)) for _ in range(2)]
@@ -104,7 +104,7 @@ async def test_a_twin_takes_over_when_the_first_goes_away_at_the_door() -> None:
 
 async def test_at_most_so_many_are_at_the_door() -> None:
     async with World(queue={"arriving_limit": 2}) as world:
-        world.plane.intake._tokenizers = slow = SlowTokenizers()
+        world.plane.intake._maker._prompts._tokenizers = slow = SlowTokenizers()
         world.add("a")
         submissions = [replace(world.submission(f"r{i}"), prompt=TextPrompt(text="hello")) for i in range(3)]
         arriving = [asyncio.ensure_future(world.plane.intake.submit(each)) for each in submissions[:2]]
@@ -151,7 +151,7 @@ async def test_those_that_wait_for_a_model_make_room_when_they_leave() -> None:
 @pytest.mark.parametrize("prompt", [TextPrompt(text="hello"), chat("hello")], ids=["text", "chat"])
 async def test_a_prompt_that_takes_for_ever_ends_at_the_deadline(prompt: TextPrompt | ChatPrompt) -> None:
     async with World() as world:
-        world.plane.intake._tokenizers = SlowTokenizers()
+        world.plane.intake._maker._prompts._tokenizers = SlowTokenizers()
         world.add("a")
         submission = replace(world.submission("r1", deadline_s=2.0), prompt=prompt)
         arriving = asyncio.ensure_future(world.plane.intake.submit(submission))
@@ -164,7 +164,7 @@ async def test_a_prompt_that_takes_for_ever_ends_at_the_deadline(prompt: TextPro
 
 async def test_a_client_that_leaves_at_the_door_leaves_nothing_behind() -> None:
     async with World() as world:
-        world.plane.intake._tokenizers = SlowTokenizers()
+        world.plane.intake._maker._prompts._tokenizers = SlowTokenizers()
         world.add("a")
         submission = replace(world.submission("r1"), prompt=chat("hello"))
         arriving = asyncio.ensure_future(world.plane.intake.submit(submission))
@@ -218,7 +218,7 @@ async def test_a_prompt_at_fault_is_complained_of_once() -> None:
 
 async def test_a_conversation_the_template_refuses_is_the_callers_fault() -> None:
     async with World() as world:
-        world.plane.intake._tokenizers = RefusingTokenizers()
+        world.plane.intake._maker._prompts._tokenizers = RefusingTokenizers()
         world.add("a")
         with pytest.raises(InvalidRequest, match="wants a system message") as refused:
             await world.plane.intake.submit(replace(world.submission("r1"), prompt=chat("hello")))

@@ -33,7 +33,8 @@ from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.transport.signed_receipts import SignedReceipts
-from scheduler_svc.wiring import NO_EARLIER_SCHEDULER, ControlPlane, EarlierScheduler, build_control
+from scheduler_svc.wiring.control_plane import ControlPlane, build_control
+from scheduler_svc.wiring.earlier_scheduler import NO_EARLIER_SCHEDULER, EarlierScheduler
 
 EPOCH = 7
 MODEL = "m"

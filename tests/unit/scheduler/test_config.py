@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scheduler_svc.config import ENV_PREFIX, ConfigError, load
-from scheduler_svc.room_settings import usage_retention
+from scheduler_svc.wiring.room_settings import usage_retention
 
 
 @pytest.fixture(autouse=True)

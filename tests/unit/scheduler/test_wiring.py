@@ -10,11 +10,10 @@ from pydantic import BaseModel
 
 from sage_common.tls import ServerTls
 from sage_common.virtual_clock import VirtualClock
-from scheduler_svc import doors, room_settings, wiring
 from scheduler_svc.config import JournalSection, SchedulerConfig
 from scheduler_svc.control.detached.settings import DetachedSettings
 from scheduler_svc.control.instances.session_settings import SessionSettings
-from scheduler_svc.control.requests.intake import IntakeSettings
+from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
@@ -22,6 +21,9 @@ from scheduler_svc.domain.prefixes.settings import PrefixSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.recording.recording import RecordingSettings
 from scheduler_svc.storage.journal.journal import JournalSettings
+from scheduler_svc.wiring import doors, recorders, room_settings
+from scheduler_svc.wiring.control_plane import build_control
+from scheduler_svc.wiring.scheduler_service import SchedulerService
 from tests.unit.control.world import NoTokenizers
 
 SETTINGS: dict[str, Any] = {
@@ -215,14 +217,14 @@ def test_what_the_server_is_told() -> None:
 
 
 def test_what_the_recording_is_told() -> None:
-    recording = wiring._recording(CONFIG, VirtualClock())
+    recording = recorders.traffic_recording(CONFIG, VirtualClock())
     assert recording is not None
     assert recording._settings == RecordingSettings(file=Path("log.jsonl"), max_bytes=70_000, files=3, tenants=False)
-    assert wiring._recording(SchedulerConfig(), VirtualClock()) is None
+    assert recorders.traffic_recording(SchedulerConfig(), VirtualClock()) is None
 
 
 def test_what_control_is_built_with() -> None:
-    control = wiring.build_control(CONFIG, VirtualClock(), NoTokenizers(), epoch=7)
+    control = build_control(CONFIG, VirtualClock(), NoTokenizers(), epoch=7)
     assert control.scheduler.policy == "priority"
     assert control.requests._limits == RecordLimits(requests=41, memory_bytes=2**20 + 1)
     assert control.runner._max_attempts == 15
@@ -232,5 +234,5 @@ def test_what_control_is_built_with() -> None:
 
 
 def test_an_epoch_is_later_than_the_one_before() -> None:
-    first, second = wiring.SchedulerService(SchedulerConfig()), wiring.SchedulerService(SchedulerConfig())
+    first, second = SchedulerService(SchedulerConfig()), SchedulerService(SchedulerConfig())
     assert second.control.epoch > first.control.epoch

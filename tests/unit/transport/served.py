@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 from sage.controlplane.v1 import common_pb2, executor_pb2, executor_pb2_grpc
 from sage_wire.protocol import PROTOCOL_VERSION
 from scheduler_svc.config import SchedulerConfig
-from scheduler_svc.wiring import SchedulerService
+from scheduler_svc.wiring.scheduler_service import SchedulerService
 
 MODEL = "m"
 WITHIN_S = 5.0

@@ -15,7 +15,7 @@ from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, infer
 from sage_telemetry.catalogue import CALLS_REFUSED
 from sage_wire.protocol import PROTOCOL_VERSION
 from scheduler_svc.telemetry.call_metrics import REFUSALS
-from scheduler_svc.wiring import SchedulerService
+from scheduler_svc.wiring.scheduler_service import SchedulerService
 from tests.support.eventually import eventually
 from tests.unit.transport.served import WireExecutor, registration
 from tests.unit.transport.test_access import guarded, proof, refused, request

@@ -15,7 +15,7 @@ from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2, inferenc
 from sage_common import keys_file
 from sage_common.grants import Grant, Role
 from sage_common.keys_file import Key, hash_of
-from scheduler_svc.wiring import SchedulerService
+from scheduler_svc.wiring.scheduler_service import SchedulerService
 from tests.unit.access.json_web_keys import AUDIENCE, SigningKey, write_jwks
 from tests.unit.transport.served import WITHIN_S, WireExecutor, reason_of, refusal, serving
 from tests.unit.transport.test_access import GRANTS, proof, request

@@ -23,7 +23,7 @@ from sage_wire.protocol import PROTOCOL_VERSION
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.transport import executor_servicer, health
-from scheduler_svc.wiring import SchedulerService
+from scheduler_svc.wiring.scheduler_service import SchedulerService
 from tests.unit.transport.served import MODEL, WITHIN_S, WireExecutor, dialled, reason_of, registration, serving
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -25,7 +25,7 @@ async def saying(messages: Sequence[M]) -> AsyncIterator[M]:
 
 def servicer(world: World) -> ExecutorServicer:
     def upload() -> TokenizerUpload:
-        return TokenizerUpload(world.plane.intake._tokenizers, world.plane.models.changed)
+        return TokenizerUpload(world.plane.intake._maker._prompts._tokenizers, world.plane.models.changed)
 
     plane = world.plane
     return ExecutorServicer(plane.sessions, plane.attempts, plane.kv_releases, plane.intake.ends, upload, epoch=EPOCH)

@@ -15,7 +15,7 @@ from executor_svc.runtime.service import ExecutorService
 from executor_svc.wiring import run
 from sage_client import AsyncClient, InvalidRequestError
 from scheduler_svc.config import SchedulerConfig
-from scheduler_svc.wiring import SchedulerService
+from scheduler_svc.wiring.scheduler_service import SchedulerService
 from tests.contract.engine.contract import Subject
 from tests.contract.engine.embedding_contract import EmbeddingContract, closeness, refused
 

@@ -18,7 +18,8 @@ from sage_common.keys_file import Key, hash_of
 from sage_wire.protocol import PROTOCOL_VERSION
 from scheduler_svc.access.audit import LOGGER
 from scheduler_svc.transport.client_sessions import session_servicer
-from scheduler_svc.wiring import SchedulerService
+from scheduler_svc.wiring.scheduler_service import SchedulerService
+from tests.support.lost_status import with_status
 from tests.unit.transport.served import WITHIN_S, WireExecutor, dialled, reason_of, refusal, serving
 
 OPEN = inference_pb2.SessionRequest(open=inference_pb2.Open(protocol_version=PROTOCOL_VERSION))
@@ -47,6 +48,17 @@ async def opened(channel: grpc.aio.Channel, name: str = "", first: inference_pb2
 async def refused(call: Call) -> grpc.aio.AioRpcError:
     async with asyncio.timeout(WITHIN_S):
         return await refusal(call)
+
+
+async def turned_away(channel: grpc.aio.Channel, name: str) -> grpc.aio.AioRpcError:
+    """Open a session that ends before its first message is read, and return its end."""
+
+    async def ask() -> inference_pb2.SessionResponse:
+        return await answer(await opened(channel, name))
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await with_status(ask)
+    return caught.value
 
 
 async def answer(call: Call) -> inference_pb2.SessionResponse:
@@ -131,7 +143,7 @@ async def test_tenants_are_judged_for_each_request(tmp_path: Path, caplog: pytes
     ):
         keys_file.add(path, Key(name=name, sha256=hash_of(f"key-{name}"), grant=grant))
     async with serving(access={"keys_file": path}) as scheduler, dialled(scheduler) as channel:
-        error = await refused(await opened(channel, "obs"))
+        error = await turned_away(channel, "obs")
         assert error.code() is grpc.StatusCode.PERMISSION_DENIED
         executor = WireExecutor(channel, metadata=(("authorization", "Bearer key-exe"),))
         await executor.register()

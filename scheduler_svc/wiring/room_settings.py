@@ -6,7 +6,7 @@ from scheduler_svc.config import SchedulerConfig, TenantSection
 from scheduler_svc.control.detached.settings import DetachedSettings
 from scheduler_svc.control.instances.session_settings import PROBATION_MAX_S, SessionSettings
 from scheduler_svc.control.journal.usage import UsageRetention
-from scheduler_svc.control.requests.intake import IntakeSettings
+from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode

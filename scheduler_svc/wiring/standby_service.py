@@ -22,8 +22,6 @@ from scheduler_svc.control.leadership.term import RETRY_S, Term
 from scheduler_svc.domain.errors import NotLeader
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.scheduler import Scheduler
-from scheduler_svc.doors import Doors, server_tls
-from scheduler_svc.room_settings import journal_settings, scheduler_settings
 from scheduler_svc.storage.journal.errors import UnusableJournal
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.leadership import PostgresLeadership
@@ -31,7 +29,11 @@ from scheduler_svc.storage.shared_state import SharedState
 from scheduler_svc.telemetry.standby import StandbyTelemetry
 from scheduler_svc.transport.health import standing_by
 from scheduler_svc.transport.leader_gate import LeaderGate
-from scheduler_svc.wiring import DRAINED_GRACE_S, Lead, SchedulerService
+from scheduler_svc.wiring.doors import Doors, server_tls
+from scheduler_svc.wiring.lead import Lead
+from scheduler_svc.wiring.leaving import DRAINED_GRACE_S
+from scheduler_svc.wiring.room_settings import journal_settings, scheduler_settings
+from scheduler_svc.wiring.scheduler_service import SchedulerService
 
 log = logging.getLogger(__name__)
 

@@ -216,7 +216,7 @@ class BatchCalls(FileCalls):
             made.batch_id, on_progress=on_progress, poll=poll, timeout=timeout, tenant=made.tenant
         )
         if batch.state is BatchState.FAILED:
-            raise BatchFailedError(batch)
+            raise BatchFailedError.of_batch(batch)
         async with aclosing(self.batch_answers(batch)) as answers:
             return BatchOutcome(batch=batch, answers=tuple([each async for each in answers]))
 

@@ -150,5 +150,5 @@ class BlockingBatchCalls(LoopCalls):
         )
         batch = self.wait_batch(made.batch_id, on_progress=on_progress, poll=poll, timeout=timeout, tenant=made.tenant)
         if batch.state is BatchState.FAILED:
-            raise BatchFailedError(batch)
+            raise BatchFailedError.of_batch(batch)
         return BatchOutcome(batch=batch, answers=tuple(self.batch_answers(batch)))

@@ -137,14 +137,19 @@ class BatchFailedError(InvalidRequestError):
     """The lines of a batch cannot be run; ``violations`` names those at fault.
 
     Attributes:
-        batch: as it is.
+        batch: as it is; None only for an error that was not made by ``of_batch``.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    batch: Batch | None = None
+
+    @classmethod
+    def of_batch(cls, batch: Batch) -> BatchFailedError:
+        """Return the error for a batch that failed."""
         faults = "; ".join(f"{_line(each)}: {each.message}" for each in batch.faults) or "its input cannot be used"
-        super().__init__(f"batch {batch.batch_id}: {faults}", reason="INVALID_REQUEST")
-        self.batch = batch
-        self.violations = tuple(FieldViolation(field=_line(each), description=each.message) for each in batch.faults)
+        error = cls(f"batch {batch.batch_id}: {faults}", reason="INVALID_REQUEST")
+        error.batch = batch
+        error.violations = tuple(FieldViolation(field=_line(each), description=each.message) for each in batch.faults)
+        return error
 
 
 def _line(fault: BatchFault) -> str:

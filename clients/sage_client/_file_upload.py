@@ -22,18 +22,17 @@ def upload_call(at: Channels, source: FileSource) -> Callable[..., Awaitable[bat
     ) -> batch_pb2.UploadFileResponse:
         call = at.inference.UploadFile(timeout=timeout, metadata=tuple(metadata))
         try:
-            async with asyncio.timeout(timeout), aclosing(source.pieces()) as pieces:
+            async with asyncio.timeout(timeout) as limit, aclosing(source.pieces()) as pieces:
                 await call.write(batch_pb2.UploadFileRequest(file=new))
                 async for piece in pieces:
                     await call.write(batch_pb2.UploadFileRequest(content=piece))
                 await call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # it has ended; its status says why
-        except TimeoutError:
-            call.cancel()
-            raise WaitTimeoutError(f"the upload did not end within {timeout:g} s") from None
         except BaseException:
             call.cancel()
+            if limit.expired():
+                raise WaitTimeoutError(f"the upload did not end within {timeout:g} s") from None
             raise
         try:
             return await call

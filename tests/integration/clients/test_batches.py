@@ -282,6 +282,7 @@ async def test_a_batch_whose_lines_are_none_names_them(scheduler: FakeScheduler,
     batch.errors.add(code="invalid_url", message="is no endpoint", param="url", line=2)
     with pytest.raises(BatchFailedError, match="batch b: line 2, url: is no endpoint") as failure:
         await client.run_batch(LINES, batch_id="b")
+    assert failure.value.batch is not None
     assert failure.value.batch.faults[0].code == "invalid_url"
     assert failure.value.violations[0].field == "line 2, url"
 

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from sage_gateway import upload_form
 from sage_gateway.asgi import BodyTooLarge, ClientGone, Message, Receive
-from sage_gateway.upload_form import FormError, UploadForm
+from sage_gateway.batches import upload_form
+from sage_gateway.batches.upload_form import FormError, UploadForm
 
 KIND = "multipart/form-data; boundary=bound"
 FILE = b"x" * 1000 + b"\r\n--bou\r\n" + b"y" * 1000

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from sage_gateway.asgi import BodyTooLarge, ClientGone, Receive
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 FORM = b"multipart/form-data"
 FILE_FIELD = "file"
@@ -108,7 +112,7 @@ class UploadForm:
             raise FormError("the form ends too early")
         return True
 
-    def _callbacks(self) -> dict[str, object]:
+    def _callbacks(self) -> MultipartCallbacks:
         return {
             "on_part_begin": self._part_begins,
             "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),

@@ -9,6 +9,7 @@ import click
 
 import sage_client as sage
 from sagectl.commands.attach import attach
+from sagectl.commands.batch import batch
 from sagectl.commands.cancel import cancel
 from sagectl.commands.demo import demo
 from sagectl.commands.doctor import doctor
@@ -46,7 +47,7 @@ Exit status:
    1  internal error, or a local fleet that failed
    2  wrong usage, invalid request, or a package that is not installed
    3  scheduler unreachable or shutting down, or no instance available
-   4  unknown model, request or instance
+   4  unknown model, request, instance, batch or file
    5  request id already in use, or not allowed in the current state
    6  queue full, or another limit of the scheduler reached
    7  deadline or timeout exceeded
@@ -91,6 +92,7 @@ for _command in (
     requests,
     result,
     embed,
+    batch,
     cancel,
     explain,
     top,

@@ -226,10 +226,12 @@ class JournalUnavailable(SchedulerError):
 
 
 class NoJournal(SchedulerError):
-    """The scheduler has no journal, so it takes no detached work."""
+    """The scheduler has no journal, so it takes neither detached work nor batches."""
 
     def __init__(self) -> None:
-        super().__init__("this scheduler has no journal, so it takes no detached work: give it a state_dir")
+        super().__init__(
+            "this scheduler has no journal, so it takes neither detached work nor batches: give it a state_dir"
+        )
 
 
 class OutputLost(SchedulerError):

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
-from scheduler_svc.control.requests.embedding_call import InputFailed, vector_of
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished
+from scheduler_svc.control.requests.request_group import MemberFailed, vector_of
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, SchedulerError
 from scheduler_svc.domain.request import Embedding, Priority
@@ -127,7 +127,7 @@ def too_large(inputs: int, dimensions: int) -> InvalidRequest | None:
     return InvalidRequest([FieldViolation(field="inputs", description=what)])
 
 
-def failure_of(failed: InputFailed) -> SchedulerError:
+def failure_of(failed: MemberFailed) -> SchedulerError:
     """Return the error of a call one of whose inputs failed; fields are named as they are in EmbedRequest."""
     error = failed.error
     if not isinstance(error, InvalidRequest):

@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
+from sage_wire.batches import FILE_PIECE_BYTES
 from sage_wire.errors import ErrorReason
 from sage_wire.handlers import Handler, rewrapped
 from sage_wire.metadata import TRACEPARENT, trace_headers
@@ -29,10 +30,10 @@ log = logging.getLogger(__name__)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-CARRY_PROMPTS = frozenset({"Generate", "Session", "Submit", "Embed", "SubmitBatch"})
+CARRY_PROMPTS = frozenset({"Generate", "Session", "Submit", "Embed", "UploadFile"})
 """Calls whose message may be large."""
 
-SIZE_LIMITS = {"Session": MESSAGE_BYTES}
+SIZE_LIMITS = {"Session": MESSAGE_BYTES, "UploadFile": FILE_PIECE_BYTES + SMALL_MESSAGE_BYTES}
 """Bounds in bytes of those whose messages have one of their own."""
 
 

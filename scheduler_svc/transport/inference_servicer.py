@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, TypeAlias
+from contextlib import aclosing
+from typing import Any, TypeAlias
 
 import grpc
 
-from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
-from sage_wire.errors import ErrorReason
+from sage.controlplane.v1 import batch_pb2, inference_pb2, inference_pb2_grpc
 from sage_wire.metadata import trace_headers
 from scheduler_svc.access.caller import caller
-from scheduler_svc.control.requests.embedding_call import EmbeddingCall, InputFailed
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import CLIENT_GONE, DELIVERY_FAILED, Finished, RecordedFailure
 from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.request_group import MemberFailed, RequestGroup
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.domain.errors import SchedulerError
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import embeddings, events
+from scheduler_svc.transport.batches.batch_servicer import BatchServicer
+from scheduler_svc.transport.batches.file_servicer import FileServicer
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.detached_servicer import DetachedServicer
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
-from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.model_files import ModelFiles
 from scheduler_svc.transport.submissions import key_seen, submission
 from scheduler_svc.transport.take_limit import Writing
@@ -41,12 +42,16 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         scheduler: Scheduler,
         sessions: SessionServicer,
         detached: DetachedServicer,
+        batches: BatchServicer,
+        files: FileServicer,
         models: ModelFiles,
         *,
         epoch: int,
     ) -> None:
         self._intake = intake
         self._detached = detached
+        self._batches = batches
+        self._files = files
         self._scheduler = scheduler
         self._sessions = sessions
         self._models = models
@@ -179,14 +184,61 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 raise error
 
         try:
-            found = await EmbeddingCall(self._intake, inputs).run(accepted)
-        except InputFailed as failed:
+            group = RequestGroup(self._intake, inputs)
+            found = await group.run(accepted)
+        except MemberFailed as failed:
             raise embeddings.failure_of(failed) from failed
+        group.settle(found)
         return embeddings.response(request_id, found, as_bytes=as_bytes)
 
-    async def SubmitBatch(self, request: Any, context: Context) -> NoReturn:
-        """Refuse: not implemented."""
-        _not_implemented("SubmitBatch")
+    async def SubmitBatch(
+        self, request: inference_pb2.SubmitBatchRequest, context: Context
+    ) -> inference_pb2.SubmitBatchResponse:
+        """Accept a batch.  Raises what ``BatchServicer.submit`` raises."""
+        return await self._batches.submit(request)
+
+    async def GetBatch(self, request: batch_pb2.GetBatchRequest, context: Context) -> batch_pb2.GetBatchResponse:
+        """Return a batch.  Raises what ``BatchServicer.get`` raises."""
+        return await self._batches.get(request)
+
+    async def ListBatches(
+        self, request: batch_pb2.ListBatchesRequest, context: Context
+    ) -> batch_pb2.ListBatchesResponse:
+        """List batches.  Raises what ``BatchServicer.list`` raises."""
+        return await self._batches.list(request)
+
+    async def CancelBatch(
+        self, request: batch_pb2.CancelBatchRequest, context: Context
+    ) -> batch_pb2.CancelBatchResponse:
+        """End a batch early.  Raises what ``BatchServicer.cancel`` raises."""
+        return await self._batches.cancel(request)
+
+    async def UploadFile(
+        self, request_iterator: AsyncIterator[batch_pb2.UploadFileRequest], context: Context
+    ) -> batch_pb2.UploadFileResponse:
+        """Take a file.  Raises what ``FileServicer.upload`` raises."""
+        return await self._files.upload(request_iterator)
+
+    async def GetFile(self, request: batch_pb2.GetFileRequest, context: Context) -> batch_pb2.GetFileResponse:
+        """Return a file.  Raises what ``FileServicer.get`` raises."""
+        return await self._files.get(request)
+
+    async def ListFiles(self, request: batch_pb2.ListFilesRequest, context: Context) -> batch_pb2.ListFilesResponse:
+        """List files.  Raises what ``FileServicer.list`` raises."""
+        return await self._files.list(request)
+
+    async def DownloadFile(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request: batch_pb2.DownloadFileRequest, context: Context
+    ) -> None:
+        """Stream a file.  Raises what ``FileServicer.download`` raises, and LimitReached."""
+        async with aclosing(self._files.download(request)) as messages:
+            with Writing(context.write, lambda: None) as write:
+                async for message in messages:
+                    await write(message)
+
+    async def DeleteFile(self, request: batch_pb2.DeleteFileRequest, context: Context) -> batch_pb2.DeleteFileResponse:
+        """Delete a file.  Raises what ``FileServicer.delete`` raises."""
+        return await self._files.delete(request)
 
     async def ListModels(
         self, request: inference_pb2.ListModelsRequest, context: Context
@@ -205,7 +257,3 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         with Writing(context.write, lambda: None) as write:
             for message in messages:
                 await write(message)
-
-
-def _not_implemented(method: str) -> NoReturn:
-    raise WireError(ErrorReason.NOT_IMPLEMENTED, f"{method} is not implemented by this version")

@@ -19,11 +19,13 @@ from scheduler_svc.control.attempts.instance_events import InstanceEvents
 from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.attempts.warm_ups import WarmUps
+from scheduler_svc.control.batches.batches import Batches
 from scheduler_svc.control.detached.codec import Codec
 from scheduler_svc.control.detached.detached_work import DetachedWork
 from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.instances.watchdog import Watchdog
+from scheduler_svc.control.journal.batches import BatchStore
 from scheduler_svc.control.journal.detached import DetachedStore
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.requests.explain import Explainer
@@ -42,8 +44,10 @@ from scheduler_svc.control.watching.fleet_watch import FleetWatch
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport.detached_records import DetachedRecords
+from scheduler_svc.transport.openai_lines.codec import OpenAiLines
 from scheduler_svc.wiring.earlier_scheduler import NO_EARLIER_SCHEDULER, EarlierScheduler
 from scheduler_svc.wiring.room_settings import (
+    batch_settings,
     detached_settings,
     intake_settings,
     record_limits,
@@ -78,6 +82,7 @@ class ControlPlane:
     epoch: int
     detached: DetachedWork | None  # None: no journal
     restoration: Restoration | None
+    batches: Batches | None  # None: no journal
     wall_clock: Callable[[], float]
 
     def wall_s(self) -> float:
@@ -114,12 +119,14 @@ def build_control(
     earlier: EarlierScheduler = NO_EARLIER_SCHEDULER,
     decisions: OperatorDecisions | None = None,
     detached_store: DetachedStore | None = None,
+    batch_store: BatchStore | None = None,
     wall_clock: Callable[[], float] = time.time,
 ) -> ControlPlane:
     """Build the objects of ``control``.  ``observe`` makes the observer of requests; ``observe_fleet`` is of instances.
 
     ``earlier``: what an earlier scheduler left.  ``decisions``: of operators; None: they end with the process.
-    ``detached_store``: where detached work is kept; None: nowhere.  ``wall_clock``: seconds since 1970.
+    ``detached_store``: where detached work is kept; None: nowhere.  ``batch_store``: the same of batches and files.
+    ``wall_clock``: seconds since 1970.
 
     Raises:
         UnknownPolicy: no policy has the configured name.
@@ -168,6 +175,7 @@ def build_control(
         epoch=epoch,
         detached=requests.detached,
         restoration=restoration,
+        batches=_batches(base, requests, batch_store),
         wall_clock=wall_clock,
     )
 
@@ -225,6 +233,13 @@ class _Attempts:
     kv_releases: KvReleases
     handoffs: Handoffs
     warm_ups: WarmUps
+
+
+def _batches(base: _Base, requests: _Requests, store: BatchStore | None) -> Batches | None:
+    if store is None:
+        return None
+    settings = batch_settings(base.config)
+    return Batches(store, requests.intake, OpenAiLines(), base.clock, base.wall_clock, settings)
 
 
 def _requests(base: _Base, detached_store: DetachedStore | None) -> _Requests:

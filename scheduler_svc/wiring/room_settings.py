@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from scheduler_svc.config import SchedulerConfig, TenantSection
+from scheduler_svc.control.batches.settings import BatchSettings
 from scheduler_svc.control.detached.settings import DetachedSettings
 from scheduler_svc.control.instances.session_settings import PROBATION_MAX_S, SessionSettings
 from scheduler_svc.control.journal.usage import UsageRetention
@@ -74,6 +77,11 @@ def detached_settings(config: SchedulerConfig) -> DetachedSettings:
         checkpoint_tokens=detached.checkpoint_tokens,
         checkpoint_s=detached.checkpoint_s,
     )
+
+
+def batch_settings(config: SchedulerConfig) -> BatchSettings:
+    """Return the bounds of batches and files."""
+    return BatchSettings(**{each.name: getattr(config.batches, each.name) for each in fields(BatchSettings)})
 
 
 def record_limits(config: SchedulerConfig) -> RecordLimits:

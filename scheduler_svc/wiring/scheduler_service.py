@@ -16,6 +16,7 @@ from scheduler_svc.control.leadership.term_clock import TermClock
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.storage.adoption_key import AdoptionKey
+from scheduler_svc.storage.journal.batch_store import JournalBatchStore
 from scheduler_svc.storage.journal.decision_store import JournalDecisionStore
 from scheduler_svc.storage.journal.detached_store import JournalDetachedStore
 from scheduler_svc.storage.journal.errors import UnusableJournal
@@ -75,6 +76,7 @@ class SchedulerService:
             earlier=earlier_scheduler(self._state, self._proofs),
             decisions=OperatorDecisions(clock, JournalDecisionStore(self._journal) if self._journal else None),
             detached_store=JournalDetachedStore(self._journal) if self._journal is not None else None,
+            batch_store=JournalBatchStore(self._journal) if self._journal is not None else None,
         )
         self._observe_ends()
         self._tasks = WatchedTasks()
@@ -127,7 +129,7 @@ class SchedulerService:
         Raises:
             ListenError: a configured address cannot be listened on, or a file with certificates, keys or public keys
                 cannot be used.
-            UnusableJournal: operators' decisions or detached work cannot be read.
+            UnusableJournal: operators' decisions, detached work or batches cannot be read.
             CannotServe: the metrics address cannot be served.
             CannotRecord: the recording's file, or that of usage records, cannot be written.
         """
@@ -137,6 +139,7 @@ class SchedulerService:
             self._journal.start()
         await self._restore_decisions()
         await self._load_detached()
+        await self._load_batches()
         if self.usage is not None:
             self.usage.start()
         if self._lead is None:
@@ -165,6 +168,14 @@ class SchedulerService:
         except JournalUnavailable as error:
             raise UnusableJournal(f"journal: detached work cannot be read: {error.why}") from error
 
+    async def _load_batches(self) -> None:
+        """Read the batches and files of an earlier scheduler.  Raises UnusableJournal."""
+        if self.control.batches is not None:
+            try:
+                await self.control.batches.load()
+            except JournalUnavailable as error:
+                raise UnusableJournal(f"journal: batches cannot be read: {error.why}") from error
+
     def _start_telemetry(self) -> None:
         control = self.control
         self.telemetry.start(
@@ -183,6 +194,8 @@ class SchedulerService:
         if control.detached is not None and control.restoration is not None:
             start(control.detached.run(), name="checkpoints of detached work")
             start(control.keep_detached(), name="detached work")
+        if control.batches is not None:
+            start(control.batches.run(), name="batches")
         start(control.loop_lag.run(), name="loop lag")
         start(control.decisions.run(), name="operators' decisions")
         if self.usage is not None:

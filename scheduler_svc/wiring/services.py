@@ -13,6 +13,8 @@ from scheduler_svc.storage.journal.maintenance import Maintenance
 from scheduler_svc.storage.journal.usage_store import JournalUsageStore
 from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.admin_servicer import AdminServicer
+from scheduler_svc.transport.batches.batch_servicer import BatchServicer
+from scheduler_svc.transport.batches.file_servicer import FileServicer
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.detached_servicer import DetachedServicer
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
@@ -34,6 +36,8 @@ def inference_servicer(
         control.scheduler,
         sessions,
         DetachedServicer(control.intake, control.loop_lag, control.detached, control.wall_s),
+        BatchServicer(control.batches, control.wall_clock),
+        FileServicer(control.batches, control.clock),
         ModelFiles(control.scheduler, control.models, tokenizers, control.clock),
         epoch=control.epoch,
     )

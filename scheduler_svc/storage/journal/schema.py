@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_svc.storage.journal.database import Database
 from scheduler_svc.storage.journal.errors import UnusableJournal, in_words
-from scheduler_svc.storage.journal.tables import decisions, detached, leadership, usage
+from scheduler_svc.storage.journal.tables import batches, decisions, detached, leadership, usage
 from scheduler_svc.storage.journal.tables.header import HEADER
 from scheduler_svc.storage.journal.tables.metadata import METADATA
 
@@ -31,6 +31,9 @@ TABLES = (
     detached.DETACHED_REQUESTS,
     detached.DETACHED_CONTENTS,
     detached.DETACHED_OUTPUT,
+    batches.FILES,
+    batches.FILE_PIECES,
+    batches.BATCHES,
     usage.USAGE,
     leadership.LEADERSHIP,
 )

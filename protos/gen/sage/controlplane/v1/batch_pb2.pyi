@@ -301,7 +301,7 @@ class ListFilesRequest(_message.Message):
     page_size: _builtins.int
     """most files per page, at most 1000; 0: 100"""
     page_token: _builtins.str
-    """ListFilesResponse.next_page_token of the page before; empty for the first page"""
+    """id of the last file of the page before, or of any other; empty for the first page"""
     def __init__(
         self,
         *,
@@ -327,7 +327,7 @@ class ListFilesResponse(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """empty: this is the last page"""
+    """id of this page's last file; empty: this is the last page"""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileView]:
         """of this page, the latest first"""
@@ -699,7 +699,7 @@ class ListBatchesRequest(_message.Message):
     page_size: _builtins.int
     """most batches per page, at most 1000; 0: 100"""
     page_token: _builtins.str
-    """ListBatchesResponse.next_page_token of the page before; empty for the first page"""
+    """id of the last batch of the page before, or of any other; empty for the first page"""
     def __init__(
         self,
         *,
@@ -724,7 +724,7 @@ class ListBatchesResponse(_message.Message):
     BATCHES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """empty: this is the last page"""
+    """id of this page's last batch; empty: this is the last page"""
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchView]:
         """of this page, the latest first"""

@@ -1,4 +1,4 @@
-"""A call whose inputs are embedded: each is a request of its own, and the call ends with all of them."""
+"""Several requests of one call: submitted together, and over when all have ended or one has failed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.errors import SchedulerError
 
 AT_ONCE = 16
-"""Inputs that are admitted in one turn of the event loop, and tokenized at the same time."""
+"""Members that are admitted in one turn of the event loop, and tokenized at the same time."""
 
 
-class _Input(OutputReader):
-    """Tells its call when its request ended."""
+class _Member(OutputReader):
+    """Tells its group when its request ended."""
 
     __slots__ = ("_ended", "place")
 
-    def __init__(self, place: int, ended: Callable[[_Input], None]) -> None:
+    def __init__(self, place: int, ended: Callable[[_Member], None]) -> None:
         super().__init__()
         self.place = place
         self._ended = ended
@@ -31,33 +31,33 @@ class _Input(OutputReader):
             self._ended(self)
 
 
-class InputFailed(Exception):
-    """An input of a call was refused, or its request did not finish."""
+class MemberFailed(Exception):
+    """A member of a group was refused, or did not finish."""
 
     def __init__(self, place: int, error: SchedulerError) -> None:
         super().__init__(str(error))
-        self.place = place  # of the input, from 0
+        self.place = place  # of the member, from 0
         self.error = error
 
 
-class EmbeddingCall:
-    """Submits the inputs of one call and waits for all of them, without a task for each."""
+class RequestGroup:
+    """Submits the requests of one call and waits for all of them, without a task for each."""
 
-    def __init__(self, intake: Intake, inputs: Sequence[Submission]) -> None:
+    def __init__(self, intake: Intake, members: Sequence[Submission]) -> None:
         self._intake = intake
-        self._submissions = inputs
-        self._readers = [_Input(place, self._note) for place in range(len(inputs))]
-        self._left = len(inputs)
-        self._failure: InputFailed | None = None
+        self._submissions = members
+        self._readers = [_Member(place, self._note) for place in range(len(members))]
+        self._left = len(members)
+        self._failure: MemberFailed | None = None
         self._over = asyncio.Event()
 
-    async def run(self, accepted: Callable[[LiveRequest], None]) -> list[LiveRequest]:
-        """Return the requests, all of them finished, in the order of the inputs; their deadlines bound the wait.
+    async def run(self, accepted: Callable[[LiveRequest], None] = lambda live: None) -> list[LiveRequest]:
+        """Return the requests, all of them finished, in the order of the members; their deadlines bound the wait.
 
-        ``accepted``: told of the first request, and may raise.  Whatever ends the call early cancels the requests that
-        nobody else reads.
+        ``accepted``: told of the first request, and may raise.  Whatever ends the group early cancels the requests
+        that nobody else reads.  The caller says ``settle`` once nobody needs the results any more.
 
-        Raises InputFailed for the first input that fails.
+        Raises MemberFailed for the first member that fails.
         """
         try:
             for first in range(0, len(self._submissions), AT_ONCE):
@@ -71,17 +71,19 @@ class EmbeddingCall:
                 await self._over.wait()
             if self._failure is not None:
                 raise self._failure
-            found = [reader.live for reader in self._readers]
-            for live in found:
-                self._intake.ends.settles(live)
-            return found
+            return [reader.live for reader in self._readers]
         finally:
             for reader in self._readers:
                 if not reader.released:
                     self._intake.leave_soon(reader)
 
+    def settle(self, requests: Sequence[LiveRequest]) -> None:
+        """Let executors forget the ends of finished requests, soon: their results are delivered, or kept."""
+        for live in requests:
+            self._intake.ends.settles(live)
+
     async def _enter(self, first: int, end: int) -> None:
-        """Submit some inputs.  Raises InputFailed for one that is refused."""
+        """Submit some members.  Raises MemberFailed for one that is refused."""
         some = range(first, min(end, len(self._submissions)))
         if len(some) == 1:
             await self._enter_one(first)
@@ -96,14 +98,14 @@ class EmbeddingCall:
         try:
             await self._intake.enter(self._submissions[place], reader)
         except SchedulerError as error:
-            raise InputFailed(place, error) from error
+            raise MemberFailed(place, error) from error
         if reader.live.outcome is not None:  # of the record: nothing more happens to it
             self._note(reader)
 
-    def _note(self, reader: _Input) -> None:
+    def _note(self, reader: _Member) -> None:
         outcome = reader.live.outcome
         if isinstance(outcome, SchedulerError):
-            self._failure = self._failure or InputFailed(reader.place, outcome)
+            self._failure = self._failure or MemberFailed(reader.place, outcome)
         self._left -= 1
         if not self._left or self._failure is not None:
             self._over.set()

@@ -1,0 +1,55 @@
+"""What a line does after it failed: try again, for how long, or give up."""
+
+from __future__ import annotations
+
+from scheduler_svc.domain.errors import (
+    GenerationFailed,
+    LimitReached,
+    ModelChanged,
+    NoInstance,
+    NotLeader,
+    Overloaded,
+    PolicyFailed,
+    QueueFull,
+    Recovering,
+    SchedulerError,
+    ShuttingDown,
+    TenantLimitReached,
+    UnknownModel,
+)
+
+TRIES = 3
+"""How often a line is tried whose attempts all failed, though not through its own fault."""
+
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 30.0
+"""Seconds between two tries: twice as many after each."""
+
+_PASSES = (
+    *(NoInstance, QueueFull, LimitReached, TenantLimitReached, Overloaded),
+    *(Recovering, NotLeader, ShuttingDown),
+)
+"""What passes by itself: a line waits for that until its batch expires."""
+
+_MAY_PASS = (GenerationFailed, ModelChanged, PolicyFailed)
+
+
+def tries_again(error: SchedulerError, tries: int, *, models_may_come: bool) -> bool:
+    """Return whether a line is tried again.
+
+    ``tries``: so far.  ``models_may_come``: the scheduler started just now, so its models are not all known yet.
+    """
+    if isinstance(error, _PASSES):
+        return True
+    if isinstance(error, UnknownModel):
+        return models_may_come
+    if isinstance(error, GenerationFailed) and error.request_is_at_fault:
+        return False
+    return isinstance(error, _MAY_PASS) and tries < TRIES
+
+
+def wait_s(error: SchedulerError, tries: int) -> float:
+    """Return seconds until the next try: at least what the error says."""
+    own_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(tries - 1, 10))
+    said_s = float(getattr(error, "expected_wait_s", 0.0))
+    return min(LONGEST_WAIT_S, max(own_s, said_s))

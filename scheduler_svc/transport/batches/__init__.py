@@ -1,0 +1,1 @@
+"""The calls of InferenceService about batches and their files."""

@@ -82,9 +82,11 @@ class BatchCalls(FileCalls):
         request = batch_pb2.GetBatchRequest(batch_id=batch_id, tenant=self._of(tenant))
         return decode.batch((await self._repeated(lambda at: at.inference.GetBatch, request)).batch)
 
-    async def list_batches(self, *, tenant: str | None = None, page_size: int = 0) -> AsyncGenerator[Batch, None]:
+    async def list_batches(
+        self, *, after: str = "", tenant: str | None = None, page_size: int = 0
+    ) -> AsyncGenerator[Batch, None]:
         """Yield a tenant's batches, the latest first, page by page; see ``list_files``."""
-        request = batch_pb2.ListBatchesRequest(tenant=self._of(tenant), page_size=page_size)
+        request = batch_pb2.ListBatchesRequest(tenant=self._of(tenant), page_size=page_size, page_token=after)
         while True:
             page = await self._repeated(lambda at: at.inference.ListBatches, request)
             for each in page.batches:

@@ -43,10 +43,15 @@ class BlockingBatchCalls(LoopCalls):
         return self._run(self._client.get_file(file_id, tenant=tenant))
 
     def list_files(
-        self, *, purpose: FilePurpose | str | None = None, tenant: str | None = None, page_size: int = 0
+        self,
+        *,
+        purpose: FilePurpose | str | None = None,
+        after: str = "",
+        tenant: str | None = None,
+        page_size: int = 0,
     ) -> Generator[StoredFile, None, None]:
         """Yield a tenant's files, the latest first; see ``AsyncClient.list_files``."""
-        found = self._client.list_files(purpose=purpose, tenant=tenant, page_size=page_size)
+        found = self._client.list_files(purpose=purpose, after=after, tenant=tenant, page_size=page_size)
         return self._each(found, wait_s=self._timeout)
 
     def read_file(self, file_id: str, *, offset: int = 0, tenant: str | None = None) -> Generator[bytes, None, None]:
@@ -86,9 +91,13 @@ class BlockingBatchCalls(LoopCalls):
         """Return a batch as it is now; see ``AsyncClient.get_batch``."""
         return self._run(self._client.get_batch(batch_id, tenant=tenant))
 
-    def list_batches(self, *, tenant: str | None = None, page_size: int = 0) -> Generator[Batch, None, None]:
+    def list_batches(
+        self, *, after: str = "", tenant: str | None = None, page_size: int = 0
+    ) -> Generator[Batch, None, None]:
         """Yield a tenant's batches, the latest first; see ``AsyncClient.list_batches``."""
-        return self._each(self._client.list_batches(tenant=tenant, page_size=page_size), wait_s=self._timeout)
+        return self._each(
+            self._client.list_batches(after=after, tenant=tenant, page_size=page_size), wait_s=self._timeout
+        )
 
     def cancel_batch(self, batch_id: str, *, tenant: str | None = None) -> Batch:
         """Cancel a batch, and return it; see ``AsyncClient.cancel_batch``."""

@@ -79,20 +79,27 @@ class FileCalls(LeaderCalls):
         return decode.stored_file((await self._repeated(lambda at: at.inference.GetFile, request)).file)
 
     async def list_files(
-        self, *, purpose: FilePurpose | str | None = None, tenant: str | None = None, page_size: int = 0
+        self,
+        *,
+        purpose: FilePurpose | str | None = None,
+        after: str = "",
+        tenant: str | None = None,
+        page_size: int = 0,
     ) -> AsyncGenerator[StoredFile, None]:
         """Yield a tenant's files, the latest first, page by page.
 
         Args:
             purpose: only files that are for this; None: all.
+            after: id of the file after which the list begins; empty: from the start.
             tenant: whose; None: the client's.
             page_size: files per call; 0: the scheduler's default.
 
         Raises:
             ValueError: there is no such purpose.
+            InvalidRequestError: there is no file ``after``.
         """
         request = batch_pb2.ListFilesRequest(
-            tenant=self._of(tenant), purpose=decode.purpose_number(purpose), page_size=page_size
+            tenant=self._of(tenant), purpose=decode.purpose_number(purpose), page_size=page_size, page_token=after
         )
         while True:
             page = await self._repeated(lambda at: at.inference.ListFiles, request)

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from sage_client import InvalidRequestError, SageError
 from sage_gateway.asgi import BodyTooLarge, ClientGone, Receive, Scope, Send, answer_error, read_body
-from sage_gateway.batches.fields import ListFields, own_options
+from sage_gateway.batches.fields import own_options
 from sage_gateway.caller_clients import unusable_token
-from sage_gateway.error_answers import HttpError, Refused, http_error, invalid, unauthenticated
+from sage_gateway.error_answers import HttpError, Refused, http_error, unauthenticated
 from sage_gateway.http_headers import HttpHeaders
 
 _T = TypeVar("_T")
@@ -24,7 +24,7 @@ BODY_TIMEOUT_S = 60.0
 """Seconds that such a body may take to arrive."""
 
 PAGE = 1_000
-"""Entries of a list that are asked for at once while the place is looked for at which a page begins."""
+"""Most entries of a list that the scheduler is asked for at once."""
 
 
 async def answering(work: Coroutine[Any, Any, None], send: Send, names: Mapping[str, str]) -> None:
@@ -93,17 +93,12 @@ async def small_body(receive: Receive) -> bytes:
         raise too_large(BODY_LIMIT_BYTES) from None
 
 
-async def page_of(entries: AsyncGenerator[_T, None], wanted: ListFields, id_field: str) -> tuple[list[_T], bool]:
-    """Return the part of a list that is wanted, and whether there is more.  Raises Refused if it begins nowhere."""
+async def page_of(entries: AsyncGenerator[_T, None], limit: int) -> tuple[list[_T], bool]:
+    """Return the first ``limit`` entries of a list, and whether there are more."""
     page: list[_T] = []
-    begun = not wanted.after
     async with aclosing(entries):
         async for each in entries:
-            if len(page) == wanted.limit:
+            if len(page) == limit:
                 return page, True
-            if begun:
-                page.append(each)
-            begun = begun or getattr(each, id_field) == wanted.after
-    if not begun:
-        raise Refused(invalid(f"after: there is no {wanted.after[:300]!r}", "after"))
+            page.append(each)
     return page, False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sage_gateway.asgi import Receive, Scope, Send, answer_json
 from sage_gateway.batches.answering import (
-    PAGE,
     answering,
     check_method,
     no_route,
@@ -22,7 +21,12 @@ ROUTE = "/v1/batches"
 LIMIT = 100
 """Most batches of one page."""
 
-_NAMES = {"deadline": "completion_window", "keep_result": "output_expires_after", "batch_id": "sage.request_id"}
+_NAMES = {
+    "deadline": "completion_window",
+    "keep_result": "output_expires_after",
+    "batch_id": "sage.request_id",
+    "page_token": "after",
+}
 """Names of the contract's fields in OpenAI's form, where they are others."""
 
 
@@ -79,6 +83,6 @@ class BatchRoutes:
     async def _list(self, scope: Scope, send: Send) -> None:
         wanted = list_fields(scope.get("query_string", b""), LIMIT)
         with self._clients.of(token_of(scope)) as client:
-            size = PAGE if wanted.after else wanted.limit + 1
-            page, more = await page_of(client.list_batches(tenant=tenant_of(scope), page_size=size), wanted, "batch_id")
+            batches = client.list_batches(after=wanted.after, tenant=tenant_of(scope), page_size=wanted.limit + 1)
+            page, more = await page_of(batches, wanted.limit)
         await answer_json(send, list_object([batch_object(each) for each in page], more=more))

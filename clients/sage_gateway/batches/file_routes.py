@@ -42,7 +42,13 @@ UPLOAD_TIMEOUT_S = 3_600.0
 TRANSFERS_LIMIT = 64
 """Files that are on their way at once, up or down, in one process."""
 
-_NAMES = {"keep": "expires_after", "filename": "file", "content": "file", "file_id": "sage.request_id"}
+_NAMES = {
+    "keep": "expires_after",
+    "filename": "file",
+    "content": "file",
+    "file_id": "sage.request_id",
+    "page_token": "after",
+}
 """Names of the contract's fields in OpenAI's form, where they are others."""
 
 
@@ -99,10 +105,14 @@ class FileRoutes:
 
     async def _list(self, scope: Scope, send: Send) -> None:
         wanted = list_fields(scope.get("query_string", b""), LIMIT)
-        size = PAGE if wanted.after else min(wanted.limit + 1, PAGE)
         with self._clients.of(token_of(scope)) as client:
-            files = client.list_files(purpose=_purpose(wanted.purpose), tenant=tenant_of(scope), page_size=size)
-            page, more = await page_of(files, wanted, "file_id")
+            files = client.list_files(
+                purpose=_purpose(wanted.purpose),
+                after=wanted.after,
+                tenant=tenant_of(scope),
+                page_size=min(wanted.limit + 1, PAGE),
+            )
+            page, more = await page_of(files, wanted.limit)
         await answer_json(send, list_object([file_object(each) for each in page], more=more))
 
     async def _get(self, scope: Scope, file_id: str, send: Send) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sage.controlplane.v1 import batch_pb2, inference_pb2, inference_pb2_grpc
 from sage_wire.errors import ErrorReason
-from tests.integration.clients.fake_session import refusal
+from tests.integration.clients.fake_session import bad_fields, refusal
 
 Context = Any
+_T = TypeVar("_T")
 
 CREATED_S = 1_700_000_000
 DEADLINE_S = 86_400
@@ -114,7 +115,7 @@ class FakeBatches(inference_pb2_grpc.InferenceServiceServicer):
     async def ListFiles(self, request: batch_pb2.ListFilesRequest, context: Context) -> batch_pb2.ListFilesResponse:
         self._note(context)
         found = [each for each in reversed(self.files.values()) if request.purpose in (0, each.purpose)]
-        page, token = self._page(found, request.page_size, request.page_token)
+        page, token = await self._page(found, "file_id", request.page_size, request.page_token, context)
         return batch_pb2.ListFilesResponse(files=page, next_page_token=token)
 
     async def DownloadFile(
@@ -174,7 +175,8 @@ class FakeBatches(inference_pb2_grpc.InferenceServiceServicer):
         self, request: batch_pb2.ListBatchesRequest, context: Context
     ) -> batch_pb2.ListBatchesResponse:
         self._note(context)
-        page, token = self._page(list(reversed(self.batches.values())), request.page_size, request.page_token)
+        found = list(reversed(self.batches.values()))
+        page, token = await self._page(found, "batch_id", request.page_size, request.page_token, context)
         return batch_pb2.ListBatchesResponse(batches=page, next_page_token=token)
 
     async def CancelBatch(
@@ -204,6 +206,15 @@ class FakeBatches(inference_pb2_grpc.InferenceServiceServicer):
             await refuse(context, ErrorReason.BATCH_NOT_FOUND, f"no batch {batch_id!r}")
         return self.batches[batch_id]
 
-    def _page(self, found: list[Any], size: int, token: str) -> tuple[list[Any], str]:
-        start, end = int(token or 0), int(token or 0) + (size or 100)
-        return found[start:end], str(end) if end < len(found) else ""
+    async def _page(
+        self, found: Sequence[_T], id_field: str, size: int, token: str, context: Context
+    ) -> tuple[Sequence[_T], str]:
+        ids = [getattr(each, id_field) for each in found]
+        if token and token not in ids:
+            message = f"page_token: there is no {token!r}"
+            bad = bad_fields(page_token="is unknown")
+            trailing = refusal(ErrorReason.INVALID_REQUEST, message, bad)
+            await context.abort(ErrorReason.INVALID_REQUEST.status, message, trailing_metadata=trailing)
+        start = ids.index(token) + 1 if token else 0
+        page = found[start : start + (size or 100)]
+        return page, ids[start + len(page) - 1] if start + len(page) < len(found) else ""

@@ -98,16 +98,6 @@ def retry_in(seconds: float) -> error_details_pb2.RetryInfo:
     return error_details_pb2.RetryInfo(retry_delay=delay)
 
 
-def bad_fields(**violations: str) -> error_details_pb2.BadRequest:
-    """Double underscores stand for dots."""
-    violation = error_details_pb2.BadRequest.FieldViolation
-    return error_details_pb2.BadRequest(
-        field_violations=[
-            violation(field=name.replace("__", "."), description=text) for name, text in violations.items()
-        ]
-    )
-
-
 async def default_generate(
     request: inference_pb2.GenerateRequest, context: Context
 ) -> AsyncIterator[inference_pb2.GenerateResponse]:

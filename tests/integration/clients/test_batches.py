@@ -166,11 +166,14 @@ async def test_files_are_listed_got_and_deleted(scheduler: FakeScheduler, client
     await client.upload_file(b"x", file_id="mine")
     assert [each.file_id async for each in client.list_files(page_size=2)] == ["mine", "f4", "f3", "f2", "f1", "f0"]
     assert [each.file_id async for each in client.list_files(purpose="batch")] == ["mine"]
+    assert [each.file_id async for each in client.list_files(after="f2")] == ["f1", "f0"]
     assert (await client.get_file("f3")).purpose is FilePurpose.BATCH_OUTPUT
     await client.delete_file("f3")
     for call in (client.get_file("f3"), client.delete_file("f3")):
         with pytest.raises(StoredFileNotFoundError):
             await call
+    with pytest.raises(InvalidRequestError, match="page_token"):
+        [each async for each in client.list_files(after="nobody")]
     with pytest.raises(ValueError, match="other"):
         [each async for each in client.list_files(purpose="other")]
 
@@ -216,6 +219,7 @@ async def test_batches_are_listed_and_cancelled(scheduler: FakeScheduler, client
     for number in range(3):
         await client.submit_batch("f", batch_id=f"b{number}")
     assert [each.batch_id async for each in client.list_batches(page_size=2)] == ["b2", "b1", "b0"]
+    assert [each.batch_id async for each in client.list_batches(after="b1")] == ["b0"]
     for _ in range(2):
         cancelled = await client.cancel_batch("b1")
         assert (cancelled.state, cancelled.ended) == (BatchState.CANCELLED, True)

@@ -1,4 +1,4 @@
-"""Files and batches by the unchanged package of OpenAI's, before a real scheduler; what dies loses and repeats no line."""
+"""Batches by the unchanged package of OpenAI's, before a real scheduler; what dies loses and repeats no line."""
 
 from __future__ import annotations
 

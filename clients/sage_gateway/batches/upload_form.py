@@ -24,8 +24,8 @@ FIELDS_LIMIT = 16
 FIELD_LIMIT_BYTES = 8 * 1024
 """Longest value of a field beside the file."""
 
-SILENCE_S = 60.0
-"""Seconds without anything of the form after which it is given up."""
+SILENCE_S = 25.0
+"""Seconds without anything of the form after which it is given up: before the scheduler gives up its upload."""
 
 
 class FormError(Exception):

@@ -63,13 +63,16 @@ class BatchRun:
         self._done = bytearray()  # a bit for each line that has a result
         self._work: asyncio.Task[None] | None = None  # what running lines belong to
         self._why = EXPIRED if batch.cancelling_at is None else CANCELLED
+        self._until = 0.0  # when it expires, on the control clock
         self._stopped = batch.cancelling_at is not None  # no line runs any more
 
     async def run(self) -> None:
         """Return once the batch has ended and that is written down."""
         means = self._means
-        until = means.clock.now() + self.batch.expires_at - means.wall_clock()
-        timer = means.clock.call_at(until, self._stop)
+        self._until = means.clock.now() + self.batch.expires_at - means.wall_clock()
+        if self._until <= means.clock.now():
+            self._stopped = True
+        timer = means.clock.call_at(self._until, self._stop)
         try:
             await self._until_stopped()
         finally:
@@ -149,7 +152,7 @@ class BatchRun:
                     await asyncio.sleep(0)
 
     async def _run_line(self, line: BatchLine) -> None:
-        await self._means.lines.run(line, self.batch, self._results.write)
+        await self._means.lines.run(line, self.batch, self._until, self._results.write)
 
     async def _write_rest(self) -> None:
         """Give each line that has no result the one that says why."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from sage_common.clock import Clock
-from scheduler_svc.control.batches.line_codec import EXPIRED, BatchLine, LineCodec
+from scheduler_svc.control.batches.line_codec import BatchLine, LineCodec
 from scheduler_svc.control.batches.retries import tries_again, wait_s
 from scheduler_svc.control.batches.settings import BatchSettings
 from scheduler_svc.control.journal.batches import LineResult, StoredBatch
@@ -39,13 +39,16 @@ class LineRunner:
         self._models_known_at = clock.now() + settings.unknown_model_s
         self.retries = 0  # since the start
 
-    async def run(self, line: BatchLine, batch: StoredBatch, keep: Keep) -> None:
-        """Run a line and keep its result.  Whoever cancels this cancels the line's requests."""
+    async def run(self, line: BatchLine, batch: StoredBatch, until: float, keep: Keep) -> None:
+        """Run a line and keep its result.  Whoever cancels this cancels the line's requests.
+
+        ``until``: when the batch expires, in seconds on the control clock; the caller cancels this then.
+        """
         tries = 0
         while True:
             tries += 1
             try:
-                await self._try(line, batch, keep)
+                await self._try(line, batch, until, keep)
                 return
             except SchedulerError as error:
                 if not tries_again(error, tries, models_may_come=self._clock.now() < self._models_known_at):
@@ -58,13 +61,13 @@ class LineRunner:
                 await keep(self._failed(line, batch, error))
                 return
 
-    async def _try(self, line: BatchLine, batch: StoredBatch, keep: Keep) -> None:
+    async def _try(self, line: BatchLine, batch: StoredBatch, until: float, keep: Keep) -> None:
         """Submit a line's requests, wait for all of them and keep the result.
 
         Executors hold their ends until the result is kept, so that a scheduler which comes after this one finds them.
         Raises SchedulerError if a request is refused or does not finish.
         """
-        deadline_s = batch.expires_at - self._wall_clock()
+        deadline_s = until - self._clock.now()
         if deadline_s <= 0:
             raise DeadlineExceeded("before the line ran")
         group = RequestGroup(self._intake, await self.codec.requests(line, batch, deadline_s))
@@ -77,8 +80,4 @@ class LineRunner:
         group.settle(found)
 
     def _failed(self, line: BatchLine, batch: StoredBatch, error: Exception) -> LineResult:
-        if isinstance(error, DeadlineExceeded):  # the line's is the batch's
-            content = self.codec.not_run(line, batch, EXPIRED)
-        else:
-            content = self.codec.failed(line, batch, error)
-        return LineResult(index=line.index, succeeded=False, content=content)
+        return LineResult(index=line.index, succeeded=False, content=self.codec.failed(line, batch, error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scheduler_svc.domain.errors import (
+    DeadlineExceeded,
     GenerationFailed,
     LimitReached,
     ModelChanged,
@@ -28,6 +29,7 @@ LONGEST_WAIT_S = 30.0
 _PASSES = (
     *(NoInstance, QueueFull, LimitReached, TenantLimitReached, Overloaded),
     *(Recovering, NotLeader, ShuttingDown),
+    DeadlineExceeded,  # the line's is the batch's, which says so in the line's result
 )
 """What passes by itself: a line waits for that until its batch expires."""
 

@@ -124,7 +124,7 @@ class RequestMaker:
             priority=submission.priority,
             arrived_at=arrived_at,
             deadline_at=arrived_at + deadline_s,
-            deadline_stated=submission.deadline_s is not None,
+            deadline_stated=submission.deadline_s is not None and submission.deadline_is_target,
             ttft_target_s=submission.ttft_target_s,
             tpot_target_s=submission.tpot_target_s,
             cost_budget=submission.cost_budget,

@@ -58,6 +58,7 @@ class Submission:
     sampling: Mapping[str, Any]  # the fields of the domain's Sampling that the caller set
     priority: Priority = Priority.NORMAL
     deadline_s: float | None = None
+    deadline_is_target: bool = True  # False: it only bounds how long the request waits and runs
     ttft_target_s: float | None = None
     tpot_target_s: float | None = None
     cost_budget: float | None = None

@@ -26,6 +26,7 @@ TARGETED = Band(enter=0.2, leave=0.1)  # share of arrivals that state a target
 #: Seconds for which ``cost_optimized`` must suit the load before it is followed: the lull between two bursts looks
 #: like a light load.
 CALM_S = 60.0
+BACKGROUND = Band(enter=0.1, leave=0.02)  # share of arrivals of class BACKGROUND
 SPREAD = Band(enter=0.2, leave=0.1)  # share of arrivals outside the most frequent class
 
 
@@ -36,12 +37,14 @@ class Adaptive:
 
     - ``cost_optimized``: prices differ, the load leaves much to spare, and targets are predicted to be met;
     - ``slo_aware``: many state targets;
-    - ``priority``: requests are of several classes and state no targets;
+    - ``priority``: requests are of several classes and state no targets, or some are of class BACKGROUND, for which the
+      first of another class must not wait;
     - ``fifo`` otherwise.
 
-    Every threshold is a band.  The first wish is followed at once.  Later a wish must last ``confirm_s`` before it is
-    followed, one for ``cost_optimized`` at least ``CALM_S``, and after a switch the policy stays for ``dwell_s``; so
-    there are at most 2 + t / dwell_s switches in t seconds, whatever the load does.
+    Every threshold is a band.  The first wish is followed at once, and so is the one that BACKGROUND requests cause.
+    Any other must last ``confirm_s`` before it is followed, one for ``cost_optimized`` at least ``CALM_S``.  After a
+    switch the policy stays for ``dwell_s``; so there are at most 2 + t / dwell_s switches in t seconds, whatever the
+    load does.
     """
 
     first = "fifo"
@@ -65,11 +68,17 @@ class Adaptive:
             return None
         if begins:
             return wish
-        confirm_s = max(self._confirm_s, CALM_S) if wish.policy == "cost_optimized" else self._confirm_s
+        confirm_s = self._confirmation_s(wish, signals)
         if now - self._wanted_since < confirm_s or now - self._switched_at < self._dwell_s:
             return None
         self._switched_at = now
         return wish
+
+    def _confirmation_s(self, wish: Wish, signals: Signals) -> float:
+        """Return for how many seconds a wish must last before it is followed."""
+        if wish.policy == "priority" and BACKGROUND.holds(signals.background_share, followed=False):
+            return 0.0
+        return max(self._confirm_s, CALM_S) if wish.policy == "cost_optimized" else self._confirm_s
 
 
 def wanted(s: Signals, current: str) -> Wish:
@@ -90,6 +99,9 @@ def wanted(s: Signals, current: str) -> Wish:
         return Wish(policy="slo_aware", reason=f"{s.targeted_share:.0%} of arrivals state targets, {_load(s)}")
     if SPREAD.holds(s.class_spread, followed=current == "priority"):
         reason = f"{s.class_spread:.0%} of arrivals are outside the commonest class, {_load(s)}"
+        return Wish(policy="priority", reason=reason)
+    if BACKGROUND.holds(s.background_share, followed=current == "priority"):
+        reason = f"{s.background_share:.0%} of arrivals are BACKGROUND, for which no other waits, {_load(s)}"
         return Wish(policy="priority", reason=reason)
     return Wish(policy="fifo", reason=f"few state targets or classes, {_load(s)}")
 

@@ -90,6 +90,7 @@ class _ModelSignals:
             miss_share=self.missed.total / max(self.missed.weight, _FEW),
             targeted_share=self._targeted.total / max(arrivals, _FEW),
             class_spread=(arrivals - commonest) / max(arrivals, _FEW),
+            background_share=self._classes[Priority.BACKGROUND].total / max(arrivals, _FEW),
             price_spread=max(prices) / cheapest - 1 if cheapest > 0 else 0.0,
         )
 

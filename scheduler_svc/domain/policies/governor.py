@@ -19,6 +19,7 @@ class Signals:
     miss_share: float  # share of recent placements with targets, stated or of their class, predicted to miss one
     targeted_share: float  # share of recent arrivals that state a target
     class_spread: float  # share of recent arrivals that are not of the most frequent class
+    background_share: float  # share of recent arrivals of class BACKGROUND
     price_spread: float  # dearest price per hour over cheapest, less 1; 0 where all are equal or free
 
 

@@ -68,6 +68,7 @@ class OpenAiLines:
                 digest=hashlib.sha256(line.digest + place.to_bytes(4, "big")).digest(),
                 priority=each.priority if stated else batch.priority,
                 deadline_s=deadline_s,
+                deadline_is_target=False,
                 wait_for_instance=True,
                 fresh=False,
             )

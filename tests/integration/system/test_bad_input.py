@@ -429,13 +429,6 @@ async def test_a_request_no_instance_will_ever_do_is_refused_even_if_it_would_wa
         await fleet.client.generate("Hi", max_tokens=2, no_instance="wait", deadline=5).result()
 
 
-async def test_what_comes_later_is_unimplemented(fleet: LocalFleet) -> None:
-    stub = inference_pb2_grpc.InferenceServiceStub(fleet.channel())
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.SubmitBatch(inference_pb2.SubmitBatchRequest())
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
 # --- anything -----------------------------------------------------------------------------------
 
 NUMBERS = [NAN, INF, -INF, -1.0, 0.0, 1e-300, 0.5, 1.0, 2.0, 1e300]

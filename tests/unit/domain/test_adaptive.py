@@ -27,6 +27,7 @@ def signals(**changes: float) -> Signals:
         "miss_share": 0.0,
         "targeted_share": 0.0,
         "class_spread": 0.0,
+        "background_share": 0.0,
         "price_spread": 0.0,
     }
     return Signals(**calm | changes)
@@ -41,6 +42,7 @@ any_signals = st.builds(
     miss_share=share,
     targeted_share=share,
     class_spread=share,
+    background_share=share,
     price_spread=st.floats(0, 2),
 )
 
@@ -159,6 +161,17 @@ def test_classes_make_the_scheduler_switch_and_say_why() -> None:
     (late,) = scheduler.schedule(10.0)
     assert late.policy == "adaptive"
     assert "adaptive follows priority" in late.reasons
+
+
+def test_background_requests_make_the_scheduler_look_at_classes_before_another_comes() -> None:
+    scheduler = make_scheduler("adaptive", instances=1)
+    since = one_by_one(scheduler, 30)
+    assert scheduler.delegate == "fifo"
+
+    one_by_one(scheduler, 6, since=since, gap_s=0.5, priority=Priority.BACKGROUND)
+
+    assert scheduler.delegate == "priority"
+    assert "are BACKGROUND, for which no other waits" in scheduler.switches[-1].reason
 
 
 def test_stated_targets_make_the_scheduler_follow_the_slo() -> None:

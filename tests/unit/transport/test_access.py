@@ -157,7 +157,7 @@ async def _ended(channel: grpc.aio.Channel, method: str, name: str) -> grpc.Stat
 
 
 REFUSED = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
-TENANT_NAMED = ("/Generate", "/Embed", "/Submit", "/List")
+TENANT_NAMED = ("/Generate", "/Embed", "/Submit", "/List", "/SubmitBatch", "/ListBatches", "/ListFiles")
 
 
 async def test_every_rpc_answers_those_of_its_row_and_refuses_all_others(channel: grpc.aio.Channel) -> None:

@@ -104,19 +104,6 @@ async def test_reflection_lists_the_services(channel: grpc.aio.Channel) -> None:
 # --- what is not here -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("method", "request_"),
-    [
-        ("SubmitBatch", inference_pb2.SubmitBatchRequest()),
-    ],
-)
-async def test_methods_of_a_later_version_say_so(channel: grpc.aio.Channel, method: str, request_: object) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await getattr(inference_pb2_grpc.InferenceServiceStub(channel), method)(request_)
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert reason_of(refused.value) == "NOT_IMPLEMENTED"
-
-
 async def test_methods_nobody_ever_heard_of(channel: grpc.aio.Channel) -> None:
     nobodys: Any = channel.unary_unary("/sage.controlplane.v1.InferenceService/Dream")
     with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -23,6 +23,7 @@ openssl         test TLS, of the services and of their metrics pages
 postgresql      test the journal in PostgreSQL, and several schedulers on one
 prometheus      test the dashboards and alert rules, on a real Prometheus
 docker-compose  test what the compose file starts, and whether our services take its settings
+kubernetes-client test what the Kubernetes manifests make, and whether our services take its settings
 npm             test the Node client, over a kill of the scheduler
 golang-go test the Go client, over a kill of the scheduler
 protoc-gen-go-1-5 test the same
@@ -47,6 +48,7 @@ has() {
     protoc-gen-go-grpc) command -v protoc-gen-go-grpc ;;
     golang-google-grpc-dev) go_module google.golang.org/grpc ;;
     golang-github-golang-protobuf-1-5-dev) go_module github.com/golang/protobuf/proto google.golang.org/protobuf/proto ;;
+    kubernetes-client) command -v kubectl ;;
     npm) command -v npm && command -v node ;;
     docker-compose) docker compose version || command -v docker-compose ;;
     *) echo "error: '$1' is not a package of this list" >&3 && exit 2 ;;

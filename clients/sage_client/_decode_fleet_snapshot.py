@@ -37,6 +37,7 @@ def snapshot(message: admin_pb2.FleetSnapshot) -> v.FleetSnapshot:
         prefill_decode=status(message.prefill_decode),
         decisions=tuple(_decision(each) for each in message.decisions),
         failovers=tuple(_failover(each) for each in message.failovers),
+        history=tuple(_stretch(each) for each in message.history),
     )
 
 
@@ -56,6 +57,27 @@ def _counts(message: admin_pb2.FleetCounts) -> v.FleetCounts:
             for each in message.slo
             if each.priority in _CLASSES
         ),
+        time_to_first_token=_percentiles(message.HasField("time_to_first_token"), message.time_to_first_token),
+        time_per_output_token=_percentiles(message.HasField("time_per_output_token"), message.time_per_output_token),
+        total=_percentiles(message.HasField("total"), message.total),
+    )
+
+
+def _percentiles(present: bool, found: admin_pb2.Percentiles) -> v.Percentiles | None:
+    if not present:
+        return None
+    return v.Percentiles(
+        requests=found.requests, p50_s=seconds(found.p50), p95_s=seconds(found.p95), p99_s=seconds(found.p99)
+    )
+
+
+def _stretch(message: admin_pb2.FleetStretch) -> v.FleetStretch:
+    p95 = message.time_to_first_token_p95 if message.HasField("time_to_first_token_p95") else None
+    return v.FleetStretch(
+        accepted=message.accepted,
+        ended=message.ended,
+        output_tokens=message.output_tokens,
+        time_to_first_token_p95_s=seconds(p95) if p95 is not None else None,
     )
 
 

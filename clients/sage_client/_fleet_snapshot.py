@@ -20,6 +20,29 @@ class SloAttainment:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Percentiles:
+    """Of a length of time that many requests took, how long it was at most for so many of them.
+
+    Rounded up, by 10 % at most.
+    """
+
+    requests: int  # how many were measured
+    p50_s: float  # seconds, for half of them
+    p95_s: float  # seconds
+    p99_s: float  # seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetStretch:
+    """What happened in one stretch of 5 s."""
+
+    accepted: int  # requests
+    ended: int  # requests, however they ended
+    output_tokens: int  # tokens of the requests that ended
+    time_to_first_token_p95_s: float | None  # seconds; None if no request with a token ended
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FleetCounts:
     """Counts of events in a time span that ends now."""
 
@@ -33,6 +56,10 @@ class FleetCounts:
     failovers: int  # times that a request moved to another instance
     output_tokens: int  # tokens of the requests that ended
     slo: tuple[SloAttainment, ...]  # by class, the most urgent first; classes without requests are left out
+    # Of the requests that ended and had a token; None if there was none.
+    time_to_first_token: Percentiles | None = None  # from acceptance
+    time_per_output_token: Percentiles | None = None  # after the first one; of requests with two tokens at least
+    total: Percentiles | None = None  # from acceptance to the end
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,3 +107,4 @@ class FleetSnapshot(Plain):
     prefill_decode: PrefillDecodeStatus
     decisions: tuple[RecentDecision, ...]  # newest first
     failovers: tuple[RecentFailover, ...]  # newest first
+    history: tuple[FleetStretch, ...] = ()  # the last 5 minutes in stretches that are over, oldest first

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 #: The extra that brings a package beyond the SDK's requirements, by package.
-EXTRAS = {"click": "client", "rich": "client", "numpy": "simulator"}
+EXTRAS = {"click": "client", "rich": "client", "yaml": "client", "numpy": "simulator"}
 
 
 def main() -> None:
@@ -14,6 +14,9 @@ def main() -> None:
         from sagectl.cli import sagectl
 
         sagectl(prog_name="sagectl")
+    except KeyboardInterrupt:  # while the packages were loaded
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         extra = EXTRAS.get(package)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +15,7 @@ import sage_client as sage
 from sagectl.commands.attach import attach
 from sagectl.commands.batch import batch
 from sagectl.commands.cancel import cancel
+from sagectl.commands.completion import completion
 from sagectl.commands.demo import demo
 from sagectl.commands.doctor import doctor
 from sagectl.commands.down import down
@@ -35,11 +40,18 @@ from sagectl.commands.submit import submit
 from sagectl.commands.top import top
 from sagectl.commands.up import up
 from sagectl.commands.usage import usage
+from sagectl.commands.version import version
 from sagectl.exit_status import ExitStatus, status_of
-from sagectl.options.connecting import ADDRESS, AS_JSON
+from sagectl.options.command import Example, Group, write_commands
+from sagectl.options.connecting import ADDRESS, OUTPUT, shared_options
 from sagectl.options.generation import flag_of
+from sagectl.output.formats import Format, Output
 from sagectl.output.json_output import plain_error, print_json
 from sagectl.output.sentences import sentence
+from sagectl.output.yaml_output import print_yaml
+
+DEBUG_VARIABLE = "SAGECTL_DEBUG"
+"""The environment variable that lets an unforeseen error print where it came from."""
 
 _STATUSES = """\b
 Exit status:
@@ -59,9 +71,22 @@ Exit status:
  130  interrupted
 """
 
+_EXAMPLES: Sequence[Example] = (
+    ("up --engine simulated", "a scheduler and two executors on this machine"),
+    ("generate 'Once upon a time' --max-tokens 32 -v", "a request, and where it ran"),
+    ("--address 10.0.0.7:50051 --tls-ca ca.pem instances -o wide", "the fleet of another machine"),
+)
 
-class _Commands(click.Group):
-    """Reports errors of the SDK in one line and exits with the documented status."""
+_COMMANDS: Mapping[str, Sequence[click.Command]] = {
+    "Requests": (generate, embed, submit, requests, attach, result, cancel, explain, batch),
+    "Fleet": (top, models, instances, drain, resume, role),
+    "Scheduler": (policy, pd, usage, journal, doctor, version),
+    "On this machine": (up, status, down, demo, gateway, keys, simulate, completion),
+}
+
+
+class _Commands(Group):
+    """Lists the commands by what they are about, and reports errors in one line with the documented status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; exit with the status of the error that it raised."""
@@ -73,57 +98,81 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(ExitStatus.INTERRUPTED)
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError, ModuleNotFoundError):
+            raise
+        except OSError as error:
+            click.echo(f"error: {_in_words(error)}", err=True)
+            ctx.exit(ExitStatus.INVALID)
+        except Exception as error:
+            _report_unforeseen(error)
+            ctx.exit(ExitStatus.INTERNAL)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in the order of help."""
+        return [each.name or "" for commands in _COMMANDS.values() for each in commands]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by what they are about."""
+        for title, commands in _COMMANDS.items():
+            write_commands(title, commands, formatter)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; for a name that is none, say which are like it."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(name, self.list_commands(ctx))
+            meant = f"; did you mean {' or '.join(close)}?" if close else ""
+            ctx.fail(f"no command {name!r}{meant}")
+        return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Commands, epilog=_STATUSES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    epilog=_STATUSES,
+    examples=_EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="sage-control-plane", prog_name="sagectl")
-def sagectl() -> None:
+@shared_options
+def sagectl(**_: Any) -> None:
     """Send requests to a SAGE control plane, inspect its fleet and configure it.
 
-    Some commands run a scheduler and executors on this machine: up, down, status, demo.  gateway serves
-    HTTP.  keys and simulate need neither.
+    `sagectl COMMAND --help` has the options of a command, and examples.
     """
 
 
-for _command in (
-    generate,
-    submit,
-    attach,
-    requests,
-    result,
-    embed,
-    batch,
-    cancel,
-    explain,
-    top,
-    models,
-    instances,
-    drain,
-    resume,
-    role,
-    policy,
-    pd,
-    usage,
-    journal,
-    keys,
-    up,
-    down,
-    status,
-    doctor,
-    demo,
-    gateway,
-    simulate,
-):
+def _all_commands() -> Iterator[click.Command]:
+    for commands in _COMMANDS.values():
+        yield from commands
+
+
+for _command in _all_commands():
     sagectl.add_command(_command)
 
 
 def _report(error: sage.SageError, ctx: click.Context) -> None:
-    """Print one line on stderr; with --json also an object on stdout."""
+    """Print one line on stderr; with JSON or YAML also an object on stdout."""
     meta = ctx.meta
-    if meta.get(AS_JSON):
+    output = meta.get(OUTPUT, Output())
+    if output.format is Format.JSON:
         print_json(plain_error(error), indent=None)
-    command = {generate.name: generate, submit.name: submit}.get(ctx.invoked_subcommand)
+    elif output.format is Format.YAML:
+        print_yaml(plain_error(error))
+    command = sagectl.get_command(ctx, ctx.invoked_subcommand or "")
     text = sentence(error, name_of=partial(flag_of, command=command) if command is not None else str)
     if type(error) is sage.UnavailableError:
         text = f"cannot reach the scheduler at {meta.get(ADDRESS)}: {text}"
     click.echo(f"error: {text}", err=True)
+
+
+def _in_words(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+
+
+def _report_unforeseen(error: Exception) -> None:
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    message = f"unforeseen {type(error).__name__}: {' '.join(str(error).split())}"
+    click.echo(f"error: {message} (a mistake in sagectl; {DEBUG_VARIABLE}=1 shows where)", err=True)

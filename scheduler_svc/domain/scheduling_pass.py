@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
 
+from scheduler_svc.domain.capacity.accounts import NO_ACCOUNTS, Accounts
 from scheduler_svc.domain.capacity.claim import Claim, best_claim
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.placement.context import PassContext
+from scheduler_svc.domain.placement.filters import with_kv
 from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
 from scheduler_svc.domain.placement.split_planner import SplitPlan
@@ -35,7 +37,8 @@ class _Outcome(Enum):
 class SchedulingPass:
     """Places the head of a queue, again and again, until a head fits nowhere.
 
-    That head claims an instance, and a few requests behind it are backfilled where they do not delay it.
+    That head claims an instance, and a few requests behind it are backfilled where they do not delay it; under a policy
+    that keeps order, only on instances that cannot serve the head or lack KV memory for it.
     """
 
     def __init__(self, placer: Placer, *, backfill_depth: int) -> None:
@@ -177,9 +180,13 @@ class SchedulingPass:
         pairs = self._placer.pairs_open(pool) and not _waits_for_a_pair(plan)
         if len(queue) == 1 or not (pairs or any(a.prompt_limit > 0 for a in pool.accounts)):
             return
+        kept = with_kv(blocked.able, blocked.demand) if context.policy.keeps_order else NO_ACCOUNTS
+        if not pairs and len(kept) == len(pool.accounts):
+            return
         claim = self._claim(head, blocked, pool, context.now)
         gap = _Gap(
             claim=claim,
+            kept=kept,
             head=head,
             pairs=pairs,
             too_much=[blocked.demand] if not blocked.with_capacity and _any_can_serve(blocked.demand, pool) else [],
@@ -218,6 +225,8 @@ class SchedulingPass:
         offer = Offer.for_whole(demand, context.pool)
         if not offer.with_capacity and _any_can_serve(demand, context.pool):
             gap.too_much.append(demand)
+        if gap.kept:
+            offer.with_capacity = offer.with_capacity.less(gap.kept)
         if gap.claim is not None:
             offer.respect(gap.claim, context.now)
         if not offer.with_capacity:
@@ -243,6 +252,8 @@ class SchedulingPass:
                 gap.too_much_for_pairs.append(demand)
             return None
         if not gap.pairs or (gap.claim is not None and gap.claim.account in (split.decode, split.prefill)):
+            return None
+        if split.decode in gap.kept or split.prefill in gap.kept:
             return None
         return self._placer.place_split(waiting, demand, plan, split, context, remarks=gap.remarks(waiting))
 
@@ -292,6 +303,7 @@ class _Gap:
     """What one pass knows about the requests that may go before a blocked head."""
 
     claim: Claim | None  # the head's
+    kept: Accounts  # instances on which none may go before the head
     head: WaitingRequest
     pairs: bool  # whether split requests may go
     too_much: list[Demand]  # demands that no instance has capacity for

@@ -8,7 +8,8 @@ from sage.controlplane.v1 import admin_pb2
 from sage_wire import durations
 from scheduler_svc.control.watching.fleet_statistics import DECISIONS_KEPT, RecentDecision, RecentFailover
 from scheduler_svc.control.watching.fleet_watch import FleetSnapshot
-from scheduler_svc.control.watching.rolling_counts import Stretch
+from scheduler_svc.control.watching.latencies import Latencies
+from scheduler_svc.control.watching.rolling_counts import Counts, Stretch
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.queue import QueueView
@@ -88,6 +89,7 @@ def snapshot(taken: FleetSnapshot, scheduler: Scheduler, epoch: int, views: Inst
         prefill_decode=prefill_decode.state(scheduler, prefill_decode.PAIRS_IN_SNAPSHOT),
         decisions=[_decision(each, now) for each in taken.decisions],
         failovers=[_failover(each, now) for each in taken.failovers],
+        history=[_stretch(each) for each in taken.history],
     )
     for each in taken.instances:
         views.fill(wire.instances.add(), each, now)
@@ -131,6 +133,26 @@ def _counts(stretch: Stretch) -> admin_pb2.FleetCounts:
             for p in Priority
             if counts.met[p] or counts.missed[p]
         ],
+        time_to_first_token=_percentiles(counts.first_token),
+        time_per_output_token=_percentiles(counts.per_token),
+        total=_percentiles(counts.total),
+    )
+
+
+def _percentiles(found: Latencies) -> admin_pb2.Percentiles | None:
+    if not found.count:
+        return None
+    p50, p95, p99 = (durations.to_wire(found.percentile(share)) for share in (0.5, 0.95, 0.99))
+    return admin_pb2.Percentiles(requests=found.count, p50=p50, p95=p95, p99=p99)
+
+
+def _stretch(counts: Counts) -> admin_pb2.FleetStretch:
+    first_token = counts.first_token
+    return admin_pb2.FleetStretch(
+        accepted=counts.accepted,
+        ended=counts.ended.total(),
+        output_tokens=counts.output_tokens,
+        time_to_first_token_p95=durations.to_wire(first_token.percentile(0.95)) if first_token.count else None,
     )
 
 

@@ -21,6 +21,7 @@ PROGRAMS = (
     "prometheus",
     "promtool",
     "docker-compose",
+    "kubectl",
     "npm",
     "node",
     "go",
@@ -84,6 +85,7 @@ def test_a_machine_with_every_package_leaves_nothing_out(machine: Machine) -> No
         ("openssl", "openssl"),
         ("initdb", "postgresql"),
         ("docker-compose",) * 2,
+        ("kubectl", "kubernetes-client"),
         ("node", "npm"),
         ("protoc-gen-go", "protoc-gen-go-1-5"),
         ("protoc-gen-go-grpc", "protoc-gen-go-grpc"),
@@ -183,6 +185,7 @@ def test_what_the_tests_skip_without_is_in_the_list() -> None:
     """A test that skips for a missing program would otherwise go unseen in continuous integration."""
     brought = {"openssl": "openssl", "promtool": "prometheus", "prometheus": "prometheus", "initdb": "postgresql"}
     brought |= {"docker": "docker-compose", "docker-compose": "docker-compose", "node": "npm", "go": "golang-go"}
+    brought |= {"kubectl": "kubernetes-client"}
     asked = re.compile(r"""(?:shutil\.which|\btool)\("([^"]+)\"""")
     tests = (path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__))
     found = {name for path in tests for name in asked.findall(path.read_text())}

@@ -1,8 +1,11 @@
-"""``sagectl status``: prints the processes of the fleet and their instances."""
+"""What ``sagectl status`` reports: the processes of the fleet and their instances."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import sage_client as sage
 from sage_local.fleet.command_lines import GATEWAY
@@ -13,22 +16,29 @@ from sage_local.fleet.status import FleetPhase, FleetStatus
 RUNNING, NOT_RUNNING, NOT_READY = 0, 3, 1
 
 
-def report_status(state: StateDir, *, as_json: bool) -> int:
-    """Print the fleet's status.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetReport:
+    """The fleet's status, for people and for programs."""
 
-    Returns:
-        0 if every process runs and every instance is READY, 1 if not, 3 if no fleet is running.
-    """
+    exit_status: int  # 0 if every process runs and every instance is READY, 1 if not, 3 if no fleet is running
+    lines: tuple[str, ...]  # in words
+    document: dict[str, Any]  # as plain values
+    processes: tuple[str, ...]  # their names
+
+
+def report_status(state: StateDir) -> FleetReport:
+    """Return the status of the fleet in a state directory."""
     status = state.read_status()
     if status is None or not state.is_held():
-        print(json.dumps({"running": False, "directory": str(state.path)}) if as_json else state.not_running)
-        return NOT_RUNNING
+        document = {"running": False, "directory": str(state.path)}
+        return FleetReport(exit_status=NOT_RUNNING, lines=(state.not_running,), document=document, processes=())
     instances = _instances(status.address)
-    if as_json:
-        print(json.dumps({"running": True, **json.loads(status.to_json()), "instances": _plain(instances)}, indent=2))
-    else:
-        _print(status, instances)
-    return RUNNING if _is_ready(status, instances) else NOT_READY
+    return FleetReport(
+        exit_status=RUNNING if _is_ready(status, instances) else NOT_READY,
+        lines=tuple(_lines(status, instances)),
+        document={"running": True, **json.loads(status.to_json()), "instances": _plain(instances)},
+        processes=tuple(each.name for each in status.processes),
+    )
 
 
 def _instances(address: str) -> list[sage.Instance]:
@@ -58,11 +68,11 @@ def _plain(instances: list[sage.Instance]) -> list[dict[str, object]]:
     ]
 
 
-def _print(status: FleetStatus, instances: list[sage.Instance]) -> None:
-    print(f"{status.phase.value}: scheduler on {status.address}, supervisor {status.supervisor_pid}")
+def _lines(status: FleetStatus, instances: list[sage.Instance]) -> Iterator[str]:
+    yield f"{status.phase.value}: scheduler on {status.address}, supervisor {status.supervisor_pid}"
     states = {each.instance_id: start_words(each.state.value, each.progress, each.state_reason) for each in instances}
     for process in status.processes:
         known = states.get(process.name, "")
         exit_ = f", last exit {process.last_exit}" if process.last_exit is not None else ""
         line = f"{process.name:<14} {process.state:<8} pid {process.pid}  restarts {process.restarts}{exit_}  {known}"
-        print(line.rstrip())
+        yield line.rstrip()

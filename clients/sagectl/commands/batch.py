@@ -6,7 +6,7 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -16,28 +16,32 @@ import click
 import sage_client as sage
 from sage_client import Batch, Client
 from sagectl.exit_status import ExitStatus
-from sagectl.options.connecting import connecting
+from sagectl.options.command import group
+from sagectl.options.completion import complete_batch
+from sagectl.options.connecting import connecting, connecting_for
+from sagectl.options.prefixes import with_batch
 from sagectl.output.batch_progress import batch_progress, summary
-from sagectl.output.json_output import print_json
+from sagectl.output.durations import duration, local_time
+from sagectl.output.formats import Format, Output
 from sagectl.output.tables import Cells, show_table
 
-COLUMNS = ("id", "state", "lines", "completed", "failed", "class", "endpoint", "created", "ended", "kept until")
+COLUMNS = ("id", "state", "age", "lines", "completed", "failed", "class", "endpoint", "created", "ended", "kept until")
 _NUMBERS = ("lines", "completed", "failed")
-_DROP = ("class", "endpoint", "kept until", "ended", "created")
+_WHOLE = ("id", "state", "age", "class", "created", "ended", "kept until", *_NUMBERS)
+_DROP = ("kept until", "ended", "created", "endpoint", "class", "age", "completed")
+"""Columns that a narrow terminal leaves out, the least important first."""
+
 STDIN = "-"
 PIECE_BYTES = 1024 * 1024
 NAME_LIMIT = 100  # characters of a file's name that its batch's id begins with
 
-_EXAMPLES = """\b
-Examples:
-  sagectl batch submit night.jsonl --wait
-  sagectl batch results night.jsonl > answers.jsonl
-  sagectl batch submit more.jsonl --batch-id more-2 --priority low --deadline 2h
-  sagectl batch status more-2 --wait
-"""
 
-
-@click.group(epilog=_EXAMPLES)
+@group(
+    examples=[
+        ("batch submit night.jsonl --wait", "run its lines, and show how far the batch is"),
+        ("batch results night.jsonl > answers.jsonl", "a JSON object a line"),
+    ]
+)
 def batch() -> None:
     """Run files of requests in OpenAI's batch format, which vLLM's run-batch takes, too.
 
@@ -46,7 +50,13 @@ def batch() -> None:
     """
 
 
-@batch.command(epilog="\b\nExample:\n  sagectl batch submit night.jsonl --endpoint /v1/chat/completions --wait")
+@batch.command(
+    "submit",
+    examples=[
+        ("batch submit night.jsonl --wait", "a file of vllm run-batch's format"),
+        ("batch submit more.jsonl --batch-id more-2 --priority low --deadline 2h", "under an id of your own"),
+    ],
+)
 @click.argument("file")
 @click.option("--endpoint", default="", metavar="PATH", help="Of all lines.  Default: each line's own url.")
 @click.option("--batch-id", default=None, metavar="ID", help="Default: made of the file's name and content.")
@@ -66,7 +76,7 @@ def submit(
     metadata: tuple[str, ...],
     keep_result: str | None,
     wait: bool,
-    as_json: bool,
+    output: Output,
 ) -> None:
     """Upload FILE, have its lines run, and print the batch's id.  With - the lines are read from stdin.
 
@@ -85,49 +95,64 @@ def submit(
         metadata=_pairs(metadata),
         keep_result=keep_result,
     )
-    if not as_json:
+    if output.for_people:
         click.echo(made.batch_id)
-    _show(_waited(client, made) if wait else made, as_json, words_to_stderr=True)
+    _show(_waited(client, made) if wait else made, output, words_to_stderr=True)
 
 
-@batch.command(epilog="\b\nExample:\n  sagectl batch status night.jsonl --wait")
-@click.argument("file_or_id")
+@batch.command(
+    "status",
+    examples=[
+        ("batch status night.jsonl --wait", "by the file it came from; wait for its end"),
+        ("batch status more-2 --json", "by its id, with everything"),
+    ],
+)
+@click.argument("file_or_id", shell_complete=complete_batch)
 @click.option("--wait", is_flag=True, help="Wait for the end, and show how far the batch is.")
 @connecting
-def status(client: Client, file_or_id: str, wait: bool, as_json: bool) -> None:
+def status(client: Client, file_or_id: str, wait: bool, output: Output) -> None:
     """Print how far a batch is."""
-    found = client.get_batch(_id(file_or_id))
-    _show(_waited(client, found) if wait else found, as_json)
+    found = with_batch(client, _id(file_or_id), client.get_batch)
+    _show(_waited(client, found) if wait else found, output)
 
 
-@batch.command("list", epilog="\b\nExample:\n  sagectl batch list --limit 10 --json | jq '.[].batch_id'")
+@batch.command(
+    "list", examples=[("batch list", "the latest 100"), ("batch list --limit 10 -o name", "ids only, for a script")]
+)
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most batches to list.")
 @connecting
-def list_(client: Client, limit: int, as_json: bool) -> None:
+def list_(client: Client, limit: int, output: Output) -> None:
     """List the tenant's batches, the latest first."""
     with closing(client.list_batches(page_size=min(limit, 1_000))) as found:
         listed = list(islice(found, limit))
-    if as_json:
-        print_json(listed)
-    elif not listed:
+    if output.printed(listed, names=[each.batch_id for each in listed]):
+        return
+    if not listed:
         click.echo("no batches")
     else:
-        show_table("batches", COLUMNS, [_row(e) for e in listed], right=_NUMBERS, whole=("id",), drop=_DROP)
+        rows = [_row(each) for each in listed]
+        show_table("", COLUMNS, rows, right=_NUMBERS, whole=_WHOLE, drop=_DROP, wide=output.wide)
 
 
-@batch.command(epilog="\b\nExample:\n  sagectl batch results night.jsonl --wait --errors failed.jsonl > answers.jsonl")
-@click.argument("file_or_id")
+@batch.command(
+    "results",
+    examples=[
+        ("batch results night.jsonl --wait > answers.jsonl", "once it has ended"),
+        ("batch results more-2 --errors failed.jsonl", "lines that failed apart"),
+    ],
+)
+@click.argument("file_or_id", shell_complete=complete_batch)
 @click.option("--wait", is_flag=True, help="Wait for the end; otherwise fail if the batch has not ended.")
 @click.option("--so-far", is_flag=True, help="Print what there is of a batch that has not ended.")
 @click.option("--errors", type=click.Path(dir_okay=False, path_type=Path), help="File for the lines that failed.")
-@connecting
-def results(client: Client, file_or_id: str, wait: bool, so_far: bool, errors: Path | None, as_json: bool) -> None:
+@connecting_for(Format.JSON)
+def results(client: Client, file_or_id: str, wait: bool, so_far: bool, errors: Path | None, output: Output) -> None:
     """Print a batch's results, a JSON object a line: those that succeeded, then those that failed.
 
     Results come in the order in which lines ended: custom_id says which is which.  The exit status is 9 if a line
     failed, and 2 if the lines could not be run.
     """
-    found = client.get_batch(_id(file_or_id))
+    found = with_batch(client, _id(file_or_id), client.get_batch)
     if wait:
         found = _waited(client, found)
     if not found.ended and not so_far:
@@ -145,12 +170,12 @@ def results(client: Client, file_or_id: str, wait: bool, so_far: bool, errors: P
         sys.exit(ExitStatus.GENERATION_FAILED)
 
 
-@batch.command(epilog="\b\nExample:\n  sagectl batch cancel night.jsonl")
-@click.argument("file_or_id")
+@batch.command("cancel", examples=[("batch cancel night.jsonl", "the results that there are stay")])
+@click.argument("file_or_id", shell_complete=complete_batch)
 @connecting
-def cancel(client: Client, file_or_id: str, as_json: bool) -> None:
+def cancel(client: Client, file_or_id: str, output: Output) -> None:
     """Cancel a batch.  The results that there are stay."""
-    _show(client.cancel_batch(_id(file_or_id)), as_json)
+    _show(with_batch(client, _id(file_or_id), client.cancel_batch), output)
 
 
 def _waited(client: Client, of: Batch) -> Batch:
@@ -163,9 +188,8 @@ def _waited(client: Client, of: Batch) -> Batch:
         sys.exit(ExitStatus.INTERRUPTED)
 
 
-def _show(found: Batch, as_json: bool, *, words_to_stderr: bool = False) -> None:
-    if as_json:
-        print_json(found)
+def _show(found: Batch, output: Output, *, words_to_stderr: bool = False) -> None:
+    if output.printed(found, names=[found.batch_id]):
         return
     click.echo(f"{found.batch_id}: {summary(found)}", err=words_to_stderr)
     for fault in found.faults:
@@ -218,16 +242,13 @@ def _row(found: Batch) -> Cells:
     return (
         found.batch_id,
         found.state.value,
+        duration((datetime.now(UTC) - found.created_at).total_seconds()),
         str(counts.total),
         str(counts.completed),
         str(counts.failed),
-        found.priority.name,
+        found.priority.name.lower(),
         found.endpoint,
-        _time(found.created_at),
-        _time(found.ended_at),
-        _time(found.keep_until),
+        local_time(found.created_at),
+        local_time(found.ended_at),
+        local_time(found.keep_until),
     )
-
-
-def _time(at: datetime | None) -> str:
-    return "" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -5,10 +5,16 @@ from __future__ import annotations
 import click
 
 from sage_local.fleet.spec import Engine
+from sagectl.options.command import command
 from sagectl.options.local_fleet import ENGINE, MODEL
 
 
-@click.command()
+@command(
+    examples=[
+        ("demo --engine simulated", "five policies, without vLLM"),
+        ("demo --pd", "split requests against whole ones"),
+    ]
+)
 @ENGINE
 @MODEL
 @click.option("--pd", is_flag=True, help="Prefill/decode separation: one prefill and one decode executor.")

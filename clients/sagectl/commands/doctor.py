@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 
 import click
 
@@ -12,9 +11,12 @@ import sage_client as sage
 from sagectl.doctor.problems import of_instances, of_schedulers
 from sagectl.doctor.scheduler_check import Found, leader_of, look
 from sagectl.exit_status import ExitStatus
-from sagectl.options.connecting import Connector, with_connector
-from sagectl.output.json_output import print_json
+from sagectl.options.command import command
+from sagectl.options.connecting import with_connector
+from sagectl.options.connection import Connector
+from sagectl.output.formats import Output
 from sagectl.output.sentences import sentence
+from sagectl.output.software_version import own_version
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,21 +41,26 @@ class Report:
         return ExitStatus.TROUBLE if self.problems else ExitStatus.OK
 
 
-@click.command()
+@command(
+    examples=[
+        ("doctor", "check the scheduler and its instances"),
+        ("doctor --address one:50051,two:50051 --tls-ca ca.pem", "check both schedulers of a pair, certificates too"),
+    ]
+)
 @with_connector
 @click.pass_context
-def doctor(ctx: click.Context, connector: Connector, as_json: bool) -> None:
-    """Check all schedulers from here: who leads, who answers, clocks, certificates, versions, journal, instances.
+def doctor(ctx: click.Context, connector: Connector, output: Output) -> None:
+    """Check all schedulers from here, and say what is wrong.
+
+    Looks at who leads, who answers, clocks, certificates, versions, journal and instances.
 
     Exit status: 0 if all is well, 12 if something is wrong, 3 if no scheduler leads.
     """
-    schedulers = tuple(look(connector, each.strip()) for each in connector.address.split(","))
+    schedulers = tuple(look(connector, each) for each in connector.addresses)
     instances, why = _instances(connector, schedulers)
     problems = (*of_schedulers(schedulers), *([why] if why else []), *of_instances(instances))
-    report = Report(client_version=_version(), schedulers=schedulers, instances=instances, problems=problems)
-    if as_json:
-        print_json(report)
-    else:
+    report = Report(client_version=own_version(), schedulers=schedulers, instances=instances, problems=problems)
+    if not output.printed(report, names=[each.address for each in schedulers if each.status is not None]):
         _show(report)
     ctx.exit(report.exit_status)
 
@@ -101,10 +108,3 @@ def _in_words(found: Found) -> str:
     if found.certificate_days is not None:
         words.append(f"certificate ends in {found.certificate_days:.0f} days")
     return ", ".join(words)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("sage-control-plane")
-    except metadata.PackageNotFoundError:
-        return "unknown"

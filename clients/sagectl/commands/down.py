@@ -6,9 +6,10 @@ import click
 
 from sage_local.fleet.down import down as stop_fleet
 from sage_local.fleet.state_dir import StateDir
+from sagectl.options.command import command
 
 
-@click.command()
+@command(examples=[("down", "stop all of them, running requests first")])
 @click.pass_context
 def down(ctx: click.Context) -> None:
     """Stop the scheduler and executors that `sagectl up` started.

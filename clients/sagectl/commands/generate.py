@@ -10,13 +10,23 @@ import click
 import sage_client as sage
 from sage_client import Client, Stream
 from sagectl.exit_status import ExitStatus
+from sagectl.options.command import command
 from sagectl.options.connecting import connecting
 from sagectl.options.generation import generation_options
 from sagectl.options.prompt import what_from
 from sagectl.output.events import write
+from sagectl.output.formats import Output
 
 
-@click.command(short_help="Generate text from a prompt and stream it.")
+@command(
+    short_help="Generate text from a prompt and stream it.",
+    examples=[
+        ("generate 'Once upon a time' --max-tokens 32 -v", "text on stdout, placement and timings on stderr"),
+        ("generate 'What is a tuple?' --chat --system 'Be brief.'", "through the model's chat template"),
+        ("generate - --priority HIGH --deadline 10 < prompt.txt", "a prompt from a file, with a class and a deadline"),
+        ("generate 'Pick one: ' --choice yes --choice no --json", "constrained output, an event a line"),
+    ],
+)
 @click.argument("prompt", required=False)
 @generation_options
 @click.option("-v", "--verbose", is_flag=True, help="Print placement, reasons and timings on stderr.")
@@ -27,7 +37,7 @@ def generate(
     chat: bool,
     system: str | None,
     verbose: bool,
-    as_json: bool,
+    output: Output,
     **options: Any,
 ) -> None:
     """Generate text from PROMPT and stream it to stdout.
@@ -38,7 +48,7 @@ def generate(
     what = what_from(prompt, chat or system is not None, system, options)
     stream = client.generate(**what)
     try:
-        write(stream, as_json=as_json, verbose=verbose)
+        write(stream, output, verbose=verbose)
     except KeyboardInterrupt:
         _interrupted(stream, detached=bool(options["detached"]))
 

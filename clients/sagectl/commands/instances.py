@@ -5,34 +5,44 @@ from __future__ import annotations
 import click
 
 from sage_client import Client, FleetView, Instance, InstanceDecision, QueueInfo
+from sagectl.options.command import command
+from sagectl.options.completion import complete_instance, complete_model
 from sagectl.options.connecting import connecting
-from sagectl.output.json_output import print_json
+from sagectl.options.prefixes import with_instance
+from sagectl.output.formats import Output
 from sagectl.output.tables import Cells, show_table
 
 COLUMNS = ("id", "role", "state", "model", "engine", "run", "wait", "assigned", "KV used", "tokens/s", "price/h", "why")
 _NUMBERS = ("run", "wait", "assigned", "KV used", "tokens/s", "price/h")
 _WHOLE = ("id", "role", "state", *_NUMBERS)
-_DROP = ("engine", "price/h", "assigned", "model", "tokens/s", "wait", "KV used", "run", "why", "role")
-"""The columns that a narrow terminal leaves out, the least important first; never id and state."""
+_DROP = ("engine", "price/h", "assigned", "model", "tokens/s", "wait", "KV used", "run", "why")
+"""The columns that a narrow terminal leaves out, the least important first; never id, role and state."""
 
 
-@click.command()
-@click.argument("instance_id", required=False)
-@click.option("--model", default="", help="List only instances and queues of this model.")
+@command(
+    examples=[
+        ("instances", "all instances and queues"),
+        ("instances executor-1 -o yaml", "everything about one"),
+        ("instances --model llama -o name", "ids only, for a script"),
+        ("instances -o wide", "every column, however narrow the terminal"),
+    ]
+)
+@click.argument("instance_id", required=False, shell_complete=complete_instance)
+@click.option("--model", default="", shell_complete=complete_model, help="Only instances and queues of this model.")
 @connecting
-def instances(client: Client, instance_id: str | None, model: str, as_json: bool) -> None:
+def instances(client: Client, instance_id: str | None, model: str, output: Output) -> None:
     """List instances and queues, or one instance."""
     if instance_id is not None:
-        view = FleetView(instances=(client.get_instance(instance_id),), queues=())
+        view = FleetView(instances=(with_instance(client, instance_id, client.get_instance),), queues=())
     else:
         view = client.list_instances(model=model)
-    if as_json:
-        print_json(view)
-    elif not view.instances and not view.queues and not view.decisions:
+    if output.printed(view, names=[each.instance_id for each in view.instances]):
+        return
+    if not view.instances and not view.queues and not view.decisions:
         click.echo("no instances")
     else:
         rows = [_instance_row(each) for each in view.instances]
-        show_table("instances", COLUMNS, rows, right=_NUMBERS, whole=_WHOLE, drop=_DROP)
+        show_table("", COLUMNS, rows, right=_NUMBERS, whole=_WHOLE, drop=_DROP, wide=output.wide)
         queues = [_queue_row(each) for each in view.queues]
         absent = [_decision_row(each) for each in view.decisions]
         show_table("decisions about instances that are not here", ["id", "drained", "role", "why"], absent)

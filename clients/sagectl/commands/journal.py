@@ -1,48 +1,53 @@
-"""``sagectl journal``: looks at the scheduler's journal, and after it."""
+"""``sagectl journal``: shows, compacts and exports the scheduler's journal."""
 
 from __future__ import annotations
 
 import click
 
 from sage_client import Client, JournalStatus
-from sagectl.options.connecting import connecting
-from sagectl.output.json_output import print_json
+from sagectl.options.command import group
+from sagectl.options.connecting import connecting, connecting_for
+from sagectl.output.formats import Format, Output
 from sagectl.output.tables import show_table
 
 
-@click.group()
+@group()
 def journal() -> None:
-    """Look at the journal, which outlives the scheduler, and after it."""
+    """Show, compact or export the journal, which outlives the scheduler."""
 
 
-@journal.command()
+@journal.command("status", examples=[("journal status", "is it there, does it work, how large is it")])
 @connecting
-def status(client: Client, as_json: bool) -> None:
+def status(client: Client, output: Output) -> None:
     """Show what the journal is, what it holds and whether it works."""
     found = client.get_journal()
-    if as_json:
-        print_json(found)
-    elif found is None:
+    if output.printed(found, names=[found.database] if found is not None else ()):
+        return
+    if found is None:
         click.echo("no journal: the scheduler has neither journal.url nor state_dir")
     else:
         _show(found)
 
 
-@journal.command()
+@journal.command("compact", examples=[("journal compact", "free what is kept no longer; may take minutes")])
 @connecting
-def compact(client: Client, as_json: bool) -> None:
+def compact(client: Client, output: Output) -> None:
     """Delete what the journal need not keep any more, and give space back."""
     done = client.compact_journal()
-    if as_json:
-        print_json(done)
-    else:
+    if not output.printed(done, names=()):
         click.echo(f"{_mib(done.bytes_before)} -> {_mib(done.bytes)}; {done.usage_deleted:,} usage records deleted")
 
 
-@journal.command()
-@click.option("--table", "tables", multiple=True, help="Only this table; may be repeated.  Default: all.")
-@connecting
-def export(client: Client, tables: tuple[str, ...], as_json: bool) -> None:
+@journal.command(
+    "export",
+    examples=[
+        ("journal export > journal.jsonl", "everything but what requests said"),
+        ("journal export --table usage_records", "one table"),
+    ],
+)
+@click.option("--table", "tables", multiple=True, help="Only this table; may be repeated.  [default: all]")
+@connecting_for(Format.JSON)
+def export(client: Client, tables: tuple[str, ...], output: Output) -> None:
     """Print every row of the journal as one JSON object a line."""
     for line in client.export_journal(tables=tables):
         click.echo(line)

@@ -9,14 +9,24 @@ import click
 from sage_client import ConfigurationError
 from sage_common.grants import Grant, Role
 from sage_common.keys_file import Key, KeysFileError, add, hash_of, new_secret
+from sagectl.options.command import group
 
 
-@click.group()
+@group()
 def keys() -> None:
-    """Make bearer keys for the scheduler's keys file (access.keys_file)."""
+    """Make bearer keys for the scheduler's keys file.
+
+    The scheduler reads the file that its setting access.keys_file names.
+    """
 
 
-@keys.command("add")
+@keys.command(
+    "add",
+    examples=[
+        ("keys add chat --role application --tenant chat", "a key for an application"),
+        ("keys add executor-1 --role executor --file /etc/sage/keys.toml", "a key for an executor, in that file"),
+    ],
+)
 @click.argument("name")
 @click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="What the key is for.")
 @click.option(
@@ -29,7 +39,7 @@ def keys() -> None:
     "--instance",
     "instances",
     multiple=True,
-    help="Instance id that an executor may register, with at most one *; repeatable.  Default: NAME.",
+    help="Instance id that an executor may register, with at most one *; repeatable.  [default: NAME]",
 )
 @click.option(
     "--file",

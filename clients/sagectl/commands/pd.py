@@ -5,27 +5,31 @@ from __future__ import annotations
 import click
 
 from sage_client import Client, PrefillDecodeConfig, SplitMode
+from sagectl.options.command import group
 from sagectl.options.connecting import connecting
-from sagectl.output.json_output import print_json
+from sagectl.output.formats import Output
 from sagectl.output.not_kept import say_not_kept
+from sagectl.output.split_warning import say_unsplit
 from sagectl.output.tables import show_table
 from sagectl.top.sections import pairs_by_state
 
 _MODES = [mode.value for mode in SplitMode if mode is not SplitMode.UNKNOWN]
 
 
-@click.group()
+@group()
 def pd() -> None:
     """Show or configure prefill/decode separation."""
 
 
-@pd.command("get")
+@pd.command("get", examples=[("pd get", "the settings, the pairs, and what prevents splitting")])
 @connecting
-def get_prefill_decode(client: Client, as_json: bool) -> None:
-    """Show when requests are split, the instance pairs, and conditions that prevent it."""
+def get_prefill_decode(client: Client, output: Output) -> None:
+    """Show when requests are split, and what prevents it.
+
+    Also the pairs of instances, and how many requests were split so far.
+    """
     status = client.get_prefill_decode()
-    if as_json:
-        print_json(status)
+    if output.printed(status, names=[status.config.mode.value]):
         return
     _say(status.config)
     click.echo(f"{status.splits} split, {status.fallbacks} fallbacks")
@@ -47,7 +51,13 @@ def get_prefill_decode(client: Client, as_json: bool) -> None:
     show_table("pairs", ["prefill", "decode", "model", "state", "handoff", "why"], pairs, right=["handoff"])
 
 
-@pd.command("set")
+@pd.command(
+    "set",
+    examples=[
+        ("pd set threshold --threshold-input-tokens 1024", "split requests with long prompts"),
+        ("pd set never", "run every request whole"),
+    ],
+)
 @click.argument("mode", type=click.Choice(_MODES), required=False)
 @click.option("--threshold-input-tokens", type=int, help="Split requests whose prompt has at least this many tokens.")
 @click.option(
@@ -59,17 +69,20 @@ def set_prefill_decode(
     mode: str | None,
     threshold_input_tokens: int | None,
     threshold_ratio: float | None,
-    as_json: bool,
+    output: Output,
 ) -> None:
-    """Change when requests are split; settings that are not given stay unchanged."""
+    """Change when requests are split.
+
+    Settings that are not given stay unchanged.
+    """
     config = client.set_prefill_decode(
         mode, threshold_input_tokens=threshold_input_tokens, threshold_ratio=threshold_ratio
     )
-    if as_json:
-        print_json(config)
-    else:
+    if not output.printed(config, names=[config.mode.value]):
         _say(config)
     say_not_kept(config.not_kept)
+    if config.mode is not SplitMode.NEVER:
+        say_unsplit(client)
 
 
 def _say(config: PrefillDecodeConfig) -> None:

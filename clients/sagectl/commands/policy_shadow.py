@@ -5,38 +5,45 @@ from __future__ import annotations
 import click
 
 from sage_client import Client, ShadowPolicy
+from sagectl.options.command import command
+from sagectl.options.completion import complete_policy
 from sagectl.options.connecting import connecting
-from sagectl.output.json_output import print_json
+from sagectl.output.formats import Output
 from sagectl.output.not_kept import say_not_kept
 from sagectl.output.tables import show_table
 
 OFF = "off"
 
 
-@click.command("shadow")
-@click.argument("name", required=False)
+@command(
+    "shadow",
+    examples=[
+        ("policy shadow cost_optimized", "ask it beside the current policy; it places nothing"),
+        ("policy shadow", "compare what both chose"),
+        ("policy shadow off", "ask it no longer"),
+    ],
+)
+@click.argument("name", required=False, shell_complete=complete_policy)
 @connecting
-def shadow(client: Client, name: str | None, as_json: bool) -> None:
+def shadow(client: Client, name: str | None, output: Output) -> None:
     """Show the shadow policy, or let the policy NAME decide beside the current one; "off" ends that.
 
     The shadow policy places no request.  It is asked where it would place each request that the current policy places;
     which request goes next is not compared.
     """
     if name is None:
-        _show(client.get_shadow_policy(), as_json)
+        _show(client.get_shadow_policy(), output)
         return
     change = client.set_shadow_policy("" if name == OFF else name)
-    if as_json:
-        print_json(change)
-    else:
+    if not output.printed(change, names=[change.policy] if change.policy else ()):
         click.echo(f"shadow policy: {change.previous or OFF} -> {change.policy or OFF}")
     say_not_kept(change.not_kept)
 
 
-def _show(found: ShadowPolicy | None, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-    elif found is None:
+def _show(found: ShadowPolicy | None, output: Output) -> None:
+    if output.printed(found, names=[found.policy] if found is not None else ()):
+        return
+    if found is None:
         click.echo("shadow policy: off")
     else:
         _compare(found)

@@ -8,23 +8,33 @@ import click
 
 from sage_client import Client
 from sagectl.exit_status import ExitStatus
+from sagectl.options.command import command
+from sagectl.options.completion import complete_request
 from sagectl.options.connecting import connecting
-from sagectl.output.json_output import print_json
+from sagectl.options.prefixes import with_request
+from sagectl.output.formats import Output
 
 
-@click.command(short_help="Print the result of detached work.")
-@click.argument("request_id")
+@command(
+    short_help="Print the result of detached work.",
+    examples=[
+        ("result night-1", "its text, if it has ended"),
+        ("result night-1 --wait --timeout 600", "wait up to ten minutes for its end"),
+        ("result night-1 --json", "text, tokens, log probabilities and how it ended"),
+    ],
+)
+@click.argument("request_id", shell_complete=complete_request)
 @click.option("--wait", is_flag=True, help="Wait for its end; otherwise fail if it has not ended.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Longest time to wait.")
 @connecting
-def result(client: Client, request_id: str, wait: bool, timeout: float | None, as_json: bool) -> None:
+def result(client: Client, request_id: str, wait: bool, timeout: float | None, output: Output) -> None:
     """Print the output text of detached work that has ended; with --json everything that is kept of it."""
-    status = client.get(request_id)
+    status = with_request(client, request_id, client.get)
+    request_id = status.request.request_id
     if status.request.ended_at is None and not wait:
         click.echo(f"{request_id}: {status.request.state.value}; --wait waits for its end", err=True)
         sys.exit(ExitStatus.CONFLICT)
     done = client.attach(request_id, timeout=timeout).result()
-    if as_json:
-        print_json({"request": client.get(request_id).request, "result": done})
-    else:
+    kept = {"request": client.get(request_id).request, "result": done}
+    if not output.printed(kept, names=[request_id]):
         click.echo(done.text)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import click
-
+from sagectl.options.command import group
 from sagectl.simulation.calibrate import calibrate
 from sagectl.simulation.run import run
 from sagectl.simulation.sweep import sweep
 
 
-@click.group()
+@group()
 def simulate() -> None:
-    """Replay a load against the scheduler on modelled engines, in virtual time.
+    """Simulate a fleet under a load, in virtual time.
 
-    Needs no scheduler, engine or GPU.
+    The scheduler's own policies decide on modelled engines.  Needs no scheduler, engine or GPU.
     """
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from sage_client import Client
+from sagectl.options.command import command
 from sagectl.options.connecting import connecting
 from sagectl.options.generation import generation_options
 from sagectl.options.prompt import what_from
 from sagectl.output.events import narrate
-from sagectl.output.json_output import print_json
+from sagectl.output.formats import Output
 
 _NOT_FOR_SUBMIT = {"after_token", "detached"}
 
@@ -26,7 +27,13 @@ def _without(names: set[str]) -> Callable[[click.Command], click.Command]:
 
 
 @_without(_NOT_FOR_SUBMIT)
-@click.command(short_help="Submit detached work and print its id.")
+@command(
+    short_help="Submit detached work and print its id.",
+    examples=[
+        ("submit - --priority background --request-id night-1 < prompt.txt", "needs no client from here on"),
+        ("submit 'Once upon a time' --max-tokens 2000 --keep-result 3600", "keep the result an hour"),
+    ],
+)
 @click.argument("prompt", required=False)
 @generation_options
 @click.option("--keep-result", type=float, metavar="SECONDS", help="Seconds to keep the result after the end.")
@@ -37,7 +44,7 @@ def submit(
     chat: bool,
     system: str | None,
     keep_result: float | None,
-    as_json: bool,
+    output: Output,
     **options: Any,
 ) -> None:
     """Submit a request that needs no client, and print its id.
@@ -48,8 +55,6 @@ def submit(
     """
     what: Any = what_from(prompt, chat or system is not None, system, options)
     accepted = client.submit(**what, keep_result=keep_result).accepted
-    if as_json:
-        print_json(accepted)
-    else:
+    if not output.printed(accepted, names=[accepted.request_id]):
         click.echo(accepted.request_id)
         click.echo(narrate(accepted), err=True)

@@ -16,13 +16,15 @@ from rich.live import Live
 from rich.text import Text
 
 from sage_client import Client, FleetSnapshot, SageError
+from sagectl.options.command import command
 from sagectl.options.connecting import ADDRESS, connecting
-from sagectl.output.json_output import print_json
+from sagectl.output.formats import Format, Output
 from sagectl.output.screen import save_svg, show, stdout_console
 from sagectl.output.sentences import sentence
 from sagectl.top.feed import Feed
-from sagectl.top.frame import ConnectionState, frame
+from sagectl.top.frame import Choices, ConnectionState, frame
 from sagectl.top.keyboard import Keys
+from sagectl.top.sorting import SortBy, chosen_by
 
 DECISIONS = 64  # recent decisions to ask for; as many are shown as fit
 POLL_S = 0.1  # seconds between two polls of the keyboard and the feed
@@ -30,7 +32,13 @@ REDRAW_S = 1.0  # seconds after which the screen is redrawn without a new snapsh
 PICTURE_WIDTH, PICTURE_HEIGHT = 112, 32  # columns, lines
 
 
-@click.command()
+@command(
+    examples=[
+        ("top", "the fleet, live; q quits, ? lists the keys"),
+        ("top --once", "one picture as text"),
+        ("top --json --interval 5", "a snapshot a line every five seconds"),
+    ]
+)
 @click.option(
     "--interval",
     type=click.FloatRange(0.25, 60.0),
@@ -39,6 +47,14 @@ PICTURE_WIDTH, PICTURE_HEIGHT = 112, 32  # columns, lines
     metavar="SECONDS",
     help="Time between two snapshots.",
 )
+@click.option(
+    "--sort",
+    "sort_by",
+    type=click.Choice([each.value for each in SortBy], case_sensitive=False),
+    default=SortBy.ID.value,
+    show_default=True,
+    help="Order of the instances; a key changes it.",
+)
 @click.option("--once", is_flag=True, help="Print one snapshot and exit; the default if stdout is not a terminal.")
 @click.option(
     "--svg",
@@ -46,52 +62,56 @@ PICTURE_WIDTH, PICTURE_HEIGHT = 112, 32  # columns, lines
     help="With --once: also write an SVG picture to this file.",
 )
 @connecting
-def top(client: Client, interval: float, once: bool, svg: Path | None, as_json: bool) -> None:
-    """Show the fleet live: instances, queues, SLO attainment, decisions.  Press q to quit.
+def top(client: Client, interval: float, sort_by: str, once: bool, svg: Path | None, output: Output) -> None:
+    """Show the fleet live; q quits.
+
+    Instances, queues, latency, attainment of targets, decisions and failovers; ? lists the keys.
 
     With --json every snapshot is printed as one line.  If the scheduler is unreachable, top reconnects.
     """
     address = click.get_current_context().meta[ADDRESS]
     if svg is not None and not once:
         raise click.UsageError("--svg needs --once")
-    if once or not (as_json or sys.stdout.isatty()):
-        _show_once(client, address, svg, as_json=as_json)
+    if once or output.format is Format.NAME or (output.for_people and not sys.stdout.isatty()):
+        _show_once(client, address, SortBy(sort_by), svg, output)
         return
     with _ending_in_order(), Feed(client, interval_s=interval, decisions=DECISIONS) as feed:
-        if as_json:
-            _write_lines(feed)
+        if output.for_people:
+            _live(feed, address, SortBy(sort_by))
         else:
-            _live(feed, address)
+            _write_lines(feed, output)
 
 
-def _show_once(client: Client, address: str, svg: Path | None, *, as_json: bool) -> None:
+def _show_once(client: Client, address: str, sort_by: SortBy, svg: Path | None, output: Output) -> None:
     with closing(client.watch_fleet(recent_decisions=DECISIONS)) as snapshots:
         snapshot = next(snapshots)
+    here, choices = ConnectionState(address=address), Choices(sort_by=sort_by)
     if svg is not None:
-        lines = frame(snapshot, ConnectionState(address=address), PICTURE_WIDTH, PICTURE_HEIGHT)
+        lines = frame(snapshot, here, PICTURE_WIDTH, PICTURE_HEIGHT, choices)
         save_svg(_shown(lines), svg, title="sagectl top", width=PICTURE_WIDTH)
-    if as_json:
-        print_json(snapshot, indent=None)
-    else:
+    if output.format is Format.NAME:
+        output.printed(snapshot, names=[each.instance_id for each in snapshot.instances])
+    elif not output.printed_next(snapshot):
         console = stdout_console()
         height = console.height - 1 if console.is_terminal else None
-        show(_shown(frame(snapshot, ConnectionState(address=address), console.width, height)), console)
+        show(_shown(frame(snapshot, here, console.width, height, choices)), console)
 
 
-def _write_lines(feed: Feed) -> None:
-    """Print a snapshot per line on stdout, and connection errors on stderr."""
+def _write_lines(feed: Feed, output: Output) -> None:
+    """Print a snapshot per line, or document, on stdout, and connection errors on stderr."""
     while True:
         update = feed.take(REDRAW_S)
         if isinstance(update, FleetSnapshot):
-            print_json(update, indent=None)
+            output.printed_next(update)
         elif update is not None:
             click.echo(f"reconnecting: {sentence(update)}", err=True)
 
 
-def _live(feed: Feed, address: str) -> None:
-    view = _View(address)
+def _live(feed: Feed, address: str, sort_by: SortBy) -> None:
+    view = _View(address, sort_by)
     with Keys() as keys, Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
-        while "q" not in keys.pressed(POLL_S).lower():
+        while "q" not in (pressed := keys.pressed(POLL_S).lower()):
+            view.choose(pressed)
             view.update(feed)
             size = shutil.get_terminal_size()
             if view.due(size):
@@ -101,12 +121,20 @@ def _live(feed: Feed, address: str) -> None:
 class _View:
     """The content of the screen and its age."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, sort_by: SortBy) -> None:
         self._address = address
+        self._choices = Choices(sort_by=sort_by)
         self._snapshot: FleetSnapshot | None = None
         self._trouble = ""
         self._came_at = self._drawn_at = float("-inf")
         self._drawn: tuple[int, int] | None = None
+
+    def choose(self, pressed: str) -> None:
+        """Follow the keys that were pressed."""
+        if pressed:
+            listed = self._choices.help ^ (pressed.count("?") % 2 == 1)
+            self._choices = Choices(sort_by=chosen_by(pressed, self._choices.sort_by), help=listed)
+            self._drawn = None
 
     def update(self, feed: Feed) -> None:
         """Take the newest snapshot or error from the feed."""
@@ -129,7 +157,8 @@ class _View:
     def lines(self, size: tuple[int, int]) -> list[Text]:
         """Return the lines of the screen for (columns, lines)."""
         age_s = time.monotonic() - self._came_at
-        return frame(self._snapshot, ConnectionState(address=self._address, trouble=self._trouble, age_s=age_s), *size)
+        connection = ConnectionState(address=self._address, trouble=self._trouble, age_s=age_s)
+        return frame(self._snapshot, connection, *size, self._choices)
 
 
 def _shown(lines: list[Text]) -> Group:

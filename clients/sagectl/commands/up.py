@@ -9,6 +9,7 @@ import click
 from sage_local.fleet.spec import DEFAULT_ADDRESS, DEFAULT_HTTP, PREFILL_DECODE_ROLES, ROLES, Engine, FleetSpec
 from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.up import up as start_fleet
+from sagectl.options.command import command
 from sagectl.options.local_fleet import ENGINE, MODEL
 
 _DEFAULTS = FleetSpec()
@@ -33,7 +34,13 @@ def _prices(text: str) -> tuple[float, ...]:
     return prices
 
 
-@click.command()
+@command(
+    examples=[
+        ("up --engine simulated", "a scheduler and two executors, without vLLM"),
+        ("up --model Qwen/Qwen3-0.6B --executors 1", "a real engine with a model of the hub"),
+        ("up --engine simulated --pd", "one executor for prefill, one for decode"),
+    ]
+)
 @ENGINE
 @MODEL
 @click.option(

@@ -13,13 +13,22 @@ from typing import Any
 import click
 
 from sage_client import Client, UsageGroup, UsageRecord, UsageSum, plain
-from sagectl.options.connecting import connecting
-from sagectl.output.json_output import print_json
-from sagectl.output.tables import show_table
+from sagectl.options.command import command
+from sagectl.options.completion import complete_model
+from sagectl.options.connecting import FORMATS, connecting_for
+from sagectl.output.durations import local_time
+from sagectl.output.formats import Format, Output
+from sagectl.output.tables import Cells, show_table
 
 GROUPS = ", ".join(each.value for each in UsageGroup)
 
 _FIGURES = [each.name for each in fields(UsageSum) if each.name != "groups"]
+_SHOWN = ("id", "ended", "tenant", "model", "prompt", "output", "cost", "end")
+_NUMBERS = ("prompt", "output", "cost")
+_DROP = ("cost", "tenant", "model", "prompt", "output", "ended")
+_DROP_SUMS = ("attempts", "cached prompt tokens")
+"""Columns that a narrow terminal leaves out, the least important first."""
+
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -45,23 +54,21 @@ def _groups(context: click.Context, option: click.Parameter, value: str) -> tupl
         raise click.BadParameter(f"{value!r}: the groups are {GROUPS}") from None
 
 
-@click.command()
+@command(
+    examples=[
+        ("usage --since 24h --by tenant,model", "sums of a day"),
+        ("usage --since 2026-01-01 --until 2026-02-01 --by tenant -o csv", "a month, for a spreadsheet"),
+        ("usage --records --limit 100 --json", "single requests, one a line"),
+    ]
+)
 @click.option("--since", callback=_time, help="Requests that ended at this time or later: 2026-01-31, or 24h (ago).")
 @click.option("--until", callback=_time, help="Requests that ended before this time.")
-@click.option("--by", callback=_groups, default="", help=f"Sum by these, between commas: {GROUPS}.  Default: one sum.")
+@click.option("--by", callback=_groups, default="", help=f"Sum by these, between commas: {GROUPS}.  [default: one sum]")
 @click.option("--records", is_flag=True, help="List single requests instead of sums.")
-@click.option("--limit", type=click.IntRange(min=1), default=None, help="Most records of --records.  Default: all.")
+@click.option("--limit", type=click.IntRange(min=1), help="Most records of --records.  [default: all]")
 @click.option("--of-tenant", multiple=True, help="Only of this tenant; may be repeated.")
-@click.option("--model", multiple=True, help="Only of this model; may be repeated.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    show_default=True,
-    help="How to print it; json prints one object a line.",
-)
-@connecting
+@click.option("--model", multiple=True, shell_complete=complete_model, help="Only of this model; may be repeated.")
+@connecting_for(*FORMATS, Format.CSV)
 def usage(
     client: Client,
     since: datetime | None,
@@ -71,11 +78,14 @@ def usage(
     limit: int | None,
     of_tenant: tuple[str, ...],
     model: tuple[str, ...],
-    output: str,
-    as_json: bool,
+    output: Output,
 ) -> None:
-    """Show what requests used: numbers of requests, tokens and cost, from the scheduler's journal."""
-    output = "json" if as_json else output
+    """Show what requests used: tokens, attempts and cost.
+
+    The figures are from the scheduler's journal, of requests that ended.
+
+    With --json one object is printed per line.
+    """
     if records:
         found = client.list_usage(since=since, until=until, tenants=of_tenant, models=model, limit=limit)
         _show_records(found, output)
@@ -83,32 +93,47 @@ def usage(
         _show_sums(client.sum_usage(by, since=since, until=until, tenants=of_tenant, models=model), by, output)
 
 
-def _show_records(records: Iterable[UsageRecord], output: str) -> None:
-    columns = [each.name for each in fields(UsageRecord)]
-    if output == "json":
-        for each in records:
-            print_json(each, indent=None)
-    elif output == "csv":
-        click.echo(_csv_line(columns), nl=False)
+def _show_records(records: Iterable[UsageRecord], output: Output) -> None:
+    if output.format is Format.CSV:
+        click.echo(_csv_line(each.name for each in fields(UsageRecord)), nl=False)
         for each in records:
             click.echo(_csv_line(plain(each).values()), nl=False)
-    else:
-        shown = ("ended_at", "tenant", "request_id", "model", "prompt_tokens", "output_tokens", "cost", "end", "reason")
-        rows = [[_cell(plain(each)[name]) for name in shown] for each in records]
-        show_table("requests", shown, rows, right=("prompt_tokens", "output_tokens", "cost"))
+        return
+    rows = [_record_row(each) for each in records if not output.printed_next(each, name=each.request_id)]
+    if output.for_people and not rows:
+        click.echo("no records")
+    show_table("", _SHOWN, rows, right=_NUMBERS, whole=("id", "ended", *_NUMBERS), drop=_DROP, wide=output.wide)
 
 
-def _show_sums(sums: Iterable[UsageSum], by: tuple[UsageGroup, ...], output: str) -> None:
+def _record_row(record: UsageRecord) -> Cells:
+    return [
+        record.request_id,
+        local_time(record.ended_at),
+        record.tenant,
+        record.model,
+        _cell(record.prompt_tokens),
+        _cell(record.output_tokens),
+        _cell(record.cost),
+        f"{record.end}: {record.reason}" if record.reason else record.end,
+    ]
+
+
+def _show_sums(sums: Iterable[UsageSum], by: tuple[UsageGroup, ...], output: Output) -> None:
     columns = [*(each.value for each in by), *_FIGURES]
     rows = [[*each.groups, *(getattr(each, name) for name in _FIGURES)] for each in sums]
-    if output == "json":
-        for row in rows:
-            print_json(dict(zip(columns, row, strict=True)), indent=None)
-    elif output == "csv":
+    if output.format is Format.CSV:
         for line in (columns, *rows):
             click.echo(_csv_line(line), nl=False)
-    else:
-        show_table("usage", columns, [[_cell(each) for each in row] for row in rows], right=_FIGURES)
+        return
+    left = [
+        row
+        for row in rows
+        if not output.printed_next(dict(zip(columns, row, strict=True)), name=",".join(map(str, row[: len(by)])))
+    ]
+    titles = [each.replace("_", " ") for each in columns]
+    cells = [[_cell(each) for each in row] for row in left]
+    groups, figures = titles[: len(by)], titles[len(by) :]
+    show_table("", titles, cells, right=figures, whole=(*groups, *figures), drop=_DROP_SUMS, wide=output.wide)
 
 
 def _csv_line(values: Iterable[Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sage_client as sage
 from sagectl.doctor.certificate import Unknown, days_left
-from sagectl.options.connecting import Connector
+from sagectl.options.connection import Connector
 from sagectl.output.sentences import sentence
 
 ALONE_LIMIT_S = 3.0

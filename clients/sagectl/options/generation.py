@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 import sage_client as sage
+from sagectl.options.completion import complete_instance, complete_model
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -52,11 +53,13 @@ _COUNT_FROM_1 = click.IntRange(1, 2**32 - 1)
 _SEED = click.IntRange(-(2**63), 2**63 - 1)
 """What the contract's fields can hold, and at least 1 where the scheduler refuses 0."""
 
+PRIORITY = click.option("--priority", type=click.Choice(PRIORITIES, case_sensitive=False), help="Priority class.")
+
 PROMPT = (
     click.option("--chat", is_flag=True, help="Send the prompt as a user message through the model's chat template."),
     click.option("--system", type=_text_or_file, metavar="TEXT|@FILE", help="System message; implies --chat."),
     click.option("--token-ids", type=_ids, metavar="ID,ID,...", help="Token ids to use instead of a prompt."),
-    click.option("--model", help="Model name.  [default: the only model of the fleet]"),
+    click.option("--model", shell_complete=complete_model, help="Model name.  [default: the only model of the fleet]"),
     click.option("--adapter", help="LoRA adapter name."),
 )
 
@@ -114,7 +117,7 @@ SAMPLING = (
 )
 
 SCHEDULING = (
-    click.option("--priority", type=click.Choice(PRIORITIES, case_sensitive=False), help="Priority class."),
+    PRIORITY,
     click.option("--deadline", type=float, metavar="SECONDS", help="Seconds after which the request expires."),
     click.option("--ttft-target", type=float, metavar="SECONDS", help="Target for the time to first token."),
     click.option(
@@ -132,7 +135,11 @@ SCHEDULING = (
         multiple=True,
         help="Tag for your own use; may be repeated.",
     ),
-    click.option("--preferred-instance", help="Instance id to use if it is eligible and has capacity."),
+    click.option(
+        "--preferred-instance",
+        shell_complete=complete_instance,
+        help="Instance id to use if it is eligible and has capacity.",
+    ),
     click.option("--wait", is_flag=True, help="Wait in the queue if no instance serves the model now; otherwise fail."),
     click.option("--best-effort", is_flag=True, help="After a failover, continue even if the replayed tokens differ."),
     click.option(

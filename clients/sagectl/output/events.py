@@ -6,25 +6,26 @@ import click
 
 import sage_client as sage
 from sage_client import Stream, plain
-from sagectl.output.json_output import print_json
+from sagectl.output.formats import Output
 
 
-def write(stream: Stream, *, as_json: bool, verbose: bool) -> None:
+def write(stream: Stream, output: Output, *, verbose: bool) -> None:
     """Print each event; end the text with a newline, also where the stream ends with an error."""
     last = "\n"
     try:
         for event in stream:
-            last = _write_event(event, last, as_json=as_json, verbose=verbose)
+            last = _write_event(event, last, output, verbose=verbose)
     except sage.SageError:
         if not last.endswith("\n"):
             click.echo()
         raise
 
 
-def _write_event(event: sage.Event, last: str, *, as_json: bool, verbose: bool) -> str:
+def _write_event(event: sage.Event, last: str, output: Output, *, verbose: bool) -> str:
     """Print one event; return the last text that was printed."""
-    if as_json:
-        print_json({"event": type(event).__name__.lower(), **plain(event)}, indent=None)
+    name = event.request_id if isinstance(event, sage.Accepted) else ""
+    if output.printed_next({"event": type(event).__name__.lower(), **plain(event)}, name=name):
+        pass
     elif isinstance(event, sage.Tokens) and event.choice == 0 and event.text:
         click.echo(event.text, nl=False)
         last = event.text

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from sagectl.options.command import command
 from sagectl.output.tables import show_table
 from sagectl.simulation.json_file import write_json
 
@@ -28,7 +29,11 @@ _FIT_COLUMNS = (
 )
 
 
-@click.command()
+@command(
+    examples=[
+        ("simulate calibrate log.jsonl --out fleet.json", "fit engines to what sage-scheduler --record wrote"),
+    ]
+)
 @click.argument("recording", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Fleet file to write.")
 @click.option("--model", metavar="NAME", help="Fit the instances of this model only.")

@@ -113,8 +113,10 @@ _RUNS = [
         "--json",
         "json_file",
         type=click.File("w"),
-        metavar="FILE",
-        help="Write the result as JSON; - for stdout, no table.",
+        is_flag=False,
+        flag_value="-",
+        metavar="[FILE]",
+        help="Write the result as JSON to FILE; without one to stdout, and no table.",
     ),
     click.option(
         "--report",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sagectl.options.command import command
 from sagectl.simulation.json_file import write_json
 from sagectl.simulation.options import (
     POSITIVE,
@@ -38,7 +39,12 @@ _REQUESTS = 2_000  # of a synthetic trace
 _LOAD = 0.6  # of a synthetic trace, as a share of the fleet's capacity
 
 
-@click.command()
+@command(
+    examples=[
+        ("simulate run --fleet U8 --policy fifo --policy slo_aware --load 0.8", "two policies under one load"),
+        ("simulate run --trace log.jsonl --fleet fleet.json --policy slo_aware", "replay a recording"),
+    ]
+)
 @requests_option(_REQUESTS)
 @workload_options
 @fleet_options

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sagectl.options.command import command
 from sagectl.simulation.json_file import write_json
 from sagectl.simulation.options import (
     POSITIVE,
@@ -35,7 +36,12 @@ _DURATION_S = 120.0  # of a synthetic trace
 _SEEDS = 3
 
 
-@click.command()
+@command(
+    examples=[
+        ("simulate sweep --fleet U8 --policy fifo", "the highest load with 90 % of requests in target"),
+        ("simulate sweep --kinds '8xprice=2;3xspeed=2,price=5' --rate 40", "the cheapest fleet for a load"),
+    ]
+)
 @requests_option(None)
 @workload_options
 @fleet_options

@@ -20,8 +20,10 @@ from sage_client import (
     SplitMode,
 )
 from sagectl.output.bars import usage_bar
+from sagectl.output.durations import duration
 from sagectl.top.lines import Column, rest, row, titles
 from sagectl.top.section import Section
+from sagectl.top.sorting import COLUMNS, SortBy, in_order
 
 WIDE, WIDER = 100, 140  # columns
 FAILOVERS_SHOWN = 4
@@ -34,12 +36,20 @@ _CLASSES = [priority.name.lower() for priority in Priority]  # the most urgent f
 _IDENTITY = 3  # columns of an instance that every state has
 
 
-def instances(found: Sequence[Instance], width: int) -> Section:
+def instances(found: Sequence[Instance], width: int, sort_by: SortBy = SortBy.ID) -> Section:
     """Return the section of instances, those that are not READY first."""
     columns = _instance_columns(width)
-    # Instances that need attention must stay on a small screen.
-    ordered = sorted(found, key=lambda each: each.state is InstanceState.READY)
-    return Section(title=titles(columns), lines=[_instance(each, columns, width) for each in ordered], least=4)
+    lines = [_instance(each, columns, width) for each in in_order(found, sort_by)]
+    return Section(title=titles([_marked(each, sort_by) for each in columns]), lines=lines, least=4)
+
+
+def _marked(column: Column, sort_by: SortBy) -> Column:
+    """Return the column, with a mark if a key chose it to sort by."""
+    return (
+        replace(column, title=f"{column.title}▾")
+        if sort_by is not SortBy.ID and column.title == COLUMNS[sort_by]
+        else column
+    )
 
 
 def _instance_columns(width: int) -> list[Column]:
@@ -192,16 +202,3 @@ def failovers(found: Sequence[RecentFailover], width: int) -> Section:
         for each in found[:FAILOVERS_SHOWN]
     ]
     return Section(title=titles(columns), lines=lines, least=2)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in at most six characters, for up to years."""
-    if seconds < 60:
-        return f"{int(seconds)}s"
-    minutes = int(seconds) // 60
-    if minutes < 10:
-        return f"{minutes}m{int(seconds) % 60:02}s"
-    if minutes < 60:
-        return f"{minutes}m"
-    hours = minutes / 60
-    return f"{hours:.1f}h" if hours < 48 else f"{hours / 24:.0f}d"

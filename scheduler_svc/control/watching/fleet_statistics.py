@@ -103,6 +103,7 @@ class FleetStatistics:
         for counts in self.counts.open(now):
             counts.ended[live.state] += 1
             counts.output_tokens += len(live.output)
+            _note_latencies(counts, live, now)
             _judge(counts, live.request.priority, found)
 
 
@@ -172,6 +173,16 @@ class CountedRequest:
         """Count the request's end."""
         self._statistics.ended(live, now)
         self._next.ended(live, now)
+
+
+def _note_latencies(counts: Counts, live: LiveRequest, now: float) -> None:
+    if live.first_token_at is None:
+        return
+    counts.first_token.note(live.first_token_at - live.request.arrived_at)
+    counts.total.note(now - live.request.arrived_at)
+    after_first = len(live.output) - 1
+    if after_first > 0 and live.last_token_at is not None:
+        counts.per_token.note((live.last_token_at - live.first_token_at) / after_first)
 
 
 def _judge(counts: Counts, priority: Priority, found: Attainment) -> None:

@@ -7,13 +7,13 @@ instead of piling them up.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sage_common.clock import Clock
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.watching.fleet_statistics import FleetStatistics, RecentDecision, RecentFailover
-from scheduler_svc.control.watching.rolling_counts import WINDOW_S, Stretch
+from scheduler_svc.control.watching.rolling_counts import WINDOW_S, Counts, Stretch
 from scheduler_svc.domain.errors import LimitReached
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.policies.policy import PolicySwitch
@@ -52,6 +52,7 @@ class FleetSnapshot:
     latest: Stretch
     recent: Stretch
     since_start: Stretch
+    history: Sequence[Counts]  # of stretches of BUCKET_S that are over, oldest first
     decisions: tuple[RecentDecision, ...]  # newest first
     failovers: tuple[RecentFailover, ...]  # newest first
 
@@ -126,6 +127,7 @@ class FleetWatch:
             latest=statistics.counts.last(LATEST_S, now),
             recent=statistics.counts.last(WINDOW_S, now),
             since_start=since_start,
+            history=statistics.counts.history(now),
             decisions=tuple(reversed(statistics.decisions)),
             failovers=tuple(reversed(statistics.failovers)),
         )

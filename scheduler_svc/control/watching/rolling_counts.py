@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from scheduler_svc.control.watching.latencies import Latencies
 from scheduler_svc.domain.request import Priority, RequestState
 
 BUCKET_S = 5.0
@@ -26,6 +27,9 @@ class Counts:
     output_tokens: int = 0  # of the requests that ended
     met: Counter[Priority] = field(default_factory=Counter)  # requests that met all their targets
     missed: Counter[Priority] = field(default_factory=Counter)
+    first_token: Latencies = field(default_factory=Latencies)  # from acceptance, of requests that ended
+    per_token: Latencies = field(default_factory=Latencies)  # after the first, of requests that ended
+    total: Latencies = field(default_factory=Latencies)  # from acceptance to the end, of those with a token
 
     def add(self, other: Counts) -> None:
         """Add the numbers of ``other`` to these."""
@@ -36,6 +40,9 @@ class Counts:
         self.output_tokens += other.output_tokens
         self.met.update(other.met)
         self.missed.update(other.missed)
+        self.first_token.add(other.first_token)
+        self.per_token.add(other.per_token)
+        self.total.add(other.total)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +76,12 @@ class RollingCounts:
             if number >= first:
                 counts.add(bucket)
         return Stretch(span_s=now - self._started_at - first * BUCKET_S, counts=counts)
+
+    def history(self, now: float) -> list[Counts]:
+        """Return the counts of each bucket of the window that is over, oldest first; do not change them."""
+        over = self._number(now)
+        there = dict(self._buckets)
+        return [there.get(number) or Counts() for number in range(max(0, over - round(WINDOW_S / BUCKET_S)), over)]
 
     def since_start(self, now: float) -> Stretch:
         """Return the counts since the start."""

@@ -111,6 +111,11 @@ def with_slots(accounts: Accounts, demand: Demand) -> Accounts:
     return accounts.where((each.free_tokens >= float(demand.tokens)) & (limit >= float(demand.prompt_tokens)))
 
 
+def with_kv(accounts: Accounts, demand: Demand) -> Accounts:
+    """Return the instances with KV tokens for a request now, whether or not they have a slot for it."""
+    return accounts.where(accounts.figures.free_tokens >= float(demand.tokens))
+
+
 def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue."""
     each = accounts.figures

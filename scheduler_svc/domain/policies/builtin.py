@@ -27,6 +27,7 @@ def make_fifo(settings: SchedulerSettings) -> Policy:
         ordering=Fifo(),
         objective=EarliestFinish(),
         engine_classes=False,
+        keeps_order=True,
     )
 
 
@@ -73,6 +74,7 @@ def make_adaptive(settings: SchedulerSettings) -> Policy:
         ordering=first.ordering,
         objective=first.objective,
         engine_classes=first.engine_classes,
+        keeps_order=first.keeps_order,
         governor=Adaptive(confirm_s=settings.adaptive_confirm_s, dwell_s=settings.adaptive_dwell_s),
     )
 

@@ -19,6 +19,7 @@ class Policy:
     objective: Objective
     lacks: str = ""  # of a policy for comparison only: what it ignores, in words; empty for others
     engine_classes: bool = True  # whether the engine is told each request's class; else all are NORMAL there
+    keeps_order: bool = False  # whether one that waits is overtaken only where it lacks KV memory
     governor: Governor | None = None  # if set, a policy that it chooses orders and places requests
     governed_by: str = ""  # name of the policy whose governor chose this one
 

@@ -162,7 +162,12 @@ async def test_what_is_wrong_is_named(run: Run, file: str) -> None:
         assert what in refused.stderr
 
 
-async def test_every_command_has_an_example() -> None:
-    for command in ("submit", "status", "list", "results", "cancel"):
-        shown = CliRunner().invoke(sagectl, ["batch", command, "--help"]).stdout
-        assert f"sagectl batch {command}" in shown.split("Example:")[1]
+async def test_the_beginning_of_an_id_is_enough(run: Run, file: str) -> None:
+    for batch_id in ("first", "fine", "second"):
+        await run("submit", file, "--batch-id", batch_id)
+    assert (await run("list", "-o", "name")).stdout == "second\nfine\nfirst\n"
+    assert (await run("status", "fir", "-o", "name")).stdout == "first\n"
+    assert (await run("cancel", "sec")).stdout == "second: cancelled\n"
+    several = await run("status", "fi")
+    assert several.exit_code == ExitStatus.INVALID
+    assert "2 batches: fine, first" in several.stderr

@@ -16,7 +16,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from executor_svc.config import load as load_executor
-from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2, inference_pb2, inference_pb2_grpc
+from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2, inference_pb2
 from sage_client import AsyncClient, InvalidRequestError, NoInstanceError, QueueFullError, Tokens, UnknownPolicyError
 from sage_common.configuration import ConfigError
 from sage_wire.protocol import PROMPT_LIMIT_BYTES

@@ -72,6 +72,8 @@ PUBLIC = {
         "RecentDecision",
         "RecentFailover",
         "SloAttainment",
+        "FleetStretch",
+        "Percentiles",
         "SchedulerState",
         "SchedulerStatus",
         "TimeSlice",

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from rich.text import Text
 
-from sage_client import FleetSnapshot, InstanceState
-from sagectl.top.frame import ConnectionState, frame
+from sage_client import FleetSnapshot, FleetStretch, InstanceState, Percentiles
+from sagectl.output.durations import duration
+from sagectl.top.frame import Choices, ConnectionState, frame
 from sagectl.top.section import Section, fit
-from sagectl.top.sections import duration
+from sagectl.top.sorting import SortBy, chosen_by
 from tests.unit.clients.fleet_snapshots import counts, decision, instance, prefill_decode, snapshot, splitting
 
 HERE = ConnectionState(address="127.0.0.1:50051")
@@ -126,10 +127,51 @@ def test_less_than_all_is_never_shown_as_all() -> None:
 def test_while_the_scheduler_is_gone_the_old_picture_stays_and_says_so() -> None:
     gone = ConnectionState(address="127.0.0.1:50051", trouble="connection refused", age_s=12.0)
     found = lines(snapshot(), connection=gone)
-    assert found[0] == "reconnecting to 127.0.0.1:50051; data is 12 s old: connection refused"
-    assert found[1:] == lines(snapshot())[1:]
-    assert lines(None, connection=gone) == ["connecting to 127.0.0.1:50051: connection refused"]
+    assert found[:2] == ["reconnecting to 127.0.0.1:50051; data is 12 s old", "connection refused"]
+    assert found[2:20] == lines(snapshot())[1:19]
+    assert lines(None, connection=gone) == ["connecting to 127.0.0.1:50051", "connection refused"]
     assert lines(None) == ["connecting to 127.0.0.1:50051"]
+
+
+def test_the_cause_of_a_lost_connection_is_shown_whole() -> None:
+    cause = "TLS: the certificate of the scheduler is signed by an authority that --tls-ca does not name, or has ended"
+    found = lines(snapshot(), connection=ConnectionState(address="10.0.0.7:50051", trouble=cause, age_s=1.0))
+    assert " ".join(found[1:3]) == cause
+
+
+def stretch(accepted: int, first_token_s: float | None) -> FleetStretch:
+    return FleetStretch(accepted=accepted, ended=accepted, output_tokens=9, time_to_first_token_p95_s=first_token_s)
+
+
+def test_latency_and_the_last_minutes_have_a_line_each() -> None:
+    recent = counts(
+        time_to_first_token=Percentiles(requests=9, p50_s=0.012, p95_s=0.24, p99_s=0.53),
+        time_per_output_token=Percentiles(requests=9, p50_s=0.0058, p95_s=0.0064, p99_s=0.0077),
+        total=Percentiles(requests=9, p50_s=0.32, p95_s=2.5, p99_s=12.0),
+    )
+    history = tuple(stretch(number, None if number < 2 else number / 10) for number in range(9))
+    found = lines(snapshot(recent=recent, history=history))
+    assert found[4] == "p50/95/99  TTFT 12/240/530 ms  per token 5.8/6.4/7.7 ms  in all 0.3/2.5/12 s"
+    assert found[5] == "5 min  arriving ▁▂▃▄▅▅▆▇█ 1.6/s  TTFT p95   ▃▄▅▅▆▇█ 800 ms"
+
+
+def test_a_key_sorts_the_instances_and_marks_the_column() -> None:
+    fleet = (instance("a", running=1), instance("b", running=7), instance("c", state=InstanceState.LOST))
+    by_run = frame(snapshot(instances=fleet), HERE, 80, 24, Choices(sort_by=SortBy.RUN))
+    found = [line.plain for line in by_run]
+    [title] = [line for line in found if line.startswith("INSTANCE")]
+    assert "RUN▾" in title
+    rows = found[found.index(title) + 1 :]
+    assert [row.split()[0] for row in rows[:3]] == ["c", "b", "a"]
+
+
+def test_the_last_of_several_keys_chooses_and_others_change_nothing() -> None:
+    assert chosen_by("kw", SortBy.ID) is SortBy.WAIT
+    assert chosen_by("x\x1b[A", SortBy.KV) is SortBy.KV
+
+
+def test_the_keys_are_listed_on_request() -> None:
+    assert frame(snapshot(), HERE, 80, 24, Choices(help=True))[0].plain.startswith("keys: sort by i id")
 
 
 def section(name: str, count: int, least: int) -> Section:

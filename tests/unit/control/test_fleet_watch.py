@@ -53,6 +53,27 @@ def test_years_of_counting_take_no_more_room() -> None:
     assert len(counts._buckets) == WINDOW_S / BUCKET_S + 1
 
 
+def test_the_history_has_every_stretch_of_the_window_that_is_over() -> None:
+    counts = RollingCounts(0.0)
+    assert counts.history(4.0) == []
+    count(counts, 1.0)
+    count(counts, 11.0)
+    count(counts, 16.0)
+    assert [each.accepted for each in counts.history(18.0)] == [1, 0, 1]
+    assert len(counts.history(10_000.0)) == WINDOW_S / BUCKET_S
+
+
+async def test_latencies_of_requests_that_ended_are_measured() -> None:
+    async with World() as world:
+        world.add("a")
+        done = await world.submit("done", max_tokens=5)
+        await world.advance(2.0)
+        assert done.finished.completion_tokens == 5
+        counts = world.plane.fleet_watch.snapshot().recent.counts
+        assert (counts.first_token.count, counts.per_token.count, counts.total.count) == (1, 1, 1)
+        assert counts.first_token.percentile(0.5) < counts.total.percentile(0.5) <= 2.2
+
+
 async def test_every_end_is_counted_and_judged() -> None:
     async with World(queue={"limit_per_model": 1}) as world:
         gone = world.add("gone")

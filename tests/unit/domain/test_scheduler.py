@@ -380,6 +380,25 @@ def test_what_fits_beside_the_claim_goes_ahead_and_says_so() -> None:
     assert "backfilled ahead of t/big, which waits for capacity on i0" in small.reasons
 
 
+@pytest.mark.parametrize(("policy", "overtakes"), [("fifo", False), ("slo_aware", True)])
+def test_a_short_prompt_goes_before_a_long_one_that_waits_for_a_slot_unless_the_policy_keeps_order(
+    policy: str, overtakes: bool
+) -> None:
+    """All slots are taken, and of the prompts that queue at the engine a long one does not fit beside the first."""
+    scheduler = make_scheduler(policy)
+    for instance_id in ("i0", "i1"):
+        add_instance(scheduler, instance_id, facts=make_facts(max_running=16, max_batched_tokens=512))
+    for n in range(34):
+        scheduler.enqueue(make_request(n, prompt=16, output=8), 0.0)
+    assert len(scheduler.schedule(0.0)) == 34
+    scheduler.enqueue(make_request("long", prompt=510, output=8), 0.0)
+    scheduler.enqueue(make_request("short", prompt=16, output=8), 0.0)
+
+    placed = [decision.key.request_id for decision in scheduler.schedule(0.0)]
+
+    assert placed == (["short"] if overtakes else [])
+
+
 def theirs(request_id: str) -> RequestKey:
     return RequestKey(tenant="theirs", request_id=request_id)
 

@@ -53,6 +53,9 @@ def a_stretch(span_s: float) -> Stretch:
         met=Counter({Priority.HIGH: 4}),
         missed=Counter({Priority.HIGH: 1, Priority.BACKGROUND: 2}),
     )
+    for latencies in (counts.first_token, counts.per_token, counts.total):
+        for took_s in (0.1, 0.2, 0.3, 10.0):
+            latencies.note(took_s)
     return Stretch(span_s=span_s, counts=counts)
 
 
@@ -77,6 +80,7 @@ def taken(scheduler: Scheduler, decisions: int = 1) -> FleetSnapshot:
         latest=a_stretch(12.0),
         recent=a_stretch(300.0),
         since_start=a_stretch(60.0),
+        history=[a_stretch(5.0).counts, Counts()],
         decisions=tuple(a_decision(number) for number in range(decisions)),
         failovers=(RecentFailover(at=NOW - 2, key=KEY, cause=FailoverCause.LOST, why="its lease ended"),),
     )
@@ -94,6 +98,22 @@ def test_nothing_is_forgotten(scheduler: Scheduler) -> None:
     assert unset(wire.recent) == set()
     assert (wire.recent.finished, wire.recent.failed, wire.recent.cancelled, wire.recent.expired) == (2, 2, 2, 2)
     assert [durations.from_wire(each.span) for each in (wire.latest, wire.recent, wire.since_start)] == [12, 300, 60]
+
+
+def test_latencies_are_percentiles_rounded_up_by_a_tenth_at_most(scheduler: Scheduler) -> None:
+    wire = fleet_snapshots.snapshot(taken(scheduler), scheduler, 7, InstanceViews())
+    found = wire.recent.time_to_first_token
+    assert (unset(found), found.requests) == (set(), 4)
+    for percentile, wanted in ((found.p50, 0.2), (found.p95, 10.0), (found.p99, 10.0)):
+        assert wanted <= durations.from_wire(percentile) <= 1.1 * wanted
+
+
+def test_a_stretch_without_a_first_token_has_no_time_to_it(scheduler: Scheduler) -> None:
+    wire = fleet_snapshots.snapshot(taken(scheduler), scheduler, 7, InstanceViews())
+    busy, idle = wire.history
+    assert unset(busy) == set()
+    assert (busy.accepted, busy.ended, busy.output_tokens) == (9, 2 * len(RequestState), 40)
+    assert idle == admin_pb2.FleetStretch()
 
 
 def test_attainment_is_by_class_the_most_urgent_first(scheduler: Scheduler) -> None:

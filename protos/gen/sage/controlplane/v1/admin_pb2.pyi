@@ -1700,6 +1700,7 @@ class FleetSnapshot(_message.Message):
     PREFILL_DECODE_FIELD_NUMBER: _builtins.int
     DECISIONS_FIELD_NUMBER: _builtins.int
     FAILOVERS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """identifies one run of the scheduler"""
     policy: _builtins.str
@@ -1750,6 +1751,12 @@ class FleetSnapshot(_message.Message):
     def failovers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecentFailover]:
         """newest first, at most 16"""
 
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___FleetStretch]:
+        """Stretches of 5 s each, oldest first: the last 5 minutes without the stretch that is not over yet. Fewer just after the
+        scheduler's start.
+        """
+
     def __init__(
         self,
         *,
@@ -1768,14 +1775,91 @@ class FleetSnapshot(_message.Message):
         prefill_decode: Global___GetPrefillDecodeResponse | None = ...,
         decisions: _abc.Iterable[Global___RecentDecision] | None = ...,
         failovers: _abc.Iterable[Global___RecentFailover] | None = ...,
+        history: _abc.Iterable[Global___FleetStretch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latest", b"latest", "latest_switch", b"latest_switch", "prefill_decode", b"prefill_decode", "recent", b"recent", "since_start", b"since_start", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "delegate", b"delegate", "epoch", b"epoch", "failovers", b"failovers", "instances", b"instances", "latest", b"latest", "latest_switch", b"latest_switch", "policy", b"policy", "prefill_decode", b"prefill_decode", "queues", b"queues", "recent", b"recent", "requests_running", b"requests_running", "requests_waiting", b"requests_waiting", "since_start", b"since_start", "uptime", b"uptime"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "delegate", b"delegate", "epoch", b"epoch", "failovers", b"failovers", "history", b"history", "instances", b"instances", "latest", b"latest", "latest_switch", b"latest_switch", "policy", b"policy", "prefill_decode", b"prefill_decode", "queues", b"queues", "recent", b"recent", "requests_running", b"requests_running", "requests_waiting", b"requests_waiting", "since_start", b"since_start", "uptime", b"uptime"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FleetSnapshot: _TypeAlias = FleetSnapshot  # noqa: Y015
+
+@_typing.final
+class FleetStretch(_message.Message):
+    """What happened in one stretch of the last minutes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    TIME_TO_FIRST_TOKEN_P95_FIELD_NUMBER: _builtins.int
+    accepted: _builtins.int
+    """requests accepted"""
+    ended: _builtins.int
+    """requests that ended, however"""
+    output_tokens: _builtins.int
+    """of the requests that ended"""
+    @_builtins.property
+    def time_to_first_token_p95(self) -> _duration_pb2.Duration:
+        """absent if no request with a token ended"""
+
+    def __init__(
+        self,
+        *,
+        accepted: _builtins.int = ...,
+        ended: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        time_to_first_token_p95: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_first_token_p95", b"time_to_first_token_p95"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "ended", b"ended", "output_tokens", b"output_tokens", "time_to_first_token_p95", b"time_to_first_token_p95"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FleetStretch: _TypeAlias = FleetStretch  # noqa: Y015
+
+@_typing.final
+class Percentiles(_message.Message):
+    """Of a length of time that many requests took, how long it was at most for so many of them. Rounded up, by 10 % at most."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    P50_FIELD_NUMBER: _builtins.int
+    P95_FIELD_NUMBER: _builtins.int
+    P99_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    """how many were measured"""
+    @_builtins.property
+    def p50(self) -> _duration_pb2.Duration:
+        """half of them"""
+
+    @_builtins.property
+    def p95(self) -> _duration_pb2.Duration:
+        """95 %"""
+
+    @_builtins.property
+    def p99(self) -> _duration_pb2.Duration:
+        """99 %"""
+
+    def __init__(
+        self,
+        *,
+        requests: _builtins.int = ...,
+        p50: _duration_pb2.Duration | None = ...,
+        p95: _duration_pb2.Duration | None = ...,
+        p99: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["p50", b"p50", "p95", b"p95", "p99", b"p99"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["p50", b"p50", "p95", b"p95", "p99", b"p99", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Percentiles: _TypeAlias = Percentiles  # noqa: Y015
 
 @_typing.final
 class FleetCounts(_message.Message):
@@ -1793,6 +1877,9 @@ class FleetCounts(_message.Message):
     FAILOVERS_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     SLO_FIELD_NUMBER: _builtins.int
+    TIME_TO_FIRST_TOKEN_FIELD_NUMBER: _builtins.int
+    TIME_PER_OUTPUT_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
     """requests accepted"""
     refused: _builtins.int
@@ -1817,6 +1904,20 @@ class FleetCounts(_message.Message):
     def slo(self) -> _containers.RepeatedCompositeFieldContainer[Global___SloAttainment]:
         """by class, the most urgent first; classes without a counted request are left out"""
 
+    @_builtins.property
+    def time_to_first_token(self) -> Global___Percentiles:
+        """Of the requests that ended and had a token; absent if there was none.
+        from acceptance to the first output token
+        """
+
+    @_builtins.property
+    def time_per_output_token(self) -> Global___Percentiles:
+        """after the first one; of requests with two tokens at least"""
+
+    @_builtins.property
+    def total(self) -> Global___Percentiles:
+        """from acceptance to the end"""
+
     def __init__(
         self,
         *,
@@ -1830,10 +1931,13 @@ class FleetCounts(_message.Message):
         failovers: _builtins.int = ...,
         output_tokens: _builtins.int = ...,
         slo: _abc.Iterable[Global___SloAttainment] | None = ...,
+        time_to_first_token: Global___Percentiles | None = ...,
+        time_per_output_token: Global___Percentiles | None = ...,
+        total: Global___Percentiles | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span", "time_per_output_token", b"time_per_output_token", "time_to_first_token", b"time_to_first_token", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cancelled", b"cancelled", "expired", b"expired", "failed", b"failed", "failovers", b"failovers", "finished", b"finished", "output_tokens", b"output_tokens", "refused", b"refused", "slo", b"slo", "span", b"span"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cancelled", b"cancelled", "expired", b"expired", "failed", b"failed", "failovers", b"failovers", "finished", b"finished", "output_tokens", b"output_tokens", "refused", b"refused", "slo", b"slo", "span", b"span", "time_per_output_token", b"time_per_output_token", "time_to_first_token", b"time_to_first_token", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,6 +19,7 @@ from sagectl.exit_status import ExitStatus
 from sagectl.options.command import group
 from sagectl.options.completion import complete_batch
 from sagectl.options.connecting import connecting, connecting_for
+from sagectl.options.generation import PRIORITIES
 from sagectl.options.prefixes import with_batch
 from sagectl.output.batch_progress import batch_progress, summary
 from sagectl.output.durations import duration, local_time
@@ -54,16 +55,20 @@ def batch() -> None:
     "submit",
     examples=[
         ("batch submit night.jsonl --wait", "a file of vllm run-batch's format"),
-        ("batch submit more.jsonl --batch-id more-2 --priority low --deadline 2h", "under an id of your own"),
+        ("batch submit more.jsonl --batch-id more-2 --priority low --deadline 7200", "under an id of your own"),
     ],
 )
 @click.argument("file")
-@click.option("--endpoint", default="", metavar="PATH", help="Of all lines.  Default: each line's own url.")
-@click.option("--batch-id", default=None, metavar="ID", help="Default: made of the file's name and content.")
-@click.option("--priority", default=None, help="Class of lines that name none.  Default: background.")
-@click.option("--deadline", default=None, metavar="TIME", help="Longest time for all, such as 90m.  Default: a day.")
+@click.option("--endpoint", default="", metavar="PATH", help="Of all lines.  [default: each line's own url]")
+@click.option("--batch-id", default=None, metavar="ID", help="[default: made of the file's name and content]")
+@click.option(
+    "--priority",
+    type=click.Choice(PRIORITIES, case_sensitive=False),
+    help="Class of lines that name none.  [default: background]",
+)
+@click.option("--deadline", type=float, metavar="SECONDS", help="Longest time for all lines.  [default: a day]")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="For your own use; may be repeated.")
-@click.option("--keep-result", default=None, metavar="TIME", help="How long the results are kept after the end.")
+@click.option("--keep-result", type=float, metavar="SECONDS", help="Seconds to keep the results after the end.")
 @click.option("--wait", is_flag=True, help="Wait for the end, and show how far the batch is.")
 @connecting
 def submit(
@@ -72,9 +77,9 @@ def submit(
     endpoint: str,
     batch_id: str | None,
     priority: str | None,
-    deadline: str | None,
+    deadline: float | None,
     metadata: tuple[str, ...],
-    keep_result: str | None,
+    keep_result: float | None,
     wait: bool,
     output: Output,
 ) -> None:

@@ -52,7 +52,7 @@ async def test_a_file_is_submitted_under_an_id_of_its_own(scheduler: FakeSchedul
 
 
 async def test_every_option_is_sent(scheduler: FakeScheduler, run: Run, file: str) -> None:
-    options = "--endpoint /v1/completions --batch-id mine --priority low --deadline 2h --keep-result 90s"
+    options = "--endpoint /v1/completions --batch-id mine --priority low --deadline 7200 --keep-result 90"
     done = await run("submit", file, *options.split(), "--metadata", "for=me", "--metadata", "a=b=c", "--json")
     assert done.exit_code == 0, done.output
     [request] = scheduler.submitted

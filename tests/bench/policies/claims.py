@@ -41,7 +41,7 @@ class Verdict:
     def short_by(self) -> float:
         """By what share of the target the mean misses it; 0 or less where it is met."""
         if self.at_least is not None:
-            return 1 - self.value.mean / self.at_least
+            return 1 - self.value.mean / self.at_least if self.at_least else -self.value.mean
         if self.at_most is not None:
             return self.value.mean / self.at_most - 1 if self.at_most else self.value.mean
         return 0.0

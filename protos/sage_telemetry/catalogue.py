@@ -305,6 +305,21 @@ JOURNAL_COMMIT_TIME = _counter(
     "sage.journal.commit.time", "s", "Time that the journal's transactions took, all together.", observed=True
 )
 JOURNAL_COMMITS = _counter("sage.journal.commits", "{commit}", "Transactions of the journal.", observed=True)
+BATCHES_UNFINISHED = _gauge("sage.batches.unfinished", "{batch}", "Batches that have not ended.")
+BATCH_LINES_IN_FLIGHT = _gauge(
+    "sage.batch.lines.in_flight", "{line}", "Lines of batches that wait or run; batches.lines_in_flight bounds them."
+)
+BATCH_LINES = _counter(
+    "sage.batch.lines",
+    "{line}",
+    "Lines of batches whose result was written down.",
+    {"result": "completed, failed"},
+    observed=True,
+)
+BATCH_RETRIES = _counter(
+    "sage.batch.retries", "{try}", "Tries of batches' lines beyond the first, for want of something.", observed=True
+)
+BATCH_BYTES = _gauge("sage.batch.bytes", "By", "Bytes of batches and files that are kept; batches.bytes bounds them.")
 USAGE_RECORDS = _counter(
     "sage.usage.records",
     "{record}",
@@ -479,6 +494,7 @@ SCHEDULER = (
     *(SHADOW_DECISIONS, SHADOW_PREDICTED, RECORDING_LINES),
     *(FAILOVERS, CONTINUATIONS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
     *(JOURNAL_TROUBLE, JOURNAL_WRITES, JOURNAL_COMMIT_TIME, JOURNAL_COMMITS, USAGE_RECORDS),
+    *(BATCHES_UNFINISHED, BATCH_LINES_IN_FLIGHT, BATCH_LINES, BATCH_RETRIES, BATCH_BYTES),
     *(SCHEDULER_LEADS, REQUESTS_ADOPTED, RECOVERY_OPEN, RECOVERY_MISSING, RECOVERY_DURATION),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),

@@ -17,6 +17,7 @@ from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.telemetry.batches import BatchReader
 from scheduler_svc.telemetry.journal import JournalReader
 from scheduler_svc.telemetry.tenant_label import OTHER, tenant_label
 
@@ -35,6 +36,7 @@ class FleetReader:
         client_sessions: Callable[[], int] = lambda: 0,
         restart: Callable[[], RestartFigures] = RestartFigures,
         journal: JournalReader | None = None,
+        batches: BatchReader | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
@@ -43,6 +45,7 @@ class FleetReader:
         self._client_sessions = client_sessions
         self._restart = restart
         self._journal = journal if journal is not None else JournalReader()
+        self._batches = batches if batches is not None else BatchReader()
 
     def read(self) -> Observed:
         """Return the values of every gauge.  Runs on the event loop, which owns what it reads."""
@@ -57,6 +60,7 @@ class FleetReader:
             self._recording,
             self._restarted,
             self._journal.add_to,
+            self._batches.add_to,
         )
         for part in parts:
             part(values)

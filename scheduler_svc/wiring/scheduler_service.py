@@ -8,6 +8,7 @@ from sage_common.clock import AsyncioClock
 from sage_common.tasks import TaskDied, WatchedTasks
 from scheduler_svc.access.audit import Audit
 from scheduler_svc.config import SchedulerConfig
+from scheduler_svc.control.batches.figures import NO_BATCHES
 from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER
 from scheduler_svc.control.journal.fleet_decisions import restore as restore_fleet_decisions
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
@@ -23,6 +24,7 @@ from scheduler_svc.storage.journal.errors import UnusableJournal
 from scheduler_svc.storage.journal.maintenance import Maintenance
 from scheduler_svc.storage.state import State
 from scheduler_svc.storage.state_directory import StateDirectory
+from scheduler_svc.telemetry.batches import BatchReader
 from scheduler_svc.telemetry.journal import JournalReader
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
@@ -185,6 +187,7 @@ class SchedulerService:
             recorded=self.recording.counts if self.recording is not None else dict,
             restart=lambda: control.adoption.figures,
             journal=JournalReader(self._maintenance, self.usage.counts if self.usage is not None else dict),
+            batches=BatchReader(lambda: control.batches.figures if control.batches is not None else NO_BATCHES),
         )
 
     def _start_tasks(self) -> None:

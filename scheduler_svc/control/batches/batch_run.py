@@ -12,7 +12,7 @@ from sage_common.clock import Clock
 from scheduler_svc.control.batches.line_codec import CANCELLED, EXPIRED, BatchLine
 from scheduler_svc.control.batches.line_reader import RawLine, lines_of
 from scheduler_svc.control.batches.line_runner import LineRunner
-from scheduler_svc.control.batches.line_window import LineWindow
+from scheduler_svc.control.batches.line_window import BatchPlaces, LineWindow, Place
 from scheduler_svc.control.batches.results import RETRY_S, Results
 from scheduler_svc.control.batches.settings import BatchSettings
 from scheduler_svc.control.batches.validation import validated
@@ -141,18 +141,23 @@ class BatchRun:
             await self._change(state=BatchState.IN_PROGRESS, started_at=now, total=total)
 
     async def _run_lines(self) -> None:
-        window, tenant, begun = self._means.window, self.batch.key.tenant, 0
+        places, begun = BatchPlaces(self._means.window, self.batch.key.tenant), 0
         async with asyncio.TaskGroup() as tasks:
             async for line in self._lines_left():
-                await window.take(tenant)
-                task = tasks.create_task(self._run_line(line))
-                task.add_done_callback(lambda _: window.give_back())  # also of one that never began
+                place = await places.take()
+                task = tasks.create_task(self._run_line(line, place))
+                task.add_done_callback(place.given_back_by)  # also of one that never began
                 begun += 1
                 if not begun % STARTED_AT_ONCE:
                     await asyncio.sleep(0)
 
-    async def _run_line(self, line: BatchLine) -> None:
-        await self._means.lines.run(line, self.batch, self._until, self._results.write)
+    async def _run_line(self, line: BatchLine, place: Place) -> None:
+        clock = self._means.clock
+
+        async def pause(seconds: float) -> None:
+            await place.park(lambda: clock.sleep(seconds))
+
+        await self._means.lines.run(line, self.batch, self._until, self._results.write, pause)
 
     async def _write_rest(self) -> None:
         """Give each line that has no result the one that says why."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sage_common.clock import Clock
 from scheduler_svc.control.batches.batch_run import BatchMeans, BatchRun
+from scheduler_svc.control.batches.figures import BatchFigures
 from scheduler_svc.control.batches.files import Files
 from scheduler_svc.control.batches.line_codec import LineCodec
 from scheduler_svc.control.batches.line_runner import LineRunner
@@ -42,18 +43,6 @@ FAILED_RUN_S = 30.0
 """Seconds after which a batch goes on whose run met a defect of the scheduler."""
 
 SUBMITTED_AT_ONCE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class BatchFigures:
-    """What batches did since the start, and do now."""
-
-    unfinished: int  # batches
-    in_flight: int  # lines that wait or run
-    completed: int  # lines
-    failed: int  # lines
-    retries: int  # tries of lines beyond the first
-    bytes: int  # of files and batches
 
 
 class Batches:
@@ -98,8 +87,12 @@ class Batches:
     def figures(self) -> BatchFigures:
         """What batches did since the start, and do now."""
         return BatchFigures(
-            *(len(self._runs), self._window.taken, self._completed, self._failed),
-            *(self._lines.retries, self._quotas.bytes),
+            unfinished=len(self._runs),
+            in_flight=self._window.taken,
+            completed=self._completed,
+            failed=self._failed,
+            retries=self._lines.retries,
+            bytes=self._quotas.bytes,
         )
 
     async def load(self) -> None:

@@ -58,7 +58,10 @@ class LineCodec(Protocol):
         ...
 
     def succeeded(self, line: BatchLine, batch: StoredBatch, requests: Sequence[LiveRequest], now: float) -> bytes:
-        """Return the result of a line whose requests finished.  ``now``: seconds since 1970."""
+        """Return the result of a line whose requests finished.  ``now``: seconds since 1970.
+
+        Raises InvalidRequest if it is too large.
+        """
         ...
 
     def failed(self, line: BatchLine, batch: StoredBatch, error: Exception) -> bytes:

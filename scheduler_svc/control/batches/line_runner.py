@@ -16,6 +16,9 @@ from scheduler_svc.domain.errors import DeadlineExceeded, SchedulerError
 
 log = logging.getLogger(__name__)
 
+Pause = Callable[[float], Awaitable[None]]
+"""Waits so many seconds before a line is tried again."""
+
 Keep = Callable[[LineResult], Awaitable[None]]
 """Returns once a result is on the disk."""
 
@@ -39,7 +42,7 @@ class LineRunner:
         self._models_known_at = clock.now() + settings.unknown_model_s
         self.retries = 0  # since the start
 
-    async def run(self, line: BatchLine, batch: StoredBatch, until: float, keep: Keep) -> None:
+    async def run(self, line: BatchLine, batch: StoredBatch, until: float, keep: Keep, pause: Pause) -> None:
         """Run a line and keep its result.  Whoever cancels this cancels the line's requests.
 
         ``until``: when the batch expires, in seconds on the control clock; the caller cancels this then.
@@ -55,7 +58,7 @@ class LineRunner:
                     await keep(self._failed(line, batch, error))
                     return
                 self.retries += 1
-                await self._clock.sleep(wait_s(error, tries))
+                await pause(wait_s(error, tries))
             except Exception as error:
                 log.exception("line %d of batch %s failed for a defect of the scheduler", line.index, batch.key)
                 await keep(self._failed(line, batch, error))

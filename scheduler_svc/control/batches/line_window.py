@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
+
+OWN_PLACES = 4
+"""Lines of each batch that wait or run whatever the window's state is."""
+
+PARKED = 32
+"""Lines of a batch that wait before they are tried again, from which on it begins no further one."""
 
 
 class LineWindow:
@@ -43,3 +50,74 @@ class LineWindow:
                 self._free -= 1
                 self.taken += 1
                 place.set_result(None)
+
+
+class BatchPlaces:
+    """The places of one batch's lines: a few of its own, and those that it has of the window.
+
+    Its own ones let a batch go on whose neighbours' lines all wait for something, such as a model that is away.
+    """
+
+    def __init__(self, window: LineWindow, tenant: str) -> None:
+        self._window = window
+        self._tenant = tenant
+        self._own = OWN_PLACES
+        self.parked = 0  # lines that wait before they are tried again, and have no place
+        self._fewer = asyncio.Event()
+
+    async def take(self) -> Place:
+        """Wait for a place for a line that begins: also until not too many others of the batch are parked."""
+        while self.parked >= PARKED:
+            self._fewer.clear()
+            await self._fewer.wait()
+        return await self.take_again()
+
+    async def take_again(self) -> Place:
+        """Wait for a place for a line that was parked."""
+        if self._own:
+            self._own -= 1
+            return Place(self, own=True)
+        await self._window.take(self._tenant)
+        return Place(self, own=False)
+
+    def give_back(self, *, own: bool) -> None:
+        """Take a place back."""
+        if own:
+            self._own += 1
+        else:
+            self._window.give_back()
+
+    def park(self, lines: int) -> None:
+        """Count lines that wait, or with a negative number that wait no more."""
+        self.parked += lines
+        self._fewer.set()
+
+
+class Place:
+    """A line's place, which is given back once."""
+
+    def __init__(self, of: BatchPlaces, *, own: bool) -> None:
+        self._of = of
+        self._own = own
+        self._held = True
+
+    def give_back(self) -> None:
+        """Let another line have it.  Idempotent."""
+        if self._held:
+            self._held = False
+            self._of.give_back(own=self._own)
+
+    def given_back_by(self, task: asyncio.Task[None]) -> None:
+        """Let another line have it: that of ``task`` has ended."""
+        self.give_back()
+
+    async def park(self, until: Callable[[], Awaitable[None]]) -> None:
+        """Give the place back, wait for ``until()``, and take one again."""
+        self.give_back()
+        self._of.park(1)
+        try:
+            await until()
+        finally:
+            self._of.park(-1)
+        other = await self._of.take_again()
+        self._own, self._held, other._held = other._own, True, False

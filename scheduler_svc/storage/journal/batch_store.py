@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, select
+from sqlalchemy import Connection, Integer, LargeBinary, and_, bindparam, cast, func, select
 
 from scheduler_svc.control.journal.batches import (
     BatchState,
@@ -22,6 +23,10 @@ from scheduler_svc.control.journal.batches import (
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.tables.batches import BATCHES, FILE_PIECES, FILES
+
+READ_BYTES = 2**20
+PIECES_AT_ONCE = 64
+"""Bounds of one read, and of one write that deletes: what a batch wrote at once may be one large piece."""
 
 _OF_FILE = and_(FILES.c.tenant == bindparam("of_tenant"), FILES.c.file_id == bindparam("of_id"))
 _OF_PIECES = and_(FILE_PIECES.c.tenant == bindparam("of_tenant"), FILE_PIECES.c.file_id == bindparam("of_id"))
@@ -40,7 +45,8 @@ class JournalBatchStore:
 
     async def load(self) -> tuple[Sequence[StoredFile], Sequence[StoredBatch]]:
         """Return all files and batches, and delete what is there of files whose upload never ended."""
-        await self._journal.writer.write(_remove_unfinished, frees=True)
+        unfinished = await self._journal.database.read(_without_file)
+        await self._remove_pieces(unfinished)
         return await self._journal.database.read(
             lambda connection: (
                 [_file(row) for row in connection.execute(FILES.select())],
@@ -67,24 +73,29 @@ class JournalBatchStore:
         await self._journal.writer.write(work)
 
     async def read(self, key: OwnedId, offset: int) -> bytes:
-        """Return bytes of a file from a position on, as many as one piece has; empty behind its end."""
+        """Return bytes of a file from a position on, at most READ_BYTES and one piece; none behind its end."""
 
         def work(connection: Connection) -> bytes:
+            place = cast(offset - FILE_PIECES.c.first_byte + 1, Integer)  # PostgreSQL's substr takes no larger one
             wanted = (
-                select(FILE_PIECES.c.first_byte, FILE_PIECES.c.content)
+                select(func.substr(FILE_PIECES.c.content, place, READ_BYTES, type_=LargeBinary))
                 .where(_OF_PIECES, FILE_PIECES.c.first_byte <= offset)
                 .order_by(FILE_PIECES.c.first_byte.desc())
                 .limit(1)
             )
-            row = connection.execute(wanted, _of(key)).one_or_none()
-            return b"" if row is None else bytes(row.content)[offset - row.first_byte :]
+            return bytes(connection.execute(wanted, _of(key)).scalar_one_or_none() or b"")
 
         return await self._journal.database.read(work)
 
     async def remove_files(self, keys: Sequence[OwnedId]) -> None:
         """Delete files, or what was uploaded of them."""
         if keys:
-            await self._journal.writer.write(lambda connection: _remove_files(connection, keys), frees=True)
+
+            def work(connection: Connection) -> None:
+                connection.execute(FILES.delete().where(_OF_FILE), [_of(key) for key in keys])
+
+            await self._journal.writer.write(work, frees=True)
+            await self._remove_pieces(keys)
 
     async def add_batch(self, batch: StoredBatch) -> None:
         """Write down a batch that is accepted."""
@@ -127,32 +138,33 @@ class JournalBatchStore:
     async def remove_batches(self, keys: Sequence[OwnedId]) -> None:
         """Delete batches that ended, with their output files."""
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> list[OwnedId]:
+            outputs: list[OwnedId] = []
             for key in keys:
                 row = connection.execute(select(*_ALL_BUT_LINES).where(_OF_BATCH), _of(key)).one_or_none()
                 if row is not None:
-                    batch = _batch(row)
-                    _remove_files(connection, [batch.output, batch.error_output])
+                    outputs += [_batch(row).output, _batch(row).error_output]
                     connection.execute(BATCHES.delete().where(_OF_BATCH), _of(key))
+            return outputs
 
         if keys:
-            await self._journal.writer.write(work, frees=True)
+            await self.remove_files(await self._journal.writer.write(work, frees=True))
+
+    async def _remove_pieces(self, keys: Sequence[OwnedId]) -> None:
+        """Delete contents, a few pieces in each write: others have their turn in between."""
+        for key in keys:
+            while await self._journal.writer.write(partial(_remove_pieces, key=key), frees=True) == PIECES_AT_ONCE:
+                pass
 
 
 # --- writes, in the writer's thread -------------------------------------------------------------------
 
 
-def _remove_unfinished(connection: Connection) -> None:
-    known = select(FILES.c.file_id).where(
-        FILES.c.tenant == FILE_PIECES.c.tenant, FILES.c.file_id == FILE_PIECES.c.file_id
-    )
-    connection.execute(FILE_PIECES.delete().where(~known.exists()))
-
-
-def _remove_files(connection: Connection, keys: Sequence[OwnedId]) -> None:
-    names = [_of(key) for key in keys]
-    connection.execute(FILE_PIECES.delete().where(_OF_PIECES), names)
-    connection.execute(FILES.delete().where(_OF_FILE), names)
+def _remove_pieces(connection: Connection, key: OwnedId) -> int:
+    """Delete some pieces of a file; return how many."""
+    some = select(FILE_PIECES.c.first_byte).where(_OF_PIECES).order_by(FILE_PIECES.c.first_byte).limit(PIECES_AT_ONCE)
+    wanted = FILE_PIECES.delete().where(_OF_PIECES, FILE_PIECES.c.first_byte.in_(some.scalar_subquery()))
+    return connection.execute(wanted, _of(key)).rowcount
 
 
 def _save(connection: Connection, key: OwnedId, results: Sequence[LineResult], now: float) -> Saved | None:
@@ -212,6 +224,15 @@ def _new_output(key: OwnedId, now: float) -> StoredFile:
         created_at=now,
         keep_until=None,
     )
+
+
+def _without_file(connection: Connection) -> list[OwnedId]:
+    """Return what pieces belong to that belong to no file: to uploads that never ended, or files half deleted."""
+    known = select(FILES.c.file_id).where(
+        FILES.c.tenant == FILE_PIECES.c.tenant, FILES.c.file_id == FILE_PIECES.c.file_id
+    )
+    wanted = select(FILE_PIECES.c.tenant, FILE_PIECES.c.file_id).distinct().where(~known.exists())
+    return [OwnedId(tenant=row.tenant, id=row.file_id) for row in connection.execute(wanted)]
 
 
 # --- rows ---------------------------------------------------------------------------------------------

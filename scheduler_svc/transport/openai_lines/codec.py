@@ -13,8 +13,9 @@ from sage_wire.batches import CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, ENDPOIN
 from scheduler_svc.control.batches.line_codec import BatchLine, LineFault, NotRun
 from scheduler_svc.control.journal.batches import StoredBatch
 from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.request_group import vector_of
 from scheduler_svc.control.requests.submission import Submission
-from scheduler_svc.domain.errors import InvalidRequest
+from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 from scheduler_svc.transport import embeddings
 from scheduler_svc.transport.openai_lines import answers, failures, generation
 from scheduler_svc.transport.openai_lines.embedding import embedding
@@ -22,6 +23,10 @@ from scheduler_svc.transport.submissions import submission
 from scheduler_svc.transport.violations import Violations
 
 CUSTOM_ID_CHARACTERS = 512
+RESULT_BYTES = 16 * 2**20
+VECTOR_NUMBERS = 65_536  # written as text, which takes the event loop about 30 ms
+VECTOR_BYTES = 4 * 2**20  # written as base64
+"""Bounds of one line's result, and of the vectors in it."""
 
 
 class OpenAiLines:
@@ -69,23 +74,29 @@ class OpenAiLines:
                 priority=each.priority if stated else batch.priority,
                 deadline_s=deadline_s,
                 deadline_is_target=False,
-                wait_for_instance=True,
+                wait_for_instance=False,  # the line itself waits, and takes no place meanwhile
                 fresh=False,
             )
             for place, each in enumerate(made)
         ]
 
     def succeeded(self, line: BatchLine, batch: StoredBatch, requests: Sequence[LiveRequest], now: float) -> bytes:
-        """Return the result of a line whose requests finished."""
+        """Return the result of a line whose requests finished.  Raises InvalidRequest if it is too large."""
         answer_id = _id(line, batch)
         if line.url == EMBEDDINGS:
             as_base64 = line.body.get("encoding_format") == "base64"
+            _check_vectors(requests, as_base64=as_base64)
             body = answers.embeddings(answer_id, requests, now, as_base64=as_base64)
         elif line.url == COMPLETIONS:
             body = answers.completion(answer_id, requests, now, prompts=len(requests) // (line.body.get("n") or 1))
         else:
             body = answers.chat(answer_id, requests, now)
-        return _line(line, batch, response=_response(line, batch, 200, body))
+        made = _line(line, batch, response=_response(line, batch, 200, body))
+        if len(made) > RESULT_BYTES:
+            raise _invalid(
+                "n", f"the result has {len(made)} bytes; the limit is {RESULT_BYTES}: ask for less in one line"
+            )
+        return made
 
     def failed(self, line: BatchLine, batch: StoredBatch, error: Exception) -> bytes:
         """Return the result of a line that was refused, or whose requests did not finish."""
@@ -111,6 +122,20 @@ async def _generation(spec: inference_pb2.GenerationSpec, batch: StoredBatch, na
 def _raise(violations: Violations) -> None:
     if violations:
         raise InvalidRequest(violations)
+
+
+def _check_vectors(requests: Sequence[LiveRequest], *, as_base64: bool) -> None:
+    """Raise InvalidRequest for more vectors than one line may have."""
+    size = sum(len(vector_of(live)) for live in requests)
+    limit = VECTOR_BYTES if as_base64 else VECTOR_NUMBERS * embeddings.FLOAT_BYTES
+    if size > limit:
+        most = f"the limit is {limit // embeddings.FLOAT_BYTES}"
+        how = "" if as_base64 else ", or ask for encoding_format base64"
+        raise _invalid("input", f"gives {size // embeddings.FLOAT_BYTES} numbers; {most}: ask for less in a line{how}")
+
+
+def _invalid(field: str, description: str) -> InvalidRequest:
+    return InvalidRequest([FieldViolation(field=field, description=description)])
 
 
 def _name(line: BatchLine, batch: StoredBatch, place: int = 0) -> str:

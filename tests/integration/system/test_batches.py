@@ -15,6 +15,7 @@ import pytest
 from executor_svc.runtime.engine_port import Sampling
 from sage.controlplane.v1 import batch_pb2, common_pb2, inference_pb2
 from sage_wire.batches import FILE_PIECE_BYTES
+from scheduler_svc.transport.openai_lines import codec
 from tests.integration.system.local_fleet import MODEL, LocalExecutor, LocalFleet
 from tests.integration.system.refusals import refusal
 from tests.support.lost_status import with_status
@@ -120,6 +121,25 @@ async def test_embeddings_are_lines_too(fleet: LocalFleet, batches: RawBatches) 
     assert array("f", base64.b64decode(packed)).tolist() == floats[0]
     error = (await batches.results(batch.error_file_id))["wrong"]["response"]["body"]["error"]
     assert (error["param"], error["code"], error["type"]) == ("input", "INVALID_REQUEST", "invalid_request_error")
+
+
+async def test_a_line_that_asks_for_too_much_is_told_how_to_ask(
+    fleet: LocalFleet, batches: RawBatches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "VECTOR_NUMBERS", 1)
+    monkeypatch.setattr(codec, "RESULT_BYTES", 4_000)
+    await fleet.add("e", settings={"role": "embedding"})
+    lines = [
+        line("numbers", EMBED, input="one"),
+        line("bytes", EMBED, input="one", encoding_format="base64"),
+        line("large", EMBED, input=["one"] * 100, encoding_format="base64"),
+    ]
+    batch = await ended(batches, lines)
+    errors = await batches.results(batch.error_file_id)
+    messages = {name: each["response"]["body"]["error"]["message"] for name, each in errors.items()}
+    assert "or ask for encoding_format base64" in messages["numbers"]
+    assert "the limit is 4000" in messages["large"]
+    assert (await batches.results(batch.output_file_id)).keys() == {"bytes"}
 
 
 @pytest.mark.parametrize(

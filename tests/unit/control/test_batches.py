@@ -215,6 +215,18 @@ async def test_a_line_may_have_a_class_of_its_own() -> None:
         assert priorities["b/4"] is Priority.BACKGROUND
 
 
+async def test_a_batch_whose_model_is_away_keeps_no_other_from_running() -> None:
+    async with BatchWorld(models={"away": {}}, batches={"lines_in_flight": 8}) as world:
+        world.add("a")
+        stuck = await world.submit(numbered(50, model="away"), batch_id="stuck")
+        await world.advance(5)
+        assert world.batches.figures.in_flight == 0
+        runs = await world.submit(numbered(50, model="m"), batch_id="runs")
+        await world.advance(10)
+        assert world.batch(runs).state is BatchState.COMPLETED
+        assert (world.batch(stuck).state, world.batch(stuck).failed) == (BatchState.IN_PROGRESS, 0)
+
+
 async def test_tenants_take_turns_in_the_window() -> None:
     async with BatchWorld(batches={"lines_in_flight": 2}) as world:
         world.add("a", max_running=1)
@@ -280,7 +292,7 @@ async def test_a_batch_is_deleted_with_its_output_after_its_time() -> None:
         with pytest.raises(FileNotFound):
             world.batches.files.find(output.key)
         assert not world.store.content(output.key)
-        assert world.batches.files.find(OwnedId(tenant="t", id="in-b")), "the input has a time of its own"
+        assert world.batches.files.knows(OwnedId(tenant="t", id="in-b")), "the input has a time of its own"
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.errors import DeadlineExceeded, QueueFull
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.tokenization.store import TokenizerStore
+from scheduler_svc.transport.batches.batch_servicer import BatchServicer
+from scheduler_svc.transport.batches.file_servicer import FileServicer
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.detached_servicer import DetachedServicer
 from scheduler_svc.transport.inference_servicer import InferenceServicer
@@ -53,7 +55,10 @@ async def test_the_servicer_says_accepted_once_the_executor_has_the_request() ->
         sessions = SessionServicer(plane.intake, plane.scheduler, world.clock, Audit(), epoch=plane.epoch)
         detached = DetachedServicer(plane.intake, plane.loop_lag, None, plane.wall_s)
         models = ModelFiles(plane.scheduler, plane.models, TokenizerStore(), world.clock)
-        servicer = InferenceServicer(plane.intake, plane.scheduler, sessions, detached, models, epoch=plane.epoch)
+        batches, files = BatchServicer(None, lambda: 0.0), FileServicer(None, world.clock)
+        servicer = InferenceServicer(
+            plane.intake, plane.scheduler, sessions, detached, batches, files, models, epoch=plane.epoch
+        )
         subscription = await world.plane.intake.submit(world.submission("r"))
         write = FirstWrite(a)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from sage_common.tls import ServerTls
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.config import JournalSection, SchedulerConfig
+from scheduler_svc.control.batches.settings import BatchSettings
 from scheduler_svc.control.detached.settings import DetachedSettings
 from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
@@ -78,6 +79,25 @@ SETTINGS: dict[str, Any] = {
         "checkpoint_tokens": 49,
         "checkpoint_s": 0.5,
     },
+    "batches": {
+        "file_bytes": 81,
+        "line_bytes": 82,
+        "lines": 83,
+        "tenant_bytes": 84,
+        "tenant_files": 85,
+        "tenant_batches": 86,
+        "tenant_unfinished": 87,
+        "bytes": 88,
+        "files": 89,
+        "batches": 90,
+        "unfinished": 91,
+        "lines_in_flight": 92,
+        "deadline_s": 93.0,
+        "deadline_limit_s": 94.0,
+        "keep_s": 95.0,
+        "keep_limit_s": 96.0,
+        "unknown_model_s": 97.0,
+    },
     "usage": {
         "keep_s": 42.0,
         "max_bytes": 2**22,
@@ -140,6 +160,12 @@ def test_what_the_core_is_told() -> None:
     assert (scheduler.policy, scheduler.queue_limit_per_model) == ("priority", 11)
     assert (scheduler.stall_limit_s, scheduler.known_wait_limit_s) == (24.0, 25.0)
     assert scheduler.pd == PdSettings(mode=SplitMode.THRESHOLD, threshold_input_tokens=31, threshold_ratio=32.0)
+
+
+def test_what_bounds_batches() -> None:
+    told = room_settings.batch_settings(CONFIG)
+    assert {name: getattr(told, name) for name in SETTINGS["batches"]} == SETTINGS["batches"]
+    assert room_settings.batch_settings(SchedulerConfig()) == BatchSettings()
 
 
 def test_what_placement_is_told_of_prefix_caches() -> None:

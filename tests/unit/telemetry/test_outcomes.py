@@ -27,6 +27,8 @@ def test_reasons_are_those_of_the_error_catalogue() -> None:
 
 def test_every_error_of_a_request_has_a_reason() -> None:
     of_administration = {
+        errors.BatchNotFound,
+        errors.FileNotFound,
         errors.InstanceNotFound,
         errors.UnknownPolicy,
         errors.InvalidTransition,

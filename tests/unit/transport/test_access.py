@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
-from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2, inference_pb2, inference_pb2_grpc
+from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, batch_pb2, common_pb2, inference_pb2, inference_pb2_grpc
 from sage_common import keys_file
 from sage_common.grants import Grant, Role
 from sage_common.keys_file import Key, hash_of
@@ -321,6 +321,48 @@ async def test_detached_work_is_seen_by_its_tenant_alone(tmp_path: Path) -> None
         for call in (
             stub.List(inference_pb2.ListRequest(tenant="b"), metadata=proof("app")),
             stub.Submit(inference_pb2.SubmitRequest(tenant="b", spec=request().spec), metadata=proof("app")),
+        ):
+            assert reason_of(await refused(call)) == "PERMISSION_DENIED"
+
+
+async def test_files_and_batches_are_seen_by_their_tenant_alone(tmp_path: Path) -> None:
+    async with (
+        guarded(tmp_path, state_dir=tmp_path / "state") as scheduler,
+        grpc.aio.insecure_channel(f"127.0.0.1:{scheduler.port}") as channel,
+    ):
+        stub: Any = inference_pb2_grpc.InferenceServiceStub(channel)
+
+        async def upload(tenant: str, name: str) -> Any:
+            new = batch_pb2.NewFile(file_id="f", tenant=tenant)
+            call = stub.UploadFile(metadata=proof(name))
+            await call.write(batch_pb2.UploadFileRequest(file=new, content=b"{}"))
+            await call.done_writing()
+            return await call
+
+        for name, tenant in (("app", "a"), ("other", "b")):
+            assert not (await upload("", name)).existed, "ids are a tenant's"
+            batch = inference_pb2.SubmitBatchRequest(batch_id="b", input_file_id="f")
+            submitted = await stub.SubmitBatch(batch, metadata=proof(name))
+            assert (submitted.batch.tenant, submitted.attached) == (tenant, False)
+        assert (await upload("a", "gate")).existed
+        for name, tenant in (("app", "b"), ("gate", "b"), ("gate", "c")):
+            metadata = proof(name)
+            stream = stub.DownloadFile(batch_pb2.DownloadFileRequest(file_id="f", tenant=tenant), metadata=metadata)
+            for call, reason in (
+                (stub.GetBatch(batch_pb2.GetBatchRequest(batch_id="b", tenant=tenant), metadata=metadata), "BATCH"),
+                (
+                    stub.CancelBatch(batch_pb2.CancelBatchRequest(batch_id="b", tenant=tenant), metadata=metadata),
+                    "BATCH",
+                ),
+                (stub.GetFile(batch_pb2.GetFileRequest(file_id="f", tenant=tenant), metadata=metadata), "FILE"),
+                (stub.DeleteFile(batch_pb2.DeleteFileRequest(file_id="f", tenant=tenant), metadata=metadata), "FILE"),
+                (stream.read(), "FILE"),
+            ):
+                assert reason_of(await refused(call)) == f"{reason}_NOT_FOUND", (name, tenant)
+        for call in (
+            stub.ListFiles(batch_pb2.ListFilesRequest(tenant="b"), metadata=proof("app")),
+            stub.ListBatches(batch_pb2.ListBatchesRequest(tenant="b"), metadata=proof("app")),
+            upload("b", "app"),
         ):
             assert reason_of(await refused(call)) == "PERMISSION_DENIED"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,9 +73,10 @@ def own_options(headers: Mapping[str, str], fields: Mapping[str, Any] | None = N
         options = read_options(headers, fields)
     except OptionError as error:
         raise Refused(invalid(str(error), error.name)) from None
-    for name in (fields or {}).get("sage") or {}:
-        if name not in _OPTIONS:
-            raise Refused(invalid(f"sage.{name}: is not an option of batches and files", f"sage.{name}"))
+    for each in dataclasses.fields(options):
+        if each.name not in _OPTIONS and getattr(options, each.name) not in (None, ""):
+            name = f"sage.{each.name}"
+            raise Refused(invalid(f"{name}: is not an option of batches and files", name))
     return options
 
 

@@ -310,6 +310,17 @@ async def test_a_wrong_batch_is_refused_by_name(
     assert not scheduler.batches
 
 
+async def test_options_in_headers_count_too(scheduler: FakeScheduler, ask: Ask) -> None:
+    scheduler.add_file("in", b"")
+    made = await ask("POST", BATCHES, {"input_file_id": "in"}, {"x-sage-priority": "high", "x-sage-tenant": "acme"})
+    assert made.status == 200, made.body
+    [request] = scheduler.submitted
+    assert (request.priority, request.tenant) == (common_pb2.PRIORITY_HIGH, "acme")
+    for route in (FILES, BATCHES):
+        refused = await ask("GET", f"{route}/x", headers={"x-sage-ttft-target": "1"})
+        assert (refused.status, refused.error["param"]) == (400, "sage.ttft_target")
+
+
 async def test_what_is_not_there_is_said(ask: Ask) -> None:
     unknown = await ask("POST", BATCHES, {"input_file_id": "none"})
     assert (unknown.status, unknown.error["code"]) == (404, "FILE_NOT_FOUND")

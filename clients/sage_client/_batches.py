@@ -122,8 +122,11 @@ class BatchAnswer(Plain):
     def text(self) -> str:
         """The text of its first choice; empty if it has none."""
         choices = self.body.get("choices") if isinstance(self.body, dict) else None
-        first = choices[0] if isinstance(choices, list) and choices else {}
-        found = first.get("text") if "text" in first else (first.get("message") or {}).get("content")
+        first = choices[0] if isinstance(choices, list) and choices else None
+        if not isinstance(first, dict):
+            return ""
+        message = first.get("message")
+        found = message.get("content") if isinstance(message, dict) else first.get("text")
         return found if isinstance(found, str) else ""
 
 

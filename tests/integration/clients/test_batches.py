@@ -13,6 +13,7 @@ from sage.controlplane.v1 import batch_pb2, common_pb2
 from sage_client import (
     AsyncClient,
     Batch,
+    BatchAnswer,
     BatchFailedError,
     BatchNotFoundError,
     BatchState,
@@ -320,3 +321,16 @@ async def test_the_blocking_client_does_the_same(scheduler: FakeScheduler, tmp_p
                 list(client.batch_answers(outcome.batch))
 
     await asyncio.to_thread(work)
+
+
+def test_the_text_of_an_answer_is_that_of_its_first_choice() -> None:
+    chat = {"choices": [{"message": {"content": "one"}}, {"message": {"content": "two"}}]}
+    for body, text in (
+        (chat, "one"),
+        ({"choices": [{"text": "one"}]}, "one"),
+        ({"choices": [{"message": {"content": None}}]}, ""),
+        ({"choices": ["none"]}, ""),
+        ({"data": []}, ""),
+        (None, ""),
+    ):
+        assert BatchAnswer(custom_id="a", status_code=200, body=body, error_code="", error="").text == text

@@ -1,4 +1,4 @@
-"""All exports of one process: the metrics page, the push of metrics, the export of spans.  Each may be off."""
+"""All exports of one process: the metrics page, the pushes of metrics, the export of spans.  Each may be off."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import replace
 from sage_common.addresses import split_host_port
 from sage_common.tls import ServerTls
 from sage_telemetry.catalogue import BUILD
+from sage_telemetry.cloudwatch_push import CloudWatchPush
 from sage_telemetry.meter import Meter, Observed
 from sage_telemetry.metrics_push import MetricsPush
 from sage_telemetry.prometheus import MetricsPage
@@ -52,6 +53,9 @@ class Exports:
             self._push = MetricsPush(meter, otlp, identity, interval_s=settings.metrics_push_interval_s)
         if settings.metrics_listen is not None:
             self._page = MetricsPage(meter, settings.metrics_listen, tls)
+        self._cloudwatch: CloudWatchPush | None = None
+        if settings.cloudwatch.namespace is not None:
+            self._cloudwatch = CloudWatchPush(meter, settings.cloudwatch, identity)
         self._settings = settings
         meter.observe(self._observed)
 
@@ -66,10 +70,12 @@ class Exports:
             self.spans.start()
         if self._push is not None:
             self._push.start()
+        if self._cloudwatch is not None:
+            self._cloudwatch.start()
 
     async def close(self) -> None:
         """Deliver what is left and end every export, within CLOSE_S whatever the receivers do."""
-        exports = [each for each in (self.spans, self._push, self._page) if each is not None]
+        exports = [each for each in (self.spans, self._push, self._cloudwatch, self._page) if each is not None]
         try:
             async with asyncio.timeout(CLOSE_S):
                 await asyncio.gather(*map(_closed, exports))
@@ -82,7 +88,7 @@ class Exports:
         return {**build, **(self.spans.observed() if self.spans is not None else {})}
 
 
-async def _closed(export: SpanExport | MetricsPush | MetricsPage) -> None:
+async def _closed(export: SpanExport | MetricsPush | CloudWatchPush | MetricsPage) -> None:
     """Close ``export`` in a daemon thread, because the process would wait for a thread of asyncio before it exits."""
     loop, over = asyncio.get_running_loop(), asyncio.Event()
 

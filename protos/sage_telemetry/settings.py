@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 from sage_common.addresses import is_loopback, split_host_port
 from sage_common.configuration import Section
 from sage_common.tls import CERTIFICATE_KEYS
+from sage_telemetry.cloudwatch_settings import CloudWatchSettings
 from sage_telemetry.endpoints import OtlpEndpoint
 
 
@@ -40,6 +41,10 @@ class TelemetrySettings(Section):
         description="Further resource attributes as name=value: deployment, pod, ...",
     )
 
+    cloudwatch: CloudWatchSettings = Field(
+        default_factory=CloudWatchSettings, description="Metrics in Amazon CloudWatch; off until a namespace is given."
+    )
+
     @field_validator("otlp_endpoint")
     @classmethod
     def _parses(cls, value: str | None) -> str | None:
@@ -57,7 +62,7 @@ class TelemetrySettings(Section):
     @property
     def on(self) -> bool:
         """Whether any export is on."""
-        return self.otlp_endpoint is not None or self.metrics_listen is not None
+        return any(each is not None for each in (self.otlp_endpoint, self.metrics_listen, self.cloudwatch.namespace))
 
     @property
     def otlp(self) -> OtlpEndpoint | None:

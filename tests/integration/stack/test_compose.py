@@ -171,6 +171,17 @@ def test_the_profile_standby_adds_an_equal_scheduler_and_their_database(monkeypa
     assert "ports" not in database
 
 
+def test_compose_takes_the_file_for_cloudwatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ("-f", str(DOCKER / "compose.yaml"), "-f", str(DOCKER / "compose.cloudwatch.yaml"))
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    assert "AWS_REGION" in compose(*files, "config", folder=DOCKER).stderr
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    made = compose(*files, "config", folder=DOCKER)
+    assert made.returncode == 0, made.stderr
+    collector = yaml.safe_load(made.stdout)["services"]["otel-collector"]
+    assert collector["environment"].keys() >= {"AWS_REGION", "SAGE_TRACE_SLOW_MS"}
+
+
 def test_gpu_executors_have_a_gpu_a_role_and_a_side_channel_of_their_own() -> None:
     services = resolved("gpu")
     devices = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sage_telemetry.catalogue import ATTRIBUTES
+from sage_telemetry.catalogue import ATTRIBUTES, EXECUTOR, SCHEDULER
 from tests.integration.stack.shipped import DASHBOARDS, DOCKER, dashboard, panels, read_yaml
 
 COLLECTOR = read_yaml(DOCKER / "otel-collector" / "config.yaml")
@@ -66,6 +66,21 @@ def test_the_collectors_pipelines_name_what_is_defined() -> None:
     for pipeline in service["pipelines"].values():
         for kind in ("receivers", "processors", "exporters"):
             assert set(pipeline.get(kind, [])) <= COLLECTOR[kind].keys()
+
+
+def test_what_goes_to_cloudwatch_stands_on_the_collectors_configuration() -> None:
+    added = read_yaml(DOCKER / "otel-collector" / "cloudwatch.yaml")
+    [(name, pipeline)] = added["service"]["pipelines"].items()
+    replaced = COLLECTOR["service"]["pipelines"][name]
+    assert {**pipeline, "exporters": []} == {**replaced, "exporters": []}
+    assert set(pipeline["exporters"]) == added["exporters"].keys()
+    [declared] = added["exporters"]["awsemf"]["metric_declarations"]
+    [selector] = declared["metric_name_selectors"]
+    assert all(re.match(selector, each.name) for each in (*SCHEDULER, *EXECUTOR))
+    compose = read_yaml(DOCKER / "compose.cloudwatch.yaml")["services"]["otel-collector"]
+    asked = re.findall(r"\$\{env:(\w+)\}", (DOCKER / "otel-collector" / "cloudwatch.yaml").read_text())
+    assert set(asked) <= compose["environment"].keys()
+    assert [path.rpartition("/")[2] for path in compose["command"]] == ["config.yaml", "cloudwatch.yaml"]
 
 
 def test_the_collector_keeps_what_failed_missed_a_target_or_was_slow_and_a_share_of_the_rest() -> None:

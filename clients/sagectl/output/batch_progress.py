@@ -16,7 +16,7 @@ PARTS = 10
 
 
 class BatchProgress:
-    """Is told of a batch again and again, and shows what changed."""
+    """Is told of a batch again and again, and shows what changed until its end."""
 
     def __init__(self, bar: Progress | None) -> None:
         """``bar``: None: lines."""
@@ -30,6 +30,8 @@ class BatchProgress:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, total=counts.total or None, completed=counts.ended, description=_words(batch))
             return
+        if batch.ended:
+            return  # the command says it
         now = (batch.state.value, PARTS * counts.ended // counts.total if counts.total else 0)
         if now != self._shown:
             self._shown = now

@@ -74,7 +74,6 @@ async def test_waiting_shows_progress_in_lines_where_there_is_no_terminal(
         "b: in_progress, 1 of 2 lines",
         "b: in_progress, 2 of 2 lines",
         "b: completed, 2 of 2 lines",
-        "b: completed, 2 of 2 lines",
     ]
 
 

@@ -108,6 +108,15 @@ async def test_a_piece_that_is_written_twice_is_there_once(store: BatchStore) ->
     assert await content(store, file().key) == b"abc"
 
 
+async def test_a_file_has_nothing_of_an_upload_that_was_broken_off(store: BatchStore) -> None:
+    for first_byte in (0, 4, 8):
+        await store.add_piece(file().key, first_byte, b"old!")
+    await store.add_piece(file().key, 0, b"news")
+    await store.add_piece(file().key, 4, b"ies")
+    await store.add_file(file())
+    assert await content(store, file().key) == b"newsies"
+
+
 async def test_what_an_upload_left_that_never_ended_is_deleted_at_the_start(store: BatchStore) -> None:
     await store.add_piece(key("half"), 0, b"half")
     await store.add_piece(file().key, 0, b"whole")

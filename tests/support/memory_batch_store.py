@@ -27,10 +27,12 @@ class MemoryBatchStore:
 
     async def add_piece(self, key: OwnedId, first_byte: int, content: bytes) -> None:
         self._check()
-        self.pieces.setdefault(key, []).append((first_byte, content))
+        others = [each for each in self.pieces.get(key, []) if each[0] != first_byte]
+        self.pieces[key] = sorted([*others, (first_byte, content)])
 
     async def add_file(self, file: StoredFile) -> None:
         self._check()
+        self.pieces[file.key] = [each for each in self.pieces.get(file.key, []) if each[0] < file.size_bytes]
         self.files[file.key] = file
 
     async def read(self, key: OwnedId, offset: int) -> bytes:
@@ -40,6 +42,7 @@ class MemoryBatchStore:
         return b""
 
     async def remove_files(self, keys: Sequence[OwnedId]) -> None:
+        self._check()
         for key in keys:
             self.files.pop(key, None)
             self.pieces.pop(key, None)

@@ -82,6 +82,8 @@ class BatchRun:
         await self._results.flush()
         if self._stopped:
             await self._write_rest()
+        else:
+            self._check_complete()
         await self._change(state=self._end(), ended_at=means.wall_clock())
         log.info("batch %s is %s: %d lines succeeded, %d did not", *self._figures())
 
@@ -172,6 +174,12 @@ class BatchRun:
                 await self._results.write_all(some)
                 some = []
         await self._results.write_all(some)
+
+    def _check_complete(self) -> None:
+        """Raise RuntimeError if a line has no result, as where the input is not what it was when it was counted."""
+        batch = self.batch
+        if batch.completed + batch.failed != batch.total:
+            raise RuntimeError(f"{batch.completed + batch.failed} of {batch.total} lines have a result")
 
     def _end(self) -> BatchState:
         if not self._stopped:

@@ -124,20 +124,26 @@ class Files:
         file = self.find(key)
         if self.keep_until(file) is None:
             raise InvalidTransition(f"file {key.id!r}", "in use by a batch that has not ended", "deleted")
-        await self._store.remove_files([key])
-        self.forget(key)
+        await self._remove([file])
 
     async def expire(self) -> None:
-        """Delete the files whose time is over.  Raises JournalUnavailable."""
+        """Delete the uploaded files whose time is over; others go with their batch.  Raises JournalUnavailable."""
         now = self._wall_clock()
-        uploaded = [
-            file for file in self._files.values() if file.purpose is FilePurpose.BATCH
-        ]  # outputs go with batches
-        over = [file.key for file in uploaded if (until := self.keep_until(file)) is not None and until <= now]
+        uploaded = (each for each in self._files.values() if each.purpose is FilePurpose.BATCH)
+        over = [each for each in uploaded if (until := self.keep_until(each)) is not None and until <= now]
         if over:
-            await self._store.remove_files(over)
-            for key in over:
-                self.forget(key)
+            await self._remove(over)
+
+    async def _remove(self, files: Sequence[StoredFile]) -> None:
+        """Delete files, which nobody finds from here on.  Raises JournalUnavailable: they are there again."""
+        for file in files:
+            self.forget(file.key)
+        try:
+            await self._store.remove_files([file.key for file in files])
+        except JournalUnavailable:
+            for file in files:
+                self.note(file)
+            raise
 
     # --- what batches do ----------------------------------------------------------------------------
 
@@ -175,10 +181,13 @@ class Files:
 
 async def _same(known: StoredFile, pieces: AsyncIterator[bytes]) -> StoredFile:
     """Return a file if its content is what comes.  Raises RequestConflict."""
-    digest = hashlib.sha256()
+    digest, size = hashlib.sha256(), 0
     async for content in pieces:
         digest.update(content)
-    if digest.digest() != known.digest:
+        size += len(content)
+        if size > known.size_bytes:
+            break
+    if size != known.size_bytes or digest.digest() != known.digest:
         raise RequestConflict(known.key.id, what="file")
     return known
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -20,9 +21,12 @@ from scheduler_svc.control.journal.batches import (
     StoredBatch,
     StoredFile,
 )
+from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.tables.batches import BATCHES, FILE_PIECES, FILES
+
+log = logging.getLogger(__name__)
 
 READ_BYTES = 2**20
 PIECES_AT_ONCE = 64
@@ -67,6 +71,8 @@ class JournalBatchStore:
         """Write down a file whose pieces are there."""
 
         def work(connection: Connection) -> None:
+            beyond = FILE_PIECES.c.first_byte >= file.size_bytes  # of an upload that was broken off
+            connection.execute(FILE_PIECES.delete().where(_OF_PIECES, beyond), _of(file.key))
             connection.execute(FILES.delete().where(_OF_FILE), _of(file.key))
             connection.execute(FILES.insert(), _file_row(file))
 
@@ -151,10 +157,16 @@ class JournalBatchStore:
             await self.remove_files(await self._journal.writer.write(work, frees=True))
 
     async def _remove_pieces(self, keys: Sequence[OwnedId]) -> None:
-        """Delete contents, a few pieces in each write: others have their turn in between."""
-        for key in keys:
-            while await self._journal.writer.write(partial(_remove_pieces, key=key), frees=True) == PIECES_AT_ONCE:
-                pass
+        """Delete contents that belong to no file, a few pieces in each write: others have their turn in between.
+
+        What cannot be deleted now is, at the next start.
+        """
+        try:
+            for key in keys:
+                while await self._journal.writer.write(partial(_remove_pieces, key=key), frees=True) == PIECES_AT_ONCE:
+                    pass
+        except JournalUnavailable as error:
+            log.warning("contents of deleted files go at the next start: %s", error)
 
 
 # --- writes, in the writer's thread -------------------------------------------------------------------

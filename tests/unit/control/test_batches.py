@@ -240,7 +240,7 @@ async def test_tenants_take_turns_in_the_window() -> None:
         world.batches.files.note(replace(file, key=OwnedId(tenant="u", id="u-in")))
         template = world.batch(OwnedId(tenant="t", id="b0"))
         await world.batches.submit(
-            replace(template, key=other, input_file_id="u-in", state=BatchState.VALIDATING, total=0)
+            replace(template, key=other, input_file_id="u-in", state=BatchState.VALIDATING, total=0, completed=0)
         )
         await world.advance(0.7)
         assert world.batch(other).state is BatchState.COMPLETED
@@ -313,6 +313,36 @@ async def test_a_file_is_deleted_after_its_time_unless_a_batch_reads_it() -> Non
         assert world.batch(key).state is BatchState.EXPIRED
         with pytest.raises(FileNotFound):
             world.batches.files.find(used.key)
+
+
+async def test_a_file_that_is_being_deleted_can_be_submitted_no_more() -> None:
+    async with BatchWorld() as world:
+        file = await world.file(numbered(1), "f")
+        world.store.trouble = "slow"
+        with pytest.raises(JournalUnavailable):
+            await world.batches.files.delete(file.key)
+        assert world.batches.files.find(file.key) == file, "it is there again"
+        world.store.trouble = ""
+        deletion = asyncio.create_task(world.batches.files.delete(file.key))
+        await asyncio.sleep(0)
+        with pytest.raises(FileNotFound):
+            world.batches.files.find(file.key)
+        await deletion
+        await world.file(numbered(1), "f")
+
+
+async def test_a_batch_never_counts_as_complete_without_all_its_results() -> None:
+    store = MemoryBatchStore()
+    async with BatchWorld(store=store) as world:
+        key = await world.submit(numbered(20), deadline_s=100)
+        await world.advance(1)
+    del store.pieces[OwnedId(tenant="t", id="in-b")]
+    async with BatchWorld(store=store, epoch=EPOCH + 1, started_at=1.0) as world:
+        world.add("a")
+        await world.advance(60)
+        assert world.batch(key).state is BatchState.IN_PROGRESS
+        await world.advance(60)
+        assert world.batch(key).state is BatchState.EXPIRED
 
 
 async def test_the_same_file_again_is_the_same_and_other_content_is_refused() -> None:

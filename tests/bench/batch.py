@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -64,12 +65,14 @@ async def measure(engine: Engine, *, rounds: int, count: int, max_tokens: int) -
         other = await stack.enter_async_context(child("run-batch", "tests.bench.run_batch_process", MODEL))
         await other.tell(engine.settings.model_dump_json())
         await other.wait_for(READY, engine.start_timeout_s)
+        _say("both engines are up")
         for number in range(rounds + 1):  # the first warms up
             content = lines(count if number else WARM_UP_LINES, max_tokens, number)
             await asyncio.sleep(engine.settle_s)
             seconds, texts = await _through(client, content)
             await asyncio.sleep(engine.settle_s)
             wanted_seconds, wanted = await _run_batch(other, folder, content)
+            _say(f"round {number}: {seconds:.2f} s here, {wanted_seconds:.2f} s by run-batch")
             if number:
                 ours.append(count / seconds)
                 theirs.append(count / wanted_seconds)
@@ -93,6 +96,10 @@ async def _run_batch(other: Child, folder: Path, content: bytes) -> tuple[float,
     found = [json.loads(each) for each in made.read_text().splitlines()]
     texts = {each["custom_id"]: each["response"]["body"]["choices"][0]["message"]["content"] for each in found}
     return float(line.partition(RESULT)[2]), texts
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
 
 
 def _rows(ours: list[float], theirs: list[float], equal: list[float], case: str) -> list[Row]:

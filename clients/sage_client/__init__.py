@@ -134,6 +134,7 @@ from sage_client._prefill_decode import (
 from sage_client._reconnect import Reconnect
 from sage_client._sampling import SamplingOptions
 from sage_client._scheduler_status import SchedulerState, SchedulerStatus
+from sage_client._scores import Scores
 from sage_client._sink import Sink
 from sage_client._stream import Stream
 from sage_client._usage import UsageGroup, UsageRecord, UsageSum
@@ -240,6 +241,7 @@ __all__ = [
     "Scheduled",
     "SchedulerState",
     "SchedulerStatus",
+    "Scores",
     "ShadowPolicy",
     "ShadowPolicyChange",
     "ShuttingDownError",

@@ -38,6 +38,7 @@ from sage_client._options import GenerateOptions
 from sage_client._reconnect import Reconnect
 from sage_client._request import encode_request
 from sage_client._retry import until_answered
+from sage_client._scores import Scores, scores_of
 from sage_client._session_stream import SessionCall
 from sage_client._sink import Sink
 from sage_client._status import error_from_rpc
@@ -284,6 +285,20 @@ class AsyncClient(BatchCalls, OperatorCalls):
                 may_be_known()
 
         return embeddings(await until_answered(call, self._reconnect, timeout_s))
+
+    async def score(self, query: Input, documents: Sequence[Input], **options: Unpack[EmbedOptions]) -> Scores:
+        """Return how close each document is to the query: the cosine of their vectors, by one call of ``embed``.
+
+        Args:
+            query: a text or its token ids.
+            documents: several of either, at most 2,047.
+            options: see ``EmbedOptions``.
+
+        Raises:
+            NotSupportedError: the model scores pairs of texts itself, as rerankers do; a gateway's /v1/score asks it.
+            SageError: as ``embed``.
+        """
+        return scores_of(await self.embed([query, *documents], **options))
 
     async def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
         """Cancel a request; idempotent."""

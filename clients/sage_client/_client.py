@@ -40,6 +40,7 @@ from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
 from sage_client._scheduler_status import SchedulerStatus
+from sage_client._scores import Scores, scores_of
 from sage_client._stream import WAIT_MARGIN_S, Stream
 from sage_client._usage import UsageGroup, UsageRecord, UsageSum
 
@@ -171,6 +172,10 @@ class Client(BlockingBatchCalls):
         timeout, deadline = options.get("timeout"), options.get("deadline")
         wait_s = timeout_of(timeout, deadline, default_s=self._stream_timeout, grace_s=DEADLINE_GRACE_S)
         return self._loop.run(self._client.embed(inputs, **options), timeout_s=wait_s + WAIT_MARGIN_S)
+
+    def score(self, query: Input, documents: Sequence[Input], **options: Unpack[EmbedOptions]) -> Scores:
+        """Return how close each document is to the query; see ``AsyncClient.score``."""
+        return scores_of(self.embed([query, *documents], **options))
 
     def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
         """Cancel a request; idempotent."""

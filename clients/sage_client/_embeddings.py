@@ -33,6 +33,7 @@ class EmbedOptions(TypedDict, total=False):
     model: str  # default: the only model of the fleet
     dimensions: int  # length of each vector, for models that can shorten them; default: the model's own
     normalize: bool  # scale each vector to length 1; default: as the model is configured
+    raw: bool  # leave out the model's last step, such as scaling to length 1 or the sigmoid of a score
     priority: Priority | int | str  # default NORMAL
     deadline: Seconds  # from acceptance to the last vector
     adapter: str  # name of a LoRA adapter
@@ -52,6 +53,7 @@ class Embeddings(Plain, Sequence[Sequence[float]]):
     request_id: str  # of the call
     usage: Usage  # of all inputs
     cost: float  # of all inputs, in the currency of the instances' prices
+    classifies: bool = False  # the model classifies: each vector has one number per class
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -68,7 +70,7 @@ class Embeddings(Plain, Sequence[Sequence[float]]):
 
 
 _KNOWN = EmbedOptions.__annotations__.keys()
-_PLAIN = ("model", "dimensions", "normalize", "adapter", "preferred_instance")
+_PLAIN = ("model", "dimensions", "normalize", "raw", "adapter", "preferred_instance")
 
 
 def encode_inputs(inputs: Input | Sequence[Input], options: EmbedOptions, *, tenant: str) -> inference_pb2.EmbedRequest:
@@ -133,6 +135,7 @@ def embeddings(message: inference_pb2.EmbedResponse) -> Embeddings:
         request_id=message.request_id,
         usage=decode.usage(message.usage),
         cost=message.cost,
+        classifies=message.classifies,
     )
 
 

@@ -17,6 +17,7 @@ class Model(Plain):
 
     name: str  # what requests ask for
     embeds: bool  # whether it takes ``embed``, rather than ``generate``
+    classifies: bool  # with ``embeds``: its vectors have one number per class, such as the score of a pair of texts
     instances: int  # those that are not lost and not failed
     ready: int  # instances that take requests now
     waiting: int  # requests in its queue
@@ -44,6 +45,7 @@ def decode_model(message: inference_pb2.ModelView) -> Model:
     return Model(
         name=message.model,
         embeds=message.embeds,
+        classifies=message.classifies,
         instances=message.instances,
         ready=message.ready_instances,
         waiting=message.waiting,

@@ -16,7 +16,8 @@ class SamplingOptions(TypedDict, total=False):
     """Sampling options; an absent one takes the model's configured default, else the engine's.
 
     ``json_schema``, ``json_object``, ``regex``, ``choice``, ``grammar`` and ``structural_tag`` constrain what may be
-    generated; at most one of them may be given.
+    generated; at most one of them may be given.  ``reasoning_ended`` and ``reasoning_arguments`` belong to them: an
+    engine with a reasoning parser lets the constraint begin after the reasoning.
     """
 
     temperature: float  # [0, 2]; 0 is greedy
@@ -46,9 +47,14 @@ class SamplingOptions(TypedDict, total=False):
     choice: Sequence[str]  # one of these strings
     grammar: str  # EBNF
     structural_tag: str | Mapping[str, Any]  # parts of the output in xgrammar's form, as text or as a mapping
+    reasoning_ended: bool  # whether the prompt ends after the reasoning; absent: the engine looks for its end
+    reasoning_arguments: str | Mapping[str, Any]  # of the engine's reasoning parser
+    cache_salt: str  # the prompt's KV is shared only with prompts of the same salt
+    engine_options: Mapping[str, Any]  # the engine's own options, by its names; only those that its operator allows
 
 
 _STRUCTURED = ("json_schema", "json_object", "regex", "choice", "grammar", "structural_tag")
+_REASONING = ("reasoning_ended", "reasoning_arguments")
 _LISTS = ("stop", "stop_token_ids", "allowed_token_ids", "bad_words")
 _RANGES = {
     FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
@@ -68,12 +74,14 @@ def encode_sampling(options: SamplingOptions, faults: FieldFaults) -> common_pb2
 
 
 def _set(message: common_pb2.SamplingParams, name: str, value: object) -> None:
-    if name in _STRUCTURED:
+    if name in _STRUCTURED or name in _REASONING:
         _set_structured(message.structured_output, name, value)
     elif name in _LISTS:
         getattr(message, name).extend([value] if isinstance(value, str) else value)
     elif name == "logit_bias":
         message.logit_bias.update(value)  # type: ignore[call-overload]
+    elif name == "engine_options":
+        message.engine_options.update({key: json.dumps(each) for key, each in value.items()})  # type: ignore[attr-defined]
     else:
         _check_range(message, name, value)
         setattr(message, name, value)
@@ -93,7 +101,7 @@ def _set_structured(message: common_pb2.StructuredOutput, name: str, value: obje
     if name == "choice":
         message.choice.choices.extend(_strings(value))
         message.choice.SetInParent()  # an empty list is sent, so that the server refuses it
-    elif name in ("json_schema", "structural_tag") and not isinstance(value, str):
+    elif name in ("json_schema", "structural_tag", "reasoning_arguments") and not isinstance(value, str):
         setattr(message, name, json.dumps(value))
     else:
         setattr(message, name, value)

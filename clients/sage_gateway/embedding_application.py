@@ -1,4 +1,4 @@
-"""Answers /v1/embeddings for one model, by the SDK's ``embed``."""
+"""Answers for one model that embeds: /v1/embeddings by the SDK's ``embed``, the rest by vLLM's server."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ from array import array
 from typing import Any
 
 from sage_client import Embeddings, Model, SageError
-from sage_gateway.asgi import Receive, Scope, Send, answer, answer_error, client_gone, read_body
+from sage_gateway.asgi import (
+    Application,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_error,
+    client_gone,
+    read_body,
+    replaying,
+)
 from sage_gateway.caller_clients import CallerClients
-from sage_gateway.embedding_fields import EmbeddingFieldError, EmbeddingFields, Encoding, embedding_fields
-from sage_gateway.error_answers import http_error, invalid
+from sage_gateway.embedding_fields import EmbeddingFieldError, EmbeddingFields, Encoding, embedding_fields, is_for_vllm
+from sage_gateway.error_answers import HttpError, http_error, invalid
 from sage_gateway.http_call import HttpCall, current_call
 from sage_gateway.trace_context import trace_of
 
@@ -24,16 +34,28 @@ BODY_LIMIT_BYTES = 32 * 1024 * 1024
 
 
 class EmbeddingApplication:
-    """An ASGI application for a model that embeds.  It needs no files of the model: the scheduler tokenizes."""
+    """An ASGI application for a model that embeds.
 
-    def __init__(self, model: Model, clients: CallerClients) -> None:
+    /v1/embeddings with OpenAI's fields needs no files of the model: the scheduler tokenizes, and a long list of inputs
+    is one call.  What only vLLM's server can do, it does.
+    """
+
+    def __init__(
+        self, model: Model, clients: CallerClients, pooling: Application | None = None, why_not: str = ""
+    ) -> None:
+        """``pooling``: vLLM's server for the model; None if it cannot be built, ``why_not`` says why."""
         self._model = model
         self._clients = clients
+        self.pooling = pooling
+        self._why_not = why_not
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a client that goes away cancels it."""
         body = await read_body(receive, BODY_LIMIT_BYTES)
         call = current_call()
+        if scope["path"] != ROUTE or self._model.classifies or is_for_vllm(body):
+            await self._by_vllm(scope, replaying(body, receive), send)
+            return
         try:
             fields = embedding_fields(body, call.options)
         except EmbeddingFieldError as error:
@@ -51,6 +73,13 @@ class EmbeddingApplication:
             working.cancel()
             await asyncio.gather(working, leaving, return_exceptions=True)
 
+    async def _by_vllm(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.pooling is not None:
+            await self.pooling(scope, receive, send)
+            return
+        what = f"model {self._model.name!r} has no {scope['path']} here: {self._why_not}"
+        await answer_error(send, HttpError(status=501, kind="not_implemented_error", message=what, param="model"))
+
     async def _embed(self, call: HttpCall, name: str, fields: EmbeddingFields) -> Embeddings:
         options = fields.options
         options["model"] = self._model.name
@@ -58,7 +87,9 @@ class EmbeddingApplication:
             options["adapter"] = name
         options["request_id"] = call.next_request_id(f"embd-{uuid.uuid4().hex}")
         with self._clients.of(call.token) as client, trace_of(call):
-            return await client.embed(fields.inputs, **options)
+            made = await client.embed(fields.inputs, **options)
+        call.cost += made.cost
+        return made
 
     async def _answer(self, working: asyncio.Future[Embeddings], name: str, encoding: Encoding, send: Send) -> None:
         try:

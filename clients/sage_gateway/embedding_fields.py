@@ -14,6 +14,15 @@ Inputs: TypeAlias = str | list[int] | list[str] | list[list[int]]
 Encoding: TypeAlias = Literal["float", "base64"]
 
 _KNOWN = frozenset({"model", "input", "encoding_format", "dimensions", "normalize", "user", "sage"})
+_OF_VLLM = frozenset(
+    {
+        *("messages", "chat_template", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"),
+        *("add_special_tokens", "truncate_prompt_tokens", "truncation_side", "padding", "use_activation"),
+        *("embed_dtype", "endianness", "cache_salt", "request_id"),
+    }
+)
+"""Fields that vLLM's server understands, which then answers."""
+_ENCODINGS_OF_VLLM = ("bytes", "bytes_only")
 _OPTIONS = ("priority", "deadline", "tenant", "preferred_instance", "no_instance", "request_id")
 _OTHER_OPTIONS = ("ttft_target", "tpot_target", "cost_budget", "session", "resume_mode")
 
@@ -37,6 +46,15 @@ class EmbeddingFields:
     inputs: Inputs
     encoding: Encoding  # of each vector in the answer
     options: EmbedOptions
+
+
+def is_for_vllm(body: bytes) -> bool:
+    """Return whether a body has fields that only vLLM's server understands."""
+    try:
+        fields = _object(body)
+    except EmbeddingFieldError:
+        return False
+    return not _OF_VLLM.isdisjoint(fields) or fields.get("encoding_format") in _ENCODINGS_OF_VLLM
 
 
 def embedding_fields(body: bytes, options: RequestOptions) -> EmbeddingFields:
@@ -79,7 +97,8 @@ def _ids(given: list[Any]) -> bool:
     return all(type(each) is int for each in given)
 
 
-def _embed_options(fields: Mapping[str, Any], options: RequestOptions) -> EmbedOptions:
+def options_of(options: RequestOptions) -> EmbedOptions:
+    """Return the caller's own options as ``embed`` takes them.  Raises EmbeddingFieldError."""
     for name in _OTHER_OPTIONS:
         if getattr(options, name) not in (None, ""):
             raise EmbeddingFieldError(f"sage.{name}", "is not an option of embeddings")
@@ -87,6 +106,11 @@ def _embed_options(fields: Mapping[str, Any], options: RequestOptions) -> EmbedO
     for name in _OPTIONS:
         if (value := getattr(options, name)) not in (None, ""):
             found[name] = value  # type: ignore[literal-required]
+    return found
+
+
+def _embed_options(fields: Mapping[str, Any], options: RequestOptions) -> EmbedOptions:
+    found = options_of(options)
     dimensions, normalize = fields.get("dimensions"), fields.get("normalize")
     if dimensions is not None:
         if type(dimensions) is not int or dimensions < 1:

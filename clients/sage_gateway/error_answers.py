@@ -10,6 +10,7 @@ from typing import Any
 
 import sage_client as sage
 
+MESSAGES = "/v1/messages"
 INVALID = "invalid_request_error"
 NOT_AVAILABLE = "service_unavailable_error"
 
@@ -17,6 +18,7 @@ _SAMPLING = "spec.sampling."
 _FIELDS = {
     "spec.sampling.stop": "stop",
     "spec.sampling.structured_output": "response_format",
+    "spec.sampling.engine_options": "vllm_xargs",
     "spec.tokens.ids": "prompt",
     "spec.tokens": "prompt",
     "spec.text": "prompt",
@@ -63,7 +65,7 @@ class HttpError:
     def body(self, path: str = "") -> bytes:
         """Return the answer's body, in the form of the API at ``path``: Anthropic's has a type of its own."""
         error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return as_json({"type": "error", "error": error} if path.startswith("/v1/messages") else {"error": error})
+        return as_json({"type": "error", "error": error} if path.startswith(MESSAGES) else {"error": error})
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that belong to the answer beside those of its body."""
@@ -123,6 +125,20 @@ def http_error(error: sage.SageError) -> HttpError:
         retry_after_s=_retry_after_s(error),
         retry=status not in _NOT_RETRIED,
     )
+
+
+def in_form_of(path: str, body: bytes) -> bytes:
+    """Return the body of an error of vLLM's server in the form of the API at ``path``: Anthropic's has its own."""
+    if not path.startswith(MESSAGES):
+        return body
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return body
+    error = found.get("error") if isinstance(found, dict) else None
+    if not isinstance(error, dict) or "type" in found:
+        return body
+    return as_json({"type": "error", "error": {"type": INVALID, "message": error.get("message", "")}})
 
 
 def invalid(message: str, param: str | None = None) -> HttpError:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from sage_gateway.error_answers import HttpError, as_json
+from sage_gateway.error_answers import MESSAGES, HttpError, as_json
 
 RESPONSES = "/v1/responses"
-MESSAGES = "/v1/messages"
 
 _PREAMBLE = (b"event: response.created\n", b"event: response.in_progress\n")
 _OPENAI = b'data: {"error"'

@@ -22,12 +22,13 @@ from sage_gateway.asgi import (
     replaying,
 )
 from sage_gateway.caller_clients import unusable_token
-from sage_gateway.embedding_application import ROUTE as EMBEDDINGS
+from sage_gateway.content_parts import not_text
 from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, http_error, invalid, unauthenticated
 from sage_gateway.held_answer import HeldAnswer
 from sage_gateway.http_call import CURRENT, HttpCall
 from sage_gateway.http_headers import HttpHeaders
 from sage_gateway.model_catalogue import ModelCatalogue
+from sage_gateway.model_routes import MODEL_ROUTES, OWN_ROUTES, why_not
 from sage_gateway.request_options import OptionError, read_options
 from sage_gateway.served_model import ServedModel
 
@@ -37,22 +38,8 @@ BODY_LIMIT_BYTES = 32 * 1024 * 1024
 BODY_TIMEOUT_S = 60.0
 """Seconds that the body of a request may take to arrive."""
 
-MODEL_ROUTES = frozenset(
-    {
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/responses",
-        "/v1/messages",
-        "/v1/messages/count_tokens",
-        EMBEDDINGS,
-        "/tokenize",
-        "/detokenize",
-    }
-)
-"""What a model's application answers: POST, with a JSON object that may name the model."""
-
-OWN_ROUTES = frozenset({"/v1/messages/count_tokens", "/tokenize", "/detokenize"})
-"""Those of them that are answered here, so that the caller is not judged by a request at the scheduler."""
+UNBUILT_RETRY_S = 30.0
+"""Seconds after which to ask again for a model whose front end cannot be built; its executors have to change."""
 
 TRACE_HEADERS = ("traceparent", "tracestate")
 
@@ -181,9 +168,10 @@ class FrontDoor:
             return refusal
         if served is None:
             return self._unknown(name)
-        if served.model.embeds != (path == EMBEDDINGS):
-            does, does_not = ("embeds", "generate") if served.model.embeds else ("generates", "embed")
-            return invalid(f"model {served.model.name!r} {does} and does not {does_not}", "model")
+        if why := why_not(served.model, path):
+            return invalid(f"model {served.model.name!r} {why}", "model")
+        if (part := not_text(fields)) is not None:
+            return invalid(f"{part[0]} is {part[1]}; this server sends models text only", part[0])
         try:
             options = read_options(headers, fields)
         except OptionError as error:
@@ -196,7 +184,12 @@ class FrontDoor:
         known = ", ".join(each for served in models for each in served.names)
         if isinstance(name, str) and (why := self._catalogue.why_not(name)):
             return HttpError(
-                status=503, kind=NOT_AVAILABLE, message=f"model {name!r}: {why}", param="model", code="NO_INSTANCE"
+                status=503,
+                kind=NOT_AVAILABLE,
+                message=f"model {name!r}: {why}",
+                param="model",
+                code="NO_INSTANCE",
+                retry_after_s=UNBUILT_RETRY_S,
             )
         if not models:
             what = self._catalogue.trouble() or "no model is served"

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from sage_gateway.asgi import Headers, Message, Send, answer_error
-from sage_gateway.error_answers import HttpError, http_error
+from sage_gateway.error_answers import HttpError, http_error, in_form_of
 from sage_gateway.error_events import error_event, is_error_event, is_preamble
 from sage_gateway.http_call import HttpCall
+from sage_gateway.request_report import report_event, report_headers
 
 log = logging.getLogger(__name__)
 
 INTERNAL = HttpError(status=500, kind="server_error", message="an internal error of the gateway", code="INTERNAL")
+
+
+_EVENTS = b"text/event-stream"
+_DONE = b"data: [DONE]\n\n"
+_NO_ROUTE = b'{"detail":"Not Found"}'
+"""What vLLM's server says where it has built no route, because the model cannot do it."""
 
 
 class HeldAnswer:
@@ -30,6 +37,7 @@ class HeldAnswer:
         self._start: MutableMapping[str, Any] | None = None
         self._preamble: list[Message] = []  # events that a stream begins with before its request is submitted
         self._begun = False
+        self._reports = False  # whether a report is to come with the stream's end
         self._complete = False
 
     async def __call__(self, message: Message) -> None:
@@ -64,6 +72,13 @@ class HeldAnswer:
             if error is not None:
                 await self._refuse(http_error(error))
                 return
+            if body == _NO_ROUTE and (self._start or {}).get("status") == 404:
+                await self._refuse(
+                    HttpError(status=404, kind="not_found_error", message=f"the model has no {self._path}")
+                )
+                return
+            if (self._start or {}).get("status", 200) >= 400:
+                message = self._of_vllm(message)
             if is_preamble(self._path, body):
                 self._preamble.append(message)
                 return
@@ -71,12 +86,25 @@ class HeldAnswer:
         elif error is not None and is_error_event(self._path, body):
             message = {**message, "body": error_event(self._path, http_error(error))}
         self._complete = not message.get("more_body", False)
+        if self._reports and error is None and (body == _DONE or self._complete):
+            self._reports = False
+            message = {**message, "body": report_event(self._path, self._call) + body}
         await self._send(message)
+
+    def _of_vllm(self, message: Message) -> Message:
+        """Return a refusal of vLLM's server in the form of the API, and let its length fit."""
+        body = in_form_of(self._path, message.get("body", b""))
+        if body != message.get("body") and not message.get("more_body") and self._start is not None:
+            kept = [each for each in self._start.get("headers", ()) if each[0].lower() != b"content-length"]
+            self._start = {**self._start, "headers": [*kept, (b"content-length", str(len(body)).encode())]}
+            return {**message, "body": body}
+        return message
 
     async def _begin(self) -> None:
         """Send what was held back."""
         self._begun = True
         start, held = self._start or {}, self._preamble
+        self._reports = self._call.options.report and (b"content-type", _EVENTS) in _kinds(start.get("headers", ()))
         self._start, self._preamble = None, []
         await self._send({**start, "headers": [*start.get("headers", ()), *self._headers()]})
         for each in held:
@@ -99,7 +127,14 @@ class HeldAnswer:
             decision = call.scheduled.decision
             found.append((b"x-sage-instance", _header(decision.instance_id)))
             found.append((b"x-sage-policy", _header(decision.policy)))
+        if call.options.report:
+            found += report_headers(call)
         return found
+
+
+def _kinds(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Return headers without the parameters of their values."""
+    return [(name.lower(), value.partition(b";")[0].strip()) for name, value in headers]
 
 
 def _header(value: str) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from sage_client import Accepted, SageError, Scheduled
+from sage_client import Accepted, Finished, SageError, Scheduled
 from sage_gateway.request_options import RequestOptions
 
 
@@ -20,7 +20,14 @@ class HttpCall:
     request_ids: list[str] = field(default_factory=list)  # of its requests at the scheduler
     accepted: Accepted | None = None  # the first acceptance
     scheduled: Scheduled | None = None  # the latest placement
+    finished: list[Finished] = field(default_factory=list)  # ends of its requests, as they come
+    cost: float = 0.0  # of what has ended, in the currency of the instances' prices
     error: SageError | None = None  # why it failed, if it did
+
+    def note_end(self, finished: Finished) -> None:
+        """Note the end of one of its requests."""
+        self.finished.append(finished)
+        self.cost += finished.cost
 
     def next_request_id(self, proposed: str) -> str:
         """Return the id of the call's next request at the scheduler, and note it.

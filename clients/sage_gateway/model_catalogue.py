@@ -34,7 +34,7 @@ MODELS_LIMIT = 64
 """Models that are served at the same time; those beyond it, by name, are not."""
 
 BuildApplication = Callable[[ModelFiles], Awaitable[Application]]
-EmbeddingApplicationOf = Callable[[Model], Application]
+EmbeddingApplicationOf = Callable[[Model, Application | None, str], Application]
 
 
 class Scheduler(Protocol):
@@ -65,7 +65,7 @@ class ModelCatalogue:
         retire: Callable[[Application], None] = lambda application: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``build``: for models that generate.  ``embedding``: for those that embed, which needs no files.
+        """``build``: of a model's files.  ``embedding``: for one that embeds, of what was built, or of why it was not.
 
         ``retire``: told of an application that gets no further requests; some may still run.
         """
@@ -161,9 +161,6 @@ class ModelCatalogue:
         return failed != version
 
     async def _serve(self, model: Model) -> None:
-        if model.embeds:
-            self._add(model, self._embedding(model))
-            return
         try:
             files = await self._scheduler.get_model_files(model.name, timeout=FILES_TIMEOUT_S)
         except SageError as error:
@@ -172,10 +169,14 @@ class ModelCatalogue:
         try:
             application = await self._build(files)
         except Exception as error:  # vLLM raises anything for files that it cannot use
+            if model.embeds:
+                log.warning("model %s has embeddings over HTTP, and no more: %s", model.name, error)
+                self._add(model, self._embedding(model, None, f"its front end could not be built: {error}"))
+                return
             log.exception("model %s cannot be served over HTTP", model.name)
             self._failed[model.name] = (_version(model), f"its front end could not be built: {error}")
             return
-        self._add(model, application)
+        self._add(model, self._embedding(model, application, "") if model.embeds else application)
 
     def _add(self, model: Model, application: Application) -> None:
         self._failed.pop(model.name, None)
@@ -192,4 +193,4 @@ async def _again_and_again(step: Callable[[], Awaitable[None]], period_s: float)
 
 
 def _version(model: Model) -> tuple[object, ...]:
-    return model.files_hash, model.max_model_len, model.dtype, model.adapters, model.embeds
+    return model.files_hash, model.max_model_len, model.dtype, model.adapters, model.embeds, model.classifies

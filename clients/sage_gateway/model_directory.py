@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from sage_client import ModelFiles
+
+TOKENIZER = "tokenizer.json"
 
 
 class UnusableFiles(Exception):
@@ -17,8 +20,11 @@ def write_model(files: ModelFiles, directory: Path) -> None:
     """Write the files of a model, without weights.
 
     Raises:
-        UnusableFiles: there is no configuration, or the tokenizer is not one.
+        UnusableFiles: there is no configuration, or the tokenizer is none, or not the one that the executors have.
     """
+    found = hashlib.sha256(files.tokenizer).hexdigest()
+    if found != files.model.tokenizer_hash:
+        raise UnusableFiles(f"the tokenizer came as {found[:12]}; executors have {files.model.tokenizer_hash[:12]}")
     if not files.config_json:
         raise UnusableFiles("the model's executors send no config.json; they may be of an earlier version")
     try:
@@ -29,7 +35,7 @@ def write_model(files: ModelFiles, directory: Path) -> None:
     (directory / "config.json").write_text(_without_quantization(files.config_json), encoding="utf-8")
     if files.generation_config_json:
         (directory / "generation_config.json").write_text(files.generation_config_json, encoding="utf-8")
-    (directory / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
+    (directory / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     config = _tokenizer_config(document, files.model.max_model_len)
     (directory / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 

@@ -40,6 +40,7 @@ class RequestOptions:
     resume_mode: ResumeMode | None = None
     no_instance: NoInstance | None = None
     preferred_instance: str = ""
+    report: bool = False  # say at the end what it took and cost
 
     def for_sdk(self) -> GenerateOptions:
         """Return what the SDK's ``generate`` takes of them; the request id is not among them."""
@@ -108,6 +109,14 @@ def _number(value: Any) -> float:
     return number
 
 
+def _switch(value: Any) -> bool:
+    chosen = {True: True, False: False, "true": True, "1": True, "false": False, "0": False}
+    key = value.strip().lower() if isinstance(value, str) else value
+    if not isinstance(key, str | bool) or key not in chosen:
+        raise ValueError(f"{_shown(value)} is neither true nor false")
+    return chosen[key]
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{_shown(value)} is not a text")
@@ -141,5 +150,6 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "resume_mode": _one_of(ResumeMode),
     "no_instance": _one_of(NoInstance),
     "preferred_instance": _text,
+    "report": _switch,
 }
-_PASSED_ON = tuple(name for name in _READERS if name != "request_id")
+_PASSED_ON = tuple(name for name in _READERS if name not in ("request_id", "report"))

@@ -36,6 +36,10 @@ _COPIED = {
     "include_stop_str_in_output": "include_stop_in_output",
     "logprobs": "logprobs",
 }
+_ENGINE_OPTIONS = ("thinking_token_budget", "skip_reading_prefix_cache")
+"""Parameters that go to the engine by vLLM's name, if the executor's operator allows it, as ``vllm_xargs`` do."""
+
+_TRANSFERS = ("kv_transfer_params", "ec_transfer_params")
 _LISTS = {
     "stop": "stop",
     "stop_token_ids": "stop_token_ids",
@@ -56,8 +60,6 @@ _ONLY = {
     "prompt_logprob_token_ids": None,
     "logprob_token_ids": None,
     "flat_logprobs": False,
-    "extra_args": None,
-    "thinking_token_budget": None,
     "repetition_detection": None,
     "trace_decode_token_ids": None,
     "watermarking": False,
@@ -94,8 +96,19 @@ def sampling_options(params: Any, choice: int = 0) -> SamplingOptions:
         raise UnsupportedField("logprobs", "of the whole vocabulary are not supported by this server")
     if params.seed is not None:
         options["seed"] = params.seed + choice
-    options |= _structured(params.structured_outputs)
+    options |= _engine_options(params) | _structured(params.structured_outputs)
     return options  # type: ignore[return-value]
+
+
+def _engine_options(params: Any) -> dict[str, Any]:
+    found = dict(getattr(params, "extra_args", None) or {})
+    for name in _TRANSFERS:
+        if name in found:
+            raise UnsupportedField(name, "is not supported by this server: the control plane decides on transfers")
+    for name in _ENGINE_OPTIONS:
+        if (value := getattr(params, name, None)) is not None and value is not False:
+            found[name] = value
+    return {"engine_options": found} if found else {}
 
 
 def _structured(wanted: Any) -> dict[str, Any]:

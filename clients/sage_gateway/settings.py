@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class GatewaySettings:
     tls_key: Path | None = None  # PEM file of its private key
     grace_s: float = GRACE_S  # seconds that running requests get when the gateway stops
     vllm_arguments: tuple[str, ...] = ()  # further flags of vLLM's server
+    model_arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the same for one model, by its name
     check: bool = False  # only check that the gateway can run
 
 
@@ -60,6 +61,7 @@ def parse(arguments: Sequence[str] | None = None) -> GatewaySettings:
         tls_key=given.https_key,
         grace_s=given.grace_s,
         vllm_arguments=tuple(given.vllm_arg),
+        model_arguments=_by_model(given.model_arg),
         check=given.check,
     )
 
@@ -107,8 +109,30 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FLAG",
         help="further flag of vLLM's server, such as --vllm-arg=--tool-call-parser=hermes; may be repeated",
     )
+    parser.add_argument(
+        "--model-arg",
+        action="append",
+        type=_model_flag,
+        default=[],
+        metavar="MODEL=FLAG",
+        help="the same for one model, such as --model-arg=qwen3=--reasoning-parser=qwen3; may be repeated",
+    )
     parser.add_argument("--check", action="store_true", help="check that a fitting vLLM is installed, and end")
     return parser
+
+
+def _model_flag(text: str) -> tuple[str, str]:
+    model, equals, flag = text.partition("=")
+    if not (model and equals and flag.startswith("-")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=FLAG")
+    return model, flag
+
+
+def _by_model(flags: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for model, flag in flags:
+        found[model] = (*found.get(model, ()), flag)
+    return found
 
 
 def _file(variable: str) -> Path | None:

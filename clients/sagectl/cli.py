@@ -34,6 +34,7 @@ from sagectl.commands.requests import requests
 from sagectl.commands.result import result
 from sagectl.commands.resume import resume
 from sagectl.commands.role import role
+from sagectl.commands.score import score
 from sagectl.commands.simulate import simulate
 from sagectl.commands.status import status
 from sagectl.commands.submit import submit
@@ -78,7 +79,7 @@ _EXAMPLES: Sequence[Example] = (
 )
 
 _COMMANDS: Mapping[str, Sequence[click.Command]] = {
-    "Requests": (generate, embed, submit, requests, attach, result, cancel, explain, batch),
+    "Requests": (generate, embed, score, submit, requests, attach, result, cancel, explain, batch),
     "Fleet": (top, models, instances, drain, resume, role),
     "Scheduler": (policy, pd, usage, journal, doctor, version),
     "On this machine": (up, status, down, demo, gateway, keys, simulate, completion),

@@ -18,7 +18,9 @@ class Limits:
     adapters: frozenset[str]
     kv_connector: bool  # whether the engine can fetch KV and keep it for others
     output_history: bool = True  # whether the engine continues from delivered tokens
+    request_options: frozenset[str] = frozenset()  # options of the engine that requests may set by its own names
     embedding_dimensions: int = 0  # it embeds and does not generate: most numbers of a vector; 0: it generates
+    classifies: bool = False  # it embeds, with one number per class
 
 
 def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
@@ -54,6 +56,8 @@ def _check_embedding(request: EngineRequest, limits: Limits) -> None:
         raise InvalidRequestError("model", "this engine generates; it does not embed")
     if tokens > limits.max_model_len:
         raise InvalidRequestError("prompt", f"has {tokens} tokens; the model takes {limits.max_model_len}")
+    if options.dimensions is not None and limits.classifies:
+        raise InvalidRequestError("dimensions", f"is {options.dimensions}; a model that classifies cannot shorten")
     if options.dimensions is not None and not 1 <= options.dimensions <= most:
         raise InvalidRequestError("dimensions", f"is {options.dimensions}; the model's vectors have {most}")
 
@@ -80,10 +84,20 @@ def _check_sampling(sampling: Sampling, limits: Limits) -> None:
     _check_ids("sampling.logit_bias", sampling.logit_bias, limits.vocab_size)
     _check_ids("sampling.allowed_token_ids", sampling.allowed_token_ids, limits.vocab_size)
     _check_bad_words(sampling.bad_words)
+    _check_options(sampling, limits)
     for name, top in (("logprobs", sampling.logprobs), ("prompt_logprobs", sampling.prompt_logprobs)):
         if top is not None and top > limits.max_logprobs:
             raise InvalidRequestError(
                 f"sampling.{name}", f"{top} requested; this engine returns at most {limits.max_logprobs}"
+            )
+
+
+def _check_options(sampling: Sampling, limits: Limits) -> None:
+    for name in sampling.engine_options:
+        if name not in limits.request_options:
+            allowed = ", ".join(sorted(limits.request_options)) or "none"
+            raise InvalidRequestError(
+                f"sampling.engine_options[{name!r}]", f"is not an option that this engine's operator allows: {allowed}"
             )
 
 

@@ -40,6 +40,17 @@ def structural_tag_of(constraint: StructuredOutput) -> str:
     return constraint.value
 
 
+def reasoning_arguments_of(constraint: StructuredOutput) -> dict[str, Any]:
+    """Return the arguments of the engine's reasoning parser.  Raises InvalidRequestError."""
+    try:
+        arguments = json.loads(constraint.reasoning_arguments)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise InvalidRequestError("sampling.structured_output.reasoning_arguments", "expected a JSON object")
+    return arguments
+
+
 def _json_of(constraint: StructuredOutput) -> Any:
     try:
         return json.loads(constraint.value)

@@ -74,10 +74,12 @@ class StructuredKind(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StructuredOutput:
-    """A constraint that the whole output satisfies."""
+    """A constraint that the whole output satisfies, or what follows its reasoning."""
 
     kind: StructuredKind
     value: str
+    reasoning_ended: bool | None = None  # whether the prompt ends after the reasoning; None: the engine finds out
+    reasoning_arguments: str = ""  # of the engine's reasoning parser, a JSON object; empty: none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +107,8 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     allowed_token_ids: tuple[int, ...] = ()
     structured_output: StructuredOutput | None = None
+    cache_salt: str | None = None  # the prompt's KV is shared only with prompts of the same salt
+    engine_options: Mapping[str, str] = field(default_factory=dict)  # the engine's own names to JSON values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +117,7 @@ class EmbeddingOptions:
 
     dimensions: int | None = None  # length of the vector; None: the model's own
     normalize: bool = False  # scale it to length 1; False: as the model is configured
+    raw: bool = False  # leave out the model's last step, such as scaling to length 1 or the sigmoid of a score
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,6 +230,7 @@ class EngineFacts:
     config_json: str = field(default="", repr=False)  # content of the model's config.json; empty: it has none
     generation_config_json: str = field(default="", repr=False)  # content of its generation_config.json
     embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
+    classifies: bool = False  # with embedding_dimensions: its vectors have one number per class
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

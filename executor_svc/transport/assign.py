@@ -140,6 +140,7 @@ def _sampling(wire: common_pb2.SamplingParams) -> Sampling:
     return Sampling(
         **{"max_tokens": UNLIMITED} | _given(wire, _SAMPLING),
         logit_bias=dict(wire.logit_bias),
+        engine_options=dict(wire.engine_options),
         structured_output=_structured(wire.structured_output) if wire.HasField("structured_output") else None,
     )
 
@@ -151,19 +152,24 @@ def _given(wire: common_pb2.SamplingParams, names: _Names) -> dict[str, Any]:
 
 
 def _structured(wire: common_pb2.StructuredOutput) -> StructuredOutput:
-    match wire.WhichOneof("kind"):
-        case "json_schema":
-            return StructuredOutput(kind=StructuredKind.JSON_SCHEMA, value=wire.json_schema)
+    kind, value = _constraint(wire)
+    return StructuredOutput(
+        kind=kind,
+        value=value,
+        reasoning_ended=wire.reasoning_ended if wire.HasField("reasoning_ended") else None,
+        reasoning_arguments=wire.reasoning_arguments,
+    )
+
+
+def _constraint(wire: common_pb2.StructuredOutput) -> tuple[StructuredKind, str]:
+    kind = wire.WhichOneof("kind")
+    match kind:
         case "json_object":
-            return StructuredOutput(kind=StructuredKind.JSON_OBJECT, value="")
-        case "regex":
-            return StructuredOutput(kind=StructuredKind.REGEX, value=wire.regex)
+            return StructuredKind.JSON_OBJECT, ""
         case "choice":
-            return StructuredOutput(kind=StructuredKind.CHOICE, value=json.dumps(list(wire.choice.choices)))
-        case "grammar":
-            return StructuredOutput(kind=StructuredKind.GRAMMAR, value=wire.grammar)
-        case "structural_tag":
-            return StructuredOutput(kind=StructuredKind.STRUCTURAL_TAG, value=wire.structural_tag)
+            return StructuredKind.CHOICE, json.dumps(list(wire.choice.choices))
+        case "json_schema" | "regex" | "grammar" | "structural_tag":
+            return StructuredKind(kind), getattr(wire, kind)
         case _:
             raise BadField("sampling.structured_output", "no constraint that this executor knows is set")
 
@@ -178,7 +184,7 @@ def _embedding(wire: common_pb2.EmbeddingOptions) -> EmbeddingOptions:
     dimensions = wire.dimensions if wire.HasField("dimensions") else None
     if dimensions == 0:
         raise BadField("dimensions", "is 0; a vector has at least one number")
-    return EmbeddingOptions(dimensions=dimensions, normalize=wire.normalize)
+    return EmbeddingOptions(dimensions=dimensions, normalize=wire.normalize, raw=wire.raw)
 
 
 def _continuation(wire: executor_pb2.Continuation) -> Continuation:

@@ -142,6 +142,7 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         weights=facts.weights,
         adapter_weights=facts.adapter_weights,
         embedding_dimensions=facts.embedding_dimensions,
+        classifies=facts.classifies,
         dtype=facts.dtype,
         vocab_size=facts.vocab_size,
         max_model_len=facts.max_model_len,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import FieldViolation
@@ -55,6 +55,9 @@ def check_sampling(sampling: Sampling, vocab_size: int) -> list[FieldViolation]:
     found += _strings("stop", sampling.stop)
     found += _strings("bad_words", sampling.bad_words)
     found += _blank("bad_words", sampling.bad_words)
+    if sampling.cache_salt == "":
+        found.append(_at("spec.sampling.cache_salt", "is empty"))
+    found += _engine_options(sampling.engine_options)
     if sampling.structured_output is not None:
         found += _structured(sampling.structured_output)
     return found
@@ -108,6 +111,8 @@ def _task(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
         yield _at("spec.model", f"{request.model!r} embeds; it does not generate")
     elif wanted is not None and not most:
         yield _at("spec.model", f"{request.model!r} generates; it does not embed")
+    elif wanted is not None and wanted.dimensions is not None and facts.classifies:
+        yield _at("spec.dimensions", f"is {wanted.dimensions}; {request.model!r} classifies: it has {most} classes")
     elif wanted is not None and wanted.dimensions is not None and not 1 <= wanted.dimensions <= most:
         yield _at("spec.dimensions", f"is {wanted.dimensions}; the model's vectors have {most} numbers")
 
@@ -198,6 +203,14 @@ def _blank(name: str, strings: Sequence[str]) -> Iterator[FieldViolation]:
         yield _at(f"spec.sampling.{name}", "holds a string of white space alone")
 
 
+def _engine_options(options: Mapping[str, str]) -> Iterator[FieldViolation]:
+    for name, value in options.items():
+        try:
+            json.loads(value)
+        except (ValueError, RecursionError) as error:
+            yield _at(f"spec.sampling.engine_options[{name!r}]", f"is not JSON: {error}")
+
+
 def _structured_field(wanted: StructuredOutput) -> str:
     return f"spec.sampling.structured_output.{wanted.kind}"
 
@@ -205,6 +218,8 @@ def _structured_field(wanted: StructuredOutput) -> str:
 def _structured(wanted: StructuredOutput) -> Iterator[FieldViolation]:
     """Check what needs no grammar compiler; the engine may still refuse the constraint."""
     field = _structured_field(wanted)
+    if wanted.reasoning_arguments and not isinstance(_parsed(wanted.reasoning_arguments), dict):
+        yield _at("spec.sampling.structured_output.reasoning_arguments", "is not a JSON object")
     if wanted.kind == "json_schema":
         yield from _json_schema(field, wanted.value)
     elif wanted.kind == "structural_tag":

@@ -63,12 +63,13 @@ class EngineFacts:
     config_json: str = field(default="", compare=False, repr=False)  # the model's config.json, for front ends
     generation_config_json: str = field(default="", compare=False, repr=False)  # the same of generation_config.json
     embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
+    classifies: bool = False  # with embedding_dimensions: its vectors have one number per class
 
     @property
     def abilities(self) -> tuple[object, ...]:
         """What decides whether a request is valid here, apart from the engine's capacity."""
-        kinds, dimensions = self.structured_output_kinds, self.embedding_dimensions
-        return self.tokenizer_hash, self.max_model_len, self.vocab_size, self.adapters, kinds, dimensions
+        kinds, vectors = self.structured_output_kinds, (self.embedding_dimensions, self.classifies)
+        return self.tokenizer_hash, self.max_model_len, self.vocab_size, self.adapters, kinds, vectors
 
     @property
     def identity(self) -> ModelIdentity:

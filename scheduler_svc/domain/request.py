@@ -64,6 +64,8 @@ class StructuredOutput:
 
     kind: str  # json_schema | json_object | regex | choice | grammar | structural_tag
     value: str  # schema, pattern, grammar, tag; for choice a JSON array of strings; for json_object empty
+    reasoning_ended: bool | None = None  # whether the prompt ends after the reasoning; None: the engine finds out
+    reasoning_arguments: str = ""  # of the engine's reasoning parser, a JSON object; empty: none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +93,8 @@ class Sampling:
     bad_words: tuple[str, ...] = ()
     structured_output: StructuredOutput | None = None
     skip_special_tokens: bool = True
+    cache_salt: str | None = None  # the prompt's KV is shared only with prompts of the same salt
+    engine_options: Mapping[str, str] = field(default_factory=dict)  # the engine's own names to JSON values
 
     @property
     def resumable(self) -> bool:
@@ -105,6 +109,7 @@ class Sampling:
             and self.frequency_penalty == 0
             and not self.bad_words
             and self.structured_output is None
+            and not self.engine_options
         )
 
 
@@ -114,6 +119,7 @@ class Embedding:
 
     dimensions: int | None = None  # length of the vector; None: the model's own
     normalize: bool = False  # scale it to length 1; False: as the model is configured
+    raw: bool = False  # leave out the model's last step, such as scaling to length 1 or the sigmoid of a score
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

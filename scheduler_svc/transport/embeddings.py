@@ -33,12 +33,15 @@ _OF_THE_PROMPT = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
 
 def to_wire(embedding: Embedding) -> common_pb2.EmbeddingOptions:
     """Convert options for an executor."""
-    return common_pb2.EmbeddingOptions(dimensions=embedding.dimensions, normalize=embedding.normalize)
+    return common_pb2.EmbeddingOptions(
+        dimensions=embedding.dimensions, normalize=embedding.normalize, raw=embedding.raw
+    )
 
 
 def from_wire(wire: common_pb2.EmbeddingOptions) -> Embedding:
     """Convert the options of an Assign that a scheduler sent."""
-    return Embedding(dimensions=wire.dimensions if wire.HasField("dimensions") else None, normalize=wire.normalize)
+    dimensions = wire.dimensions if wire.HasField("dimensions") else None
+    return Embedding(dimensions=dimensions, normalize=wire.normalize, raw=wire.raw)
 
 
 async def submissions(
@@ -88,11 +91,15 @@ def _converted(
 ) -> list[Submission]:
     if request.HasField("dimensions") and not request.dimensions:
         violations.add("dimensions", "is 0; a vector has at least one number")
+    if request.raw and request.normalize:
+        violations.add("raw", "a vector is scaled to length 1 or left as it is, not both")
     priority = enum_value(PRIORITY_FROM_WIRE, request.priority, "priority", Priority.NORMAL, violations)
     waits = enum_value(WAIT_FROM_WIRE, request.no_instance, "no_instance", False, violations)
     deadline_s = seconds_of(request, "deadline", "deadline", violations)
     embedding = Embedding(
-        dimensions=request.dimensions if request.HasField("dimensions") else None, normalize=request.normalize
+        dimensions=request.dimensions if request.HasField("dimensions") else None,
+        normalize=request.normalize,
+        raw=request.raw,
     )
     shared = f"{request.model!r} {request.adapter!r} {embedding} {priority} {deadline_s}".encode()
     request_id = request.request_id or uuid.uuid4().hex
@@ -146,8 +153,10 @@ def _field(field: str, place: int) -> str:
     return field.removeprefix("spec.")
 
 
-def response(request_id: str, requests: Sequence[LiveRequest], *, as_bytes: bool) -> inference_pb2.EmbedResponse:
-    """Make the response of a call whose requests all finished."""
+def response(
+    request_id: str, requests: Sequence[LiveRequest], *, as_bytes: bool, classifies: bool = False
+) -> inference_pb2.EmbedResponse:
+    """Make the response of a call whose requests all finished.  ``classifies``: whether the model does."""
     outcomes = [each.outcome for each in requests if isinstance(each.outcome, Finished)]
     made = inference_pb2.EmbedResponse(
         usage=common_pb2.Usage(
@@ -157,6 +166,7 @@ def response(request_id: str, requests: Sequence[LiveRequest], *, as_bytes: bool
         request_id=request_id,
         model=requests[0].request.model,
         cost=sum(each.cost for each in outcomes),
+        classifies=classifies,
     )
     for each in requests:
         vector = vector_of(each)

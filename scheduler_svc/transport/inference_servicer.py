@@ -189,7 +189,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         except MemberFailed as failed:
             raise embeddings.failure_of(failed) from failed
         group.settle(found)
-        return embeddings.response(request_id, found, as_bytes=as_bytes)
+        classifies = any(each.classifies for each in self._scheduler.served_facts(found[0].request.model))
+        return embeddings.response(request_id, found, as_bytes=as_bytes, classifies=classifies)
 
     async def SubmitBatch(
         self, request: inference_pb2.SubmitBatchRequest, context: Context

@@ -73,6 +73,7 @@ class ModelFiles:
             view.max_model_len = facts.max_model_len
             view.vocab_size = facts.vocab_size
             view.dtype = facts.dtype
+            view.classifies = facts.classifies
             view.tokenizer_hash = facts.tokenizer_hash
             view.adapters.extend(sorted(facts.adapters))
             view.files_hash = _hash(facts)

@@ -143,6 +143,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         config_json=wire.config_json,
         generation_config_json=wire.generation_config_json,
         embedding_dimensions=wire.embedding_dimensions,
+        classifies=wire.classifies,
     )
 
 

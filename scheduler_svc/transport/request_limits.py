@@ -6,7 +6,7 @@ every executor or compiled would be paid for by everybody else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
@@ -31,6 +31,10 @@ BIASES_LIMIT = 4_096
 ALLOWED_IDS_LIMIT = 256 * 1024  # as many as the largest vocabularies hold
 CHOICES_LIMIT = 1_024
 CONSTRAINT_BYTES = 64 * 1024  # of a schema, pattern or grammar, and of all choices together
+REASONING_ARGUMENTS_BYTES = 16 * 1024
+SALT_BYTES = 256
+ENGINE_OPTIONS_LIMIT = 32  # entries
+ENGINE_OPTION_BYTES = 4_096  # name and value of an entry together
 
 
 def check(request: inference_pb2.GenerateRequest | inference_pb2.SubmitRequest, violations: Violations) -> bool:
@@ -106,11 +110,23 @@ def _sampling(sampling: common_pb2.SamplingParams, violations: Violations) -> No
     _count(sampling.stop_token_ids, f"{field}.stop_token_ids", "ids", STOP_IDS_LIMIT, violations)
     _count(sampling.allowed_token_ids, f"{field}.allowed_token_ids", "ids", ALLOWED_IDS_LIMIT, violations)
     _count(sampling.logit_bias, f"{field}.logit_bias", "entries", BIASES_LIMIT, violations)
+    _bytes(sampling.cache_salt, f"{field}.cache_salt", SALT_BYTES, violations)
+    _engine_options(sampling.engine_options, f"{field}.engine_options", violations)
     _constraint(sampling.structured_output, f"{field}.structured_output", violations)
+
+
+def _engine_options(options: Mapping[str, str], field: str, violations: Violations) -> None:
+    if not _count(options, field, "entries", ENGINE_OPTIONS_LIMIT, violations):
+        return
+    for name, value in options.items():
+        if (size := size_of(name) + size_of(value)) > ENGINE_OPTION_BYTES:
+            violations.add(f"{field}[{name[:32]!r}]", f"has {size} bytes; the limit is {ENGINE_OPTION_BYTES}")
 
 
 def _constraint(wanted: common_pb2.StructuredOutput, field: str, violations: Violations) -> None:
     kind = wanted.WhichOneof("kind")
+    arguments = f"{field}.reasoning_arguments"
+    _bytes(wanted.reasoning_arguments, arguments, REASONING_ARGUMENTS_BYTES, violations)
     if kind == "choice":
         choices = wanted.choice.choices
         if _count(choices, f"{field}.choice", "choices", CHOICES_LIMIT, violations):

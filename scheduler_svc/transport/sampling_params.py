@@ -43,6 +43,8 @@ def given(wire: common_pb2.SamplingParams, violations: Violations) -> dict[str, 
             found[each.name] = tuple(value)
     if wire.logit_bias:
         found["logit_bias"] = dict(wire.logit_bias)
+    if wire.engine_options:
+        found["engine_options"] = dict(wire.engine_options)
     if wire.HasField("n") and wire.n != 1:
         violations.add("spec.sampling.n", f"is {wire.n}; this version generates one choice per request")
     if wire.HasField("structured_output"):
@@ -68,6 +70,8 @@ def fill(wire: common_pb2.SamplingParams, sampling: Sampling) -> None:
             getattr(wire, name).extend(values)
     if sampling.logit_bias:
         wire.logit_bias.update(sampling.logit_bias)
+    if sampling.engine_options:
+        wire.engine_options.update(sampling.engine_options)
     if sampling.structured_output is not None:
         wire.structured_output.CopyFrom(_structured_to_wire(sampling.structured_output))
 
@@ -78,25 +82,39 @@ def _structured(wire: common_pb2.StructuredOutput, violations: Violations) -> St
     if kind is None:
         violations.add(field, "give one of json_schema, json_object, regex, choice, grammar, structural_tag")
         return None
+    return StructuredOutput(
+        kind=kind,
+        value=_value(wire, kind, field, violations),
+        reasoning_ended=wire.reasoning_ended if wire.HasField("reasoning_ended") else None,
+        reasoning_arguments=wire.reasoning_arguments,
+    )
+
+
+def _value(wire: common_pb2.StructuredOutput, kind: str, field: str, violations: Violations) -> str:
+    """Return a constraint's value as the domain has it."""
     if kind == "json_object":
         if not wire.json_object:
             violations.add(f"{field}.json_object", "is false; leave structured_output out instead")
-        return StructuredOutput(kind=kind, value="")
+        return ""
     if kind == "choice":
         choices = list(wire.choice.choices)
         if not choices or not all(choices):
             violations.add(f"{field}.choice", "must hold at least one string, none of them empty")
-        return StructuredOutput(kind=kind, value=json.dumps(choices))
+        return json.dumps(choices)
     value: str = getattr(wire, kind)
     if not value:
         violations.add(f"{field}.{kind}", "is empty")
-    return StructuredOutput(kind=kind, value=value)
+    return value
 
 
 def _structured_to_wire(structured: StructuredOutput) -> common_pb2.StructuredOutput:
+    wire = common_pb2.StructuredOutput(reasoning_arguments=structured.reasoning_arguments)
+    if structured.reasoning_ended is not None:
+        wire.reasoning_ended = structured.reasoning_ended
     if structured.kind == "json_object":
-        return common_pb2.StructuredOutput(json_object=True)
-    if structured.kind == "choice":
-        choices = common_pb2.StructuredOutput.Choices(choices=json.loads(structured.value))
-        return common_pb2.StructuredOutput(choice=choices)
-    return common_pb2.StructuredOutput(**{structured.kind: structured.value})  # type: ignore[arg-type]
+        wire.json_object = True
+    elif structured.kind == "choice":
+        wire.choice.choices.extend(json.loads(structured.value))
+    else:
+        setattr(wire, structured.kind, structured.value)
+    return wire

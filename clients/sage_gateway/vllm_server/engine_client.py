@@ -74,7 +74,7 @@ class FleetEngineClient(EngineClient):
         try:
             _refuse_engine_options(priority, data_parallel_rank, kv_hints)
             text, token_ids = self._prompt(prompt, prompt_text)
-            choices = _choices(sampling_params)
+            choices = _choices(sampling_params, _beside(prompt, reasoning_ended, reasoning_parser_kwargs))
             options = self._options(call, lora_request, session_id)
             made = RequestOutputs(
                 request_id,
@@ -116,14 +116,14 @@ class FleetEngineClient(EngineClient):
                     sink.call = client.start(sink=sink, **cast(GenerateOptions, {**options, **sampling, **own}))
             while pieces := await collector.next():
                 call.accepted, call.scheduled = collector.accepted, collector.scheduled
+                for ended in (piece.finished for piece in pieces if piece.finished is not None):
+                    call.note_end(ended)
                 yield pieces, collector.over
 
     def _prompt(self, prompt: Any, prompt_text: str | None) -> tuple[str | None, list[int]]:
         """Return a prompt's text, if it is known, and token ids.  Raises InvalidRequestError for other prompts."""
         if not isinstance(prompt, dict) or prompt.get("type", "token") != "token":
             raise _invalid("messages", "only text can be sent to this model")
-        if prompt.get("cache_salt"):
-            raise _invalid("cache_salt", _NOT_SUPPORTED)
         text, token_ids, embeds = extract_prompt_components(self.model_config, prompt)
         if token_ids is None or embeds is not None:
             raise _invalid("prompt_embeds", _NOT_SUPPORTED)
@@ -206,12 +206,27 @@ class FleetEngineClient(EngineClient):
         return gone
 
 
-def _choices(params: Any) -> list[SamplingOptions]:
+def _beside(prompt: Any, reasoning_ended: bool | None, reasoning_arguments: dict[str, Any] | None) -> SamplingOptions:
+    """Return the options that vLLM has beside its sampling parameters."""
+    options = SamplingOptions()
+    if prompt.get("cache_salt"):
+        options["cache_salt"] = prompt["cache_salt"]
+    if reasoning_ended is not None:
+        options["reasoning_ended"] = reasoning_ended
+    if reasoning_arguments:
+        options["reasoning_arguments"] = reasoning_arguments
+    return options
+
+
+def _choices(params: Any, beside: SamplingOptions) -> list[SamplingOptions]:
     """Return the options of each choice.  Raises InvalidRequestError for a field that is not supported."""
     if params.n > CHOICES_LIMIT:
         raise _invalid("n", f"is {params.n}; this server makes at most {CHOICES_LIMIT} choices of a prompt")
     try:
-        return [sampling_options(params, choice) for choice in range(params.n)]
+        if params.structured_outputs is None:  # what concerns reasoning belongs to a constraint
+            beside.pop("reasoning_ended", None)
+            beside.pop("reasoning_arguments", None)
+        return [{**sampling_options(params, choice), **beside} for choice in range(params.n)]
     except UnsupportedField as error:
         raise _invalid(error.field, error.what) from None
 

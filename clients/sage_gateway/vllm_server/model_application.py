@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,21 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.entrypoints.launchers.launcher import validate_api_server_args
 from vllm.lora.request import LoRARequest
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-from sage_client import ModelFiles
+from sage_client import Model, ModelFiles
 from sage_gateway.asgi import Application, Receive, Scope, Send
 from sage_gateway.caller_clients import CallerClients
+from sage_gateway.embedding_application import EmbeddingApplication
 from sage_gateway.model_catalogue import ModelCatalogue
-from sage_gateway.model_directory import write_model
+from sage_gateway.model_directory import TOKENIZER, write_model
 from sage_gateway.vllm_server.engine_client import FleetEngineClient
+from sage_gateway.vllm_server.pooling_client import FleetPoolingClient
+from sage_gateway.vllm_server.tokenizer_check import check_tokenizer
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -59,21 +65,32 @@ class ModelApplication:
 
 def retire(application: Application) -> None:
     """Let go of an application that gets no further requests, if it holds anything."""
-    if isinstance(application, ModelApplication):
-        application.retire()
+    held = application.pooling if isinstance(application, EmbeddingApplication) else application
+    if isinstance(held, ModelApplication):
+        held.retire()
 
 
 class ApplicationBuilder:
     """Builds the applications of models."""
 
-    def __init__(self, clients: CallerClients, directory: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        clients: CallerClients,
+        directory: Path,
+        arguments: Sequence[str] = (),
+        model_arguments: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         """``directory``: where files of models are written, which vLLM reads for as long as it serves them.
 
-        ``arguments``: further flags of vLLM's server, such as --tool-call-parser, for all models.
+        ``arguments``: further flags of vLLM's server, such as --tool-call-parser, for all models.  ``model_arguments``:
+        those of single models, by name.  Exits with status 2 if vLLM's server does not know one of them.
         """
         self._clients = clients
         self._directory = directory
-        self._arguments = list(arguments)
+        self._arguments = arguments
+        self._model_arguments = model_arguments or {}
+        for model in ("", *self._model_arguments):
+            self._parsed(model, [])
         self.catalogue: ModelCatalogue | None = None  # asked whether the fleet serves anything
 
     async def build(self, files: ModelFiles) -> Application:
@@ -87,12 +104,18 @@ class ApplicationBuilder:
 
     async def _built(self, files: ModelFiles, directory: Path) -> Application:
         arguments, config = await asyncio.to_thread(self._config, files, directory)
-        engine = FleetEngineClient(config, files.model.name, self._clients, self._trouble)
+        engine = self._engine(config, files.model)
+        check_tokenizer(engine.renderer.get_tokenizer(), directory / TOKENIZER)
         tasks = await engine.get_supported_tasks()
         application: Any = build_app(arguments, tasks, engine.model_config)
         await init_app_state(engine, application.state, arguments, tasks)
         _add_adapters(application.state.openai_serving_models, files.model.adapters)
         return ModelApplication(application, engine, directory)
+
+    def _engine(self, config: Any, model: Model) -> FleetEngineClient:
+        if not model.embeds:
+            return FleetEngineClient(config, model.name, self._clients, self._trouble)
+        return FleetPoolingClient(config, model.name, self._clients, self._trouble, classifies=model.classifies)
 
     def _trouble(self) -> str:
         return self.catalogue.trouble() if self.catalogue is not None else ""
@@ -105,15 +128,32 @@ class ApplicationBuilder:
         given += ["--enable-prompt-tokens-details", "--disable-fastapi-docs", "--max-logprobs", str(model.vocab_size)]
         if model.max_model_len is not None:
             given += ["--max-model-len", str(model.max_model_len)]
+        if model.embeds:
+            given += ["--runner", "pooling"]
         if model.dtype in DTYPES:
             given += ["--dtype", model.dtype]
-        arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([*given, *self._arguments])
+        arguments = self._parsed(model.name, given)
+        _import_parsers(arguments)
         engine_arguments = AsyncEngineArgs.from_cli_args(arguments)
         config = VllmConfig(
             model_config=engine_arguments.create_model_config(),
-            structured_outputs_config=engine_arguments.structured_outputs_config,
+            structured_outputs_config=engine_arguments.create_structured_outputs_config(),
         )
+        validate_api_server_args(arguments)
         return arguments, config
+
+    def _parsed(self, model: str, given: Sequence[str]) -> Any:
+        """Return the arguments of vLLM's server for a model; exits with status 2 for a flag that it does not know."""
+        flags = [*given, *self._arguments, *self._model_arguments.get(model, ())]
+        return make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
+
+
+def _import_parsers(arguments: Any) -> None:
+    """Import the files of parsers that the operator brings, as vLLM's own start does."""
+    if arguments.tool_parser_plugin:
+        ToolParserManager.import_tool_parser(arguments.tool_parser_plugin)
+    if arguments.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(arguments.reasoning_parser_plugin)
 
 
 def _add_adapters(models: Any, adapters: Sequence[str]) -> None:

@@ -71,9 +71,14 @@ class GatewayProcess:
         own, clients = connection.own_client(), CallerClients(connection.client_of)
         tasks = WatchedTasks()
         with tempfile.TemporaryDirectory(prefix="sage-gateway-") as directory:
-            builder = ApplicationBuilder(clients, Path(directory), self._settings.vllm_arguments)
+            builder = ApplicationBuilder(
+                clients, Path(directory), self._settings.vllm_arguments, self._settings.model_arguments
+            )
             catalogue = builder.catalogue = ModelCatalogue(
-                own, builder.build, lambda model: EmbeddingApplication(model, clients), retire=retire
+                own,
+                builder.build,
+                lambda model, pooling, why: EmbeddingApplication(model, clients, pooling, why),
+                retire=retire,
             )
             routes: dict[str, Application] = {
                 files.ROUTE: files.FileRoutes(clients),

@@ -33,7 +33,7 @@ def models(client: Client, output: Output) -> None:
 def _row(model: Model) -> Cells:
     return [
         model.name,
-        "embed" if model.embeds else "generate",
+        "classify" if model.classifies else "embed" if model.embeds else "generate",
         f"{model.ready}/{model.instances}",
         str(model.waiting),
         str(model.max_model_len or ""),

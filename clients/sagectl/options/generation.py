@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,14 @@ def _bias(text: str) -> tuple[int, float]:
         return int(token), float(bias)
     except ValueError:
         raise click.BadParameter(f"{text!r} is not TOKEN_ID=BIAS") from None
+
+
+def _engine_option(text: str) -> tuple[str, Any]:
+    name, value = _key_value(text)
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        raise click.BadParameter(f"{value!r} is not JSON") from None
 
 
 def _text_or_file(text: str) -> str:
@@ -96,6 +105,15 @@ SAMPLING = (
         type=_COUNT,
         multiple=True,
         help="Generate only such tokens; may be repeated.",
+    ),
+    click.option("--cache-salt", help="Share the prompt's KV only with prompts of the same salt."),
+    click.option(
+        "--engine-option",
+        "engine_options",
+        type=_engine_option,
+        metavar="NAME=JSON",
+        multiple=True,
+        help="Option of the engine by its own name, if its operator allows it; may be repeated.",
     ),
     click.option("--bad-word", "bad_words", multiple=True, help="String that must not be generated; may be repeated."),
     click.option("--special-tokens/--no-special-tokens", default=None, help="Keep special tokens in the output text."),
@@ -178,7 +196,7 @@ def flag_of(field: str, command: click.Command) -> str:
 def to_sdk(options: dict[str, Any]) -> sage.GenerateOptions:
     """Return keyword arguments of ``Client.generate``; options that were not given are left out."""
     given: dict[str, Any] = {name: value for name, value in options.items() if value not in (None, ())}
-    for pairs in ("tags", "logit_bias"):
+    for pairs in ("tags", "logit_bias", "engine_options"):
         if pairs in given:
             given[pairs] = dict(given[pairs])
     if "special_tokens" in given:

@@ -204,7 +204,7 @@ class Batch:
         block = self.kv.block_size
         keys = sequence.block_keys
         for index in range(before // block, min(sequence.computed // block, len(keys))):
-            if self.kv.publish(sequence.lease, keys[index]):
+            if self.kv.publish(sequence.lease, keys[index]) and sequence.request.sampling.cache_salt is None:
                 stored = BlocksStored(
                     hashes=(keys[index],),
                     parent=keys[index - 1] if index else None,

@@ -14,14 +14,14 @@ from executor_svc.runtime.engine_port import EmbeddingOptions
 def embedding(prompt: Sequence[int], salt: int, dimensions: int, options: EmbeddingOptions) -> bytes:
     """Return the vector of a prompt as little-endian 32-bit floats.
 
-    It is the mean of a random vector per token, which ``salt`` and the token decide, scaled to length 1; one that is
-    shortened has length 1 only if ``options.normalize``, as real ones.
+    It is the mean of a random vector per token, which ``salt`` and the token decide, scaled to length 1 unless
+    ``options.raw``; one that is shortened has length 1 only if ``options.normalize``, as real ones.
     """
     sums = [0.0] * dimensions
     for token in prompt:
         for place, value in enumerate(_of_token(token, salt, dimensions)):
             sums[place] += value
-    vector = _scaled(sums)[: options.dimensions]
+    vector = (sums if options.raw else _scaled(sums))[: options.dimensions]
     made = array("f", _scaled(vector) if options.normalize else vector)
     return made.tobytes()
 

@@ -205,7 +205,9 @@ class SimulatedEngine:
             tokens=[*request.prompt_token_ids, *request.output_history],
             source=self._source(request, salt),
             embedding=self._embedding(request, salt),
-            block_keys=block_keys(request.prompt_token_ids, self._settings.kv_block_size, salt),
+            block_keys=block_keys(
+                request.prompt_token_ids, self._settings.kv_block_size, _prefix_salt(salt, request.sampling.cache_salt)
+            ),
             forced=self._forced_tokens(request),
             fails_after=self._faults.next_request_fails_after(),
         )
@@ -360,3 +362,8 @@ class SimulatedEngine:
             await asyncio.wait([self._stepping])
         if self._transfer is not None:
             await self._transfer.closed()
+
+
+def _prefix_salt(salt: int, cache_salt: str | None) -> int:
+    """Return what the keys of a prompt's blocks begin with: a request's own salt keeps them apart from others'."""
+    return salt if cache_salt is None else hash((salt, cache_salt))

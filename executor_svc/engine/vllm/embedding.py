@@ -34,8 +34,17 @@ from executor_svc.runtime.engine_port import (
     StepReader,
 )
 
-TASK = "embed"
-"""vLLM's name for one vector per prompt."""
+EMBED, CLASSIFY = "embed", "classify"
+"""vLLM's names for one vector per prompt, and for one number per class."""
+
+
+async def task_of(llm: Any, model: str) -> str:
+    """Return which of the two an AsyncLLM does.  Raises ModelError if it does neither."""
+    tasks = await llm.get_supported_tasks()
+    for task in (EMBED, CLASSIFY):
+        if task in tasks:
+            return task
+    raise ModelError(f"{model} does not embed; vLLM uses it to {', '.join(sorted(tasks))}")
 
 
 class VllmEmbeddingEngine:
@@ -45,19 +54,26 @@ class VllmEmbeddingEngine:
     """
 
     def __init__(
-        self, llm: Any, load: VllmLoad, model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel
+        self,
+        llm: Any,
+        load: VllmLoad,
+        model: ModelSettings,
+        settings: VllmSettings,
+        resolved: ResolvedModel,
+        task: str = EMBED,
     ) -> None:
-        """Embed with ``llm``, a started AsyncLLM that reports its statistics to ``load``."""
+        """Embed with ``llm``, a started AsyncLLM that reports its statistics to ``load``.  ``task``: of ``task_of``."""
         from vllm import PoolingParams
 
         self._llm = llm
+        self._task = task
         self._load = load
         self._tracing = settings.traces_endpoint is not None
         self._pooling_params = PoolingParams
         self._errors = VllmErrors()
         self._adapters = adapter_requests(settings.adapters)
         self._gpus = Gpus(llm.vllm_config)
-        self._facts = embedding_facts(llm, model, settings, resolved, self._gpus)
+        self._facts = embedding_facts(llm, model, settings, resolved, self._gpus, classifies=task == CLASSIFY)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
         self._limits = Limits(
             vocab_size=self._facts.vocab_size,
@@ -67,6 +83,7 @@ class VllmEmbeddingEngine:
             kv_connector=False,
             output_history=False,
             embedding_dimensions=self._facts.embedding_dimensions,
+            classifies=self._facts.classifies,
         )
         self._active: set[str] = set()  # ids of requests that vLLM has
         self._prompt_tokens = 0
@@ -80,11 +97,8 @@ class VllmEmbeddingEngine:
     async def warm_up(self) -> None:
         """Have the engine make a vector, for the model itself and with each adapter.
 
-        Raises EngineError, or ModelError if the model does not embed or an adapter does not load.
+        Raises EngineError, or ModelError if an adapter does not load.
         """
-        tasks = await self._llm.get_supported_tasks()
-        if TASK not in tasks:
-            raise ModelError(f"{self._facts.model} does not embed; vLLM uses it to {', '.join(sorted(tasks))}")
         await load_adapters(self._llm, self._adapters)
         for adapter_name in (None, *self._adapters):
             request = EngineRequest(
@@ -124,9 +138,8 @@ class VllmEmbeddingEngine:
             await stream.aclose()  # aborts the request in vLLM if it has not ended
 
     def _stream_of(self, request: EngineRequest, options: EmbeddingOptions) -> AsyncGenerator[Any, None]:
-        params = self._pooling_params(
-            task=TASK, dimensions=options.dimensions, use_activation=True if options.normalize else None
-        )
+        last_step = False if options.raw else True if options.normalize else None  # None: as the model is configured
+        params = self._pooling_params(task=self._task, dimensions=options.dimensions, use_activation=last_step)
         # A typed prompt skips preprocessing, which has nothing to do for token ids.
         prompt = {"prompt_token_ids": list(request.prompt_token_ids), "type": "token"}
         stream: AsyncGenerator[Any, None] = self._llm.encode(

@@ -69,17 +69,23 @@ def engine_facts(
 
 
 def embedding_facts(
-    llm: Any, model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel, gpus: Gpus
+    llm: Any, model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel, gpus: Gpus, *, classifies: bool
 ) -> EngineFacts:
-    """Read the facts of ``llm``, a started AsyncLLM that embeds.  Raises ModelError as ``engine_facts`` does."""
+    """Read the facts of ``llm``, a started AsyncLLM that embeds.  Raises ModelError as ``engine_facts`` does.
+
+    ``classifies``: its vectors have a number per class.
+    """
     facts = engine_facts(llm, model, settings, resolved, gpus)
     config = llm.vllm_config.model_config
     size = getattr(config, "embedding_size", None) or config.get_hidden_size()
+    if classifies:
+        size = int(config.hf_config.num_labels)
     # A model that looks both ways at a text has no KV cache: then every sequence fits.
     room = facts.kv_capacity_tokens or facts.max_running * (facts.max_model_len + facts.kv_block_size)
     return replace(
         facts,
         embedding_dimensions=size,
+        classifies=classifies,
         kv_capacity_tokens=room,
         structured_output_kinds=frozenset(),
         eos_token_ids=frozenset(),
@@ -97,7 +103,7 @@ def _content(resolved: ResolvedModel, name: str) -> str:
         return ""
 
 
-def request_limits(config: Any, facts: EngineFacts) -> Limits:
+def request_limits(config: Any, facts: EngineFacts, settings: VllmSettings) -> Limits:
     """Return the limits that requests are checked against.  ``config``: vLLM's VllmConfig."""
     top = config.model_config.max_logprobs
     return Limits(
@@ -106,6 +112,7 @@ def request_limits(config: Any, facts: EngineFacts) -> Limits:
         max_logprobs=facts.vocab_size if top == -1 else top,
         adapters=frozenset(facts.adapters),
         kv_connector=facts.kv_connector is not None,
+        request_options=frozenset(settings.request_options),
     )
 
 

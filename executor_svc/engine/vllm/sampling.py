@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from executor_svc.engine.structured import choices_of, field_of, schema_of, structural_tag_of
+from executor_svc.engine.structured import choices_of, field_of, reasoning_arguments_of, schema_of, structural_tag_of
 from executor_svc.engine.vllm.output_history import EXTRA_ARG
+from executor_svc.engine.vllm.request_options import option_arguments
 from executor_svc.runtime.engine_port import (
     InvalidRequestError,
     JsonValue,
@@ -46,7 +47,7 @@ def sampling_arguments(
 
     The caller adds output_kind and structured_outputs, which need vLLM's classes.  vLLM does not detokenize, because
     the runtime makes the text.  Empty options are left out: some have another meaning for vLLM when they are empty
-    (allowed_token_ids), or switch on a slower path.
+    (allowed_token_ids), or switch on a slower path.  Raises InvalidRequestError for an engine option of a wrong type.
     """
     arguments: dict[str, Any] = {name: getattr(sampling, name) for name in SAME_NAME}
     arguments["seed"] = seed_for(sampling)
@@ -60,7 +61,8 @@ def sampling_arguments(
         arguments["logit_bias"] = dict(sampling.logit_bias)
     if sampling.allowed_token_ids:
         arguments["allowed_token_ids"] = list(sampling.allowed_token_ids)
-    extra: dict[str, Any] = {}
+    options, extra = option_arguments(sampling.engine_options)
+    arguments |= options
     if kv_transfer_params is not None:
         extra["kv_transfer_params"] = dict(kv_transfer_params)
     if output_history:
@@ -91,6 +93,18 @@ def structured_arguments(constraint: StructuredOutput) -> dict[str, Any]:
             return {"grammar": constraint.value}
         case StructuredKind.STRUCTURAL_TAG:
             return {"structural_tag": structural_tag_of(constraint)}
+
+
+def reasoning_arguments(constraint: StructuredOutput | None) -> dict[str, Any]:
+    """Return what ``AsyncLLM.generate`` takes about the reasoning before a constraint.  Raises InvalidRequestError."""
+    arguments: dict[str, Any] = {}
+    if constraint is None:
+        return arguments
+    if constraint.reasoning_ended is not None:
+        arguments["reasoning_ended"] = constraint.reasoning_ended
+    if constraint.reasoning_arguments:
+        arguments["reasoning_parser_kwargs"] = reasoning_arguments_of(constraint)
+    return arguments
 
 
 def field_of_error(parameter: str | None, sampling: Sampling) -> str:

@@ -29,7 +29,12 @@ from executor_svc.engine.vllm.output_history.self_test import HistorySelfTest
 from executor_svc.engine.vllm.outputs import finish, output_of, prompt_logprobs_of
 from executor_svc.engine.vllm.port_reservation import PortReservation
 from executor_svc.engine.vllm.pulls import Pulls
-from executor_svc.engine.vllm.sampling import invalid_request, sampling_arguments, structured_arguments
+from executor_svc.engine.vllm.sampling import (
+    invalid_request,
+    reasoning_arguments,
+    sampling_arguments,
+    structured_arguments,
+)
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.step_path.step_path import StepPath
 from executor_svc.engine.vllm.step_path.stepped_requests import SteppedRequests
@@ -94,7 +99,7 @@ class VllmEngine:
         reports_cache = cache_events is not None
         self._facts = engine_facts(llm, model, settings, resolved, self._gpus, reports_cache=reports_cache)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
-        self._limits = request_limits(llm.vllm_config, self._facts)
+        self._limits = request_limits(llm.vllm_config, self._facts, settings)
         self._trials = trial_process(llm)
         self._constraints = gate_for(llm, self._trials, settings.constraint_compile_limit_s)
         self._active: dict[str, EngineRequest] = {}  # requests that vLLM has and that have not ended
@@ -325,11 +330,14 @@ class VllmEngine:
         if request.sampling.structured_output is None:
             # A typed prompt skips preprocessing, where vLLM 0.32 checks constraints in a thread.
             prompt["type"] = "token"
+        if request.sampling.cache_salt is not None:
+            prompt["cache_salt"] = request.sampling.cache_salt
         return {
             "prompt": prompt,
             "lora_request": self._adapter_of(request),
             "trace_headers": self._trace_headers_of(request),
             "priority": request.priority,
+            **reasoning_arguments(request.sampling.structured_output),
         }
 
     def _adapter_of(self, request: EngineRequest) -> Any:

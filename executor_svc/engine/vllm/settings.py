@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from executor_svc.engine.common_settings import KvTransferSettings, SettingsSection
+from executor_svc.engine.vllm.request_options import PARAMETERS, RESERVED
 
 OWNED_ENGINE_ARGS: dict[str, str] = {
     "model": "model.model",
@@ -129,6 +130,11 @@ class VllmSettings(SettingsSection):
         description="Most seconds of CPU time that compiling a request's JSON schema, regex, choice or grammar may "
         "take; it is tried in a process of its own before the engine gets it.  0: not tried.",
     )
+    request_options: tuple[str, ...] = Field(
+        default=(),
+        description="Options that requests may set by vLLM's names (SamplingParams.engine_options): "
+        f"{', '.join(PARAMETERS)}, and keys of vLLM's extra_args, which plugins read.  Default: none.",
+    )
     start_timeout_s: float = Field(
         default=1800.0,
         gt=0.0,
@@ -138,6 +144,13 @@ class VllmSettings(SettingsSection):
         default_factory=dict,
         description="Further vLLM engine arguments by their Python names (max_logprobs, ...).",
     )
+
+    @field_validator("request_options")
+    @classmethod
+    def _refuse_reserved(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if taken := RESERVED.intersection(value):
+            raise ValueError(f"{', '.join(sorted(taken))}: the executor itself uses this name")
+        return value
 
     @field_validator("engine_args")
     @classmethod

@@ -9,7 +9,7 @@ from typing import TypeVar
 from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
 from executor_svc.engine.vllm.async_llm import LlmConstruction, end_llm, make_llm
 from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
-from executor_svc.engine.vllm.embedding import VllmEmbeddingEngine
+from executor_svc.engine.vllm.embedding import VllmEmbeddingEngine, task_of
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.load import VllmLoad
 from executor_svc.engine.vllm.models import ResolvedModel, resolve_model
@@ -90,7 +90,8 @@ class VllmEmbeddingFactory:
         model, settings, load = self._model, self._settings, VllmLoad()
         llm = await LlmConstruction(lambda: make_llm(model, settings, resolved, load, None, embeds=True)).result()
         try:
-            engine = VllmEmbeddingEngine(llm, load, model, settings, resolved)
+            task = await task_of(llm, model.name)
+            engine = VllmEmbeddingEngine(llm, load, model, settings, resolved, task)
             report(EngineState.WARMING, None, f"warming up {model.name}")
             await engine.warm_up()
         except BaseException:

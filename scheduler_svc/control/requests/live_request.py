@@ -129,6 +129,7 @@ class LiveRequest:
     prefill_ended_at: float | None = None  # of a split request: when its prefill leg ended
     first_token_at: float | None = None
     last_token_at: float | None = None
+    ended_at: float | None = None  # None: it has not ended, or did so under an earlier scheduler
     delivering: bool = False  # the current attempt has delivered tokens
     continuation: ContinuationMode | None = None  # how the current attempt goes on; None if nothing was delivered
     cost: float = 0.0  # of ended and lost attempts
@@ -269,6 +270,7 @@ def _without_lists(sampling: Sampling) -> Sampling:
         or sampling.allowed_token_ids
         or sampling.logit_bias
         or sampling.structured_output
+        or sampling.engine_options
     ):
         return sampling
     return replace(
@@ -279,6 +281,7 @@ def _without_lists(sampling: Sampling) -> Sampling:
         allowed_token_ids=(),
         logit_bias={},
         structured_output=None,
+        engine_options={},
     )
 
 

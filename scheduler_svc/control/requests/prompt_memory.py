@@ -84,5 +84,8 @@ def size_of_request(request: Request) -> int:
     numbers = len(sampling.allowed_token_ids) + len(sampling.stop_token_ids) + len(sampling.logit_bias)
     texts = sum(map(len, (*sampling.stop, *sampling.bad_words)))
     hashes = HASH_BYTES * len(request.prefix_hashes)
-    constraint = len(sampling.structured_output.value) if sampling.structured_output is not None else 0
-    return REQUEST_BYTES + ID_BYTES * request.prompt_tokens + hashes + OBJECT_BYTES * numbers + texts + constraint
+    options = sum(OBJECT_BYTES + len(name) + len(value) for name, value in sampling.engine_options.items())
+    wanted = sampling.structured_output
+    constraint = len(wanted.value) + len(wanted.reasoning_arguments) if wanted is not None else 0
+    lists = OBJECT_BYTES * numbers + texts + options + constraint
+    return REQUEST_BYTES + ID_BYTES * request.prompt_tokens + hashes + lists

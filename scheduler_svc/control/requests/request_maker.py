@@ -79,7 +79,7 @@ class RequestMaker:
                 until=arrived_at + deadline_s,
             )
         except (UnknownModel, NoInstance):
-            self._recovery.check()  # its instances may still come back
+            self._recovery.check_model(submission.model)  # its instances may still come back
             raise
         choices = _Choices(facts)
         for tokenizer_hash in choices.tokenizers:
@@ -168,8 +168,9 @@ class RequestMaker:
         if not (self._settings.prefix_aware and facts.prefix_caching):
             return request
         block = common_block_tokens(self._scheduler.kv_block_sizes(request.model) or (facts.kv_block_size,))
-        if request.sampling.prompt_logprobs is not None:
-            return replace(request, prefix_block_tokens=block)  # engines compute such a prompt whole
+        # Engines compute a prompt whole for its log probabilities, and do not tell what they hold of salted ones.
+        if request.sampling.prompt_logprobs is not None or request.sampling.cache_salt is not None:
+            return replace(request, prefix_block_tokens=block)
         found = prefix_hashes(request.prompt_token_ids, block, model=request.model, adapter=request.adapter)
         return replace(request, prefix_hashes=found, prefix_block_tokens=block)
 

@@ -509,6 +509,22 @@ class EngineContract:
         assert after.prefix_hits_tokens - before.prefix_hits_tokens == 3 * subject.engine.facts.kv_block_size
         assert after.prefix_queries_tokens - before.prefix_queries_tokens == len(prompt)
 
+    async def test_a_salted_prompt_is_shared_with_prompts_of_the_same_salt_alone(self, subject: Subject) -> None:
+        block = subject.engine.facts.kv_block_size
+        prompt = [20 + next(_ids) % 400, *(token for part in subject.prompts for token in part)]
+        prompt = (prompt * 100)[: 3 * block]
+
+        async def cached(salt: str | None) -> int:
+            made = await answer(subject.engine, prompt, replace(GREEDY_48, cache_salt=salt))
+            return next(o.cached_prompt_tokens for o in made.outputs if o.cached_prompt_tokens is not None)
+
+        assert [await cached(salt) for salt in (None, "a", "b", "a", None)] == [0, 0, 0, 2 * block, 2 * block]
+
+    async def test_engine_options_that_are_not_allowed_are_refused_by_name(self, subject: Subject) -> None:
+        options = {"sage_output_history": "[1]"}
+        error = await refusal(subject.engine, subject.prompts[0], replace(GREEDY_48, engine_options=options))
+        assert error.field_name == "sampling.engine_options['sage_output_history']"
+
     async def test_cache_events_tell_what_the_prefix_cache_holds(self, subject: Subject) -> None:
         facts = subject.engine.facts
         if not facts.reports_cache:

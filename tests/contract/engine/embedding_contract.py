@@ -79,6 +79,12 @@ class EmbeddingContract:
         found = await vector(subject, subject.prompts[0], EmbeddingOptions(normalize=True))
         assert math.hypot(*found) == pytest.approx(1.0, abs=1e-5)
 
+    async def test_its_last_step_may_be_left_out(self, subject: Subject) -> None:
+        raw = await vector(subject, subject.prompts[0], EmbeddingOptions(raw=True))
+        scaled = await vector(subject, subject.prompts[0], EmbeddingOptions(normalize=True))
+        assert closeness(raw, scaled) > 0.9999
+        assert math.hypot(*raw) != pytest.approx(1.0, abs=1e-3)
+
     async def test_the_longest_prompt_is_the_models_length(self, subject: Subject) -> None:
         length = subject.engine.facts.max_model_len
         prompt = (subject.prompts[0] * length)[:length]

@@ -232,6 +232,7 @@ class FakeScheduler(FakeBatches, admin_pb2_grpc.AdminServiceServicer):
             request_id=request.request_id,
             model="embedder",
             cost=0.5,
+            classifies=request.model == "reranker",
         )
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:

@@ -13,6 +13,7 @@ from sage_client import (
     AsyncClient,
     InvalidRequestError,
     NoInstanceError,
+    NotSupportedError,
     ProtocolError,
     Reconnect,
     RecoveringError,
@@ -49,6 +50,23 @@ async def test_everything_that_is_asked_for_is_sent(scheduler: FakeScheduler) ->
     assert (len(found), found.model, found.request_id, found.cost) == (2, "embedder", "mine", 0.5)
     assert found.usage.prompt_tokens == 7
     assert math.fsum(found[0]) == len("atext")
+
+
+async def test_documents_are_scored_by_their_vectors(scheduler: FakeScheduler) -> None:
+    async with AsyncClient(scheduler.address) as client:
+        found = await client.score("ab", ["xyz", "ab", "ba a"], request_id="mine")
+        (request,) = scheduler.embed_requests
+        assert [each.text for each in request.inputs] == ["ab", "xyz", "ab", "ba a"]
+        assert list(found) == pytest.approx([0.0, 1.0, 3 / math.sqrt(10)])
+        assert (found.ranked(), found[1:], found.request_id) == ([1, 2, 0], found.scores[1:], "mine")
+        assert found.to_dict()["scores"] == list(found)
+
+
+async def test_a_model_that_scores_pairs_itself_is_asked_over_http(scheduler: FakeScheduler) -> None:
+    async with AsyncClient(scheduler.address) as client:
+        assert (await client.embed("x", model="reranker")).classifies
+        with pytest.raises(NotSupportedError, match="/v1/score"):
+            await client.score("x", ["y"], model="reranker")
 
 
 async def test_what_cannot_be_sent_is_named(scheduler: FakeScheduler) -> None:

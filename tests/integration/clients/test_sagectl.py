@@ -46,6 +46,7 @@ generate hello --system brief --model tiny --adapter a --max-tokens 4 --min-toke
 --temperature 0 --top-p 0.9 --top-k 5 --min-p 0.1 --presence-penalty 1 --frequency-penalty -1
 --repetition-penalty 1.5 --seed 7 -n 1 --stop x --stop y --stop-token-id 3 --ignore-eos
 --include-stop-in-output --logprobs 0 --prompt-logprobs 1 --logit-bias 5=-1.5
+--cache-salt mine --engine-option a=[1]
 --allowed-token-id 5 --bad-word no --special-tokens --priority CRITICAL --deadline 9
 --ttft-target 0.5 --tpot-target 0.1 --cost-budget 2 --session s --tag a=b --tag c=d
 --preferred-instance i --wait --best-effort --request-id r --detached --tenant acme
@@ -81,6 +82,14 @@ async def test_embed_writes_a_line_for_each_text(scheduler: FakeScheduler, run: 
     (request,) = scheduler.embed_requests
     assert (request.model, request.dimensions, request.normalize) == ("m", 4, True)
     assert request.priority == common_pb2.PRIORITY_LOW
+
+
+async def test_score_prints_the_closest_text_first(run: Run) -> None:
+    result = await run("score", "ab", "xyz", "ba", "--model", "m")
+
+    assert (result.exit_code, result.stderr) == (0, "7 tokens by embedder\n")
+    assert result.stdout.splitlines() == [" 1.0000  ba", " 0.0000  xyz"]
+    assert json.loads((await run("score", "ab", "xyz", "ab", "--json")).stdout)["scores"] == pytest.approx([0.0, 1.0])
 
 
 async def test_embed_writes_whole_vectors_as_json(run: Run) -> None:
@@ -151,6 +160,7 @@ async def test_every_option_arrives(scheduler: FakeScheduler, run: Run, tmp_path
     said = {field.name for field, _ in sampling.ListFields()}
     assert said == set(common_pb2.SamplingParams.DESCRIPTOR.fields_by_name)
     assert (list(sampling.stop), dict(sampling.logit_bias)) == (["x", "y"], {5: -1.5})
+    assert (sampling.cache_salt, dict(sampling.engine_options)) == ("mine", {"a": "[1]"})
     assert not sampling.skip_special_tokens
     assert sampling.structured_output.json_schema == '{"type": "object"}'
 

@@ -22,7 +22,7 @@ PUBLIC = {
         "StoredFile",
     },
     "sinks": {"Call", "Sink"},
-    "embeddings": {"EmbedOptions", "Embeddings"},
+    "embeddings": {"EmbedOptions", "Embeddings", "Scores"},
     "JSON": {"plain"},
     "requests": {"ChatMessage", "GenerateOptions", "SamplingOptions", "NoInstance", "Priority", "ResumeMode"},
     "events": {"Accepted", "Event", "Finished", "Scheduled", "Tokens", "Completion", "PartialOutput"},

@@ -56,12 +56,15 @@ def test_all_scalar_and_list_options_arrive() -> None:
         logit_bias={5: -1.0},
         skip_special_tokens=False,
         max_tokens=9,
+        cache_salt="salt",
+        engine_options={"mine": [1]},
     ).spec.sampling
 
     assert (sampling.temperature, sampling.top_k, sampling.seed, sampling.max_tokens) == (0.5, 3, -1, 9)
     assert (list(sampling.stop), list(sampling.stop_token_ids)) == (["a", "b"], [7])
     assert (list(sampling.allowed_token_ids), list(sampling.bad_words)) == ([1, 2], ["x"])
     assert dict(sampling.logit_bias) == {5: -1.0}
+    assert (sampling.cache_salt, dict(sampling.engine_options)) == ("salt", {"mine": "[1]"})
     assert sampling.HasField("skip_special_tokens")
 
 

@@ -57,6 +57,13 @@ async def test_a_prompt_whose_log_probabilities_are_wanted_is_found_in_no_cache(
         assert await hashes_of(world, sampling={"prompt_logprobs": 1}) == ((), 64)
 
 
+async def test_a_salted_prompt_is_found_in_no_cache() -> None:
+    async with World() as world:
+        world.add("a", prefix_caching=True)
+
+        assert await hashes_of(world, sampling={"cache_salt": "mine"}) == ((), 64)
+
+
 async def test_what_an_executor_reports_is_credited() -> None:
     async with World() as world:
         for name in ("a", "b"):

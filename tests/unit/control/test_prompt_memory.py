@@ -89,10 +89,12 @@ async def test_an_ended_request_keeps_nothing_large() -> None:
         world.add("a")
         submission = world.submission("r", max_tokens=1)
         large = {"allowed_token_ids": tuple(range(100)), "stop": ("x" * 100,), "logit_bias": {1: 1.0}}
+        large["engine_options"] = {"mine": "1"}
         submission = replace(submission, sampling={**submission.sampling, **large})
         live = (await world.plane.intake.submit(submission)).live
         await world.advance(5.0)
         assert live.state.ended
         sampling = live.request.sampling
         assert (sampling.allowed_token_ids, sampling.stop, sampling.logit_bias) == ((), (), {})
+        assert sampling.engine_options == {}
         assert isinstance(live.request.prompt_token_ids, range)

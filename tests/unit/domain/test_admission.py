@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scheduler_svc.domain import admission
-from scheduler_svc.domain.request import Request, Sampling, StructuredOutput
+from scheduler_svc.domain.request import Embedding, Request, Sampling, StructuredOutput
 from tests.contract.policies.modelled_fleet import make_facts, make_request
 
 FACTS = make_facts(vocab_size=100, max_model_len=200, structured_output_kinds=frozenset({"json_schema", "choice"}))
@@ -191,6 +191,30 @@ def test_a_structural_tag_without_a_format_is_named(value: str) -> None:
     assert violation.field == "spec.sampling.structured_output.structural_tag"
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"cache_salt": ""}, "cache_salt"),
+        ({"engine_options": {"a": "{"}}, "engine_options['a']"),
+        (
+            {"structured_output": StructuredOutput(kind="regex", value="a", reasoning_arguments="[]")},
+            "structured_output.reasoning_arguments",
+        ),
+    ],
+)
+def test_what_the_engine_could_not_read_is_named(fields: dict[str, Any], field: str) -> None:
+    facts = make_facts(structured_output_kinds=frozenset({"regex"}))
+
+    (violation,) = admission.check(make_request(1, sampling=Sampling(**fields)), facts)
+
+    assert violation.field == f"spec.sampling.{field}"
+
+
+def test_the_engines_own_options_are_no_part_of_a_continuation_from_tokens() -> None:
+    assert Sampling().resumable
+    assert not Sampling(engine_options={"mine": "1"}).resumable
+
+
 @pytest.mark.parametrize("kind", ["regex", "grammar"])
 def test_an_empty_constraint_is_named(kind: str) -> None:
     facts = make_facts(structured_output_kinds=frozenset({kind}))
@@ -238,3 +262,13 @@ def test_options_without_effect_are_warned_of() -> None:
     for option in ("top_p", "seed", "include_stop_in_output", "prompt_logprobs"):
         assert option in warned
     assert admission.warnings(make_request(1), FACTS) == ()
+
+
+def test_a_model_that_classifies_has_as_many_numbers_as_classes() -> None:
+    facts = make_facts(embedding_dimensions=3, classifies=True)
+    request = make_request(1, embedding=Embedding(dimensions=2))
+
+    (violation,) = admission.check(request, facts)
+
+    assert violation.field == "spec.dimensions"
+    assert "it has 3 classes" in violation.description

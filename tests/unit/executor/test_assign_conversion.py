@@ -68,8 +68,10 @@ def test_every_sampling_field_arrives() -> None:
         logit_bias={8: -1.5},
         allowed_token_ids=[1, 2],
         bad_words=["bad"],
-        structured_output=common_pb2.StructuredOutput(regex="a+"),
+        structured_output=common_pb2.StructuredOutput(regex="a+", reasoning_ended=False, reasoning_arguments="{}"),
         skip_special_tokens=False,
+        cache_salt="salt",
+        engine_options={"mine": "1"},
     )
     command = converted(wire(sampling))
     assert command.sampling == Sampling(
@@ -90,7 +92,11 @@ def test_every_sampling_field_arrives() -> None:
         ignore_eos=True,
         logit_bias={8: -1.5},
         allowed_token_ids=(1, 2),
-        structured_output=StructuredOutput(kind=StructuredKind.REGEX, value="a+"),
+        structured_output=StructuredOutput(
+            kind=StructuredKind.REGEX, value="a+", reasoning_ended=False, reasoning_arguments="{}"
+        ),
+        cache_salt="salt",
+        engine_options={"mine": "1"},
     )
     assert command.text == TextOptions(
         stop=("\n\n", "END"), include_stop_in_output=True, skip_special_tokens=False, min_tokens=2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 from sage_client import Model, ModelFiles, SageError
@@ -23,6 +25,7 @@ def model(name: str = "m", **fields: Any) -> Model:
         "tokenizer_hash": "t",
         "adapters": (),
         "embeds": False,
+        "classifies": False,
         "files_hash": f"files of {name}",
     }
     return Model(name=name, **{**defaults, **fields})
@@ -36,6 +39,7 @@ class ListedModels:
         self.error: SageError | None = None
         self.broken: Exception | None = None  # raised instead of building
         self.built: list[str] = []
+        self.embeds_by: dict[str, str] = {}  # models that embed: why vLLM's server has no part in it, if so
         self.calls: list[HttpCall] = []
         self.building: asyncio.Event | None = None  # builds wait for it
         self.began = asyncio.Event()  # a build that waits
@@ -50,11 +54,12 @@ class ListedModels:
     async def get_model_files(self, model: str = "", *, timeout: float | None = None) -> ModelFiles:
         found = next(each for each in self.listed if each.name == model)
         document = {"tokenizer_json": "{}", "chat_template": "T", "special_tokens": {"eos_token": "</s>"}}
-        return ModelFiles(
-            model=found, config_json="{}", generation_config_json="", tokenizer=json.dumps(document).encode()
-        )
+        tokenizer = json.dumps(document).encode()
+        found = replace(found, tokenizer_hash=hashlib.sha256(tokenizer).hexdigest())
+        return ModelFiles(model=found, config_json="{}", generation_config_json="", tokenizer=tokenizer)
 
-    def embedding(self, model: Model) -> Application:
+    def embedding(self, model: Model, pooling: Application | None, why_not: str) -> Application:
+        self.embeds_by[model.name] = why_not
         return self._application(model.name)
 
     async def build(self, files: ModelFiles) -> Application:

@@ -59,7 +59,7 @@ class Embedder:
 async def door_of(embedder: Embedder) -> FrontDoor:
     clients = CallerClients(lambda token: cast(AsyncClient, embedder))
     fleet = ListedModels(model("e", embeds=True, adapters=("lora",)))
-    catalogue = ModelCatalogue(fleet, fleet.build, lambda served: EmbeddingApplication(served, clients))
+    catalogue = ModelCatalogue(fleet, fleet.build, lambda *built: EmbeddingApplication(built[0], clients, *built[1:]))
     await catalogue.ask()
     await catalogue.build()
     return FrontDoor(catalogue, lambda: (b"text/plain", b""), "0.32.0", check_caller)
@@ -123,7 +123,7 @@ async def test_options_reach_the_sdk() -> None:
         ({"input": "x", "dimensions": "8"}, "dimensions"),
         ({"input": "x", "dimensions": 0}, "dimensions"),
         ({"input": "x", "normalize": 1}, "normalize"),
-        ({"input": "x", "truncate_prompt_tokens": 3}, "truncate_prompt_tokens"),
+        ({"input": "x", "volume": 3}, "volume"),
         ({"input": "x", "sage": {"session": "s"}}, "sage.session"),
         ({"input": "x", "sage": {"ttft_target": 1}}, "sage.ttft_target"),
     ],
@@ -132,6 +132,26 @@ async def test_what_cannot_be_done_is_refused_by_name(fields: dict[str, Any], pa
     embedder = Embedder()
     answered = await ask(embedder, model="e", **fields)
     assert (answered.status, answered.error["param"], embedder.calls) == (400, param, [])
+
+
+@pytest.mark.parametrize("fields", [{"truncate_prompt_tokens": 3}, {"messages": []}, {"encoding_format": "bytes"}])
+async def test_what_only_vllms_server_understands_it_answers(fields: dict[str, Any]) -> None:
+    embedder = Embedder()
+    body = {"model": "e", "input": "x", **fields}
+    answered = await ask(embedder, **body)
+    assert (answered.json["body"], embedder.calls) == (body, [])
+
+
+async def test_without_vllms_server_the_rest_says_why() -> None:
+    clients = CallerClients(lambda token: cast(AsyncClient, Embedder()))
+    application = EmbeddingApplication(model("e", embeds=True), clients, None, "no such architecture")
+    catalogue = ModelCatalogue(fleet := ListedModels(model("e", embeds=True)), fleet.build, lambda *_: application)
+    await catalogue.ask()
+    await catalogue.build()
+    door = FrontDoor(catalogue, lambda: (b"text/plain", b""), "0.32.0", check_caller)
+    answered = await call(door, "POST", "/v1/score", {"model": "e"})
+    assert answered.status == 501
+    assert "no such architecture" in answered.error["message"]
 
 
 async def test_the_schedulers_refusal_names_the_field() -> None:

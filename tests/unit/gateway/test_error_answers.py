@@ -6,10 +6,14 @@ import inspect
 import json
 
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 import sage_client as sage
 from sage_client import FieldViolation
+from sage_client._status import error_from_status
 from sage_gateway.error_answers import http_error, openai_field
+from sage_wire import durations
+from sage_wire.errors import DOMAIN, ErrorReason
 
 
 def made(kind: type[sage.SageError]) -> sage.SageError:
@@ -52,6 +56,65 @@ ALL = [
     for each in vars(sage).values()
     if inspect.isclass(each) and issubclass(each, sage.SageError) and each is not sage.SageError
 ]
+
+
+REASONS = {
+    ErrorReason.INVALID_REQUEST: 400,
+    ErrorReason.UNKNOWN_POLICY: 400,
+    ErrorReason.UNKNOWN_MODEL: 404,
+    ErrorReason.REQUEST_NOT_FOUND: 404,
+    ErrorReason.INSTANCE_NOT_FOUND: 404,
+    ErrorReason.REQUEST_CONFLICT: 409,
+    ErrorReason.INVALID_TRANSITION: 500,
+    ErrorReason.UNAUTHENTICATED: 401,
+    ErrorReason.PERMISSION_DENIED: 403,
+    ErrorReason.NO_JOURNAL: 501,
+    ErrorReason.NOT_IMPLEMENTED: 501,
+    ErrorReason.QUEUE_FULL: 429,
+    ErrorReason.LIMIT_REACHED: 429,
+    ErrorReason.TENANT_LIMIT: 429,
+    ErrorReason.OVERLOADED: 429,
+    ErrorReason.NO_INSTANCE: 503,
+    ErrorReason.SHUTTING_DOWN: 503,
+    ErrorReason.RECOVERING: 503,
+    ErrorReason.NOT_LEADER: 503,
+    ErrorReason.JOURNAL_UNAVAILABLE: 503,
+    ErrorReason.DEADLINE_EXCEEDED: 408,
+    ErrorReason.CANCELLED: 499,
+    ErrorReason.GENERATION_FAILED: 500,
+    ErrorReason.MODEL_CHANGED: 500,
+    ErrorReason.OUTPUT_LOST: 500,
+    ErrorReason.PROTOCOL_VERSION: 500,
+    ErrorReason.INVALID_REGISTRATION: 400,
+    ErrorReason.DUPLICATE_INSTANCE: 409,
+    ErrorReason.UNKNOWN_SESSION: 500,
+    ErrorReason.INTERNAL: 500,
+}
+
+
+def status_of(reason: ErrorReason, **retry: float) -> status_pb2.Status:
+    """What the scheduler sends for a reason."""
+    found = status_pb2.Status(code=reason.status.value[0], message="what happened")
+    found.details.add().Pack(error_details_pb2.ErrorInfo(domain=DOMAIN, reason=reason.code))
+    if retry:
+        found.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=durations.to_wire(retry["after_s"])))
+    return found
+
+
+@pytest.mark.parametrize("reason", ErrorReason, ids=lambda reason: reason.code)
+def test_every_reason_of_the_scheduler_has_its_answer(reason: ErrorReason) -> None:
+    answer = http_error(error_from_status(status_of(reason, after_s=2.5)))
+    assert answer.status == REASONS[reason]
+    assert ("retry-after", "3") in [
+        tuple(map(bytes.decode, each)) for each in answer.headers()
+    ] or answer.status not in (
+        429,
+        503,
+    )
+    error = json.loads(answer.body())["error"]
+    assert (error["code"], error["message"]) == (reason.code, "what happened")
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert json.loads(answer.body("/v1/messages"))["type"] == "error"
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)

@@ -59,6 +59,28 @@ async def test_a_model_embeds_or_generates() -> None:
         assert what in answered.error["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("/v1/score", {"g": "generates and does not embed"}),
+        ("/rerank", {"g": "generates and does not embed"}),
+        ("/pooling", {"g": "generates and does not embed"}),
+        ("/classify", {"g": "generates and does not embed", "e": "embeds and does not classify"}),
+        ("/v1/embeddings", {"g": "generates and does not embed", "c": "classifies and does not embed"}),
+        ("/v1/responses", {"e": "embeds and does not generate", "c": "classifies and does not generate"}),
+        ("/tokenize", {}),
+    ],
+)
+async def test_each_kind_of_model_has_its_routes(path: str, wrong: dict[str, str]) -> None:
+    fleet = ListedModels(model("g"), model("e", embeds=True), model("c", embeds=True, classifies=True))
+    door = await door_of(fleet)
+    for name in ("g", "e", "c"):
+        answered = await call(door, "POST", path, {"model": name})
+        assert answered.status == (400 if name in wrong else 200)
+        if name in wrong:
+            assert wrong[name] in answered.error["message"]
+
+
 async def test_several_models_need_one() -> None:
     door = await door_of(ListedModels(model("a"), model("b")))
     answered = await call(door, "POST", "/tokenize", {"prompt": "x"})

@@ -137,3 +137,93 @@ async def test_an_application_that_raises_is_an_internal_error() -> None:
     start, body = client.sent
     assert (start["status"], json.loads(body["body"])["error"]["type"]) == (500, "server_error")
     assert b"secret" not in body["body"]
+
+
+ENDED = sage.Finished(
+    finish_reason=sage.FinishReason.STOP,
+    stop_string=None,
+    stop_token_id=None,
+    usage=sage.Usage(prompt_tokens=1, completion_tokens=2, cached_prompt_tokens=0),
+    timings=sage.Timings(
+        queue_s=0.001, time_to_first_token_s=0.02, prefill_s=0.019, transfer_s=None, decode_s=0.03, total_s=0.05
+    ),
+    attempts=1,
+    cost=0.25,
+    slo=(),
+)
+REPORTED = RequestOptions(report=True)
+
+
+async def test_an_answer_says_what_it_took_if_it_was_asked() -> None:
+    client, call = Client(), HttpCall(options=REPORTED)
+    held = HeldAnswer(client, call, "/v1/completions")
+    await held({**START, "headers": [(b"content-type", b"application/json")]})
+    call.note_end(ENDED)
+    call.note_end(ENDED)
+    await held({**LAST, "body": b"{}"})
+    assert (client.headers[b"x-sage-cost"], client.headers[b"x-sage-attempts"]) == (b"0.5", b"2")
+    assert client.headers[b"server-timing"] == (
+        b"queue;dur=1.000, ttft;dur=20.000, prefill;dur=19.000, decode;dur=30.000, total;dur=50.000"
+    )
+    assert client.sent[-1]["body"] == b"{}"
+
+
+async def test_a_stream_says_what_it_took_before_it_is_done() -> None:
+    client, call = Client(), HttpCall(options=REPORTED, request_ids=["r"])
+    held = HeldAnswer(client, call, "/v1/chat/completions")
+    await held(START)
+    await held(chunk(b"data: 1\n\n"))
+    call.note_end(ENDED)
+    for each in (chunk(b"data: [DONE]\n\n"), LAST):
+        await held(each)
+    assert b"x-sage-cost" not in client.headers
+    report, done, _ = client.sent[-2]["body"].split(b"\n\n")
+    found = json.loads(report.removeprefix(b"data: "))
+    assert (found["choices"], found["sage"]["cost"], found["sage"]["request_ids"]) == ([], 0.25, ["r"])
+    assert found["sage"]["requests"][0]["timings"]["total_s"] == 0.05
+    assert (done, client.sent[-1]["body"]) == (b"data: [DONE]", b"")
+
+
+async def test_a_stream_without_done_says_it_at_the_end() -> None:
+    client, call = Client(), HttpCall(options=REPORTED)
+    held = HeldAnswer(client, call, "/v1/messages")
+    await held(START)
+    await held(chunk(b"event: message_start\ndata: {}\n\n"))
+    call.note_end(ENDED)
+    await held(LAST)
+    assert client.sent[-1]["body"].startswith(b'event: sage.report\ndata: {"type": "sage.report"')
+    assert client.sent[-1]["more_body"] is False
+
+
+async def test_a_stream_that_fails_reports_nothing_but_its_error() -> None:
+    client, call = Client(), HttpCall(options=REPORTED)
+    held = HeldAnswer(client, call, "/v1/completions")
+    await held(START)
+    await held(chunk(b"data: 1\n\n"))
+    call.error = LATE
+    for each in (chunk(b'data: {"error": {}}\n\n'), chunk(b"data: [DONE]\n\n"), LAST):
+        await held(each)
+    assert not any(b'"sage"' in each.get("body", b"") for each in client.sent)
+
+
+async def test_what_vllms_server_refuses_of_messages_has_anthropics_form() -> None:
+    client = Client()
+    held = HeldAnswer(client, HttpCall(), "/v1/messages")
+    body = b'{"error": {"message": "no such type", "type": "Bad Request", "code": 400}}'
+    await held({**START, "status": 400, "headers": [(b"content-length", b"%d" % len(body))]})
+    await held({**LAST, "body": body})
+    answer = client.sent[-1]["body"]
+    assert json.loads(answer) == {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": "no such type"},
+    }
+    assert client.headers[b"content-length"] == b"%d" % len(answer)
+
+
+async def test_a_route_that_vllms_server_did_not_build_is_told_in_openais_form() -> None:
+    client = Client()
+    held = HeldAnswer(client, HttpCall(), "/v1/score")
+    await held({**START, "status": 404, "headers": []})
+    await held({**LAST, "body": b'{"detail":"Not Found"}'})
+    error = json.loads(client.sent[-1]["body"])["error"]
+    assert (client.sent[0]["status"], error["message"]) == (404, "the model has no /v1/score")

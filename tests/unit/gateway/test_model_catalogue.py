@@ -69,12 +69,21 @@ async def test_a_model_that_is_listed_no_more_is_gone() -> None:
     assert catalogue.models() == []
 
 
-async def test_models_that_embed_are_served_without_files() -> None:
+async def test_models_that_embed_have_vllms_server_too() -> None:
     fleet = ListedModels(model(embeds=True))
     catalogue = followed(fleet)
     await follow(catalogue)
-    assert fleet.built == []
+    assert (fleet.built, fleet.embeds_by) == (["m"], {"m": ""})
     assert [each.model.name for each in catalogue.models()] == ["m"]
+
+
+async def test_models_that_embed_are_served_without_vllms_server_if_it_cannot_be_built() -> None:
+    fleet = ListedModels(model(embeds=True))
+    fleet.broken = ValueError("no such architecture")
+    catalogue = followed(fleet)
+    await follow(catalogue)
+    assert fleet.embeds_by == {"m": "its front end could not be built: no such architecture"}
+    assert (catalogue.why_not("m"), catalogue.trouble()) == ("", "")
 
 
 async def test_a_model_that_cannot_be_built_is_tried_again_when_it_changes() -> None:

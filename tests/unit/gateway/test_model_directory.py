@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,11 @@ from tests.unit.gateway.fleet_of_models import ListedModels, model
 @pytest.fixture
 async def files() -> ModelFiles:
     return await ListedModels(model()).get_model_files("m")
+
+
+def with_tokenizer(files: ModelFiles, tokenizer: bytes) -> ModelFiles:
+    its_hash = hashlib.sha256(tokenizer).hexdigest()
+    return replace(files, tokenizer=tokenizer, model=replace(files.model, tokenizer_hash=its_hash))
 
 
 def test_the_files_have_their_names(files: ModelFiles, tmp_path: Path) -> None:
@@ -43,7 +49,13 @@ def test_without_a_configuration_there_is_no_front_end(files: ModelFiles, tmp_pa
 @pytest.mark.parametrize("tokenizer", [b"", b"[]", b"{}", b"\xff"])
 def test_a_tokenizer_that_is_none_is_refused(files: ModelFiles, tmp_path: Path, tokenizer: bytes) -> None:
     with pytest.raises(UnusableFiles, match="tokenizer"):
-        write_model(replace(files, tokenizer=tokenizer), tmp_path)
+        write_model(with_tokenizer(files, tokenizer), tmp_path)
+
+
+def test_a_tokenizer_that_the_executors_do_not_have_is_refused(files: ModelFiles, tmp_path: Path) -> None:
+    with pytest.raises(UnusableFiles, match="executors have"):
+        write_model(replace(files, tokenizer=files.tokenizer + b" "), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_quantized_weights_are_not_spoken_of(files: ModelFiles, tmp_path: Path) -> None:

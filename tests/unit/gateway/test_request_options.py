@@ -30,9 +30,10 @@ def test_headers_fill_all_options() -> None:
             "x-sage-resume-mode": "best_effort",
             "x-sage-no-instance": "wait",
             "x-sage-preferred-instance": "e1",
+            "x-sage-report": "1",
         }
     )
-    assert options.request_id == "r1"
+    assert (options.request_id, options.report) == ("r1", True)
     assert options.for_sdk() == {
         "priority": Priority.HIGH,
         "deadline": 2.5,
@@ -78,6 +79,8 @@ def test_headers_of_ours_that_are_no_options_are_ignored() -> None:
         ({}, {"sage": {"deadline": True}}, "sage.deadline"),
         ({}, {"sage": {"deadline": [1]}}, "sage.deadline"),
         ({}, {"sage": {"session": 3}}, "sage.session"),
+        ({}, {"sage": {"report": 1}}, "sage.report"),
+        ({"x-sage-report": "yes"}, {}, "x-sage-report"),
         ({}, {"sage": {"priority": None}}, "sage.priority"),
         ({}, {"sage": {"resume_mode": {}}}, "sage.resume_mode"),
         ({}, {"sage": {"dead_line": 3}}, "sage.dead_line"),

@@ -77,6 +77,9 @@ def test_values_are_sent_as_vllms_server_resolved_them() -> None:
         ({"structured_outputs": structured(grammar="root ::= x")}, {"grammar": "root ::= x"}),
         ({"structured_outputs": structured(structural_tag="{}")}, {"structural_tag": "{}"}),
         ({"extra_args": {}}, {}),
+        ({"extra_args": {"a": [1]}}, {"engine_options": {"a": [1]}}),
+        ({"thinking_token_budget": 0}, {"engine_options": {"thinking_token_budget": 0}}),
+        ({"skip_reading_prefix_cache": False}, {}),
     ],
 )
 def test_fields_that_need_more(fields: dict[str, Any], options: dict[str, Any]) -> None:
@@ -94,8 +97,7 @@ def test_each_choice_has_a_seed_of_its_own() -> None:
         ({"prompt_logprobs": 1}, "prompt_logprobs"),
         ({"prompt_logprobs": 0}, "prompt_logprobs"),
         ({"logprobs": -1}, "logprobs"),
-        ({"extra_args": {"a": 1}}, "extra_args"),
-        ({"thinking_token_budget": 5}, "thinking_token_budget"),
+        ({"extra_args": {"kv_transfer_params": {}}}, "kv_transfer_params"),
         ({"allowed_token_ids": []}, "allowed_token_ids"),
         ({"spaces_between_special_tokens": False, "skip_special_tokens": False}, "spaces_between_special_tokens"),
         ({"structured_outputs": structured(whitespace_pattern=" ")}, "structured_outputs.whitespace_pattern"),

@@ -31,6 +31,14 @@ def test_flags_of_vllm_are_passed_on() -> None:
     )
 
 
+def test_flags_of_vllm_may_be_for_one_model() -> None:
+    flags = ["--model-arg=a=--reasoning-parser=qwen3", "--model-arg=b=-v", "--model-arg=a=--enable-auto-tool-choice"]
+    assert parse(flags).model_arguments == {
+        "a": ("--reasoning-parser=qwen3", "--enable-auto-tool-choice"),
+        "b": ("-v",),
+    }
+
+
 @pytest.mark.parametrize("flags", [["--insecure-http"], ["--https-cert", "c.pem", "--https-key", "k.pem"]])
 def test_other_machines_are_served_with_https_or_when_told_to(flags: list[str]) -> None:
     assert parse(["--host", "0.0.0.0", *flags]).host == "0.0.0.0"
@@ -45,6 +53,8 @@ def test_other_machines_are_served_with_https_or_when_told_to(flags: list[str]) 
         (["--https-cert", "x"], "belong together"),
         (["--host", "0.0.0.0"], "not loopback: give --https-cert and --https-key, or --insecure-http"),
         (["--grace-s", "nan"], "not in the range"),
+        (["--model-arg", "a=b"], "is not MODEL=FLAG"),
+        (["--model-arg", "--tool-call-parser=hermes"], "expected one argument"),
     ],
 )
 def test_a_wrong_command_line_says_what_is_wrong(

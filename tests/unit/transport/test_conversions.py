@@ -65,8 +65,10 @@ SAMPLING = Sampling(
     logit_bias={3: -1.5},
     allowed_token_ids=(6, 7),
     bad_words=("z",),
-    structured_output=StructuredOutput(kind="regex", value="a+"),
+    structured_output=StructuredOutput(kind="regex", value="a+", reasoning_ended=True, reasoning_arguments="{}"),
     skip_special_tokens=False,
+    cache_salt="salt",
+    engine_options={"mine": "1"},
 )
 
 REQUEST = Request(
@@ -130,6 +132,7 @@ FACTS = EngineFacts(
     config_json="{}",
     generation_config_json="[]",
     embedding_dimensions=256,
+    classifies=True,
 )
 
 SPEC = InstanceSpec(
@@ -223,7 +226,16 @@ async def test_inputs_without_an_id_or_with_a_fresh_one_are_new(request_id: str,
     assert found.fresh is new
 
 
-@pytest.mark.parametrize("embedding", [Embedding(), Embedding(dimensions=7, normalize=True)])
+async def test_a_vector_is_scaled_or_left_as_it_is() -> None:
+    request = inference_pb2.EmbedRequest(raw=True, inputs=[inference_pb2.EmbedInput(text="x")])
+    (found,) = await embeddings.submissions(request, {}, tenant="t")
+    assert found.embedding == Embedding(raw=True)
+    request.normalize = True
+    with pytest.raises(InvalidRequest, match="raw"):
+        await embeddings.submissions(request, {}, tenant="t")
+
+
+@pytest.mark.parametrize("embedding", [Embedding(), Embedding(dimensions=7, normalize=True), Embedding(raw=True)])
 def test_an_assign_says_how_to_embed(embedding: Embedding) -> None:
     wire = assign_message(replace(the_order(), request=replace(REQUEST, embedding=embedding)))
     assert wire.HasField("embedding")
@@ -243,6 +255,8 @@ def test_sampling_is_complete_in_an_assign() -> None:
     for name in ("stop", "stop_token_ids", "allowed_token_ids", "bad_words"):
         assert tuple(getattr(wire, name)) == getattr(SAMPLING, name)
     assert dict(wire.logit_bias) == SAMPLING.logit_bias
+    assert (wire.cache_salt, dict(wire.engine_options)) == (SAMPLING.cache_salt, SAMPLING.engine_options)
+    assert (wire.structured_output.reasoning_ended, wire.structured_output.reasoning_arguments) == (True, "{}")
 
 
 def test_defaults_are_said_not_left_out() -> None:
@@ -608,6 +622,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         config_json="{}",
         generation_config_json="[]",
         embedding_dimensions=256,
+        classifies=True,
     )
 
 

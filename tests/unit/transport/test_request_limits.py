@@ -93,6 +93,22 @@ CASES: dict[str, tuple[str, Callable[[int], Spec], int]] = {
         lambda n: constrained(grammar="a" * n),
         limits.CONSTRAINT_BYTES,
     ),
+    "reasoning": (
+        "spec.sampling.structured_output.reasoning_arguments",
+        lambda n: constrained(json_object=True, reasoning_arguments="a" * n),
+        limits.REASONING_ARGUMENTS_BYTES,
+    ),
+    "salt": ("spec.sampling.cache_salt", lambda n: sampled(cache_salt="s" * n), limits.SALT_BYTES),
+    "engine options": (
+        "spec.sampling.engine_options",
+        lambda n: sampled(engine_options={str(i): "1" for i in range(n)}),
+        limits.ENGINE_OPTIONS_LIMIT,
+    ),
+    "engine option": (
+        "spec.sampling.engine_options['a']",
+        lambda n: sampled(engine_options={"a": "1" * (n - 1)}),
+        limits.ENGINE_OPTION_BYTES,
+    ),
     "structural_tag": (
         "spec.sampling.structured_output.structural_tag",
         lambda n: constrained(structural_tag="a" * n),

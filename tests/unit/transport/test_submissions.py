@@ -104,7 +104,7 @@ def test_only_sampling_that_was_set_is_passed_on() -> None:
 
 def test_every_sampling_field_of_the_contract_is_converted() -> None:
     """One that is added to the contract and forgotten here would be ignored without a word."""
-    handled = {*SCALARS, *LISTS, "logit_bias", "structured_output", "n"}
+    handled = {*SCALARS, *LISTS, "logit_bias", "structured_output", "engine_options", "n"}
     assert {field.name for field in common_pb2.SamplingParams.DESCRIPTOR.fields} == handled
     assert handled - {"n"} == set(Sampling.__dataclass_fields__)
 
@@ -136,8 +136,10 @@ def test_every_sampling_field_arrives() -> None:
         logit_bias={3: -1.5},
         allowed_token_ids=[4],
         bad_words=["y"],
-        structured_output=common_pb2.StructuredOutput(regex="a+"),
+        structured_output=common_pb2.StructuredOutput(regex="a+", reasoning_ended=False, reasoning_arguments="{}"),
         skip_special_tokens=False,
+        cache_salt="salt",
+        engine_options={"mine": "1"},
     )
     assert Sampling(**convert(Spec(text="hi", sampling=wire)).sampling) == Sampling(
         temperature=0.5,
@@ -159,8 +161,10 @@ def test_every_sampling_field_arrives() -> None:
         logit_bias={3: -1.5},
         allowed_token_ids=(4,),
         bad_words=("y",),
-        structured_output=StructuredOutput(kind="regex", value="a+"),
+        structured_output=StructuredOutput(kind="regex", value="a+", reasoning_ended=False, reasoning_arguments="{}"),
         skip_special_tokens=False,
+        cache_salt="salt",
+        engine_options={"mine": "1"},
     )
 
 

@@ -18,7 +18,8 @@ from tests.support.service_process import ServiceProcess
 MODEL = "sim"
 VECTORS = "vectors"
 EMBEDS = ("--engine.kind", "simulated", "--model", VECTORS, "--role", "embedding")
-SIMULATED = ("--engine.kind", "simulated", "--model", MODEL)
+ADAPTER = "poet"
+SIMULATED = ("--engine.kind", "simulated", "--model", MODEL, "--engine.simulated.adapters", f'["{ADAPTER}"]')
 UP_WITHIN_S = 90.0
 LISTENING = r"listening on 127\.0\.0\.1:(\d+)"
 

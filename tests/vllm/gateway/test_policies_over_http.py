@@ -78,8 +78,7 @@ async def test_a_field_of_the_contract_at_fault_is_named(openai: Any) -> None:
     [
         ({"echo": True, "logprobs": 1}, "prompt_logprobs"),
         ({"priority": 3}, "priority"),
-        ({"cache_salt": "x"}, "cache_salt"),
-        ({"vllm_xargs": {"a": 1}}, "extra_args"),
+        ({"kv_transfer_params": {"a": 1}}, "kv_transfer_params"),
         ({"sage": {"deadline": "soon"}}, "sage.deadline"),
     ],
 )
@@ -191,3 +190,54 @@ async def test_a_stream_that_fails_ends_with_its_error(http: Any, path: str) -> 
     *_, name, data = [line for line in answered.text.splitlines() if line]
     assert name == "event: error"
     assert "the deadline passed" in data
+
+
+async def test_a_request_says_what_it_took_if_asked(openai: Any) -> None:
+    options: Any = {"model": MODEL, "messages": CHAT, "max_tokens": 4, "extra_body": {"sage": {"report": True}}}
+    raw = await openai.with_raw_response.chat.completions.create(**options)
+    assert float(raw.headers["x-sage-cost"]) >= 0
+    assert {each.split(";")[0] for each in raw.headers["server-timing"].split(", ")} >= {"queue", "ttft", "total"}
+
+    *chunks, last = [chunk async for chunk in await openai.chat.completions.create(**options, stream=True)]
+    assert (last.choices, last.sage["instance"] in ("one", "two")) == ([], True)
+    assert last.sage["requests"][0]["timings"]["total_s"] > 0
+    assert chunks
+
+
+async def test_streams_of_other_apis_say_it_too(openai: Any, gateway: GatewayProcess) -> None:
+    extra: Any = {"sage": {"report": True}}
+    stream = await openai.responses.create(model=MODEL, input="x", max_output_tokens=4, stream=True, extra_body=extra)
+    *_, last = [event async for event in stream]
+    assert (last.type, len(last.sage["request_ids"])) == ("sage.report", 1)
+    async with (
+        gateway.anthropic() as anthropic,
+        anthropic.messages.stream(model=MODEL, max_tokens=4, messages=CHAT, extra_body=extra) as messages,
+    ):
+        assert await messages.get_final_text()
+    async with gateway.http() as http:
+        body = {"model": MODEL, "max_tokens": 4, "messages": CHAT, "stream": True, **extra}
+        answered = await http.post("/v1/messages", json=body)
+    assert [line for line in answered.text.splitlines() if line.startswith("event: ")][-1] == "event: sage.report"
+
+
+IMAGE: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+
+
+async def test_an_image_is_refused_by_its_place(openai: Any) -> None:
+    with pytest.raises(openai_package.BadRequestError) as caught:
+        await openai.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": [IMAGE]}])
+    assert caught.value.body["param"] == "messages[0].content[0]"
+
+
+async def test_a_salted_prompt_is_taken(openai: Any) -> None:
+    made = await openai.chat.completions.create(
+        model=MODEL, messages=CHAT, max_tokens=3, extra_body={"cache_salt": "mine"}
+    )
+    assert made.choices[0].message.content
+
+
+async def test_an_option_that_no_operator_allows_is_refused_by_name(openai: Any) -> None:
+    with pytest.raises(openai_package.BadRequestError) as caught:
+        await openai.completions.create(model=MODEL, prompt="x", max_tokens=3, extra_body={"vllm_xargs": {"a": 1}})
+    assert caught.value.body["param"] == "vllm_xargs"
+    assert "'a'" in caught.value.body["message"]

@@ -9,7 +9,7 @@ import openai as openai_package
 import pytest
 
 from sage_client import AsyncClient
-from tests.vllm.gateway.gateway_fleet import MODEL, VECTORS, GatewayProcess
+from tests.vllm.gateway.gateway_fleet import ADAPTER, MODEL, VECTORS, GatewayProcess
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
 
@@ -19,10 +19,26 @@ WHOLE: Any = {"ignore_eos": True}
 
 
 async def test_models_are_listed(openai: Any, client: AsyncClient) -> None:
-    listed = [(card.id, card.max_model_len) async for card in openai.models.list()]
-    assert listed == [(each.name, each.max_model_len) for each in await client.models()]
-    assert {name for name, _ in listed} == {MODEL, VECTORS}
+    listed = {card.id: card async for card in openai.models.list()}
+    assert set(listed) == {MODEL, VECTORS, ADAPTER}
+    for each in await client.models():
+        assert listed[each.name].max_model_len == each.max_model_len
     assert (await openai.models.retrieve(MODEL)).id == MODEL
+
+
+async def test_an_adapter_is_a_model(openai: Any, client: AsyncClient) -> None:
+    assert (await openai.models.retrieve(ADAPTER)).parent == MODEL
+    options: Any = {"temperature": 0, "max_tokens": 12}
+    texts = []
+    for name in (MODEL, ADAPTER):
+        adapter: Any = {} if name == MODEL else {"adapter": ADAPTER}
+        wanted = await client.generate(PROMPT, model=MODEL, ignore_eos=True, **options, **adapter).result()
+        made = await openai.completions.create(model=name, prompt=PROMPT, extra_body=WHOLE, **options)
+        assert (made.choices[0].text, made.model) == (wanted.text, name)
+        chat = await openai.chat.completions.create(model=name, messages=CHAT, extra_body=WHOLE, **options)
+        assert chat.model == name
+        texts.append(made.choices[0].text)
+    assert texts[0] != texts[1]
 
 
 async def test_the_gateway_logs_what_it_serves(gateway: GatewayProcess) -> None:
@@ -126,7 +142,7 @@ async def test_log_probabilities(openai: Any, client: AsyncClient) -> None:
     assert all(len(each) == 2 for each in found.top_logprobs)
 
     chat = await openai.chat.completions.create(
-        model=MODEL, messages=CHAT, max_tokens=4, logprobs=True, top_logprobs=3, extra_body=WHOLE
+        model=MODEL, messages=CHAT, temperature=0, max_tokens=4, logprobs=True, top_logprobs=3, extra_body=WHOLE
     )
     content = chat.choices[0].logprobs.content
     assert all(bytes(each.bytes).decode() == each.token for each in content)

@@ -64,20 +64,23 @@ class WithHistory:
         """Add a request; one with a history begins after it."""
         history = history_of(request.sampling_params)
         if history and request.request_id not in self.requests:
-            give_history(request, history)
+            give_history(request, history, getattr(self, "structured_output_manager", None))
         super().add_request(request)  # type: ignore[misc]  # of vLLM's class
 
 
-def give_history(request: Any, history: list[int]) -> None:
-    """Make ``history`` a new request's output so far.  Its status stays that of a new request: no worker knows it."""
+def give_history(request: Any, history: list[int], constraints: Any = None) -> None:
+    """Make ``history`` a new request's output so far.  Its status stays that of a new request: no worker knows it.
+
+    ``constraints``: vLLM's StructuredOutputManager, which knows where a request's reasoning ends.
+    """
     request.append_output_token_ids(history)
     request.prefill_stats = None  # vLLM asserts that the cached tokens it counts lie within the prompt
     structured = request.structured_output_request
     if structured is not None:
-        structured.grammar = _advanced(structured._grammar, request.request_id, history)
+        structured.grammar = _advanced(structured._grammar, request, history, constraints)
 
 
-def _advanced(compiling: Any, request_id: str, history: list[int]) -> Future[Any]:
+def _advanced(compiling: Any, request: Any, history: list[int], constraints: Any) -> Future[Any]:
     """Return the grammar's state after ``history``, once ``compiling`` is done.
 
     A grammar that refuses the history fails like one that does not compile: this request only.
@@ -87,7 +90,8 @@ def _advanced(compiling: Any, request_id: str, history: list[int]) -> Future[Any
     def advance(done: Future[Any]) -> None:  # in the thread that compiled
         try:
             grammar = done.result()
-            if not grammar.accept_tokens(request_id, history):
+            constrained = _constrained(request, history, constraints)
+            if constrained and not grammar.accept_tokens(request.request_id, constrained):
                 raise ValueError("the grammar refuses what was already delivered")
         except BaseException as error:
             advanced.set_exception(error)
@@ -100,3 +104,17 @@ def _advanced(compiling: Any, request_id: str, history: list[int]) -> Future[Any
         compiling = compiled
     compiling.add_done_callback(advance)
     return advanced
+
+
+def _constrained(request: Any, history: list[int], constraints: Any) -> list[int]:
+    """Return the tokens of ``history`` after the reasoning, which the grammar has seen.
+
+    vLLM is told that the reasoning has ended if it has, as it tells itself with the tokens of a step.
+    """
+    if getattr(constraints, "reasoner_cls", None) is None:
+        return history
+    start = int(constraints._get_constraint_bounds(request, history, spec_tokens_committed=True).grammar_start)
+    if start > len(history):
+        return []
+    request.structured_output_request.reasoning_ended = True
+    return history[start:]

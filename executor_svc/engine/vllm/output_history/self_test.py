@@ -33,7 +33,10 @@ SEEDED = Sampling(temperature=2.0, max_tokens=8, ignore_eos=True)
 SEEDS = (5, 6, 7)  # one of them must go on exactly: a close draw may change a token, other random numbers change all
 DIGITS = "[0-9]{12}"
 CONSTRAINED = Sampling(
-    temperature=0.0, max_tokens=40, structured_output=StructuredOutput(kind=StructuredKind.REGEX, value=DIGITS)
+    temperature=0.0,
+    max_tokens=40,
+    # An engine with a reasoning parser would let the constraint wait for the end of the reasoning.
+    structured_output=StructuredOutput(kind=StructuredKind.REGEX, value=DIGITS, reasoning_ended=True),
 )
 
 

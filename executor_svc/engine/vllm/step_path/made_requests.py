@@ -21,7 +21,10 @@ MOST_KEPT = 256  # combinations of options
 PER_REQUEST = ("seed", "max_tokens")
 """Options that each request may have of its own: vLLM derives nothing from their values."""
 
-CHECKED_EACH_TIME = ("logit_bias", "bad_words", "allowed_token_ids", "structured_output", "logprobs", "prompt_logprobs")
+CHECKED_EACH_TIME = (
+    *("logit_bias", "bad_words", "allowed_token_ids", "structured_output", "logprobs", "prompt_logprobs"),
+    *("cache_salt", "engine_options"),
+)
 """Options that vLLM looks at anew in each request that has them."""
 
 _checked = attrgetter(*CHECKED_EACH_TIME)

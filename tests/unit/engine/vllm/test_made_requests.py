@@ -23,6 +23,8 @@ CHECKED_VALUES: dict[str, Any] = {
     "structured_output": StructuredOutput(kind=StructuredKind.REGEX, value="a"),
     "logprobs": 0,
     "prompt_logprobs": 0,
+    "cache_salt": "x",
+    "engine_options": {"a": "1"},
 }
 OTHER_VALUES: dict[str, Any] = {
     "temperature": 0.25,

@@ -63,6 +63,7 @@ class StructuredOutputRequest:
     """As vLLM's."""
 
     is_grammar_ready = True
+    reasoning_ended: bool | None = None
 
     def __init__(self, grammar: Any) -> None:
         self._grammar = grammar
@@ -148,6 +149,29 @@ def test_a_grammar_takes_the_history_when_it_is_compiled(vllm: Any) -> None:
     compiling.set_result(grammar)
     assert advanced.result() is grammar
     assert grammar.taken == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("begins", "taken", "ended"),
+    [(2, [7], True), (3, [], True), (4, [], None)],  # 4: the reasoning goes on after the history
+)
+def test_a_grammar_takes_the_history_after_the_reasoning(
+    vllm: Any, begins: int, taken: list[int], ended: bool | None
+) -> None:
+    constraints = types.SimpleNamespace(
+        reasoner_cls=object(),
+        _get_constraint_bounds=lambda request, tokens, spec_tokens_committed: types.SimpleNamespace(
+            grammar_start=begins
+        ),
+    )
+    grammar = Grammar(accepts=True)
+    request = Request("r", [5, 6, 7], grammar=grammar)
+    made = scheduler()
+    made.structured_output_manager = constraints
+    made.add_request(request)
+    assert request.structured_output_request.grammar.result() is grammar
+    assert grammar.taken == taken
+    assert request.structured_output_request.reasoning_ended is ended
 
 
 def test_a_history_that_its_grammar_refuses_fails_like_a_broken_grammar(vllm: Any) -> None:

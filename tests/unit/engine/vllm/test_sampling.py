@@ -12,17 +12,19 @@ from executor_svc.engine.vllm.sampling import (
     SEED_FOR_NO_SEED,
     field_of_error,
     invalid_request,
+    reasoning_arguments,
     sampling_arguments,
     structured_arguments,
 )
 from executor_svc.runtime.engine_port import InvalidRequestError, Sampling, StructuredKind, StructuredOutput
 
 ADDED = {"detokenize", "skip_clone"}
-RENAMED = {"stop_token_ids", "bad_words", "logit_bias", "allowed_token_ids", "structured_output"}
+RENAMED = {"stop_token_ids", "bad_words", "logit_bias", "allowed_token_ids", "structured_output", "engine_options"}
+ELSEWHERE = {"cache_salt"}  # in the prompt
 
 
 def test_no_option_is_forgotten() -> None:
-    assert {field.name for field in dataclasses.fields(Sampling)} == {*SAME_NAME, *RENAMED}
+    assert {field.name for field in dataclasses.fields(Sampling)} == {*SAME_NAME, *RENAMED, *ELSEWHERE}
 
 
 def test_plain_options_pass_as_they_are() -> None:
@@ -61,6 +63,34 @@ def test_collections_become_what_vllm_serialises() -> None:
     made = sampling_arguments(sampling, None)
     assert (made["stop_token_ids"], made["bad_words"], made["allowed_token_ids"]) == ([1], ["a"], [3])
     assert made["logit_bias"] == {1: 2.0}
+
+
+def test_engine_options_are_parameters_or_extra_arguments() -> None:
+    made = sampling_arguments(Sampling(engine_options={"thinking_token_budget": "7", "mine": '{"a": 1}'}), None, (5,))
+    assert made["thinking_token_budget"] == 7
+    assert made["extra_args"] == {"mine": {"a": 1}, EXTRA_ARG: [5]}
+
+
+@pytest.mark.parametrize("value", ["true", "7.0", '"7"', "null", "{"])
+def test_an_engine_option_of_another_type_is_refused_by_name(value: str) -> None:
+    """The engine core would end at it."""
+    with pytest.raises(InvalidRequestError) as caught:
+        sampling_arguments(Sampling(engine_options={"thinking_token_budget": value}), None)
+    assert caught.value.field_name == "sampling.engine_options['thinking_token_budget']"
+
+
+def test_reasoning_before_a_constraint_is_for_the_engine() -> None:
+    constraint = StructuredOutput(
+        kind=StructuredKind.REGEX, value="a", reasoning_ended=False, reasoning_arguments='{"chat_template_kwargs": {}}'
+    )
+    assert reasoning_arguments(constraint) == {
+        "reasoning_ended": False,
+        "reasoning_parser_kwargs": {"chat_template_kwargs": {}},
+    }
+    assert reasoning_arguments(StructuredOutput(kind=StructuredKind.REGEX, value="a")) == {}
+    assert reasoning_arguments(None) == {}
+    with pytest.raises(InvalidRequestError):
+        reasoning_arguments(StructuredOutput(kind=StructuredKind.REGEX, value="a", reasoning_arguments="[]"))
 
 
 def test_handover_parameters_travel_verbatim() -> None:

@@ -1768,6 +1768,7 @@ class EmbedRequest(_message.Message):
     NO_INSTANCE_FIELD_NUMBER: _builtins.int
     PREFERRED_INSTANCE_FIELD_NUMBER: _builtins.int
     FRESH_FIELD_NUMBER: _builtins.int
+    RAW_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """unique within the tenant, at most 240 characters; empty: the scheduler makes one"""
     tenant: _builtins.str
@@ -1790,6 +1791,8 @@ class EmbedRequest(_message.Message):
     """used if it can serve the inputs and has free capacity"""
     fresh: _builtins.bool
     """as in GenerateRequest"""
+    raw: _builtins.bool
+    """leave out the model's last step, such as scaling to length 1 or the sigmoid; not with normalize"""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedInput]:
         """at least one, at most 2,048; input i of several is the request "<request_id>/<i>" """
@@ -1814,10 +1817,11 @@ class EmbedRequest(_message.Message):
         no_instance: Global___NoInstance.ValueType = ...,
         preferred_instance: _builtins.str = ...,
         fresh: _builtins.bool = ...,
+        raw: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "deadline", b"deadline", "dimensions", b"dimensions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "adapter", b"adapter", "as_bytes", b"as_bytes", "deadline", b"deadline", "dimensions", b"dimensions", "fresh", b"fresh", "inputs", b"inputs", "model", b"model", "no_instance", b"no_instance", "normalize", b"normalize", "preferred_instance", b"preferred_instance", "priority", b"priority", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "adapter", b"adapter", "as_bytes", b"as_bytes", "deadline", b"deadline", "dimensions", b"dimensions", "fresh", b"fresh", "inputs", b"inputs", "model", b"model", "no_instance", b"no_instance", "normalize", b"normalize", "preferred_instance", b"preferred_instance", "priority", b"priority", "raw", b"raw", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
@@ -1866,12 +1870,15 @@ class EmbedResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    CLASSIFIES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """as sent, or made by the scheduler"""
     model: _builtins.str
     """the model that made them"""
     cost: _builtins.float
     """of all inputs, in the currency of the instances' prices"""
+    classifies: _builtins.bool
+    """the model classifies: each vector has one number per class"""
     @_builtins.property
     def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
         """in the order of the inputs"""
@@ -1888,10 +1895,11 @@ class EmbedResponse(_message.Message):
         request_id: _builtins.str = ...,
         model: _builtins.str = ...,
         cost: _builtins.float = ...,
+        classifies: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "embeddings", b"embeddings", "model", b"model", "request_id", b"request_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifies", b"classifies", "cost", b"cost", "embeddings", b"embeddings", "model", b"model", "request_id", b"request_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2142,6 +2150,7 @@ class ModelView(_message.Message):
     FILES_HASH_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     REVISIONS_FIELD_NUMBER: _builtins.int
+    CLASSIFIES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """the name that requests give"""
     instances: _builtins.int
@@ -2162,6 +2171,8 @@ class ModelView(_message.Message):
     """SHA-256 of what GetModelFiles answers, hex; empty: no instance has been ready yet"""
     waiting: _builtins.int
     """requests in its queue"""
+    classifies: _builtins.bool
+    """with embeds: its vectors have one number per class, such as the score of a pair of texts"""
     @_builtins.property
     def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names of LoRA adapters, sorted"""
@@ -2185,10 +2196,11 @@ class ModelView(_message.Message):
         files_hash: _builtins.str = ...,
         waiting: _builtins.int = ...,
         revisions: _abc.Iterable[_builtins.str] | None = ...,
+        classifies: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "dtype", b"dtype", "embeds", b"embeds", "files_hash", b"files_hash", "instances", b"instances", "max_model_len", b"max_model_len", "model", b"model", "ready_instances", b"ready_instances", "revisions", b"revisions", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "classifies", b"classifies", "dtype", b"dtype", "embeds", b"embeds", "files_hash", b"files_hash", "instances", b"instances", "max_model_len", b"max_model_len", "model", b"model", "ready_instances", b"ready_instances", "revisions", b"revisions", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

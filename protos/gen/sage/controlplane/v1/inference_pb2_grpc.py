@@ -218,7 +218,8 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
-        """Computes a vector of each text, on instances of role EMBEDDING. Each input is a request of its own: it waits, is
+        """Computes a vector of each text, on instances of role EMBEDDING. The vector of a model that classifies has a number
+        per class. Each input is a request of its own: it waits, is
         placed and goes elsewhere when its instance fails like one that generates, so that the inputs of a call run on
         several instances. The call fails with the first input that does; the others are then cancelled, as they are when
         the client goes away. The same id and content give the same vectors again while the scheduler remembers them.

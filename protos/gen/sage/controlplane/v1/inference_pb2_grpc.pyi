@@ -86,7 +86,8 @@ class InferenceServiceStub:
     NO_JOURNAL, UNAVAILABLE (the journal cannot be read now).
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]
-    """Computes a vector of each text, on instances of role EMBEDDING. Each input is a request of its own: it waits, is
+    """Computes a vector of each text, on instances of role EMBEDDING. The vector of a model that classifies has a number
+    per class. Each input is a request of its own: it waits, is
     placed and goes elsewhere when its instance fails like one that generates, so that the inputs of a call run on
     several instances. The call fails with the first input that does; the others are then cancelled, as they are when
     the client goes away. The same id and content give the same vectors again while the scheduler remembers them.
@@ -203,7 +204,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     NO_JOURNAL, UNAVAILABLE (the journal cannot be read now).
     """
     Embed: _aio.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Computes a vector of each text, on instances of role EMBEDDING. Each input is a request of its own: it waits, is
+    """Computes a vector of each text, on instances of role EMBEDDING. The vector of a model that classifies has a number
+    per class. Each input is a request of its own: it waits, is
     placed and goes elsewhere when its instance fails like one that generates, so that the inputs of a call run on
     several instances. The call fails with the first input that does; the others are then cancelled, as they are when
     the client goes away. The same id and content give the same vectors again while the scheduler remembers them.
@@ -365,7 +367,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.EmbedResponse, _abc.Awaitable[_inference_pb2.EmbedResponse]]:
-        """Computes a vector of each text, on instances of role EMBEDDING. Each input is a request of its own: it waits, is
+        """Computes a vector of each text, on instances of role EMBEDDING. The vector of a model that classifies has a number
+        per class. Each input is a request of its own: it waits, is
         placed and goes elsewhere when its instance fails like one that generates, so that the inputs of a call run on
         several instances. The call fails with the first input that does; the others are then cancelled, as they are when
         the client goes away. The same id and content give the same vectors again while the scheduler remembers them.

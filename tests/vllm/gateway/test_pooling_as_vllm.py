@@ -1,0 +1,115 @@
+"""Every route of a model that embeds or scores pairs answers as vLLM's own server does on the same engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from executor_svc.engine.tiny_model import make_tiny_model
+from tests.support.fleet_processes import FleetProcesses
+from tests.vllm.gateway.gateway_fleet import GatewayProcess
+from tests.vllm.gateway.http_answers import plain
+from tests.vllm.gateway.own_server import OwnServer
+from tests.vllm.gateway.pairs_model import make_pairs_model
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+
+NAME = "tiny"
+UP_WITHIN_S = 150.0
+CLOSE = 1e-4  # batches of another size round otherwise
+ENGINE = (
+    *("--role", "embedding", "--engine.model.served-name", NAME, "--engine.vllm.dtype", "float32"),
+    *("--engine.vllm.enforce-eager", "--engine.vllm.max-running", "8", "--engine.vllm.max-model-len", "512"),
+    *("--engine.vllm.kv-cache-bytes", str(64 << 20), "--engine.vllm.cpu-cores", "0"),
+)
+OWN_ENGINE = (
+    *("--runner", "pooling", "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8"),
+    *("--max-model-len", "512", "--kv-cache-memory-bytes", str(64 << 20), "--distributed-executor-backend", "uni"),
+)
+QUERY, DOCUMENTS = "Which animal barks?", ["The dog barks at night.", "A loaf of bread.", "Cats sleep."]
+Case = tuple[str, dict[str, Any]]
+
+
+def of_both() -> Iterator[Case]:
+    """Yield path and body of requests that either kind of model answers."""
+    yield "/v1/score", {"text_1": QUERY, "text_2": DOCUMENTS}
+    yield "/score", {"queries": [QUERY, "Bread?"], "documents": DOCUMENTS[:2]}
+    yield "/v1/rerank", {"query": QUERY, "documents": DOCUMENTS, "top_n": 2}
+    yield "/rerank", {"query": QUERY, "documents": DOCUMENTS, "truncate_prompt_tokens": 12}
+    yield "/v2/rerank", {"query": QUERY, "documents": DOCUMENTS, "max_tokens_per_doc": 4}
+    yield "/pooling", {"input": DOCUMENTS}
+    yield "/tokenize", {"prompt": QUERY}
+    yield "/v1/score", {"text_1": QUERY}
+    yield "/v1/score", {"text_1": QUERY, "text_2": [], "model": NAME}
+
+
+def of_vectors() -> Iterator[Case]:
+    """Yield those of a model that embeds."""
+    yield from of_both()
+    yield "/v1/embeddings", {"input": DOCUMENTS}
+    yield "/v1/embeddings", {"input": DOCUMENTS, "use_activation": False}
+    yield "/v1/embeddings", {"input": QUERY, "truncate_prompt_tokens": 2, "truncation_side": "left"}
+    yield "/v1/embeddings", {"messages": [{"role": "user", "content": QUERY}]}
+    yield "/pooling", {"input": DOCUMENTS, "encoding_format": "base64", "embed_dtype": "float16"}
+    yield "/v1/embeddings", {"input": QUERY, "dimensions": 8}
+
+
+def of_pairs() -> Iterator[Case]:
+    """Yield those of a model that classifies."""
+    yield from of_both()
+    yield "/classify", {"input": DOCUMENTS}
+    yield "/classify", {"input": QUERY, "use_activation": False}
+    yield "/v1/rerank", {"query": QUERY, "documents": DOCUMENTS, "use_activation": False}
+
+
+KINDS: dict[str, tuple[Callable[[Path], Any], Callable[[], Iterator[Case]]]] = {
+    "vectors": (make_tiny_model, of_vectors),
+    "pairs": (make_pairs_model, of_pairs),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_gateway_answers_as_vllms_own_server_does(tmp_path: Path, kind: str) -> None:
+    make, cases = KINDS[kind]
+    model = tmp_path / "model"
+    make(model)
+    own = OwnServer(NAME, tmp_path, ("--model", str(model), *OWN_ENGINE))
+    async with FleetProcesses(tmp_path, ["--policy", "fifo"]) as fleet, own.serving():
+        fleet.launch("one", ["--model", str(model), *ENGINE])
+        await fleet.ready("one", within_s=UP_WITHIN_S)
+        served = GatewayProcess(fleet, tmp_path).serving(NAME)
+        async with served as gateway, gateway.http() as ours, own.http() as theirs, fleet.client() as client:
+            assert [each.classifies for each in await client.models()] == [kind == "pairs"]
+            wrong = [each async for each in differences(ours, theirs, cases())]
+    assert not wrong, "\n".join(wrong)
+
+
+async def differences(ours: Any, theirs: Any, cases: Iterator[Case]) -> Any:
+    """Yield each case that is answered in another way, with both answers."""
+    for path, fields in cases:
+        body = {"model": NAME, **fields}
+        found, wanted = await asyncio.gather(*(asked(each, path, body) for each in (ours, theirs)))
+        if not same(found, wanted):
+            yield f"{path} {fields}\n  ours {str(found)[:600]}\n  vLLM {str(wanted)[:600]}"
+
+
+async def asked(http: Any, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+    answer = await http.post(path, json=body)
+    found = answer.json()
+    if path == "/v1/embeddings" and "usage" in found:
+        found["usage"].pop("completion_tokens", None)  # vLLM adds it to what OpenAI has
+    return answer.status_code, plain(found) if answer.status_code < 400 else sorted(found)
+
+
+def same(found: Any, wanted: Any) -> bool:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(same(found[name], wanted[name]) for name in found)
+    if isinstance(found, list | tuple) and isinstance(wanted, list | tuple):
+        return len(found) == len(wanted) and all(map(same, found, wanted))
+    if isinstance(found, float) and isinstance(wanted, float):
+        return abs(found - wanted) <= CLOSE
+    return bool(found == wanted)

@@ -7,6 +7,16 @@
 
 from sage_client._async_client import AsyncClient
 from sage_client._async_stream import AsyncStream
+from sage_client._batches import (
+    Batch,
+    BatchAnswer,
+    BatchCounts,
+    BatchFault,
+    BatchOutcome,
+    BatchState,
+    FilePurpose,
+    StoredFile,
+)
 from sage_client._call import Call
 from sage_client._client import Client
 from sage_client._completion import Choice, Completion
@@ -26,6 +36,7 @@ from sage_client._enums import (
 )
 from sage_client._errors import (
     AuthenticationError,
+    BatchFailedError,
     BatchNotFoundError,
     ConfigurationError,
     DeadlineExceededError,
@@ -138,7 +149,14 @@ __all__ = [
     "AsyncStream",
     "Attempt",
     "AuthenticationError",
+    "Batch",
+    "BatchAnswer",
+    "BatchCounts",
+    "BatchFailedError",
+    "BatchFault",
     "BatchNotFoundError",
+    "BatchOutcome",
+    "BatchState",
     "Call",
     "Cancellation",
     "Candidate",
@@ -156,6 +174,7 @@ __all__ = [
     "Event",
     "Explanation",
     "FieldViolation",
+    "FilePurpose",
     "FinishReason",
     "Finished",
     "FleetCounts",
@@ -235,6 +254,7 @@ __all__ = [
     "SloAttainment",
     "SloResult",
     "SplitMode",
+    "StoredFile",
     "StoredFileNotFoundError",
     "Stream",
     "StreamLostError",

@@ -17,6 +17,7 @@ from sage_client import _decode as decode_events
 from sage_client import _decode_admin as decode
 from sage_client import _decode_detached as detached
 from sage_client._async_stream import AsyncStream
+from sage_client._batch_calls import BatchCalls
 from sage_client._call import Call
 from sage_client._channels import Channels
 from sage_client._connection import Connection, address_or_default
@@ -52,7 +53,7 @@ SESSIONS_VARIABLE = "SAGE_SESSIONS"
 """The environment variable that switches sessions off, with 0, for clients that are not told."""
 
 
-class AsyncClient(OperatorCalls):
+class AsyncClient(BatchCalls, OperatorCalls):
     """Calls the scheduler that leads.  Use it on the event loop of its first call; any number of tasks may share it.
 
     Args:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Self, Unpack
 
 from sage_client._async_client import (
     DEADLINE_GRACE_S,
@@ -16,6 +16,7 @@ from sage_client._async_client import (
     AsyncClient,
 )
 from sage_client._async_stream import AsyncStream
+from sage_client._blocking_batch_calls import BlockingBatchCalls
 from sage_client._detached import DetachedRequest, RequestInfo, RequestStatus
 from sage_client._durations import Seconds, timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input
@@ -43,10 +44,8 @@ from sage_client._scores import Scores, scores_of
 from sage_client._stream import WAIT_MARGIN_S, Stream
 from sage_client._usage import UsageGroup, UsageRecord, UsageSum
 
-_T = TypeVar("_T")
 
-
-class Client:
+class Client(BlockingBatchCalls):
     """Calls one scheduler; any number of threads may share it.
 
     The client runs an ``AsyncClient`` on an event loop in a thread of its own, so every event passes between two
@@ -336,23 +335,3 @@ class Client:
         """Yield the fleet's state at once and then every ``interval`` seconds; see ``AsyncClient.watch_fleet``."""
         snapshots = self._client.watch_fleet(interval=interval, recent_decisions=recent_decisions)
         return self._each(snapshots, wait_s=interval + self._timeout)
-
-    def _each(self, values: AsyncGenerator[_T, None], *, wait_s: float) -> Generator[_T, None, None]:
-        """Yield what an asynchronous generator yields.  ``wait_s`` catches one that is stuck."""
-
-        async def step() -> tuple[_T] | None:
-            try:
-                return (await anext(values),)
-            except StopAsyncIteration:
-                return None
-
-        try:
-            while (found := self._loop.run(step(), timeout_s=wait_s + WAIT_MARGIN_S)) is not None:
-                yield found[0]
-        finally:
-            if self._loop.running:
-                self._loop.run(values.aclose(), timeout_s=WAIT_MARGIN_S)
-
-    def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        # The call has a timeout of its own; this one only catches a stuck event loop.
-        return self._loop.run(work, timeout_s=self._timeout + WAIT_MARGIN_S)

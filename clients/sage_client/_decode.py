@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from sage.controlplane.v1 import common_pb2, decision_pb2, inference_pb2
 from sage_client import _events as v
-from sage_client._enums import FinishReason, InstanceRole, Phase, RequestState
+from sage_client._enums import FinishReason, InstanceRole, Phase, Priority, RequestState
 
 _E = TypeVar("_E", bound=Enum)
 
@@ -35,6 +35,13 @@ def role(number: int) -> InstanceRole:
     if number == common_pb2.INSTANCE_ROLE_UNSPECIFIED:
         return InstanceRole.GENERAL
     return word(InstanceRole, common_pb2.InstanceRole.DESCRIPTOR, "INSTANCE_ROLE_", number)
+
+
+def priority(number: int) -> Priority:
+    """Decode a class; one of a newer contract is NORMAL."""
+    value = common_pb2.Priority.DESCRIPTOR.values_by_number.get(number)
+    name = value.name.removeprefix("PRIORITY_") if value is not None else ""
+    return Priority[name] if name in Priority.__members__ else Priority.NORMAL
 
 
 def request_state(number: int) -> RequestState:

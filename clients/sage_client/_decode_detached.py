@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sage.controlplane.v1 import common_pb2, inference_pb2
+from sage.controlplane.v1 import inference_pb2
 from sage_client import _decode as decode
 from sage_client._detached import RequestInfo, RequestStatus, Result
 from sage_client._durations import Seconds, duration
-from sage_client._enums import Priority, RequestState
+from sage_client._enums import RequestState
 from sage_client._events import Usage
 from sage_client._field_faults import FieldFaults
 
@@ -41,7 +41,7 @@ def info(message: inference_pb2.RequestView) -> RequestInfo:
         request_id=message.request_id,
         tenant=message.tenant,
         model=message.model,
-        priority=_priority(message.priority),
+        priority=decode.priority(message.priority),
         state=decode.request_state(message.state),
         error=message.error.message,
         usage=Usage(
@@ -73,12 +73,6 @@ def _result(message: inference_pb2.Result) -> Result:
         logprobs=decode.logprobs(message.logprobs),
         finished=decode.finished(message.finished) if message.HasField("finished") else None,
     )
-
-
-def _priority(number: int) -> Priority:
-    value = common_pb2.Priority.DESCRIPTOR.values_by_number.get(number)
-    name = value.name.removeprefix("PRIORITY_") if value is not None else ""
-    return Priority[name] if name in Priority.__members__ else Priority.NORMAL
 
 
 def _time(message: Timestamp) -> datetime:

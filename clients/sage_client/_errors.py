@@ -6,18 +6,19 @@
     ├── ConfigurationError          invalid settings of the client (also a ValueError)
     │   └── TlsRequiredError        the address is not loopback and TLS is off   .address
     ├── InvalidRequestError         invalid request; names every field           .violations
-    │   └── UnknownPolicyError
+    │   ├── UnknownPolicyError
+    │   └── BatchFailedError        the lines of a batch cannot be run           .batch
     ├── NotFoundError
     │   ├── UnknownModelError
     │   ├── RequestNotFoundError
     │   ├── BatchNotFoundError
     │   ├── StoredFileNotFoundError
     │   └── InstanceNotFoundError
-    ├── RequestConflictError        the request id is in use with other content
+    ├── RequestConflictError        the id is in use with other content
     ├── InvalidStateError           not allowed in the object's current state, or in a forked process
     ├── AuthenticationError         the token is missing, invalid or without permission
     ├── NotSupportedError           the server does not implement this
-    │   └── NoJournalError          the scheduler has no journal, so it takes no detached work
+    │   └── NoJournalError          the scheduler has no journal, so it takes no detached work and no batches
     ├── TryAgainError               not possible now; a retry may succeed        .retry_after_s
     │   ├── QueueFullError
     │   ├── TenantLimitError        a limit of the tenant
@@ -46,8 +47,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sage_client._partial_output import PartialOutput
+
+if TYPE_CHECKING:
+    from sage_client._batches import Batch, BatchFault
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,8 +133,32 @@ class UnknownPolicyError(InvalidRequestError):
     """The scheduler has no policy of this name."""
 
 
+class BatchFailedError(InvalidRequestError):
+    """The lines of a batch cannot be run; ``violations`` names those at fault.
+
+    Attributes:
+        batch: as it is; None only for an error that was not made by ``of_batch``.
+    """
+
+    batch: Batch | None = None
+
+    @classmethod
+    def of_batch(cls, batch: Batch) -> BatchFailedError:
+        """Return the error for a batch that failed."""
+        faults = "; ".join(f"{_line(each)}: {each.message}" for each in batch.faults) or "its input cannot be used"
+        error = cls(f"batch {batch.batch_id}: {faults}", reason="INVALID_REQUEST")
+        error.batch = batch
+        error.violations = tuple(FieldViolation(field=_line(each), description=each.message) for each in batch.faults)
+        return error
+
+
+def _line(fault: BatchFault) -> str:
+    where = f"line {fault.line}" if fault.line is not None else "file"
+    return f"{where}, {fault.param}" if fault.param else where
+
+
 class NotFoundError(SageError):
-    """The model, request or instance does not exist."""
+    """The model, request, instance, batch or file does not exist."""
 
 
 class UnknownModelError(NotFoundError):
@@ -153,7 +182,7 @@ class InstanceNotFoundError(NotFoundError):
 
 
 class RequestConflictError(SageError):
-    """The request id is in use by a request with other content."""
+    """The id of a request, a batch or a file is in use by one with other content."""
 
 
 class InvalidStateError(SageError):
@@ -169,7 +198,7 @@ class NotSupportedError(SageError):
 
 
 class NoJournalError(NotSupportedError):
-    """The scheduler has no journal, so it takes no detached work."""
+    """The scheduler has no journal, so it takes no detached work and no batches."""
 
 
 class TryAgainError(SageError):

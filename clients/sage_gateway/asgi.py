@@ -65,6 +65,12 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             return bytes(pieces)
 
 
+async def client_gone(receive: Receive) -> None:
+    """Wait until the HTTP client closes the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def replaying(body: bytes, receive: Receive) -> Receive:
     """Return a ``receive`` that gives a body that was read already, and then what else comes."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]

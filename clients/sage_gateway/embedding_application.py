@@ -11,7 +11,17 @@ from array import array
 from typing import Any
 
 from sage_client import Embeddings, Model, SageError
-from sage_gateway.asgi import Application, Receive, Scope, Send, answer, answer_error, read_body, replaying
+from sage_gateway.asgi import (
+    Application,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_error,
+    client_gone,
+    read_body,
+    replaying,
+)
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.embedding_fields import EmbeddingFieldError, EmbeddingFields, Encoding, embedding_fields, is_for_vllm
 from sage_gateway.error_answers import HttpError, http_error, invalid
@@ -53,7 +63,7 @@ class EmbeddingApplication:
             return
         name = json.loads(body).get("model") or self._model.name
         working = asyncio.ensure_future(self._embed(call, name, fields))
-        leaving = asyncio.ensure_future(_client_gone(receive))
+        leaving = asyncio.ensure_future(client_gone(receive))
         try:
             await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
@@ -89,11 +99,6 @@ class EmbeddingApplication:
             return
         page = await asyncio.to_thread(_page, made, name, encoding)  # may be tens of megabytes
         await answer(send, 200, page)
-
-
-async def _client_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _page(made: Embeddings, name: str, encoding: Encoding) -> bytes:

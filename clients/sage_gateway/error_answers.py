@@ -77,11 +77,20 @@ class HttpError:
         return found
 
 
+class Refused(Exception):
+    """A request that the gateway itself answers with an error."""
+
+    def __init__(self, error: HttpError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 _ANSWERS: Sequence[tuple[type[sage.SageError], int, str]] = (
     (sage.InvalidRequestError, 400, INVALID),
     (sage.AuthenticationError, 401, "authentication_error"),
     (sage.NotFoundError, 404, "not_found_error"),
     (sage.RequestConflictError, 409, "conflict_error"),
+    (sage.InvalidStateError, 409, "conflict_error"),
     (sage.NotSupportedError, 501, "not_implemented_error"),
     (sage.QueueFullError, 429, "rate_limit_error"),
     (sage.TenantLimitError, 429, "rate_limit_error"),

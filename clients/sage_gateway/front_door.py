@@ -9,6 +9,7 @@ from typing import Any
 
 from sage_client import SageError
 from sage_gateway.asgi import (
+    Application,
     BodyTooLarge,
     ClientGone,
     Receive,
@@ -52,11 +53,14 @@ class FrontDoor:
         metrics: Callable[[], tuple[bytes, bytes]],
         version: str,
         check_caller: Callable[[str], Awaitable[None]],
+        routes: Mapping[str, Application] | None = None,
     ) -> None:
         """``metrics``: returns the content type and the text of the metrics page.  ``version``: of vLLM.
 
-        ``check_caller``: raises a SageError if the caller with a token may not list models.
+        ``check_caller``: raises a SageError if the caller with a token may not list models.  ``routes``: what is
+        answered without a model, by the beginning of the path.
         """
+        self._routes = routes or {}
         self._check_caller = check_caller
         self._catalogue = catalogue
         self._metrics = metrics
@@ -72,6 +76,8 @@ class FrontDoor:
         path = scope["path"]
         if path in MODEL_ROUTES:
             await self._of_model(scope, receive, send)
+        elif (route := self._routes.get(_beginning(path))) is not None:
+            await route(scope, receive, send)
         elif scope["method"] not in ("GET", "HEAD"):
             await answer_error(send, _no_route(scope))
         else:
@@ -207,6 +213,11 @@ def _object(body: bytes) -> Mapping[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _beginning(path: str) -> str:
+    """Return the first two parts of a path, such as "/v1/files" of "/v1/files/one/content"."""
+    return "/".join(path.split("/", 3)[:3])
 
 
 def _short(name: object) -> str:

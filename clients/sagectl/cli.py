@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 import sage_client as sage
 from sagectl.commands.attach import attach
+from sagectl.commands.batch import batch
 from sagectl.commands.cancel import cancel
 from sagectl.commands.completion import completion
 from sagectl.commands.demo import demo
@@ -60,7 +61,7 @@ Exit status:
    1  internal error, or a local fleet that failed
    2  wrong usage, invalid request, or a package that is not installed
    3  scheduler unreachable or shutting down, or no instance available
-   4  unknown model, request or instance
+   4  unknown model, request, instance, batch or file
    5  request id already in use, or not allowed in the current state
    6  queue full, or another limit of the scheduler reached
    7  deadline or timeout exceeded
@@ -79,7 +80,7 @@ _EXAMPLES: Sequence[Example] = (
 )
 
 _COMMANDS: Mapping[str, Sequence[click.Command]] = {
-    "Requests": (generate, embed, score, submit, requests, attach, result, cancel, explain),
+    "Requests": (generate, embed, score, submit, requests, attach, result, cancel, explain, batch),
     "Fleet": (top, models, instances, drain, resume, role),
     "Scheduler": (policy, pd, usage, journal, doctor, version),
     "On this machine": (up, status, down, demo, gateway, keys, simulate, completion),

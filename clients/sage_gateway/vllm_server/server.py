@@ -16,6 +16,9 @@ import uvicorn
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from sage_common.tasks import TaskDied, WatchedTasks
+from sage_gateway.asgi import Application
+from sage_gateway.batches import batch_routes as batches
+from sage_gateway.batches import file_routes as files
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.embedding_application import EmbeddingApplication
 from sage_gateway.front_door import FrontDoor
@@ -77,7 +80,11 @@ class GatewayProcess:
                 lambda model, pooling, why: EmbeddingApplication(model, clients, pooling, why),
                 retire=retire,
             )
-            door = FrontDoor(catalogue, _metrics, self._version, KnownCallers(clients).check)
+            routes: dict[str, Application] = {
+                files.ROUTE: files.FileRoutes(clients),
+                batches.ROUTE: batches.BatchRoutes(clients),
+            }
+            door = FrontDoor(catalogue, _metrics, self._version, KnownCallers(clients).check, routes)
             server = self._server = _Server(self._config(door))
             loop = asyncio.get_running_loop()
             for signal_number in (signal.SIGTERM, signal.SIGINT):

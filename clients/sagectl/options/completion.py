@@ -11,7 +11,7 @@ import sage_client as sage
 from sage_client import Client
 from sagectl.options.connecting import nearest
 from sagectl.options.connection import Connector
-from sagectl.options.prefixes import instance_ids, request_ids
+from sagectl.options.prefixes import batch_ids, instance_ids, request_ids
 
 LIMIT_S = 2.0
 """Seconds that a call may take: who presses Tab waits for it."""
@@ -40,5 +40,6 @@ def _connector(context: click.Context) -> Connector:
 
 complete_instance = _from_scheduler(instance_ids)
 complete_request = _from_scheduler(request_ids)
+complete_batch = _from_scheduler(batch_ids)
 complete_model = _from_scheduler(lambda client: [each.name for each in client.models()])
 complete_policy = _from_scheduler(lambda client: [each.name for each in client.get_policy().available])

@@ -16,6 +16,7 @@ from sage_client import Client
 _T = TypeVar("_T")
 
 DETACHED_LOOKED_AT = 1_000  # latest detached requests of which an id may be the beginning
+BATCHES_LOOKED_AT = 1_000  # the latest
 DECISIONS_LOOKED_AT = 64  # latest decisions of the scheduler, as many as it keeps
 CANDIDATES_SHOWN = 8
 
@@ -30,7 +31,7 @@ def with_instance(client: Client, given: str, call: Callable[[str], _T]) -> _T:
     try:
         return call(given)
     except sage.InstanceNotFoundError:
-        found = _only("instance", given, instance_ids(client))
+        found = _only("instances", given, instance_ids(client))
         if found is None:
             raise
         return call(found)
@@ -46,10 +47,32 @@ def with_request(client: Client, given: str, call: Callable[[str], _T]) -> _T:
     try:
         return call(given)
     except sage.RequestNotFoundError:
-        found = _only("request", given, request_ids(client))
+        found = _only("requests", given, request_ids(client))
         if found is None:
             raise
         return call(found)
+
+
+def with_batch(client: Client, given: str, call: Callable[[str], _T]) -> _T:
+    """Call with a batch's id, or else with the id that begins so, of the latest batches.
+
+    Raises:
+        BatchNotFoundError: no such batch's id begins so.
+        InvalidRequestError: several do; names them.
+    """
+    try:
+        return call(given)
+    except sage.BatchNotFoundError:
+        found = _only("batches", given, batch_ids(client))
+        if found is None:
+            raise
+        return call(found)
+
+
+def batch_ids(client: Client) -> tuple[str, ...]:
+    """Return the ids of the tenant's latest batches."""
+    with closing(client.list_batches(page_size=BATCHES_LOOKED_AT)) as listed:
+        return tuple(each.batch_id for each in islice(listed, BATCHES_LOOKED_AT))
 
 
 def instance_ids(client: Client) -> tuple[str, ...]:
@@ -73,11 +96,11 @@ def request_ids(client: Client) -> tuple[str, ...]:
     return tuple(each for each in found if each)
 
 
-def _only(kind: str, given: str, ids: Iterable[str]) -> str | None:
+def _only(kinds: str, given: str, ids: Iterable[str]) -> str | None:
     """Return the id that begins with what is given; None if none does.  Raises InvalidRequestError for several."""
     found = sorted(each for each in ids if given and each.startswith(given))
     if len(found) < 2:
         return found[0] if found else None
     more = f" and {len(found) - CANDIDATES_SHOWN} more" if len(found) > CANDIDATES_SHOWN else ""
     shown = ", ".join(found[:CANDIDATES_SHOWN])
-    raise sage.InvalidRequestError(f"{given!r} is the beginning of {len(found)} {kind}s: {shown}{more}")
+    raise sage.InvalidRequestError(f"{given!r} is the beginning of {len(found)} {kinds}: {shown}{more}")

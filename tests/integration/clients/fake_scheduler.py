@@ -20,6 +20,7 @@ from sage.controlplane.v1 import (
     inference_pb2_grpc,
 )
 from sage_wire.errors import ErrorReason
+from tests.integration.clients.fake_batches import FakeBatches
 from tests.integration.clients.fake_session import Aborted, FakeSession, refusal
 
 Context = Any
@@ -97,16 +98,6 @@ def retry_in(seconds: float) -> error_details_pb2.RetryInfo:
     return error_details_pb2.RetryInfo(retry_delay=delay)
 
 
-def bad_fields(**violations: str) -> error_details_pb2.BadRequest:
-    """Double underscores stand for dots."""
-    violation = error_details_pb2.BadRequest.FieldViolation
-    return error_details_pb2.BadRequest(
-        field_violations=[
-            violation(field=name.replace("__", "."), description=text) for name, text in violations.items()
-        ]
-    )
-
-
 async def default_generate(
     request: inference_pb2.GenerateRequest, context: Context
 ) -> AsyncIterator[inference_pb2.GenerateResponse]:
@@ -119,10 +110,11 @@ def letters(text: str) -> bytes:
     return struct.pack("<26f", *(text.count(chr(ord("a") + place)) for place in range(26)))
 
 
-class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.AdminServiceServicer):
+class FakeScheduler(FakeBatches, admin_pb2_grpc.AdminServiceServicer):
     """Both services a client speaks to, on a free port of 127.0.0.1."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.generate: Generator = default_generate
         self.admin: dict[str, Callable[[Any, Context], Awaitable[Any]]] = {}
         self.requests: list[inference_pb2.GenerateRequest] = []

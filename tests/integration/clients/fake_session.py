@@ -32,6 +32,16 @@ def refusal(reason: ErrorReason, message: str, *details: Any, **facts: str) -> t
     return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
+def bad_fields(**violations: str) -> error_details_pb2.BadRequest:
+    """Double underscores stand for dots."""
+    violation = error_details_pb2.BadRequest.FieldViolation
+    return error_details_pb2.BadRequest(
+        field_violations=[
+            violation(field=name.replace("__", "."), description=text) for name, text in violations.items()
+        ]
+    )
+
+
 def _status(reason: ErrorReason, message: str) -> status_pb2.Status:
     ((_, packed),) = refusal(reason, message)
     return status_pb2.Status.FromString(packed)

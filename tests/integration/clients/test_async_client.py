@@ -20,7 +20,6 @@ from tests.integration.clients.fake_scheduler import (
     FakeScheduler,
     accepted,
     always,
-    bad_fields,
     fail,
     finished,
     instance,
@@ -30,6 +29,7 @@ from tests.integration.clients.fake_scheduler import (
     tokens,
     whole_text,
 )
+from tests.integration.clients.fake_session import bad_fields
 
 pytestmark = pytest.mark.usefixtures("transport")
 

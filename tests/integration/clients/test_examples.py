@@ -81,3 +81,21 @@ async def test_a_batch_waits_out_a_full_queue_and_tells_failures(scheduler: Fake
     assert (status, err) == (1, "")
     good = {"text": whole_text(3), "tokens": 3, "instance": "executor-1"}
     assert answers == {1: {"line": 1, **good}, 2: {"line": 2, "error": "it is bad"}, 3: {"line": 3, **good}}
+
+
+async def test_a_file_of_prompts_is_run_as_a_batch_once(scheduler: FakeScheduler, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("about cats\nabout dogs\n")
+    for _ in range(2):
+        status, out, err = await run(
+            "batch_file.py", "night", str(prompts), "--model", "tiny", "--address", scheduler.address
+        )
+        assert (status, err.splitlines()[-1]) == (0, "completed: 2 of 2 lines")
+        assert [json.loads(line) for line in out.splitlines()] == [
+            {"line": 1, "text": "about 1"},
+            {"line": 2, "text": "about 2"},
+        ]
+    assert set(scheduler.batches) == {"night"}
+    [first, _] = map(json.loads, scheduler.contents["night-input"].splitlines())
+    assert first["url"] == "/v1/chat/completions"
+    assert first["body"]["messages"] == [{"role": "user", "content": "about cats"}]

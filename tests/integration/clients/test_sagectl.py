@@ -26,7 +26,6 @@ from tests.integration.clients.fake_scheduler import (
     FakeScheduler,
     accepted,
     always,
-    bad_fields,
     fail,
     instance,
     retry_in,
@@ -35,6 +34,7 @@ from tests.integration.clients.fake_scheduler import (
     tokens,
     whole_text,
 )
+from tests.integration.clients.fake_session import bad_fields
 
 pytestmark = pytest.mark.usefixtures("transport")
 

@@ -11,6 +11,16 @@ import sage_client
 PUBLIC = {
     "clients": {"AsyncClient", "AsyncStream", "Client", "Stream", "Reconnect", "DEFAULT_ADDRESS"},
     "detached work": {"AsyncDetachedRequest", "DetachedRequest", "RequestInfo", "RequestStatus", "Result"},
+    "batches": {
+        "Batch",
+        "BatchAnswer",
+        "BatchCounts",
+        "BatchFault",
+        "BatchOutcome",
+        "BatchState",
+        "FilePurpose",
+        "StoredFile",
+    },
     "sinks": {"Call", "Sink"},
     "embeddings": {"EmbedOptions", "Embeddings", "Scores"},
     "JSON": {"plain"},
@@ -80,6 +90,7 @@ PUBLIC = {
         "GenerationFailedError",
         "ModelChangedError",
         "InstanceNotFoundError",
+        "BatchFailedError",
         "BatchNotFoundError",
         "StoredFileNotFoundError",
         "InternalError",
@@ -159,7 +170,7 @@ def test_both_clients_offer_the_same_but_for_sinks_which_need_an_event_loop() ->
 def test_every_value_is_frozen() -> None:
     values = [
         *typing.get_args(sage_client.Event),
-        *(getattr(sage_client, n) for n in PUBLIC["values"] | PUBLIC["fleet"]),
+        *(getattr(sage_client, n) for n in PUBLIC["values"] | PUBLIC["fleet"] | PUBLIC["batches"]),
     ]
     classes = [v for v in values if hasattr(v, "__dataclass_params__")]
 

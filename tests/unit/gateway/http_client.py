@@ -54,7 +54,9 @@ async def call(
         sent.append(message)
 
     raw = [(name.encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
-    await application({"type": "http", "method": method, "path": path, "headers": raw}, receive, send)
+    path, _, query = path.partition("?")
+    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": raw}
+    await application(scope, receive, send)
     starts = [each for each in sent if each["type"] == "http.response.start"]
     assert len(starts) == 1, sent
     return Answered(

@@ -16,7 +16,8 @@ from sage_common import configuration
 from sage_common.addresses import check_address, refuse_exposed
 from sage_common.configuration import ConfigError, Program, Section, ServiceConfig, in_one_line
 from sage_common.tls import CERTIFICATE_KEYS, CertificateSection
-from sage_telemetry.settings import TelemetrySettings
+from sage_telemetry.endpoints import OtlpEndpoint
+from sage_telemetry.settings import TelemetrySettings, checked_endpoint, unsafe_endpoint
 from scheduler_svc.access.settings import AccessSection
 from scheduler_svc.domain.admission import check_sampling
 from scheduler_svc.domain.request import Sampling
@@ -273,6 +274,21 @@ class UsageSection(Section):
     files: int = Field(
         default=4, ge=2, le=1_000, description="Most files kept, usage.file itself included; the oldest is deleted."
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="http://host:port or https://host:port of an OTLP/gRPC receiver of logs, which gets every usage"
+        " record as a log record.  Works without a journal, too.",
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _parses(cls, value: str | None) -> str | None:
+        return checked_endpoint(value)
+
+    @property
+    def otlp(self) -> OtlpEndpoint | None:
+        """Return the parsed ``otlp_endpoint``; None where none is set."""
+        return None if self.otlp_endpoint is None else OtlpEndpoint.parse(self.otlp_endpoint)
 
 
 class PdSeparationSection(Section):
@@ -544,6 +560,8 @@ class SchedulerConfig(ServiceConfig):
             elif not self.access.on:
                 refuse_exposed(key, address, give=IDENTITY_KEYS)
         if (unsafe := self.telemetry.unsafe(tls=self.tls.certificate is not None)) is not None:
+            raise ValueError(unsafe)
+        if (unsafe := unsafe_endpoint("usage.otlp_endpoint", self.usage.otlp_endpoint)) is not None:
             raise ValueError(unsafe)
         return self
 

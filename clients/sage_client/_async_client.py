@@ -305,7 +305,7 @@ class AsyncClient(OperatorCalls):
 
     async def models(self) -> tuple[Model, ...]:
         """Return the models that the fleet serves, by name."""
-        found = await self._ask(lambda at: at.inference.ListModels, inference_pb2.ListModelsRequest())
+        found = await self._repeated(lambda at: at.inference.ListModels, inference_pb2.ListModelsRequest())
         return tuple(decode_model(each) for each in found.models)
 
     async def get_model_files(self, model: str = "", *, timeout: float | None = None) -> ModelFiles:
@@ -382,7 +382,7 @@ def _attached(connection: Connection, channels: Channels, reconnect: Reconnect) 
             attach.after_attempt.CopyFrom(request.after_attempt)
         return AttachEvents(channels.inference.Attach(attach, metadata=connection.authorization() + trace))
 
-    return GenerateTransport(open_call, reconnect, channels, repeatable=True)
+    return GenerateTransport(open_call, reconnect, channels, detached=True)
 
 
 def _path(file: Path | str | None) -> Path | None:

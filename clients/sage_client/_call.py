@@ -72,9 +72,11 @@ class Call:
         "_loop",
         "_overlaps",
         "_placements",
+        "_sent_again",
         "_sink",
         "_timer",
         "_transport",
+        "_unanswered_since",
         "accepted",
         "attempt",
         "broke",
@@ -111,6 +113,8 @@ class Call:
         self._cancelled = False  # whether ``cancel`` was called
         self._break_failures = 0  # breaks since the last new token
         self._leaderless_since: float | None = None  # when a scheduler said first, since then, that it does not lead
+        self._unanswered_since: float | None = None  # when the connection broke first before the acceptance
+        self._sent_again = False  # whether a scheduler may have the request from before
         self._cursors: dict[int, OutputCursor] = {}
         self._overlaps: dict[int, tuple[int, int]] = {}  # by choice: tokens and code points that come a second time
         self._placements: set[Attempt] = set()
@@ -179,12 +183,20 @@ class Call:
     def may_be_known(self) -> None:
         """Note that a scheduler may know the request, which is sent again."""
         self.request.fresh = False
+        self._sent_again = True
 
     def count_break(self, attempts: int) -> bool:
         """Count a broken connection; return whether one of ``attempts`` to reattach without a new token is left."""
         self.broke = self.broke or self.accepted
         self._break_failures += 1
         return self._break_failures <= attempts
+
+    def may_be_sent_again(self, limit_s: float) -> bool:
+        """Note that the connection broke before the acceptance; return whether it did so ``limit_s`` ago at most."""
+        now = self._loop.time()
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+        return not self.accepted and now < self._unanswered_since + limit_s
 
     def may_wait_for_leader(self) -> bool:
         """Note that no scheduler leads that could be asked; return whether the call goes on waiting for one."""
@@ -348,9 +360,9 @@ class Call:
         """Return what a failure means for a request whose connection broke, or that was given up, before."""
         if self.parked is not None and isinstance(failure, RequestNotFoundError):
             return self.parked
-        if not self.broke:
+        if not (self.broke or (self._sent_again and not self.accepted)):
             return failure
-        if isinstance(failure, RequestNotFoundError):
+        if self.broke and isinstance(failure, RequestNotFoundError):
             what = f"after {self.position} output tokens the scheduler no longer knew the request ({failure.message})"
             return StreamLostError(what, status=failure.status, request_id=self.request_id)
         if isinstance(failure, RequestCancelledError) and not (self.request.detached or self._cancelled):

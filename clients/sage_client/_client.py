@@ -51,7 +51,8 @@ class Client:
 
     The client runs an ``AsyncClient`` on an event loop in a thread of its own, so every event passes between two
     threads.  gRPC's blocking API would need a second implementation of reattaching broken streams, and its reads
-    cannot have a timeout.  Like any gRPC channel, the client does not survive a ``fork``.
+    cannot have a timeout.  gRPC does not survive a ``fork`` of a process that made calls: the
+    child gets InvalidStateError.
 
     Args: as for ``AsyncClient``; durations are seconds.
     """
@@ -110,7 +111,9 @@ class Client:
 
     def close(self) -> None:
         """Close the connection and end the thread; open streams end.  Idempotent."""
-        if self._loop.running:
+        if self._loop.left_behind:
+            self._loop.stop()  # after a fork the connection is the other process's
+        elif self._loop.running:
             try:
                 self._run(self._client.close())
             finally:

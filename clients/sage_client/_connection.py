@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 
 from sage_client._errors import ConfigurationError, TlsRequiredError
+from sage_client._fork import check_not_forked, note_channel
 from sage_client._trace import trace_metadata
 from sage_common.addresses import check_address, is_loopback
 from sage_wire.keepalive import keepalive
@@ -66,7 +67,9 @@ class Connection:
         Raises:
             ConfigurationError: the address, the token, a certificate file or their combination is invalid.
             TlsRequiredError: the address is not loopback, and neither TLS nor ``insecure`` is set.
+            InvalidStateError: the process was forked after a client had opened a channel.
         """
+        check_not_forked()
         _check_address(self.address)
         _check_token(self._bearer)
         if self._is_secure:
@@ -77,6 +80,7 @@ class Connection:
     def open(self) -> grpc.aio.Channel:
         """Open a channel on the running event loop; it connects at its first call.  Raises as ``check``."""
         self.check()
+        note_channel()
         options = _OPTIONS + (_PATIENT if self.alone else _IMPATIENT)
         if self._is_secure:
             return grpc.aio.secure_channel(self.address, self._credentials(), options=options)
@@ -140,5 +144,15 @@ def _check_address(address: str) -> None:
     try:
         check_address(address, lowest_port=1)
     except ValueError as error:
-        wanted = f"host:port, like {DEFAULT_ADDRESS}"
-        raise ConfigurationError(f"{error}: give an address of the form {wanted}") from error
+        raise ConfigurationError(f"{error}: give an address of the form {_wanted(address)}") from error
+
+
+def _wanted(address: str) -> str:
+    """Return the form of an address, with what a URL names as the example."""
+    scheme, _, rest = address.rpartition("://")
+    named = rest.partition("/")[0]
+    try:
+        check_address(named, lowest_port=1)
+    except ValueError:
+        named = DEFAULT_ADDRESS
+    return f"host:port, like {named}{', and TLS (tls or tls_ca)' if scheme.lower().endswith('s') else ''}"

@@ -208,7 +208,9 @@ class Dispatcher:
     def _may_reattach(self, call: Call, end: SessionEnd) -> bool:
         if isinstance(end.error, NotLeaderError):
             return call.may_wait_for_leader()
-        return (call in self._sent or not self._route.exhausted) and call.count_break(self._reconnect.attempts)
+        known = call in self._sent or not self._route.exhausted
+        may_come_again = known or call.may_be_sent_again(self._reconnect.submit_s)
+        return may_come_again and call.count_break(self._reconnect.attempts)
 
     def _forget(self, call: Call) -> None:
         self._live.pop(call, None)

@@ -12,7 +12,7 @@
     │   ├── RequestNotFoundError
     │   └── InstanceNotFoundError
     ├── RequestConflictError        the request id is in use with other content
-    ├── InvalidStateError           not allowed in the object's current state
+    ├── InvalidStateError           not allowed in the object's current state, or in a forked process
     ├── AuthenticationError         the token is missing, invalid or without permission
     ├── NotSupportedError           the server does not implement this
     │   └── NoJournalError          the scheduler has no journal, so it takes no detached work
@@ -147,7 +147,7 @@ class RequestConflictError(SageError):
 
 
 class InvalidStateError(SageError):
-    """The object's current state does not allow the call."""
+    """The object's current state does not allow the call, or the process was forked after a client's first call."""
 
 
 class AuthenticationError(SageError):

@@ -65,18 +65,18 @@ Opener = Callable[[inference_pb2.GenerateRequest, Metadata], EventCall]
 class GenerateTransport:
     """Reads a call per request, in a task of its own, and reattaches after a broken connection."""
 
-    def __init__(self, open_call: Opener, reconnect: Reconnect, route: Route, *, repeatable: bool = False) -> None:
-        """``repeatable``: a call whose connection broke before its request was accepted may be made again."""
+    def __init__(self, open_call: Opener, reconnect: Reconnect, route: Route, *, detached: bool = False) -> None:
+        """``detached``: the requests are detached work, for which a scheduler whose journal is away is waited for."""
         self._open = open_call
         self._reconnect = reconnect
         self._route = route
-        self._repeatable = repeatable
+        self._detached = detached
         self._readers: dict[Call, _Reader] = {}
 
     def start(self, call: Call) -> None:
         """Send the request, or attach to it at the call's position."""
         call.carried_by(self)
-        reader = _Reader(call, self._open, self._reconnect, self._route, repeatable=self._repeatable)
+        reader = _Reader(call, self._open, self._reconnect, self._route, detached=self._detached)
         self._readers[call] = reader
         reader.task.add_done_callback(lambda task: self._ended(call, task))
 
@@ -112,8 +112,8 @@ class _Reader:
     gRPC keeps a call alive until it has ended, also when nobody reads it, so ``stop`` cancels it.
     """
 
-    def __init__(self, call: Call, open_call: Opener, reconnect: Reconnect, route: Route, *, repeatable: bool) -> None:
-        self._repeatable = repeatable
+    def __init__(self, call: Call, open_call: Opener, reconnect: Reconnect, route: Route, *, detached: bool) -> None:
+        self._detached = detached
         self._call = call
         self._route = route
         self._open = open_call
@@ -150,15 +150,14 @@ class _Reader:
 
     def _pause_s(self, failure: SageError) -> float | None:
         """Return after how many seconds the request is sent again; None if the failure is its end."""
-        if isinstance(failure, RecoveringError) or (
-            self._repeatable and isinstance(failure, JournalUnavailableError)  # of detached work
-        ):
+        if isinstance(failure, RecoveringError) or (self._detached and isinstance(failure, JournalUnavailableError)):
             return failure.retry_after_s or RECOVERING_S
         if isinstance(failure, NotLeaderError):
             if not self._call.may_wait_for_leader():
                 return None
             return leader_pause_s(failure.retry_after_s or RECOVERING_S, self._call.leaderless_s)
-        may_ask_again = self._call.accepted or self._repeatable or not self._route.exhausted
+        may_ask_again = self._call.accepted or not self._route.exhausted
+        may_ask_again = may_ask_again or self._call.may_be_sent_again(self._reconnect.submit_s)
         broken = is_transport_break(failure) and may_ask_again
         if broken and self._call.count_break(self._reconnect.attempts):
             pause_s = self._reconnect.delay_s(self._call.breaks)

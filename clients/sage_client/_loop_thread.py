@@ -9,7 +9,8 @@ import weakref
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from sage_client._errors import UnavailableError, WaitTimeoutError
+from sage_client._errors import InvalidStateError, UnavailableError, WaitTimeoutError
+from sage_client._fork import check_not_forked
 
 _T = TypeVar("_T")
 
@@ -31,12 +32,18 @@ class LoopThread:
         """Whether ``stop`` was not called yet."""
         return self._finalizer.alive
 
+    @property
+    def left_behind(self) -> bool:
+        """Whether a ``fork`` left the thread in the other process."""
+        return self.running and not self._thread.is_alive()
+
     def run(self, work: Coroutine[Any, Any, _T], *, timeout_s: float) -> _T:
         """Run ``work`` on the loop and return its result; interrupting the caller cancels ``work``.
 
         Raises:
             WaitTimeoutError: ``work`` did not end within ``timeout_s`` seconds.
-            UnavailableError: the loop was stopped, or a ``fork`` left its thread behind.
+            UnavailableError: the loop was stopped.
+            InvalidStateError: a ``fork`` left its thread behind.
             RuntimeError: the caller runs on the loop.
         """
         if (why_not := self._why_not()) is not None:
@@ -63,7 +70,11 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             return RuntimeError("called from the client's loop")
         if not self._thread.is_alive():
-            return UnavailableError("the client's thread is gone: a client does not survive a fork; make one after it")
+            try:
+                check_not_forked()
+            except InvalidStateError as error:
+                return error
+            return UnavailableError("the client's thread is gone")
         return None
 
     def stop(self) -> None:

@@ -17,8 +17,11 @@ class ChatMessage:
     """One turn of a conversation."""
 
     role: str  # "system", "user", "assistant", "tool"
-    content: str | Sequence[ContentPart]  # a text, or parts
+    content: str | Sequence[ContentPart] | None = None  # a text, or parts; None: none, as beside tool calls
     name: str = ""
+    # Of an assistant: the calls that it made, as OpenAI's clients write them; arguments may be a mapping or JSON.
+    tool_calls: Sequence[Mapping[str, Any]] = ()
+    tool_call_id: str = ""  # of a tool: the call that it answers
 
 
 ContentPart = str | Mapping[str, Any]
@@ -36,6 +39,7 @@ class GenerateOptions(SamplingOptions, total=False):
     add_special_tokens: bool  # add the tokenizer's special tokens to a text prompt; default true
     continue_final_message: bool  # generate inside the last message instead of a new one
     template_arguments: Mapping[str, Any]  # further variables of the chat template
+    tools: Sequence[Mapping[str, Any]]  # for ``messages``: functions the model may call, as OpenAI's clients write them
     # Priority and targets.
     priority: Priority | int | str  # default NORMAL
     deadline: Seconds  # from acceptance; the request expires then

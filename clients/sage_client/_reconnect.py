@@ -26,13 +26,16 @@ def leader_pause_s(retry_s: float, leaderless_s: float) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reconnect:
-    """Limits of reattaching to a request whose stream broke."""
+    """Limits of reattaching to a request whose stream broke, and of sending one that was not accepted yet."""
 
     #: Consecutive attempts without a new token; 0 disables reattaching.  By default about half a minute, in which a
     #: scheduler is started again.
     attempts: int = 20
     first_delay_s: float = 0.1  # seconds before the first attempt
     max_delay_s: float = 2.0  # seconds; delays double up to this
+    #: Seconds for which a request that no scheduler has accepted is sent again, by its id, where there is no connection
+    #: or it breaks; 0: not at all.  A scheduler that is started again takes a few.
+    submit_s: float = 15.0
 
     def delay_s(self, attempt: int) -> float:
         """Return seconds to wait before attempt number ``attempt`` (from 1), randomised to spread clients out."""

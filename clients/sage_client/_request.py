@@ -101,6 +101,8 @@ def _set_prompt(
     given_prompts = (prompt is not None) + ("messages" in given) + ("token_ids" in given)
     if given_prompts != 1:
         faults.add("spec.prompt", f"exactly one of prompt, messages and token_ids must be given, not {given_prompts}")
+    elif "messages" not in given and "tools" in given:
+        faults.add("tools", "only messages have tools")
     elif prompt is not None:
         with faults.at("spec.text"):
             spec.text = prompt
@@ -120,13 +122,37 @@ def _set_chat(chat: inference_pb2.Chat, given: GenerateOptions, faults: FieldFau
         path = f"spec.chat.messages[{index}]"
         with faults.at(path):
             turn = message if isinstance(message, ChatMessage) else ChatMessage(**message)
-            parts = [turn.content] if isinstance(turn.content, str) else turn.content
+            if turn.content is None and not turn.tool_calls:
+                raise ValueError("its content is missing")
+            parts = [turn.content] if isinstance(turn.content, str) else turn.content or ()
             content = [_part(part, f"{path}.content[{place}]", faults) for place, part in enumerate(parts)]
-            chat.messages.add(role=turn.role, name=turn.name, content=content)
+            fields = _template_fields(turn)
+            chat.messages.add(role=turn.role, name=turn.name, content=content, template_fields_json=fields)
     chat.continue_final_message = given.get("continue_final_message", False)
-    if "template_arguments" in given:
+    if "tools" in given and "tools" in given.get("template_arguments", {}):
+        faults.add("tools", "template_arguments has them, too")
+    elif "template_arguments" in given or "tools" in given:
+        arguments = {**given.get("template_arguments", {}), **({"tools": given["tools"]} if "tools" in given else {})}
         with faults.at("spec.chat.template_arguments_json"):
-            chat.template_arguments_json = json.dumps(given["template_arguments"], allow_nan=False)
+            chat.template_arguments_json = json.dumps(arguments, allow_nan=False)
+
+
+def _template_fields(turn: ChatMessage) -> str:
+    """Encode what templates read of a turn beside its content.  Raises ValueError for arguments that are no JSON."""
+    fields: dict[str, Any] = {}
+    if turn.tool_calls:
+        fields["tool_calls"] = [_tool_call(call) for call in turn.tool_calls]
+    if turn.tool_call_id:
+        fields["tool_call_id"] = turn.tool_call_id
+    return json.dumps(fields, allow_nan=False) if fields else ""
+
+
+def _tool_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the call with its arguments as a mapping, which templates expect; OpenAI's clients write JSON."""
+    function = call.get("function")
+    if not (isinstance(function, Mapping) and isinstance(function.get("arguments"), str)):
+        return call
+    return {**call, "function": {**function, "arguments": json.loads(function["arguments"] or "{}")}}
 
 
 def _part(part: ContentPart, path: str, faults: FieldFaults) -> inference_pb2.ContentPart:

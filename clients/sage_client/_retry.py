@@ -17,10 +17,10 @@ async def until_answered(call: Callable[[float], Awaitable[_R]], reconnect: Reco
     """Return the answer of ``call``, which is given the seconds that are left.
 
     It is made again while the scheduler recovers, for as long as ``timeout_s`` allows, and where there was no
-    connection or it broke, as often as ``reconnect`` allows.  Raises what the last one raised.
+    connection or it broke, as often and as long as ``reconnect`` allows.  Raises what the last one raised.
     """
     loop = asyncio.get_running_loop()
-    end, broken = loop.time() + timeout_s, 0
+    end, broken, broken_since = loop.time() + timeout_s, 0, 0.0
     while True:
         try:
             return await call(max(0.001, end - loop.time()))
@@ -30,7 +30,9 @@ async def until_answered(call: Callable[[float], Awaitable[_R]], reconnect: Reco
                 raise
         except UnavailableError:
             broken += 1
+            broken_since = loop.time() if broken == 1 else broken_since
             pause_s = reconnect.delay_s(broken)
-            if broken > reconnect.attempts or loop.time() + pause_s >= end:
+            last = min(end, broken_since + reconnect.submit_s)
+            if broken > reconnect.attempts or loop.time() + pause_s >= last:
                 raise
         await asyncio.sleep(pause_s)

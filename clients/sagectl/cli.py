@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 import sage_client as sage
 from sagectl.commands.attach import attach
@@ -42,7 +43,7 @@ from sagectl.commands.up import up
 from sagectl.commands.usage import usage
 from sagectl.commands.version import version
 from sagectl.exit_status import ExitStatus, status_of
-from sagectl.options.command import Example, Group, write_commands
+from sagectl.options.command import Example, Group, SharedOption, takes, write_commands
 from sagectl.options.connecting import ADDRESS, OUTPUT, shared_options
 from sagectl.options.generation import flag_of
 from sagectl.output.formats import Format, Output
@@ -141,6 +142,12 @@ def sagectl(**_: Any) -> None:
 
     `sagectl COMMAND --help` has the options of a command, and examples.
     """
+    ctx = click.get_current_context()
+    command = sagectl.get_command(ctx, ctx.invoked_subcommand or "")
+    for param in sagectl.params:
+        given = ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+        if given and isinstance(param, SharedOption) and command is not None and not takes(command, param):
+            ctx.fail(f"{command.name} takes no {param.opts[0]} before it")
 
 
 def _all_commands() -> Iterator[click.Command]:

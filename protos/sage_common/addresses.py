@@ -6,7 +6,8 @@ import ipaddress
 
 HIGHEST_PORT = 65_535
 _SOCKETS = ("unix:", "unix-abstract:")
-_URLS = ("http://", "https://", "grpc://", "grpcs://")
+_RESOLVERS = ("dns", "xds")
+"""Schemes of gRPC's own with two slashes; any other such address is a URL."""
 
 
 def split_host_port(address: str) -> tuple[str, int]:
@@ -31,7 +32,7 @@ def check_address(address: str, *, lowest_port: int = 0) -> None:
     """
     if address.startswith(_SOCKETS):
         return
-    if address.lower().startswith(_URLS):
+    if "://" in address and address.partition(":")[0].lower() not in _RESOLVERS:
         raise ValueError(f"{address!r} is a URL, not host:port")
     name, _, number = address.rpartition(":")
     port = _port(number)

@@ -580,6 +580,20 @@ ATTRIBUTES: dict[str, str] = {
     "sage.kv.recomputed": "true on a decode leg that could not fetch the prompt's KV and computed it; else absent",
 }
 
+LOG_RECORDS: dict[str, str] = {
+    "sage.usage": "scheduler, with usage.otlp_endpoint: what a request that ended used; no prompt, no output",
+}
+"""Log records, by event name."""
+
+OF_LOG_RECORDS: dict[str, str] = {
+    "sage.usage.reason": "stop, length, or why it did not finish, as the label reason of sage_requests_total",
+    "sage.usage.arrived_at": "s since 1970",
+    "sage.usage.ended_at": "s since 1970",
+    "sage.usage.detached": "whether it needed no client",
+    "sage.usage.adopted": "whether it began under an earlier scheduler",
+}
+"""Attributes that log records alone have."""
+
 GEN_AI: dict[str, str] = {
     "gen_ai.operation.name": "chat or text_completion; on the executor's spans text_completion",
     "gen_ai.provider.name": "sage; on the executor's spans the engine",
@@ -632,7 +646,9 @@ def _lines() -> Iterator[str]:
     for each in (*BOTH, *SCHEDULER, *EXECUTOR):
         if each.buckets:
             yield f"| `{each.prometheus_name}` | {' '.join(f'{bound:g}' for bound in each.buckets)} |"
-    for title, table in (("Spans", SPANS), ("Events", _events()), ("Attributes", {**ATTRIBUTES, **GEN_AI})):
+    attributes = {**ATTRIBUTES, **OF_LOG_RECORDS, **GEN_AI}
+    tables = (("Spans", SPANS), ("Events", _events()), ("Log records", LOG_RECORDS), ("Attributes", attributes))
+    for title, table in tables:
         yield from ("", f"### {title}", "", "| name | what |", "|---|---|")
         yield from (f"| `{name}` | {_cell(what)} |" for name, what in table.items())
 

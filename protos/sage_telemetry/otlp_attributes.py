@@ -12,6 +12,7 @@ from struct import Struct
 from typing import Final
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.util.types import AttributeValue
@@ -30,7 +31,7 @@ _DOUBLE = Struct("<d")
 class AttributeEncoder:
     """Encodes the attributes of one type of message.  Any thread may call it."""
 
-    def __init__(self, owner: type[Span | Span.Event | Span.Link | Resource]) -> None:
+    def __init__(self, owner: type[Span | Span.Event | Span.Link | LogRecord | Resource]) -> None:
         """``owner``: the type of message whose field ``attributes`` is written."""
         self._owner = owner
         self._kept = lru_cache(maxsize=KEPT, typed=True)(self._field)  # typed, or True would be 1

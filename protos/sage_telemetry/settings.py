@@ -48,9 +48,7 @@ class TelemetrySettings(Section):
     @field_validator("otlp_endpoint")
     @classmethod
     def _parses(cls, value: str | None) -> str | None:
-        if value is not None:
-            OtlpEndpoint.parse(value)
-        return value
+        return checked_endpoint(value)
 
     @field_validator("metrics_listen")
     @classmethod
@@ -75,7 +73,19 @@ class TelemetrySettings(Section):
             return (
                 f"telemetry.metrics_listen: {self.metrics_listen} is not loopback: give {CERTIFICATE_KEYS}, or insecure"
             )
-        otlp = self.otlp
-        if otlp is not None and not otlp.secure and not is_loopback(otlp.target):
-            return f"telemetry.otlp_endpoint: {self.otlp_endpoint} is not loopback: give an https one, or insecure"
-        return None
+        return unsafe_endpoint("telemetry.otlp_endpoint", self.otlp_endpoint)
+
+
+def checked_endpoint(url: str | None) -> str | None:
+    """Return the URL of an OTLP receiver as it is.  Raises ValueError for one that cannot be used."""
+    if url is not None:
+        OtlpEndpoint.parse(url)
+    return url
+
+
+def unsafe_endpoint(key: str, url: str | None) -> str | None:
+    """Say in one line that an OTLP receiver needs --insecure; None if it does not.  ``key``: the setting's name."""
+    otlp = None if url is None else OtlpEndpoint.parse(url)
+    if otlp is not None and not otlp.secure and not is_loopback(otlp.target):
+        return f"{key}: {url} is not loopback: give an https one, or insecure"
+    return None

@@ -19,7 +19,13 @@ def to_wire(seconds: float) -> Duration:
 
 def fill(duration: Duration, seconds: float) -> None:
     """Set a Duration, which is a field of a message, to what ``to_wire`` returns: without a copy."""
-    duration.seconds, duration.nanos = divmod(round(max(0.0, min(seconds, LIMIT_S)) * _NANOS), _NANOS)
+    if not 0.0 < seconds < LIMIT_S:
+        seconds = LIMIT_S if seconds > 0.0 else 0.0
+    whole = int(seconds)
+    nanos = round((seconds - whole) * _NANOS)
+    if nanos == _NANOS:
+        whole, nanos = whole + 1, 0
+    duration.seconds, duration.nanos = whole, nanos
 
 
 def from_wire(duration: Duration) -> float:

@@ -44,6 +44,19 @@ class LogFile:
         self.size = _whole_lines(self._descriptor)
         self._cut()
 
+    def last_lines(self, most_bytes: int) -> list[bytes]:
+        """Return the last whole lines, the oldest first: of the file put aside last too, if the current one has fewer.
+
+        Raises OSError.
+        """
+        found: list[bytes] = []
+        for file in (self.path, self._numbered(1)):
+            if most_bytes > 0 and file.exists():
+                data = _tail(file, most_bytes)
+                most_bytes -= len(data)
+                found[:0] = data.splitlines()
+        return found
+
     def append(self, lines: Sequence[bytes]) -> None:
         """Append lines, all of them or none.  Raises OSError."""
         assert self._descriptor is not None, "begin() comes first"
@@ -84,6 +97,15 @@ class LogFile:
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}") if number else self.path
+
+
+def _tail(file: Path, most_bytes: int) -> bytes:
+    """Return the end of a file, without the part of a line that it begins with.  Raises OSError."""
+    with file.open("rb") as opened:
+        start = max(0, opened.seek(0, os.SEEK_END) - most_bytes)
+        opened.seek(start)
+        data = opened.read(most_bytes)
+    return data if start == 0 else data.partition(b"\n")[2]
 
 
 def _whole_lines(descriptor: int) -> int:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from sqlalchemy.pool import QueuePool
 from scheduler_svc.control.leadership.leader_store import Leader, StoreFailed, Won
 from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.storage.adoption_key import KEY_BYTES
+from scheduler_svc.storage.instances_record import decode
 from scheduler_svc.storage.journal.database import Database, Fence, Limits
 from scheduler_svc.storage.journal.errors import UnusableJournal, in_words, is_trouble
 from scheduler_svc.storage.journal.postgresql import arguments
@@ -115,9 +115,10 @@ class PostgresLeadership:
                 return _leader(found)
             connection.execute(_END_WRITERS, {"key": _WRITERS_LOCK})
             connection.execute(_LOCK_WRITERS_OUT, {"key": _WRITERS_LOCK})
+            last_epoch = connection.execute(_EPOCH).scalar_one_or_none()  # under the lock: of the leader before
             won = connection.execute(_CLAIM, values).one_or_none()
             if won is not None:
-                instances = frozenset(json.loads(won.instances))
+                instances = decode(won.instances, last_epoch or 0)
                 return Won(epoch=won.epoch, secret=bytes(won.adoption_key), instances=instances)
             return _leader(connection.execute(_LOOK).one())
 
@@ -147,9 +148,9 @@ class PostgresLeadership:
         values = {"holder": self._holder, "epoch": epoch}
         await self._do(lambda connection: connection.execute(_RELEASE, values))
 
-    async def keep_instances(self, epoch: int, instances: Iterable[str]) -> None:
+    async def keep_instances(self, epoch: int, encoded: str) -> None:
         """Write down which instances have a session, unless another scheduler leads by now.  Raises StoreFailed."""
-        values = {"holder": self._holder, "epoch": epoch, "instances": json.dumps(sorted(instances))}
+        values = {"holder": self._holder, "epoch": epoch, "instances": encoded}
         await self._do(lambda connection: connection.execute(_KEEP, values))
 
     def close(self) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
 
 from scheduler_svc.control.leadership.leader_store import StoreFailed, Won
+from scheduler_svc.storage.instances_record import EarlierInstances, encode
 from scheduler_svc.storage.leadership import PostgresLeadership
-from scheduler_svc.storage.state_directory import INSTANCES_LIMIT
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +30,16 @@ class SharedState:
         self._writing: asyncio.Task[None] | None = None
         self._frozen = False
 
-    def keep_instances(self, instances: Iterable[str]) -> None:
+    def keep_instances(self, instances: EarlierInstances) -> None:
         """Write down, in a task, which instances have a session: the next leader waits for them."""
         if self._frozen:
             return
-        self._wanted = frozenset(list(instances)[:INSTANCES_LIMIT])
+        self._wanted = instances
         if self._wanted != self._written and (self._writing is None or self._writing.done()):
             self._writing = asyncio.get_running_loop().create_task(self._write(), name="shared state")
 
     def freeze(self) -> None:
-        """Keep what is written down now: the sessions that end from here on are the next leader's."""
+        """Write down nothing that comes later: the sessions that end from here on are the next leader's."""
         self._frozen = True
 
     async def close(self) -> None:
@@ -54,7 +53,7 @@ class SharedState:
         while self._wanted != self._written:
             wanted = self._wanted
             try:
-                await self._store.keep_instances(self.epoch, wanted)
+                await self._store.keep_instances(self.epoch, encode(wanted, self.epoch))
             except StoreFailed as failure:
                 if self._frozen:
                     return

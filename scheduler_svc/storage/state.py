@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
+
+from scheduler_svc.storage.instances_record import EarlierInstances
 
 
 class State(Protocol):
@@ -16,15 +17,15 @@ class State(Protocol):
     """
 
     secret: bytes
-    instances: frozenset[str]
+    instances: EarlierInstances
     epoch: int
 
-    def keep_instances(self, instances: Iterable[str]) -> None:
+    def keep_instances(self, instances: EarlierInstances) -> None:
         """Write down, without waiting, which instances have a session now."""
         ...
 
     def freeze(self) -> None:
-        """Keep what is written down now: the sessions that end from here on are the next scheduler's."""
+        """Write down nothing that comes later: the sessions that end from here on are the next scheduler's."""
         ...
 
     async def close(self) -> None:

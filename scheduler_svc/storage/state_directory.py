@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from scheduler_svc.storage.adoption_key import KEY_BYTES
+from scheduler_svc.storage.instances_record import EarlierInstances, decode, encode
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +19,6 @@ KEY_FILE = "adoption-key"
 INSTANCES_FILE = "instances.json"
 EPOCH_FILE = "epoch"
 LOCK_FILE = "lock"
-INSTANCES_LIMIT = 65_536
 LARGEST_EPOCH = 2**63
 
 
@@ -41,8 +39,9 @@ class StateDirectory:
             raise UnusableState(f"state_dir {path}: {error}") from error
         try:
             self.secret = self._secret()
-            self.instances = self._instances()
-            self.epoch = self._next_epoch()
+            last = self._last_epoch()
+            self.instances = self._instances(last)
+            self.epoch = self._next_epoch(last)
         except BaseException as error:
             os.close(self._lock)
             if isinstance(error, OSError | ValueError):
@@ -62,40 +61,41 @@ class StateDirectory:
             raise ValueError(f"{KEY_FILE} has {len(secret)} bytes instead of {KEY_BYTES}")
         return secret
 
-    def _instances(self) -> frozenset[str]:
+    def _instances(self, last_epoch: int) -> EarlierInstances:
         file = self._path / INSTANCES_FILE
         if not file.exists():
-            return frozenset()
+            return {}
         try:
-            found = json.loads(file.read_bytes())
-        except ValueError:
-            found = None
-        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-            raise ValueError(f"{INSTANCES_FILE} is not a list of instance ids")
-        return frozenset(found)
+            return decode(file.read_bytes(), last_epoch)
+        except ValueError as error:
+            raise ValueError(f"{INSTANCES_FILE}: {error}") from error
 
-    def _next_epoch(self) -> int:
-        """Return this start's epoch, in nanoseconds since 1970: above the last one's, wherever the clock stands."""
+    def _last_epoch(self) -> int:
+        """Return the epoch of the start before this one; 0 if this is the first."""
         file = self._path / EPOCH_FILE
-        last = 0
-        if file.exists():
-            text = file.read_bytes().strip()
-            if not text.isdigit() or not 0 < (last := int(text)) < LARGEST_EPOCH:
-                raise ValueError(f"{EPOCH_FILE} is not the number of an epoch")
+        if not file.exists():
+            return 0
+        text = file.read_bytes().strip()
+        if not text.isdigit() or not 0 < (last := int(text)) < LARGEST_EPOCH:
+            raise ValueError(f"{EPOCH_FILE} is not the number of an epoch")
+        return last
+
+    def _next_epoch(self, last: int) -> int:
+        """Return this start's epoch, in nanoseconds since 1970: above the last one's, wherever the clock stands."""
         epoch = max(time.time_ns(), last + 1)
-        _write(file, b"%d\n" % epoch)
+        _write(self._path / EPOCH_FILE, b"%d\n" % epoch)
         return epoch
 
-    def keep_instances(self, instances: Iterable[str]) -> None:
+    def keep_instances(self, instances: EarlierInstances) -> None:
         """Write down, in a thread, which instances have a session: the next scheduler waits for them."""
         if self._frozen:
             return
-        self._wanted = frozenset(list(instances)[:INSTANCES_LIMIT])
+        self._wanted = instances
         if self._wanted != self._written and (self._writing is None or self._writing.done()):
             self._writing = asyncio.get_running_loop().create_task(self._write(), name="state directory")
 
     def freeze(self) -> None:
-        """Keep what is written down now: the sessions that end from here on are the next scheduler's."""
+        """Write down nothing that comes later: the sessions that end from here on are the next scheduler's."""
         self._frozen = True
 
     async def close(self) -> None:
@@ -108,7 +108,8 @@ class StateDirectory:
         while self._wanted != self._written:
             wanted = self._wanted
             try:
-                await asyncio.to_thread(_write, self._path / INSTANCES_FILE, json.dumps(sorted(wanted)).encode())
+                content = encode(wanted, self.epoch).encode()
+                await asyncio.to_thread(_write, self._path / INSTANCES_FILE, content)
             except OSError as error:
                 log.error("state_dir: instances cannot be written: %s; the next scheduler may wait for others", error)
                 return

@@ -35,10 +35,10 @@ class SchedulerTelemetry:
         self._settings = settings
         self._epoch = epoch
         self.meter = Meter((*BOTH, *SCHEDULER))
-        identity = Identity(
+        self.identity = Identity(
             service="scheduler", instance_id=f"{socket.gethostname()}-{epoch}", further=settings.resource
         )
-        self.exports = Exports(settings, identity, self.meter, tls=tls)
+        self.exports = Exports(settings, self.identity, self.meter, tls=tls)
         self.client_sessions = SessionMetrics(self.meter)
         self._observer: TelemetryObserver | None = None  # None until ``observer`` is called, and if nothing is exported
 

@@ -97,7 +97,7 @@ def _message(turn: ChatTurn, shape: ContentShape) -> dict[str, Any]:
     if shape is ContentShape.PARTS and turn.role != "tool":  # as vLLM does: few templates take parts of tools
         content = [{"type": "text", "text": text} for text in turn.texts]
     name = {"name": turn.name} if turn.name else {}
-    return {"role": turn.role, "content": content, **name}
+    return {**turn.fields, "role": turn.role, "content": content, **name}
 
 
 def _left_open(conversation: Conversation, turns: Sequence[ChatTurn]) -> Sequence[ChatTurn]:

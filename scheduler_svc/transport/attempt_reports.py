@@ -134,12 +134,14 @@ class AttemptReports:
 
     def _ended(self, ended: executor_pb2.AssignmentEnded, implied: int) -> None:
         epoch = ended.epoch or implied
+        name, tokens = (epoch, ended.attempt_number), ended.total_tokens
+        acknowledge = partial(self._link.acknowledge, ended.attempt_number, tokens, ended=True, epoch=epoch)
+        if self._ends.came_again(self._sender, name, acknowledge):
+            return
         number, live = self._number(epoch, ended.attempt_number), None
         if number is not None:
             live = self._attempts.ended(self._sender, registrations.attempt_end(ended, number))
-        name, tokens = ended.attempt_number, ended.total_tokens
-        acknowledge = partial(self._link.acknowledge, name, tokens, ended=True, epoch=epoch)
         if live is None:
             acknowledge()
         else:
-            self._ends.keep(live, self._sender, acknowledge)
+            self._ends.keep(live, self._sender, acknowledge, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
 
 from sage.controlplane.v1 import common_pb2, inference_pb2, record_pb2
 from sage_wire import durations
@@ -36,8 +37,9 @@ class DetachedRecords:
 
     def encode_about(self, live: LiveRequest, accepted_at: float) -> bytes:
         """Return what a list shows of a request.  ``accepted_at``: seconds since 1970."""
-        made = view(live, accepted_at)
+        made = view(live, accepted_at - live.request.arrived_at)
         made.ClearField("state")
+        made.ClearField("ended_at")
         made.detached = True
         return made.SerializeToString()
 
@@ -76,6 +78,15 @@ class DetachedRecords:
         if made.HasField("finished"):
             return _finished(made.finished)
         return RecordedFailure(made.error.message, made.error.SerializeToString())
+
+
+def error_of(outcome: bytes) -> status_pb2.Status | None:
+    """Return the error of an encoded outcome; None if it has none, or another version wrote it."""
+    try:
+        made = record_pb2.DetachedEnd.FromString(outcome)
+    except DecodeError:
+        return None
+    return made.error if made.HasField("error") else None
 
 
 def _finished(wire: inference_pb2.Finished) -> Finished:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from sage.controlplane.v1 import inference_pb2
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.detached.detached_work import DetachedWork
-from scheduler_svc.control.journal.detached import DetachedSummary, Page
+from scheduler_svc.control.journal.detached import DetachedSummary, ListedRequest, Page
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.subscription import Subscription
@@ -18,6 +18,7 @@ from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, NoJournal
 from scheduler_svc.domain.request import RequestKey, RequestState
 from scheduler_svc.transport import events, request_views
+from scheduler_svc.transport.detached_records import error_of
 from scheduler_svc.transport.enums import REQUEST_STATE_FROM_WIRE, REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.request_limits import NAME_BYTES
 from scheduler_svc.transport.submissions import DEFAULT_TENANT, key_seen, last_attempt, submission
@@ -101,31 +102,35 @@ class DetachedServicer:
         page = _page(request, tenant)
         found = await self._work.page(page)
         answer, size = inference_pb2.ListResponse(), 0
-        for index, (summary, about) in enumerate(found, start=1):
-            view = self._listed(summary, about)
+        for index, listed in enumerate(found, start=1):
+            view = self._listed(listed)
             if not request.states or view.state in request.states:
                 answer.requests.append(view)
                 size += view.ByteSize()
             if index == page.limit or (size >= PAGE_BYTES and index < len(found)):
-                answer.next_page_token = _token(summary)
+                answer.next_page_token = _token(listed.summary)
                 break
         return answer
 
     # --- inside -----------------------------------------------------------------------------------
 
     def _view(self, live: LiveRequest) -> inference_pb2.RequestView:
-        view = request_views.view(live, live.request.arrived_at + self._wall_s())
+        view = request_views.view(live, self._wall_s())
         self._add_end(view, live.key)
         return view
 
-    def _listed(self, summary: DetachedSummary, about: bytes) -> inference_pb2.RequestView:
+    def _listed(self, listed: ListedRequest) -> inference_pb2.RequestView:
         """Return the view of a request on a page: as it is now if it is live, else as the journal has it."""
+        summary = listed.summary
         live = self._work.live(summary.key) if self._work is not None else None
         if live is not None:
             return self._view(live)
-        view = inference_pb2.RequestView.FromString(about)
+        view = inference_pb2.RequestView.FromString(listed.about)
         view.state = REQUEST_STATE_TO_WIRE[summary.state or RequestState.QUEUED]
         view.usage.completion_tokens = summary.output_tokens
+        error = error_of(listed.outcome)
+        if error is not None:
+            view.error.CopyFrom(error)
         if summary.ended_at is not None:
             view.ended_at.CopyFrom(request_views.timestamp(summary.ended_at))
         if summary.keep_until is not None:

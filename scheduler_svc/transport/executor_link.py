@@ -91,6 +91,12 @@ class StreamLink:
         attempt = common_pb2.Attempt(epoch=epoch, number=number)
         self._send(executor_pb2.ControlResponse(fetch_assign=executor_pb2.FetchAssign(attempt=attempt)))
 
+    def resend_named(self, epoch: int, number: int, from_index: int) -> None:
+        """Ask for the end of an attempt again whose number here is forgotten, and for its output from a position on."""
+        attempt = common_pb2.Attempt(epoch=epoch, number=number)
+        resume = executor_pb2.Resume(attempt=attempt, from_index=from_index)
+        self._send(executor_pb2.ControlResponse(resume=resume))
+
     def cancel_named(self, epoch: int, number: int, reason: str) -> None:
         """Tell the executor to stop an attempt that another scheduler began."""
         attempt = common_pb2.Attempt(epoch=epoch, number=number)

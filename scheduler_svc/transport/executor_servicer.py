@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
-from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
+from sage.controlplane.v1 import common_pb2, executor_pb2, executor_pb2_grpc
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import ADOPTION, ASSIGN_BATCHES, STEP_FRAMES
@@ -98,7 +98,10 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             epoch=welcome.epoch,
             lease=durations.to_wire(welcome.lease_s),
             heartbeat_interval=durations.to_wire(welcome.heartbeat_interval_s),
-            keep=[link.attempt(number) for number in welcome.keep],
+            keep=[
+                *(link.attempt(number) for number in welcome.keep),
+                *(common_pb2.Attempt(epoch=epoch, number=number) for epoch, number in welcome.keep_ended),
+            ],
             capabilities=[STEP_FRAMES, ADOPTION],
             role=ROLE_TO_WIRE[welcome.role],
             resume_secret=welcome.resume_secret,

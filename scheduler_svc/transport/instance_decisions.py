@@ -10,6 +10,8 @@ from scheduler_svc.transport.enums import ROLE_TO_WIRE
 
 def decision_about(decisions: OperatorDecisions, instance_id: str) -> admin_pb2.InstanceDecision | None:
     """Return what is decided about an instance; None if nothing is, and that is in the journal."""
+    if not decisions.concerns(instance_id):
+        return None
     decision, not_kept = decisions.instance(instance_id), decisions.instance_not_kept(instance_id)
     return None if decision.is_empty and not not_kept else _message(decision, not_kept)
 

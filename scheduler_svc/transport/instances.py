@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sage.controlplane.v1 import admin_pb2, common_pb2
 from sage_wire import durations
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.transport.enums import ROLE_TO_WIRE, STATE_TO_WIRE
 from scheduler_svc.transport.events import parallelism
 
@@ -14,11 +17,22 @@ KEPT_LIMIT = 16_384
 """Instances of which a part is kept; above it all are forgotten."""
 
 
+@dataclass(slots=True)
+class _Kept:
+    """Messages of one instance, and what they were made of."""
+
+    spec: InstanceSpec
+    facts: EngineFacts | None
+    unchanging: admin_pb2.Instance  # what follows from these two
+    load: LoadReport | None = None
+    loaded: admin_pb2.Instance | None = None  # the same with the load
+
+
 class InstanceViews:
-    """Converts instances, and keeps of each what stays the same while its engine runs."""
+    """Converts instances, and keeps of each what stays the same while its engine runs, and until its next report."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[InstanceSpec, EngineFacts | None, admin_pb2.Instance]] = {}
+        self._kept: dict[str, _Kept] = {}
 
     def fill(
         self,
@@ -31,7 +45,7 @@ class InstanceViews:
 
         ``now``: seconds on the control clock.  Fields of the engine stay unset until its executor reports them.
         """
-        wire.CopyFrom(self._unchanging(instance))
+        wire.CopyFrom(self._loaded(instance))
         wire.role = ROLE_TO_WIRE[instance.role]
         wire.state = STATE_TO_WIRE[instance.state]
         wire.state_reason = instance.state_reason
@@ -42,21 +56,33 @@ class InstanceViews:
         wire.kv_reserved_tokens = instance.account.reserved_tokens
         if decision is not None:
             wire.decision.CopyFrom(decision)
-        _add_load(wire, instance, now)
+        if instance.load is not None and instance.last_report_at is not None:
+            durations.fill(wire.heartbeat_age, now - instance.last_report_at)
 
-    def _unchanging(self, instance: Instance) -> admin_pb2.Instance:
-        """Return what follows from an instance's registration and its engine's facts."""
+    def _loaded(self, instance: Instance) -> admin_pb2.Instance:
+        """Return what follows from an instance's registration, its engine's facts and its latest report."""
+        kept, load = self._of(instance), instance.load
+        if load is None:
+            return kept.unchanging
+        if kept.loaded is None or kept.load is not load:
+            made = admin_pb2.Instance()
+            made.CopyFrom(kept.unchanging)
+            _add_load(made, load)
+            kept.load, kept.loaded = load, made
+        return kept.loaded
+
+    def _of(self, instance: Instance) -> _Kept:
         spec, facts = instance.spec, instance.facts
         kept = self._kept.get(spec.instance_id)
-        if kept is not None and kept[0] is spec and kept[1] is facts:
-            return kept[2]
+        if kept is not None and kept.spec is spec and kept.facts is facts:
+            return kept
         if len(self._kept) >= KEPT_LIMIT:
             self._kept.clear()
         wire = _of_spec(spec)
         if facts is not None:
             _add_facts(wire, facts)
-        self._kept[spec.instance_id] = spec, facts, wire
-        return wire
+        made = self._kept[spec.instance_id] = _Kept(spec, facts, wire)
+        return made
 
 
 def instance_view(
@@ -91,10 +117,7 @@ def _add_facts(wire: admin_pb2.Instance, facts: EngineFacts) -> None:
     wire.adapters.extend(sorted(facts.adapters))
 
 
-def _add_load(wire: admin_pb2.Instance, instance: Instance, now: float) -> None:
-    load = instance.load
-    if load is None:
-        return
+def _add_load(wire: admin_pb2.Instance, load: LoadReport) -> None:
     wire.running = load.running
     wire.waiting = load.waiting
     wire.kv_used_tokens = load.kv_used_tokens
@@ -108,5 +131,3 @@ def _add_load(wire: admin_pb2.Instance, instance: Instance, now: float) -> None:
     wire.kv_pulls = load.kv_pulls
     wire.kv_pulls_failed = load.kv_pulls_failed
     wire.kv_leases_expired = load.kv_leases_expired
-    if instance.last_report_at is not None:
-        durations.fill(wire.heartbeat_age, now - instance.last_report_at)

@@ -12,6 +12,9 @@ from scheduler_svc.control.requests.submission import TOKEN_ID, ChatPrompt, Prom
 from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation
 from scheduler_svc.transport.violations import Violations
 
+_OWN_FIELDS = {"role", "content", "name"}
+"""Of a chat message: its other fields may not stand for them."""
+
 IDS_AT_A_TIME = 64 * 1024
 """Token ids converted in one go, about a millisecond: another thread can run in between."""
 
@@ -65,7 +68,7 @@ def _chat(chat: inference_pb2.Chat, violations: Violations) -> ChatPrompt:
         conversation=Conversation(
             turns=turns,
             continue_final_message=chat.continue_final_message,
-            template_arguments=_template_arguments(chat.template_arguments_json, violations),
+            template_arguments=_object(chat.template_arguments_json, "spec.chat.template_arguments_json", violations),
         )
     )
 
@@ -82,18 +85,22 @@ def _turn(message: inference_pb2.ChatMessage, path: str, violations: Violations)
             what = f"{kind} input is not supported" if kind else "is empty"
             violations.add(f"{path}.content[{index}]", what)
     parts = tuple(texts) if len(texts) > 1 else ()
-    return ChatTurn(role=message.role, text="\n".join(texts), name=message.name, parts=parts)
+    fields = _object(message.template_fields_json, f"{path}.template_fields_json", violations)
+    if taken := sorted(fields.keys() & _OWN_FIELDS):
+        violations.add(f"{path}.template_fields_json", f"has {', '.join(taken)}, for which there are fields")
+    return ChatTurn(role=message.role, text="\n".join(texts), name=message.name, parts=parts, fields=fields)
 
 
-def _template_arguments(source: str, violations: Violations) -> Mapping[str, Any]:
+def _object(source: str, field: str, violations: Violations) -> Mapping[str, Any]:
+    """Read a JSON object; empty for an empty text, and for one that is at fault."""
     if not source:
         return {}
     try:
-        arguments = json.loads(source)
+        found = json.loads(source)
     except (ValueError, RecursionError) as error:
-        violations.add("spec.chat.template_arguments_json", f"is not JSON: {error}")
+        violations.add(field, f"is not JSON: {error}")
         return {}
-    if not isinstance(arguments, dict):
-        violations.add("spec.chat.template_arguments_json", "is not a JSON object")
+    if not isinstance(found, dict):
+        violations.add(field, "is not a JSON object")
         return {}
-    return arguments
+    return found

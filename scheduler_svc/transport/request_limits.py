@@ -94,10 +94,19 @@ def _chat(chat: inference_pb2.Chat, violations: Violations) -> None:
         if 4 * (len(message.role) + len(message.name)) > NAME_BYTES:
             _bytes(message.role, f"{field}[{index}].role", NAME_BYTES, violations)
             _bytes(message.name, f"{field}[{index}].name", NAME_BYTES, violations)
+        if message.template_fields_json:
+            _bytes(
+                message.template_fields_json,
+                f"{field}[{index}].template_fields_json",
+                TEMPLATE_ARGUMENTS_BYTES,
+                violations,
+            )
+            characters += len(message.template_fields_json)
         for part in message.content:
             characters += len(part.text)
     if 4 * characters > PROMPT_LIMIT_BYTES:
         size = sum(size_of(part.text) for message in chat.messages for part in message.content)
+        size += sum(size_of(message.template_fields_json) for message in chat.messages)
         if size > PROMPT_LIMIT_BYTES:
             violations.add(field, f"have {size} bytes; the limit is {PROMPT_LIMIT_BYTES}")
 

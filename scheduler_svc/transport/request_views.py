@@ -17,8 +17,8 @@ RESULT_BYTES = 2 * 2**20
 """Largest result that is put into one message; clients take 4 MiB by default."""
 
 
-def view(live: LiveRequest, accepted_at: float) -> inference_pb2.RequestView:
-    """Show a request as far as its readers may know it.  ``accepted_at``: seconds since 1970."""
+def view(live: LiveRequest, wall_s: float) -> inference_pb2.RequestView:
+    """Show a request as far as its readers may know it.  ``wall_s``: seconds since 1970 at the control clock's zero."""
     request, outcome, ended = live.request, live.published_outcome, live.published_outcome is not None
     state = live.state if ended or not live.state.ended else None
     made = inference_pb2.RequestView(
@@ -28,10 +28,12 @@ def view(live: LiveRequest, accepted_at: float) -> inference_pb2.RequestView:
         priority=PRIORITY_TO_WIRE[request.priority],
         state=inference_pb2.REQUEST_STATE_RUNNING if state is None else REQUEST_STATE_TO_WIRE[state],
         usage=common_pb2.Usage(prompt_tokens=request.prompt_tokens, completion_tokens=len(live.published)),
-        accepted_at=timestamp(accepted_at),
+        accepted_at=timestamp(request.arrived_at + wall_s),
         tags=request.tags,
         detached=live.detached,
     )
+    if ended and live.ended_at is not None:
+        made.ended_at.CopyFrom(timestamp(live.ended_at + wall_s))
     if isinstance(outcome, Finished):
         made.usage.CopyFrom(events.finished(outcome).finished.usage)
     elif outcome is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sage_common.clock import Clock
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.adoption.adoption import Adoption
+from scheduler_svc.control.adoption.handing_over import handed_over
 from scheduler_svc.control.adoption.restoration import Restoration
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.dispatcher import Dispatcher
@@ -26,6 +27,7 @@ from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.instances.watchdog import Watchdog
 from scheduler_svc.control.journal.detached import DetachedStore
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.kept_ends import KeptEnds
@@ -83,6 +85,11 @@ class ControlPlane:
     def wall_s(self) -> float:
         """Return seconds since 1970 at the control clock's zero."""
         return self.wall_clock() - self.clock.now()
+
+    def handed_over(self) -> Mapping[str, EarlierInstance]:
+        """Return what the next scheduler is to know of the instances.  Call once all sessions are ended."""
+        models = self.sessions.models
+        return handed_over(models, self.requests, self.intake.ends, self.recovery, self.adoption)
 
     async def load_detached(self) -> None:
         """Read the detached work that an earlier scheduler left.  Call before anything is accepted.
@@ -340,7 +347,9 @@ def _sessions(
         adoption=adoption,
         ends=requests.ends,
         decisions=decisions,
-        seen=lambda instances: base.earlier.keep_instances({*instances, *recovery.awaited}),
+        seen=lambda models: base.earlier.keep_instances(
+            {**recovery.awaited, **{name: EarlierInstance(model=model) for name, model in models.items()}}
+        ),
     )
     recovery.on_end(sessions.tell_seen)
     attempts.events.subscribe(sessions)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from scheduler_svc.control.adoption.proofs import Proofs
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
 from scheduler_svc.control.requests.receipts import ReceiptSigner
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.storage.state import State
@@ -17,11 +18,12 @@ from scheduler_svc.transport.signed_receipts import SignedReceipts
 class EarlierScheduler:
     """What an earlier scheduler left, and what is left for the next one."""
 
-    instances: frozenset[str] = frozenset()  # that had a session
+    instances: Mapping[str, EarlierInstance] = field(default_factory=dict)  # that had a session
     proofs: Proofs | None = None  # None: executors hold nothing for the next scheduler
     receipts: ReceiptSigner | None = None  # None: clients hold nothing for the next scheduler
     wall: Callable[[], float] = time.time  # seconds since 1970, which receipts count in
-    keep_instances: Callable[[Iterable[str]], None] = lambda instances: None  # told which instances have a session
+    keep_instances: Callable[[Mapping[str, EarlierInstance]], None] = lambda instances: None
+    """Told which instances have a session, whenever that changes."""
 
 
 NO_EARLIER_SCHEDULER = EarlierScheduler()

@@ -54,10 +54,12 @@ class Leaving:
         log.info("leaving %d requests to the next scheduler", len(control.requests))
         why = self._reason()
         control.intake.close(why)
-        state.freeze()
         if control.detached is not None:
             control.detached.freeze()
         control.sessions.end_all("the scheduler hands over")  # first: what ends from here on is not told to executors
+        control.requests.hand_over()  # calls that break now must not end what goes on elsewhere
+        state.keep_instances(control.handed_over())
+        state.freeze()
         self._client_sessions.close(why)
         await self._stop_serving(HAND_OVER_GRACE_S)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from sage_common.clock import Clock
+from sage_telemetry.resource import Identity
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.recording.recording import Recording, RecordingSettings
 from scheduler_svc.recording.usage.usage_file import UsageFile
@@ -12,6 +13,7 @@ from scheduler_svc.recording.usage.usage_recorder import UsageRecorder, UsageTar
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.usage_store import JournalUsageStore
 from scheduler_svc.telemetry.outcomes import reason_of
+from scheduler_svc.telemetry.usage_log import usage_log
 from scheduler_svc.wiring.room_settings import journal_settings, usage_file, usage_retention
 
 
@@ -26,15 +28,21 @@ def traffic_recording(config: SchedulerConfig, clock: Clock) -> Recording | None
     return Recording(settings, clock)
 
 
-def usage_recorder(config: SchedulerConfig, journal: Journal | None, clock: Clock) -> UsageRecorder | None:
-    """Return what gathers usage records; None where neither a journal nor a file takes them."""
-    file = usage_file(config)
+def usage_recorder(
+    config: SchedulerConfig, journal: Journal | None, clock: Clock, identity: Identity
+) -> UsageRecorder | None:
+    """Return what gathers usage records; None where neither a journal nor a file nor a receiver of logs takes them.
+
+    ``identity``: of this process, for the receiver.
+    """
+    file, otlp = usage_file(config), config.usage.otlp
     targets = UsageTargets(
         store=JournalUsageStore(journal) if journal is not None else None,
         file=UsageFile(file) if file is not None else None,
+        log=usage_log(otlp, identity) if otlp is not None else None,
         retention=usage_retention(config),
     )
-    if targets.store is None and targets.file is None:
+    if targets.store is None and targets.file is None and targets.log is None:
         return None
     return UsageRecorder(clock, targets, reason_of, wall=time.time)
 

@@ -64,7 +64,7 @@ class SchedulerService:
         self.telemetry = SchedulerTelemetry(config.telemetry, epoch=epoch, tls=server_tls(config))
         clock = self._clock = TermClock(AsyncioClock(), lambda: self._lost)
         self.recording = traffic_recording(config, clock)
-        self.usage = usage_recorder(config, self._journal, clock)
+        self.usage = usage_recorder(config, self._journal, clock, self.telemetry.identity)
         self.control = build_control(
             config,
             clock,

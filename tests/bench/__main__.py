@@ -24,6 +24,7 @@ from tests.bench import (
     relay,
     request_cost,
     sdk,
+    submits,
     telemetry_cost,
     throughput,
 )
@@ -36,7 +37,7 @@ from tests.bench.session import run
 TINY_MODEL = Path(".cache/tiny-model")
 NAMES = (
     *("core", "latency", "relay", "ingest", "sdk", "requests", "burst", "idle", "hold", "throughput", "overload"),
-    *("memory", "journal", "telemetry", "vllm", "telemetry-vllm", "executor-vllm"),
+    *("memory", "journal", "submits", "telemetry", "vllm", "telemetry-vllm", "executor-vllm"),
 )
 REAL = {"vllm", "telemetry-vllm", "executor-vllm"}
 
@@ -151,6 +152,10 @@ async def _journal(size: Size) -> list[Row]:
     return await journal.measure(rounds=size.relay_rounds, seconds=size.journal_s, pairs=pairs, requests=size.requests)
 
 
+async def _submits(size: Size) -> list[Row]:
+    return await submits.measure(rounds=size.relay_rounds, requests=size.requests)
+
+
 async def _telemetry(size: Size) -> list[Row]:
     engine = simulated(step_s=0.002, streams=telemetry_cost.STREAMS)  # so fast that the services are the limit
     measure = partial(telemetry_cost.measure, engine)
@@ -190,7 +195,7 @@ BENCHMARKS: dict[str, Benchmark] = dict(
         NAMES,
         (
             *(_scheduler, _latency, _relay, _ingest, _sdk, _requests, _burst, _idle, _hold, _throughput, _overload),
-            *(_memory, _journal, _telemetry, _vllm, _telemetry_vllm, _executor_vllm),
+            *(_memory, _journal, _submits, _telemetry, _vllm, _telemetry_vllm, _executor_vllm),
         ),
         strict=True,
     )

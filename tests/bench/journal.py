@@ -11,8 +11,8 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -33,7 +33,9 @@ from tests.support.postgres import running_postgres
 CALLERS = (1, 64, 512)
 ROW_BYTES = 2_048
 STREAMS = 32
-TOKENS = 4
+LENGTHS = {4: 1.0, 64: 0.16, 256: 0.05}
+"""Output tokens of a request, and which share of the requests a turn with such requests has."""
+
 PROMPT_TOKENS = 32
 STEP_S = 0.004
 SETTLE_S = 1.5  # longer than records wait to be written
@@ -42,11 +44,18 @@ TARGETS = {"SQLite": ">= 2,000", "PostgreSQL": ">= 1,000"}
 
 async def measure(*, rounds: int, seconds: float, pairs: int, requests: int) -> list[Row]:
     rows = []
-    for name, database in (("SQLite", _sqlite), ("PostgreSQL", _postgresql)):
+    for name, database in databases().items():
         with database() as url:
             for callers in CALLERS:
                 rows.append(await _accepts(name, url, callers, rounds, seconds))
-    return [*rows, *await _interactive(pairs, requests)]
+    for tokens, share in LENGTHS.items():
+        rows += await interactive(tokens, pairs, round(share * requests))
+    return rows
+
+
+def databases() -> dict[str, Callable[[], AbstractContextManager[str]]]:
+    """Return what makes a journal's database and gives its URL, by name."""
+    return {"SQLite": _sqlite, "PostgreSQL": _postgresql}
 
 
 @contextmanager
@@ -102,13 +111,14 @@ def _insert(name: str, connection: Connection) -> None:
     connection.execute(FLEET_DECISIONS.insert().values(name=name, value="x" * ROW_BYTES, made_at=0.0))
 
 
-async def _interactive(pairs: int, requests: int) -> list[Row]:
+async def interactive(tokens: int, pairs: int, requests: int) -> list[Row]:
+    """Compare requests of a length with a journal and without; ``requests``: in each turn."""
     off, on = list[float](), list[float]()
     async with _plane("none") as (silent, silent_channel), _plane("") as (writing, writing_channel):
         arms = [(silent, silent_channel, off), (writing, writing_channel, on)]
         for number in range(pairs + 1):
             for plane, channel, costs in arms if number % 2 else reversed(arms):
-                costs.append(await _turn(plane, channel, number, requests))
+                costs.append(await _turn(plane, channel, number, tokens, requests))
     ratios = [one / other for one, other in zip(on[1:], off[1:], strict=True)]
     cost = upper_bound([ratio - 1 for ratio in ratios])
     per_request = [statistics.median(arm[1:]) for arm in (on, off)]
@@ -116,7 +126,7 @@ async def _interactive(pairs: int, requests: int) -> list[Row]:
     return [
         Row(
             benchmark="interactive requests with a journal",
-            case=f"{TOKENS} tokens, one session, a usage record each; {pairs} pairs",
+            case=f"{tokens} tokens, one session, a usage record each; {pairs} pairs of {requests:,}",
             unit="of without",
             target="cost <= 1%",
             note=note,
@@ -138,9 +148,9 @@ async def _plane(url: str) -> AsyncIterator[tuple[LightPlane, grpc.aio.Channel]]
             yield plane, channel
 
 
-async def _turn(plane: LightPlane, channel: grpc.aio.Channel, number: int, requests: int) -> float:
+async def _turn(plane: LightPlane, channel: grpc.aio.Channel, number: int, tokens: int, requests: int) -> float:
     """CPU milliseconds of the scheduler per request, until its usage record is written."""
-    workload = Workload(streams=STREAMS, prompt_tokens=PROMPT_TOKENS, max_tokens=TOKENS, seed=number)
+    workload = Workload(streams=STREAMS, prompt_tokens=PROMPT_TOKENS, max_tokens=tokens, seed=number)
     before = plane.scheduler.cpu_s()
     await over_session(channel, workload, requests)
     await asyncio.sleep(SETTLE_S)

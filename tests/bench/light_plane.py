@@ -20,10 +20,12 @@ class LightPlane:
 
 @asynccontextmanager
 async def light_plane(
-    *, executors: int, step_s: float, scheduler_flags: Sequence[str] = ()
+    *, executors: int, step_s: float, scheduler_flags: Sequence[str] = (), ready: str = ""
 ) -> AsyncIterator[LightPlane]:
-    """Up, with every executor READY."""
+    """Up, with every executor READY.  ``ready``: what the scheduler says after it serves, and before it takes them."""
     async with child("scheduler", "scheduler_svc", "--listen", "127.0.0.1:0", *scheduler_flags) as scheduler:
         address = f"127.0.0.1:{port_in(await scheduler.wait_for('serving on', START_TIMEOUT_S))}"
+        if ready:
+            await scheduler.wait_for(ready, START_TIMEOUT_S)
         async with light_executors(address, executors=executors, step_s=step_s) as sources:
             yield LightPlane(address=address, scheduler=scheduler, sources=sources)

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.dialects import sqlite
 
 from scheduler_svc.control.journal.detached import (
     Checkpoint,
@@ -21,9 +23,12 @@ from scheduler_svc.control.journal.detached import (
 )
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import RequestKey, RequestState
-from scheduler_svc.storage.journal.detached_store import JournalDetachedStore
+from scheduler_svc.storage.journal.database import Database
+from scheduler_svc.storage.journal.detached_store import OUTPUT, REQUESTS, JournalDetachedStore, _named
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings
 from scheduler_svc.storage.journal.maintenance import Maintenance
+from scheduler_svc.storage.journal.schema import prepare
+from scheduler_svc.storage.journal.tables.detached import DETACHED_OUTPUT, DETACHED_REQUESTS
 from scheduler_svc.storage.journal.tables.metadata import METADATA
 from tests.support.memory_detached_store import MemoryDetachedStore
 from tests.support.postgres import running_postgres
@@ -192,7 +197,7 @@ async def test_pages_are_of_one_tenant_the_latest_first(store: DetachedStore) ->
     await store.save([checkpoint(None, "c", END)])
 
     async def ids(page: Page) -> list[str]:
-        return [summary.key.request_id for summary, about in await store.page(page) if about == b"about\xff"]
+        return [each.summary.key.request_id for each in await store.page(page) if each.about == b"about\xff"]
 
     assert await ids(Page(tenant="t", limit=10)) == ["d", "c", "b", "a"]
     assert await ids(Page(tenant="t", limit=2)) == ["d", "c"]
@@ -202,6 +207,30 @@ async def test_pages_are_of_one_tenant_the_latest_first(store: DetachedStore) ->
     assert await ids(Page(tenant="t", limit=10, states=[RequestState.FINISHED])) == ["c"]
     assert await ids(Page(tenant="t", limit=10, states=[RequestState.RUNNING])) == ["d", "b", "a"]
     assert await ids(Page(tenant="t", limit=10, states=[RequestState.QUEUED, RequestState.FINISHED])) == list("dcba")
+
+
+async def test_pages_say_why_requests_did_not_finish(store: DetachedStore) -> None:
+    for request_id in ("runs", "finished", "failed", "expired"):
+        await store.add(request(request_id))
+    failed, expired = (replace(END, state=state) for state in (RequestState.FAILED, RequestState.EXPIRED))
+    ends = {"finished": END, "failed": failed, "expired": expired}
+    await store.save([checkpoint(None, request_id, end) for request_id, end in ends.items()])
+    found = {each.summary.key.request_id: each.outcome for each in await store.page(Page(tenant="t", limit=10))}
+    assert found == {"runs": b"", "finished": b"", "failed": END.outcome, "expired": END.outcome}
+
+
+def test_requests_are_found_by_their_index(tmp_path: Path) -> None:
+    """A list of pairs would have SQLite read the whole table for each checkpoint."""
+    database = Database(f"sqlite:///{tmp_path}/journal.db")
+    prepare(database, "fleet")
+    wanted = [RequestKey(tenant=tenant, request_id=f"{number}") for tenant in ("t", "u") for number in range(3)]
+    for columns, table in ((REQUESTS, DETACHED_REQUESTS), (OUTPUT, DETACHED_OUTPUT)):
+        query = select(table.c.tenant).where(_named(columns, wanted))
+        literal = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+        with database.writing() as connection:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {literal}").all()
+        assert not [row.detail for row in plan if row.detail.startswith("SCAN")], table.name
+    database.close()
 
 
 class TestWritesThatMayHaveHappened:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -118,3 +119,32 @@ def test_another_version_is_refused(database: Database) -> None:
         connection.execute(HEADER.update().values(schema_version=99))
     with pytest.raises(UnusableJournal, match="version 99, and this scheduler uses version 1"):
         prepare(database, "fleet")
+
+
+async def test_items_of_one_kind_are_written_together(writer: Writer, database: Database) -> None:
+    groups: list[list[str]] = []
+
+    def add(connection: Connection, names: Sequence[str]) -> None:
+        groups.append(list(names))
+        for name in names:
+            adding(connection, name)
+
+    first = asyncio.create_task(writer.write(lambda connection: threading.Event().wait(0.05)))
+    await asyncio.sleep(0)
+    items = [asyncio.create_task(writer.write_item(add, f"{number}")) for number in range(3)]
+    await asyncio.gather(first, *items, writer.write(partial(adding, name="3")), writer.write_item(add, "4"))
+    assert groups == [["0", "1", "2"], ["4"]], "in the order in which they came"
+    assert await database.read(count) == 5
+
+
+async def test_an_item_that_fails_fails_alone(writer: Writer, database: Database) -> None:
+    def add(connection: Connection, names: Sequence[str]) -> None:
+        for name in names:
+            adding(connection, name)
+            if name == "wrong":
+                raise ValueError(name)
+
+    names = ("a", "wrong", "b")
+    found = await asyncio.gather(*(writer.write_item(add, name) for name in names), return_exceptions=True)
+    assert [repr(each) for each in found] == ["None", "ValueError('wrong')", "None"]
+    assert await database.read(count) == 2

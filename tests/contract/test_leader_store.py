@@ -11,8 +11,10 @@ import pytest
 from sqlalchemy import Connection, create_engine, text
 
 from sage_common.clock import AsyncioClock
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
 from scheduler_svc.control.leadership.leader_store import Leader, LeaderStore, StoreFailed, Won
 from scheduler_svc.domain.errors import JournalUnavailable
+from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings
 from scheduler_svc.storage.journal.schema import _CREATION_LOCK
 from scheduler_svc.storage.journal.tables.header import HEADER
@@ -123,20 +125,23 @@ async def test_the_instances_of_a_leader_are_there_for_the_next_one_and_only_a_l
     assert isinstance(two, PostgresLeadership)
     won = await one.claim(60.0)
     assert isinstance(won, Won)
+    left = {"i": EarlierInstance(model="m", holds=frozenset({RequestKey("t", "r")})), "j": EarlierInstance()}
     state = SharedState(one, won)
-    state.keep_instances(["i", "j"])
+    state.keep_instances(left)
     await state.close()
     await one.release(won.epoch)
     next_won = await two.claim(60.0)
     assert isinstance(next_won, Won)
-    assert next_won.instances == {"i", "j"}
+    assert next_won.instances == left
     late = SharedState(one, won)
-    late.keep_instances(["k"])
+    late.keep_instances({"k": EarlierInstance()})
     await late.close()
     await two.release(next_won.epoch)
     third = await one.claim(60.0)
     assert isinstance(third, Won)
-    assert third.instances == {"i", "j"}
+    assert third.instances == {"i": EarlierInstance(model="m"), "j": EarlierInstance()}, (
+        "the second may have placed more"
+    )
 
 
 async def journal_of(server: Postgres, store: LeaderStore, epoch: int) -> Journal:

@@ -11,6 +11,7 @@ from scheduler_svc.control.journal.detached import (
     DetachedEnd,
     DetachedRequest,
     DetachedSummary,
+    ListedRequest,
     OutputFacts,
     OutputPiece,
     Page,
@@ -106,11 +107,11 @@ class MemoryDetachedStore:
         row = self.rows.get(key)
         return row.stored if row is not None else None
 
-    async def page(self, page: Page) -> Sequence[tuple[DetachedSummary, bytes]]:
+    async def page(self, page: Page) -> Sequence[ListedRequest]:
         self._check()
         found = [row for row in self.rows.values() if _wanted(row, page)]
         found.sort(key=_order, reverse=True)
-        return [(row.summary, row.request.about) for row in found][: page.limit]
+        return [ListedRequest(row.summary, row.request.about, _outcome(row)) for row in found[: page.limit]]
 
     async def _write(self) -> None:
         if self.held is not None:
@@ -136,3 +137,8 @@ def _wanted(row: _Row, page: Page) -> bool:
         and (not page.states or (state in page.states if state else bool(RUNNING & set(page.states))))
         and (page.before is None or _order(row) < page.before)
     )
+
+
+def _outcome(row: _Row) -> bytes:
+    failed = row.end is not None and row.end.state is not RequestState.FINISHED
+    return row.end.outcome if row.end is not None and failed else b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sage_client import Client, FleetView, Instance, InstanceDecision, QueueInfo
+from sage_client import Client, FleetView, Instance, InstanceDecision, InstanceState, QueueInfo
 from sagectl.options.command import command
 from sagectl.options.completion import complete_instance, complete_model
 from sagectl.options.connecting import connecting
@@ -66,7 +66,7 @@ def _instance_row(instance: Instance) -> Cells:
         f"{share:.0%}",
         f"{instance.generation_tokens_per_s:.0f}",
         f"{instance.price_per_hour:g}",
-        instance.known_wait or instance.state_reason,
+        instance.known_wait or ("" if instance.state is InstanceState.READY else instance.state_reason),
     ]
 
 

@@ -58,7 +58,8 @@ def _compare(found: ShadowPolicy) -> None:
     if not found.compared or found.chosen is None or found.shadow is None:
         click.echo(f"no decision compared yet{left_out}")
         return
-    click.echo(f"{found.compared} decisions compared, {found.same / found.compared:.1%} to the same instance{left_out}")
+    decisions = "1 decision" if found.compared == 1 else f"{found.compared} decisions"
+    click.echo(f"{decisions} compared, {found.same / found.compared:.1%} to the same instance{left_out}")
     rows = [
         ["first token, s", *_row(found.chosen.first_token_s, found.shadow.first_token_s)],
         ["finish, s", *_row(found.chosen.finish_s, found.shadow.finish_s)],

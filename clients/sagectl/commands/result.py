@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from sage_client import Client
-from sagectl.exit_status import ExitStatus
+from sage_client import Client, InvalidStateError
 from sagectl.options.command import command
 from sagectl.options.completion import complete_request
 from sagectl.options.connecting import connecting
@@ -32,8 +29,8 @@ def result(client: Client, request_id: str, wait: bool, timeout: float | None, o
     status = with_request(client, request_id, client.get)
     request_id = status.request.request_id
     if status.request.ended_at is None and not wait:
-        click.echo(f"{request_id}: {status.request.state.value}; --wait waits for its end", err=True)
-        sys.exit(ExitStatus.CONFLICT)
+        words = f"{request_id}: {status.request.state.value}; --wait waits for its end"
+        raise InvalidStateError(words, request_id=request_id)
     done = client.attach(request_id, timeout=timeout).result()
     kept = {"request": client.get(request_id).request, "result": done}
     if not output.printed(kept, names=[request_id]):

@@ -65,6 +65,13 @@ def group(*args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], Group]:
     return click.group(*args, cls=Group, **kwargs)
 
 
+def takes(command: click.Command, option: SharedOption) -> bool:
+    """Return whether a command, or one of a group, has a shared option."""
+    if isinstance(command, click.Group):
+        return any(takes(each, option) for each in command.commands.values())
+    return any(isinstance(each, SharedOption) and each.name == option.name for each in command.params)
+
+
 def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) -> None:
     """Write a line per example; what it does goes above it where both do not fit side by side."""
     if not examples:

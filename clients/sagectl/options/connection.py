@@ -9,8 +9,11 @@ from pathlib import Path
 
 import click
 
-from sage_client import DEFAULT_ADDRESS, Client, ConfigurationError
+from sage_client import DEFAULT_ADDRESS, Client, ConfigurationError, Reconnect
 from sagectl.options.command import SharedOption
+
+SUBMIT_S = 2.0
+"""Seconds for which a scheduler that cannot be reached is tried again: who typed a command waits for it."""
 
 _connection = partial(click.option, cls=SharedOption, section="Connection, here or before the command")
 
@@ -106,6 +109,7 @@ class Connector:
             insecure=self.insecure,
             token=self.token or _read_token(self.token_file),
             timeout=min(self.call_timeout, limit_s),
+            reconnect=Reconnect(submit_s=SUBMIT_S),
         )
 
 

@@ -29,6 +29,7 @@ def show_table(
     whole: Sequence[str] = (),
     drop: Sequence[str] = (),
     wide: bool = False,
+    all_by: str = "-o wide",
 ) -> None:
     """Print a table to stdout; nothing if it has no rows.
 
@@ -42,6 +43,7 @@ def show_table(
         whole: the columns whose cells stay on one line; those of others are folded where they do not fit.
         drop: the columns to leave out where a terminal is too narrow, the least important first.
         wide: print every column on a terminal, too.
+        all_by: the option that shows what is left out.
     """
     if not rows:
         return
@@ -75,7 +77,7 @@ def show_table(
     show(table, console)
     if dropped:
         names = ", ".join(column for column in columns if column in dropped)
-        show(f"[dim]not shown in {console.width} columns: {names} (-o wide shows all)[/dim]", console)
+        show(f"[dim]not shown in {console.width} columns: {names} ({all_by} shows all)[/dim]", console)
 
 
 def _separate() -> None:

@@ -8,8 +8,8 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from sagectl.options.command import command
-from sagectl.output.tables import show_table
 from sagectl.simulation.json_file import write_json
+from sagectl.simulation.tables import Table
 
 if TYPE_CHECKING:
     from sage_simulator.calibration.calibration import Calibration, InstanceFit
@@ -97,7 +97,7 @@ def calibrate(
 
 def _show(found: Calibration) -> None:
     title = "Fitted time of a step; error: of single iterations, as a share of the fitted time"
-    show_table(title, _FIT_COLUMNS, [_row(each) for each in found.instances], right=_FIT_COLUMNS[1:])
+    Table(title=title, columns=_FIT_COLUMNS, rows=[_row(each) for each in found.instances]).show()
     for each in found.instances:
         if each.pooled:
             click.echo(f"{each.instance}: too few iterations of its own, fitted to those of all of its model")
@@ -134,7 +134,7 @@ def _show_replay(again: Replay) -> None:
     ]
     title = f"{again.requests} recorded requests, simulated under {again.policy}; ms"
     columns = ("", "measured", "simulated", "off by")
-    show_table(title, columns, rows, right=columns[1:])
+    Table(title=title, columns=columns, rows=rows).show()
 
 
 def _ms(seconds: float | None) -> str:

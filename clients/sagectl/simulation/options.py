@@ -1,26 +1,17 @@
-"""The options that the commands of ``sagectl simulate`` share, and what is made of their values."""
+"""The options that the commands of ``sagectl simulate`` share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
-
-if TYPE_CHECKING:
-    from sage_simulator.fleet_file import FleetFile
-    from sage_simulator.fleet_spec import InstanceModel
-    from sage_simulator.simulation_settings import SimulationSettings
-    from sage_simulator.workload import Workload
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Option = Callable[[_Command], _Command]
 
 POSITIVE = click.FloatRange(0, min_open=True)
-_DEFAULT_POLICY = "adaptive"
 
 
 def _length_options(what: str, median: int, sigma: float) -> list[Any]:
@@ -225,138 +216,3 @@ workload_options = _all(_WORKLOAD)
 fleet_options = _all(_FLEET)
 world_options = _all(_WORLD)
 run_options = _all(_RUNS)
-
-
-@contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """Turn errors of the fleet, the trace and the simulation, which are a sentence each, into those of a command."""
-    from sage_simulator.parallel_runs import RunError
-
-    try:
-        yield
-    except RunError as error:
-        raise click.ClickException(str(error)) from None
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-
-
-def policies_of(options: dict[str, Any]) -> tuple[str, ...]:
-    """Return the policies that were named, else the default."""
-    return tuple(options["policies"]) or (_DEFAULT_POLICY,)
-
-
-def seeds_of(options: dict[str, Any], workload: Workload, *, default: int) -> range:
-    """Return the seeds to simulate with; one where each would give the same."""
-    varies = workload.seeded or _noise(options) > 0
-    if not varies and (options["seeds"] or 1) > 1:
-        raise click.UsageError(
-            "--seeds: each seed would give the same, as the trace is from a file; "
-            "--noise, --classes, --model and --cancel vary by the seed"
-        )
-    count = options["seeds"] or (default if varies else 1)
-    return range(options["seed"], options["seed"] + count)
-
-
-def _noise(options: dict[str, Any]) -> float:
-    """Return the steps' random variation: as stated, else that of a fleet's file, else 0."""
-    if options["noise"] is not None:
-        return float(options["noise"])
-    described = _described(options)
-    return described.settings().noise if described is not None else 0.0
-
-
-def capacity_of(fleet: Sequence[InstanceModel], workload: Workload, settings: SimulationSettings) -> float:
-    """Return the requests per second that a fleet can serve, computed."""
-    from sage_simulator.fleet_capacity import load_capacity
-
-    sample = workload.sample()
-    capacity = load_capacity(fleet, sample, split=settings.scheduler.pd.enabled)
-    if not capacity:
-        models = ", ".join(sorted({each.model for each in sample}))
-        raise click.UsageError(f"the fleet has no instance for each of the models {models}")
-    return capacity
-
-
-def workload_of(options: dict[str, Any], *, requests: int | None = None, duration_s: float | None = None) -> Workload:
-    """Make the load; ``requests`` and ``duration_s`` are a synthetic trace's defaults.  Raises ValueError."""
-    from sage_simulator.traces import read_trace
-    from sage_simulator.traces.synthetic.poisson_trace import LONGEST_OUTPUT, LONGEST_PROMPT, lengths
-    from sage_simulator.workload import Workload
-
-    if options["requests"] is not None and options["duration"] is not None:
-        raise click.UsageError("--requests and --duration exclude one another")
-    replayed = read_trace(options["trace_file"]) if options["trace_file"] is not None else ()
-    sized = replayed or options["requests"] is not None or options["duration"] is not None
-    return Workload(
-        replayed=tuple(replayed),
-        requests=options["requests"] if sized else requests,
-        duration_s=options["duration"] if sized else duration_s,
-        prompts=lengths(options["prompt_median"], options["prompt_sigma"], LONGEST_PROMPT),
-        outputs=lengths(options["output_median"], options["output_sigma"], LONGEST_OUTPUT),
-        classes=options["classes"],
-        ttft_target_s=options["ttft_target"],
-        tpot_target_s=options["tpot_target"],
-        models=dict(map(_weight, options["models"])),
-        cancel_share=options["cancel_share"],
-        cancel_mean_s=options["cancel_mean_s"],
-    )
-
-
-def _weight(text: str) -> tuple[str, float]:
-    name, _, weight = text.partition("=")
-    try:
-        return name, float(weight or 1)
-    except ValueError:
-        raise click.UsageError(f"--model {text}: {weight!r} is no weight") from None
-
-
-def fleet_of(options: dict[str, Any]) -> tuple[InstanceModel, ...]:
-    """Return the fleet.  Raises FleetSpecError."""
-    from sage_simulator.fleet_spec import named_fleet, parse_instances
-
-    if options["fleet"] is not None and options["instances"] is not None:
-        raise click.UsageError("--fleet and --instances exclude one another")
-    if options["instances"] is not None:
-        return parse_instances(options["instances"], named_kinds(options))
-    described = _described(options)
-    return tuple(described.instances) if described is not None else named_fleet(options["fleet"] or "E8")
-
-
-def _described(options: dict[str, Any]) -> FleetFile | None:
-    """Return the fleet of the file that ``--fleet`` names; None if it names none.  Raises ValueError."""
-    from sage_simulator.calibration.described_fleet import described_fleet
-    from sage_simulator.fleet_spec import NAMED_FLEETS
-
-    name = options["fleet"]
-    if name is None or name in NAMED_FLEETS or not Path(name).is_file():
-        return None
-    return described_fleet(Path(name))
-
-
-def named_kinds(options: dict[str, Any]) -> dict[str, InstanceModel]:
-    """Return the kinds of instances that were named.  Raises FleetSpecError."""
-    from sage_simulator.fleet_spec import parse_kind
-
-    return dict(map(parse_kind, options["kinds_named"]))
-
-
-def settings_of(options: dict[str, Any], instances: Iterable[InstanceModel]) -> SimulationSettings:
-    """Return how the world around the scheduler behaves.  ``instances``: of which kinds there may be some.
-
-    Raises SimulationError and FleetSpecError.
-    """
-    from sage_simulator.fleet_event import parse_event
-    from sage_simulator.kv_transfer import KvTransfer
-    from sage_simulator.simulation_settings import SimulationSettings, splitting
-
-    kinds = named_kinds(options)
-    roles = {each.role.value for each in instances}
-    by_default = "always" if {"prefilling", "decoding"} <= roles else "never"
-    described = _described(options)
-    return replace(
-        described.settings() if described is not None else SimulationSettings(),
-        scheduler=splitting(options["pd"] or by_default),
-        kv_transfer=KvTransfer(latency_s=options["kv_latency"], bytes_per_s=options["kv_bandwidth"] * 1e9),
-        noise=_noise(options),
-        events=tuple(parse_event(text, kinds) for text in options["events"]),
-    )

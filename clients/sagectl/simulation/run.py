@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sagectl.options.command import command
-from sagectl.simulation.json_file import write_json
-from sagectl.simulation.options import (
-    POSITIVE,
+from sagectl.simulation.inputs import (
     capacity_of,
     errors_in_one_line,
     fleet_of,
-    fleet_options,
     policies_of,
-    requests_option,
-    run_options,
     seeds_of,
-    seeds_option,
     settings_of,
     workload_of,
+)
+from sagectl.simulation.json_file import write_json
+from sagectl.simulation.options import (
+    POSITIVE,
+    fleet_options,
+    requests_option,
+    run_options,
+    seeds_option,
     workload_options,
     world_options,
 )

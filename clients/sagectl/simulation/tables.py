@@ -36,18 +36,32 @@ _RUN_COLUMNS: Sequence[_Column] = (
     ("in target", "in_target_share", _share),
     ("goodput/s", "goodput_per_s", _one),
     ("TTFT p50", "ttft_p50_s", _seconds),
-    ("p90", "ttft_p90_s", _seconds),
-    ("p99", "ttft_p99_s", _seconds),
+    ("TTFT p90", "ttft_p90_s", _seconds),
+    ("TTFT p99", "ttft_p99_s", _seconds),
     ("TPOT p50", "tpot_p50_s", _milliseconds),
-    ("p90", "tpot_p90_s", _milliseconds),
-    ("p99", "tpot_p99_s", _milliseconds),
+    ("TPOT p90", "tpot_p90_s", _milliseconds),
+    ("TPOT p99", "tpot_p99_s", _milliseconds),
     ("queue p50", "queue_wait_p50_s", _seconds),
-    ("p99", "queue_wait_p99_s", _seconds),
+    ("queue p99", "queue_wait_p99_s", _seconds),
     ("cost", "cost", _seconds),
     ("fleet cost", "fleet_cost", _seconds),
     ("cost/M tokens", "cost_per_million_tokens", _seconds),
     ("unfinished", "unfinished", lambda value: f"{value:g}"),
 )
+_RUN_DROP = (
+    "unfinished",
+    "fleet cost",
+    "queue p50",
+    "TTFT p50",
+    "TPOT p50",
+    "cost/M tokens",
+    "TTFT p90",
+    "TPOT p90",
+    "queue p99",
+    "cost",
+)
+"""Columns that a narrow terminal leaves out, the least important first."""
+
 _INSTANCE_COLUMNS = (
     "instance",
     "role",
@@ -70,11 +84,14 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: int = 1  # columns that are aligned left
+    drop: Sequence[str] = ()  # to leave out on a narrow terminal, the least important first; empty: from the right
 
     def show(self) -> None:
-        """Print it to stdout."""
-        columns = self.columns
-        show_table(self.title, columns, self.rows, right=columns[self.left :], whole=columns[: self.left])
+        """Print it to stdout; figures are never cut."""
+        figures = self.columns[self.left :]
+        whole = (self.columns[0], *figures)
+        drop = self.drop or tuple(reversed(figures[1:]))
+        show_table(self.title, self.columns, self.rows, right=figures, whole=whole, drop=drop, all_by="--json")
 
 
 def runs_table(title: str, figures: Sequence[OverSeeds]) -> Table:
@@ -86,7 +103,8 @@ def runs_table(title: str, figures: Sequence[OverSeeds]) -> Table:
         (each.policy, *(estimated(each.figures[name], written) for _, name, written in _RUN_COLUMNS))
         for each in figures
     ]
-    return Table(title=title, columns=("policy", *(column for column, _, _ in _RUN_COLUMNS)), rows=rows)
+    columns = ("policy", *(column for column, _, _ in _RUN_COLUMNS))
+    return Table(title=title, columns=columns, rows=rows, drop=_RUN_DROP)
 
 
 def estimated(estimate: Estimate | None, written: Callable[[float], str]) -> str:

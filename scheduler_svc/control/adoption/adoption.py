@@ -68,6 +68,7 @@ class Adoption:
         self.adopted = 0  # requests so far
         requests.on_end(lambda live, reason: self._adopted.pop(live.key, None) and None)
         recovery.on_end(self._recovered)
+        recovery.on_back(self._place_anew)
 
     @property
     def figures(self) -> RestartFigures:
@@ -113,6 +114,10 @@ class Adoption:
         outstanding.ask(link)
         self._settle(instance_id)
 
+    def settled(self, instance_id: str) -> bool:
+        """Return whether an instance with a session has told everything that it holds of earlier schedulers."""
+        return not self._outstanding.get(instance_id)
+
     def lost(self, instance_id: str) -> None:
         """Forget what was asked of an instance that is gone."""
         self._outstanding.pop(instance_id, None)
@@ -121,7 +126,7 @@ class Adoption:
 
     def _settle(self, instance_id: str) -> None:
         """Note that an instance is back once nothing of it is outstanding."""
-        if not self._outstanding.get(instance_id):
+        if self.settled(instance_id):
             self._recovery.back(instance_id)
 
     def _take_or_refuse(self, instance_id: str, held: HeldRequest, link: ExecutorLink) -> None:
@@ -147,8 +152,7 @@ class Adoption:
             if restoration is not None and restoration.waits(held.request.key):
                 return  # it is queued again from the journal
             self._anew[held.request.key] = held
-            if not self._recovery.open:
-                self._place_all_anew()
+            self._place_anew()
             return
         self._adopt(instance_id, held, link)
 
@@ -186,14 +190,19 @@ class Adoption:
         link.resend(decision.attempt_number, len(live.output))
         self._wait_for_reader(live)
 
-    def _place_all_anew(self) -> None:
-        """Place the requests of prefill legs anew, unless a decode leg came back or a client sent them again."""
-        waiting, self._anew = self._anew, {}
-        for key, held in waiting.items():
-            if self._requests.find(key) is None:
-                self._place_anew(held)
+    def _place_anew(self) -> None:
+        """Place the requests of prefill legs anew whose decode legs cannot come back any more.
 
-    def _place_anew(self, held: HeldRequest) -> None:
+        Not those whose decode leg came back, or that a client sent again.
+        """
+        for key, held in list(self._anew.items()):
+            if self._recovery.may_return(key, held.request.model):
+                continue
+            del self._anew[key]
+            if self._requests.find(key) is None:
+                self._place(held)
+
+    def _place(self, held: HeldRequest) -> None:
         live = self._live(held)
         live.observed = self._observer.adopted(live, None, self._clock.now())
         self._requests.admit(live)
@@ -230,7 +239,6 @@ class Adoption:
             self._grace.begin(live, ADOPTED_S)
 
     def _recovered(self) -> None:
-        self._place_all_anew()
         for key in list(self._adopted):
             live = self._requests.find(key)
             if live is not None:

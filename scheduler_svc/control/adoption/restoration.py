@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 QUEUED_PER_TURN = 16
 """Requests that are queued again in one turn of the event loop."""
 
+SWEEP_S = 0.1
+"""Seconds from the return of an instance until requests are looked for that cannot come back any more."""
+
 RETRY_S = 1.0
 """Seconds until the end of a request that cannot go on is written down again."""
 
@@ -51,8 +54,8 @@ class Restoration:
         self._observer = observer
         self._unreadable: list[tuple[StoredRequest, str]] = []  # and why
         self._waiting: dict[RequestKey, StoredRequest] = {}
-        self._over = asyncio.Event()
-        recovery.on_end(self._over.set)
+        self._changed = asyncio.Event()  # fewer requests may come back with their executors
+        recovery.on_back(self._changed.set)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -95,16 +98,13 @@ class Restoration:
         return live
 
     async def run(self) -> None:
-        """Queue again what was not adopted, once recovery is over."""
-        if self._recovery.open:
-            await self._over.wait()
-        count = len(self._waiting)
-        while self._waiting:
-            for key in list(self._waiting)[:QUEUED_PER_TURN]:
-                self._queue(self._waiting.pop(key))
-            await self._clock.sleep(0)
-        if count:
-            log.info("%d detached requests of an earlier scheduler are queued again", count)
+        """Queue again what was not adopted, each request as soon as no executor may come back with it."""
+        while self._recovery.open and self._waiting:
+            self._changed.clear()
+            await self._queue_all()
+            await self._changed.wait()
+            await self._clock.sleep(SWEEP_S)  # instances come back many at a time
+        await self._queue_all()
         while self._unreadable:  # last: the others need not wait for the journal
             await self._give_up(*self._unreadable.pop())
 
@@ -112,6 +112,20 @@ class Restoration:
 
     def _begin(self, live: LiveRequest, stored: StoredRequest) -> None:
         self._work.begin(live, stored.request.keep_s).publish(len(live.output))
+
+    async def _queue_all(self) -> None:
+        """Queue the requests that cannot come back any more, a few per turn of the event loop."""
+        lost = [key for key, each in self._waiting.items() if not self._recovery.may_return(key, each.request.model)]
+        count = 0
+        for start in range(0, len(lost), QUEUED_PER_TURN):
+            for key in lost[start : start + QUEUED_PER_TURN]:
+                stored = self._waiting.pop(key, None)  # None: adopted meanwhile
+                if stored is not None:
+                    self._queue(stored)
+                    count += 1
+            await self._clock.sleep(0)
+        if count:
+            log.info("%d detached requests of an earlier scheduler are queued again", count)
 
     def _queue(self, stored: StoredRequest) -> None:
         """Queue a request from its last checkpoint on."""

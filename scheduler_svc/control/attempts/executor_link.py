@@ -88,6 +88,10 @@ class ExecutorLink(Protocol):
         """Ask for the Assign of an attempt that the executor holds and that another scheduler began."""
         ...
 
+    def resend_named(self, epoch: int, number: int, from_index: int) -> None:
+        """Ask for the end of an attempt again whose number here is forgotten, and for its output from a position on."""
+        ...
+
     def cancel_named(self, epoch: int, number: int, reason: str) -> None:
         """Have the executor stop an attempt that another scheduler began and that is not adopted."""
         ...

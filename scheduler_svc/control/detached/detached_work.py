@@ -20,7 +20,7 @@ from scheduler_svc.control.journal.detached import (
     DetachedEnd,
     DetachedRequest,
     DetachedStore,
-    DetachedSummary,
+    ListedRequest,
     Page,
     StoredRequest,
 )
@@ -152,7 +152,7 @@ class DetachedWork:
         except Unreadable as error:
             raise JournalUnavailable(str(error)) from error
 
-    async def page(self, page: Page) -> Sequence[tuple[DetachedSummary, bytes]]:
+    async def page(self, page: Page) -> Sequence[ListedRequest]:
         """Return some requests of a tenant, the latest first.  Raises JournalUnavailable."""
         return await self._store.page(page)
 

@@ -26,6 +26,7 @@ class Welcome:
     lease_s: float  # silence after which the instance is lost
     heartbeat_interval_s: float
     keep: tuple[int, ...]  # the held attempts that go on, by number
+    keep_ended: tuple[tuple[int, int], ...]  # those whose ends it keeps for readers, by epoch and number
     role: InstanceRole  # as an operator may have changed it
     resume_secret: bytes = field(repr=False)  # proves, in later registrations, that this executor is the same
     adopt_s: float | None = None  # how long attempts go on without a session; None: no longer than the lease

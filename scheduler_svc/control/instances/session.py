@@ -31,6 +31,7 @@ class Session:
     assigns: int = 0  # Assigns sent so far
     cache_reports: int = 0  # number of the latest report of the engine's prefix cache
     resend: tuple[int, ...] = ()  # attempts whose output is requested again once the output stream is up
+    resend_ended: tuple[tuple[int, int], ...] = ()  # attempts, by epoch and number, whose kept ends are
     grace: Timer | None = None  # runs while a stream is broken
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from sage_common.clock import Clock
@@ -74,9 +74,9 @@ class Sessions:
         adoption: Adoption,
         ends: KeptEnds,
         decisions: OperatorDecisions,
-        seen: Callable[[Iterable[str]], None] = lambda instances: None,
+        seen: Callable[[Mapping[str, str]], None] = lambda models: None,
     ) -> None:
-        """``seen`` is told which instances have a session, whenever that changes."""
+        """``seen`` is told the models of the instances that have a session, by id, whenever that changes."""
         self._scheduler = scheduler
         self._clock = clock
         self._attempts = attempts
@@ -105,7 +105,12 @@ class Sessions:
 
     def tell_seen(self) -> None:
         """Tell ``seen`` again which instances have a session."""
-        self._seen(self._sessions)
+        self._seen(self.models)
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        """The models of the instances that have a session, by the instances' ids."""
+        return {each.instance_id: each.instance.spec.model for each in self._sessions.values()}
 
     # --- coming and going -------------------------------------------------------------------------
 
@@ -128,6 +133,7 @@ class Sessions:
         instance = self._registered(spec, now)
         self._give_decided_role(instance)
         keep = self._kept(instance_id, registration) if old is not None else ()
+        keep_ended = self._kept_ends(instance_id, registration) if old is not None else ()
         session = Session(
             session_id=secrets.token_hex(SECRET_BYTES),
             instance=instance,
@@ -139,18 +145,21 @@ class Sessions:
             lag_then_s=self._loop_lag.lost_s,
             assigns=old.assigns if old is not None else 0,
             resend=keep,
+            resend_ended=keep_ended,
         )
         if old is not None:
             self._close(old, "replaced by a newer session of the same executor")
         self._open(session)
         log.info("instance %s registered (model %s, role %s)", instance_id, spec.model, instance.role.value)
-        self._adoption.registered(instance_id, registration.held, link)
+        others = [each for each in registration.held if (each.epoch, each.number) not in keep_ended]
+        self._adoption.registered(instance_id, others, link)
         return Welcome(
             session_id=session.session_id,
             epoch=self._epoch,
             lease_s=self._settings.lease_s,
             heartbeat_interval_s=self._settings.heartbeat_interval_s,
             keep=keep,
+            keep_ended=keep_ended,
             role=instance.role,
             resume_secret=session.resume_secret,
             adopt_s=self._settings.adopt_s if self._adoption.on else None,
@@ -195,7 +204,7 @@ class Sessions:
 
     def _open(self, session: Session) -> None:
         self._sessions[session.instance_id] = session
-        self._seen(self._sessions)
+        self.tell_seen()
         self._by_id[session.session_id] = session
         self._links.open(session.instance_id, session)
         for attempt in self._attempts.on_instance(session.instance_id):
@@ -219,7 +228,11 @@ class Sessions:
             attempt = self._attempts.find(number)
             if attempt is not None:
                 session.link.resend(number, attempt.listener.position)
-        session.resend = ()
+        kept = self._ends.attempts(session.instance_id)
+        for name in session.resend_ended:  # or the executor takes it for one that nobody wants any more
+            if name in kept:
+                session.link.resend_named(*name, len(kept[name].output))
+        session.resend = session.resend_ended = ()
         self._recover(session, "streams are up again" if session.was_up else "its engine is ready")
         session.was_up = session.was_up or session.up
         return session
@@ -242,7 +255,7 @@ class Sessions:
             self._lose(session, f"said goodbye: {reason}" if reason else "said goodbye")
 
     def end_all(self, reason: str) -> None:
-        """End every session; messages that were queued before are still sent."""
+        """End every session; messages that were queued before are still sent, and none after them."""
         for session in list(self._sessions.values()):
             session.link.close(reason)
 
@@ -447,6 +460,11 @@ class Sessions:
                 self._attempts.never_arrived(attempt)
         return tuple(keep)
 
+    def _kept_ends(self, instance_id: str, registration: Registration) -> tuple[tuple[int, int], ...]:
+        """Return the held attempts whose ends the executor keeps for readers, by epoch and number."""
+        held = {(each.epoch, each.number) for each in registration.held}
+        return tuple(name for name in self._ends.attempts(instance_id) if name in held)
+
     def _forget_failures_of_old_engine(self, spec: InstanceSpec) -> None:
         """Drop the cool-down if the engine is new: it is not to blame for failures of the old one."""
         known = self._scheduler.find_instance(spec.instance_id)
@@ -535,7 +553,7 @@ class Sessions:
             session.grace = None
         if self.current(session):
             del self._sessions[session.instance_id]
-            self._seen(self._sessions)
+            self.tell_seen()
             self._links.close(session.instance_id)
         self._by_id.pop(session.session_id, None)
         session.link.close(reason)

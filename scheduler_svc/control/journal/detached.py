@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import RequestKey, RequestState
@@ -107,6 +107,14 @@ class DetachedSummary:
     keep_until: float | None = None
 
 
+class ListedRequest(NamedTuple):
+    """A request as a page shows it."""
+
+    summary: DetachedSummary
+    about: bytes  # DetachedRequest.about
+    outcome: bytes  # encoded; empty: it has not ended, or has finished
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredRequest:
     """Everything that is kept of a detached request."""
@@ -155,6 +163,6 @@ class DetachedStore(Protocol):
         """Return one request; None if it is not known."""
         ...
 
-    async def page(self, page: Page) -> Sequence[tuple[DetachedSummary, bytes]]:
-        """Return some requests of a tenant, each with ``DetachedRequest.about``."""
+    async def page(self, page: Page) -> Sequence[ListedRequest]:
+        """Return some requests of a tenant, the latest first."""
         ...

@@ -89,6 +89,10 @@ class OperatorDecisions:
         """Return what is decided about an instance, which may be nothing."""
         return self._instances.get(instance_id) or InstanceDecision(instance_id=instance_id)
 
+    def concerns(self, instance_id: str) -> bool:
+        """Return whether anything is decided about an instance, or was and that is not written down yet."""
+        return instance_id in self._instances or ("instance", instance_id) in self._unwritten
+
     def drained(self, instance_id: str) -> bool:
         """Return whether an operator drained the instance and did not resume it."""
         found = self._instances.get(instance_id)

@@ -34,6 +34,13 @@ class UsageRecord(NamedTuple):
     adopted: bool = False  # begun under an earlier scheduler, which may have recorded the same end
 
 
+ADOPTED_LATER_S = 600.0
+"""Longest time between a request's end under an earlier scheduler and the end of its adopted self."""
+
+ARRIVAL_S = 5.0
+"""By how much two schedulers may differ about when the same request arrived."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UsageFilter:
     """Which records are meant."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
 
 
 class StoreFailed(Exception):
@@ -25,7 +28,7 @@ class Won:
 
     epoch: int  # above every one before
     secret: bytes = field(repr=False)  # signs what executors hold, for all schedulers of the fleet
-    instances: frozenset[str] = frozenset()  # that had a session with the leader before
+    instances: Mapping[str, EarlierInstance] = field(default_factory=dict)  # that had a session with the leader before
 
 
 class LeaderStore(Protocol):

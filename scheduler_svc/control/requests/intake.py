@@ -162,7 +162,8 @@ class Intake:
                 self._attach(known, reader, submission.after_token, submission.after_attempt)
             return known, True
         if known is None:
-            self._check_unknown(key, fresh=submission.fresh and not submission.after_token)
+            fresh = submission.fresh and not submission.after_token
+            self._check_unknown(key, submission.model, fresh=fresh)
         if known is None and submission.after_token:
             raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
         if self._closed is not None:
@@ -325,13 +326,13 @@ class Intake:
             self._requests.remember(live)
         return self._here(key)
 
-    def _check_unknown(self, key: RequestKey, *, fresh: bool = False) -> None:
+    def _check_unknown(self, key: RequestKey, model: str = "", *, fresh: bool = False) -> None:
         """Raise Recovering if a request that is not known may still come back.
 
-        ``fresh``: no earlier scheduler can know its id.
+        ``model``: that it is for; empty: not known.  ``fresh``: no earlier scheduler can know its id.
         """
         if not fresh:
-            self._recovery.check()
+            self._recovery.check(key, model)
         if self._detached is not None:
             self._detached.check(key)
 

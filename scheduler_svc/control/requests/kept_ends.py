@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sage_common.clock import Clock, Timer
@@ -27,6 +27,9 @@ LOGPROBS_KEPT = 256
 LOGPROBS_BYTES = 2_048
 """Of the log probabilities of one token, about; executors keep those of the last ``LOGPROBS_KEPT`` tokens."""
 
+Name = tuple[int, int]
+"""An attempt's epoch and number."""
+
 LEAVING = frozenset({InstanceState.DRAINING, InstanceState.DRAINED})
 
 
@@ -38,6 +41,7 @@ class KeptEnd:
     acknowledge: Callable[[], None]  # lets the executor forget it
     size: int  # in bytes, about
     until: float  # seconds on the control clock
+    attempt: Name | None  # by which the executor knows it; None: a new session does not find it
     unconfirmed: int = 0  # readers that were given the end and have not confirmed it
 
 
@@ -56,26 +60,50 @@ class KeptEnds:
         self._kept: dict[LiveRequest, KeptEnd] = {}  # in the order of the ends
         self._of: dict[str, dict[LiveRequest, None]] = {}  # by instance, in the order of the ends
         self._bytes: dict[str, int] = {}  # by instance
+        self._named: dict[tuple[str, Name], KeptEnd] = {}  # by instance and attempt
         self._timer: Timer | None = None  # of the oldest
         self.unrecorded: Callable[[LiveRequest], bool] = lambda live: False  # whether an end has to be written down yet
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, live: LiveRequest, instance_id: str, acknowledge: Callable[[], None]) -> None:
-        """Take the end of a request from an executor; ``acknowledge`` lets the executor forget it."""
+    def keep(
+        self, live: LiveRequest, instance_id: str, acknowledge: Callable[[], None], attempt: Name | None = None
+    ) -> None:
+        """Take the end of a request from an executor; ``acknowledge`` lets the executor forget it.
+
+        ``attempt``: as the executor names it.
+        """
         if not self._on or (self._leaves(instance_id) and not self.unrecorded(live)):
             acknowledge()
             return
         self.release(live)
         size = _size(live)
         until = self._clock.now() + KEPT_S
-        self._kept[live] = KeptEnd(instance_id, acknowledge, size, until)
+        kept = self._kept[live] = KeptEnd(instance_id, acknowledge, size, until, attempt)
+        if attempt is not None:
+            self._named[instance_id, attempt] = kept
         self._of.setdefault(instance_id, {})[live] = None
         self._bytes[instance_id] = self._bytes.get(instance_id, 0) + size
         self._bound(instance_id)
         if self._timer is None and self._kept:
             self._timer = self._clock.call_at(until, self._expire)
+
+    def at(self, instance_id: str) -> Iterator[LiveRequest]:
+        """Yield the requests whose ends an instance keeps."""
+        yield from self._of.get(instance_id, ())
+
+    def attempts(self, instance_id: str) -> dict[Name, LiveRequest]:
+        """Return the attempts whose ends an instance keeps."""
+        named = ((self._kept[live].attempt, live) for live in self._of.get(instance_id, ()))
+        return {attempt: live for attempt, live in named if attempt is not None}
+
+    def came_again(self, instance_id: str, attempt: Name, acknowledge: Callable[[], None]) -> bool:
+        """Return whether an end is kept that an executor reports in a new session, where ``acknowledge`` counts."""
+        kept = self._named.get((instance_id, attempt))
+        if kept is not None:
+            kept.acknowledge = acknowledge
+        return kept is not None
 
     def taken(self, live: LiveRequest) -> bool:
         """Note that a reader was given the end; return whether ``confirmed`` or ``lost`` is to follow."""
@@ -116,6 +144,8 @@ class KeptEnds:
             return
         of = self._of[kept.instance_id]
         del of[live]
+        if kept.attempt is not None:
+            self._named.pop((kept.instance_id, kept.attempt), None)
         self._bytes[kept.instance_id] -= kept.size
         if not of:
             del self._of[kept.instance_id], self._bytes[kept.instance_id]

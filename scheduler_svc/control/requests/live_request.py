@@ -129,6 +129,7 @@ class LiveRequest:
     prefill_ended_at: float | None = None  # of a split request: when its prefill leg ended
     first_token_at: float | None = None
     last_token_at: float | None = None
+    ended_at: float | None = None  # None: it has not ended, or did so under an earlier scheduler
     delivering: bool = False  # the current attempt has delivered tokens
     continuation: ContinuationMode | None = None  # how the current attempt goes on; None if nothing was delivered
     cost: float = 0.0  # of ended and lost attempts

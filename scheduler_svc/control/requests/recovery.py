@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sage_common.clock import Clock, Timer
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
 from scheduler_svc.control.requests.live_request import AdoptedAttempt, LiveRequest
+from scheduler_svc.control.requests.missing_instances import MissingInstances
 from scheduler_svc.domain.errors import OutputLost, Recovering
+from scheduler_svc.domain.request import RequestKey
 
 log = logging.getLogger(__name__)
 
@@ -16,17 +19,21 @@ RETRY_S = 0.25
 
 
 class Recovery:
-    """Open from the start until all instances that an earlier scheduler saw are back, or a time limit."""
+    """Open from the start until all instances that an earlier scheduler saw are back, or a time limit.
 
-    def __init__(self, clock: Clock, expected: frozenset[str], limit_s: float, *, epoch: int) -> None:
+    For a request it ends as soon as no instance is missing that may hold it.
+    """
+
+    def __init__(self, clock: Clock, expected: Mapping[str, EarlierInstance], limit_s: float, *, epoch: int) -> None:
         """Begin to wait for the instances that had a session when an earlier scheduler died.
 
-        ``expected``: their ids; empty: nothing is waited for.  ``limit_s``: after these seconds the wait is over.
+        ``expected``: by id; empty: nothing is waited for.  ``limit_s``: after these seconds the wait is over.
         ``epoch``: this scheduler's.
         """
         self._clock = clock
         self._epoch = epoch
-        self._missing = set(expected)
+        self._missing = MissingInstances(expected)
+        self._back: list[Callable[[], None]] = []
         self._over: list[Callable[[], None]] = []
         self._timer: Timer | None = None
         self._began_at = clock.now()
@@ -42,9 +49,9 @@ class Recovery:
         return len(self._missing)
 
     @property
-    def awaited(self) -> frozenset[str]:
-        """The instances that may still come back."""
-        return frozenset(self._missing) if self.open else frozenset()
+    def awaited(self) -> Mapping[str, EarlierInstance]:
+        """The instances that may still come back, by id."""
+        return dict(self._missing) if self.open else {}
 
     @property
     def duration_s(self) -> float:
@@ -62,9 +69,22 @@ class Recovery:
         """Call ``listener`` once, when nothing comes back any more; not if nothing was waited for."""
         self._over.append(listener)
 
-    def check(self) -> None:
-        """Raise Recovering if a request that is not known may still come back."""
-        if self.open:
+    def on_back(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever an instance came back, and at the end: fewer requests may still come back."""
+        self._back.append(listener)
+
+    def may_return(self, key: RequestKey, model: str = "") -> bool:
+        """Return whether a request that is not known may still come back; empty ``model``: whatever it is for."""
+        return self.open and self._missing.may_hold(key, model)
+
+    def check(self, key: RequestKey, model: str = "") -> None:
+        """Raise Recovering if a request that is not known may still come back; empty ``model``: whatever it is for."""
+        if self.may_return(key, model):
+            raise Recovering(RETRY_S)
+
+    def check_model(self, model: str) -> None:
+        """Raise Recovering if an instance of a model may still come back; an empty name stands for any model."""
+        if self.open and self._missing.serve(model):
             raise Recovering(RETRY_S)
 
     def check_position(self, live: LiveRequest, after_token: int, after_attempt: tuple[int, int] | None) -> None:
@@ -118,20 +138,21 @@ class Recovery:
             if have < adopted.tokens and live.outcome is None:
                 raise Recovering(RETRY_S)  # its executor sends the output again
             raise OutputLost(f"it has {have} output tokens")
-        if after_attempt is None:
-            another = self.open or self.missing > 0  # its tokens may be of an instance that is gone
-        else:
-            another = adopted.name < after_attempt
-        if another and self.open:
+        elsewhere = self._missing.may_hold(live.key, live.request.model)  # an attempt at an instance that is not back
+        another = elsewhere if after_attempt is None else adopted.name < after_attempt
+        if another and elsewhere and self.open:
             raise Recovering(RETRY_S)
         if another:
             raise OutputLost("the attempt that made its last tokens is gone with its executor")
 
     def back(self, instance_id: str) -> None:
         """Note that an instance came back and everything it held is adopted or refused."""
-        self._missing.discard(instance_id)
+        missing = instance_id in self._missing
+        self._missing.found(instance_id)
         if self.open and not self._missing:
             self._end("all instances are back")
+        elif missing:
+            self._tell(self._back)
 
     def _limit(self) -> None:
         self._end(f"{len(self._missing)} instances did not come back: {', '.join(sorted(self._missing)[:8])}")
@@ -143,5 +164,10 @@ class Recovery:
         self.over_at = self._clock.now()
         self._took_s = self.over_at - self._began_at
         log.info("recovery is over after %.1f s: %s", self._took_s, how)
-        for listener in self._over:
+        self._tell(self._over)
+        self._tell(self._back)
+
+    @staticmethod
+    def _tell(listeners: list[Callable[[], None]]) -> None:
+        for listener in listeners:
             listener()

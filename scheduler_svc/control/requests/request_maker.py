@@ -79,7 +79,7 @@ class RequestMaker:
                 until=arrived_at + deadline_s,
             )
         except (UnknownModel, NoInstance):
-            self._recovery.check()  # its instances may still come back
+            self._recovery.check_model(submission.model)  # its instances may still come back
             raise
         choices = _Choices(facts)
         for tokenizer_hash in choices.tokenizers:

@@ -41,6 +41,7 @@ class RequestTable:
         self._sizes: dict[RequestKey, int] = {}  # in bytes, of those in the record
         self.recorded_bytes = 0
         self._end_listeners: list[EndListener] = []
+        self._handed_over = False
 
     def on_end(self, listener: EndListener) -> None:
         """Call ``listener`` once for every request that ends, before its readers see the outcome."""
@@ -90,15 +91,15 @@ class RequestTable:
             live.deadline_timer = self._clock.call_at(live.request.deadline_at, lambda: self._expire(live))
 
     def end(self, live: LiveRequest, outcome: Outcome) -> bool:
-        """End a request; return False if it had ended before: the first cause wins.
+        """End a request; return False if it had ended before, the first cause wins, or is handed over.
 
         It leaves the queue, its attempt is stopped, and its readers get the outcome.
         """
-        if live.state.ended:
+        if live.state.ended or self._handed_over:
             return False
         now = self._clock.now()
         live.transition(_state_of(outcome))
-        live.outcome = outcome
+        live.outcome, live.ended_at = outcome, now
         if live.deadline_timer is not None:
             live.deadline_timer.cancel()
         self._scheduler.withdraw(live.key, now)
@@ -111,6 +112,10 @@ class RequestTable:
         live.observed.ended(live, now)
         _log_end(live, outcome)
         return True
+
+    def hand_over(self) -> None:
+        """Leave the live requests to the next scheduler: none of them ends here any more, whoever stops reading it."""
+        self._handed_over = True
 
     def _expire(self, live: LiveRequest) -> None:
         where = "in the queue" if live.state is RequestState.QUEUED else f"after {len(live.output)} output tokens"

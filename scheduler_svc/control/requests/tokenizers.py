@@ -15,6 +15,7 @@ class ChatTurn:
     text: str  # its parts, joined by line breaks
     name: str = ""
     parts: tuple[str, ...] = ()  # where there are several
+    fields: Mapping[str, Any] = field(default_factory=dict)  # further ones that templates read, such as tool_calls
 
     @property
     def texts(self) -> tuple[str, ...]:

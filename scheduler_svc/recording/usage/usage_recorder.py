@@ -13,8 +13,9 @@ from scheduler_svc.control.journal.usage import UsageRecord, UsageRetention, Usa
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Outcome
 from scheduler_svc.domain.errors import JournalUnavailable
-from scheduler_svc.recording.usage.ended_request import EndedRequest, usage_of
+from scheduler_svc.recording.usage.ended_request import usage_of
 from scheduler_svc.recording.usage.usage_file import UsageFile
+from scheduler_svc.recording.usage.usage_log import UsageLog
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +42,12 @@ class UsageTargets:
 
     store: UsageStore | None = None
     file: UsageFile | None = None
+    log: UsageLog | None = None
     retention: UsageRetention | None = None  # of the store
 
 
 class UsageRecorder:
-    """Takes requests that ended, and hands their records to the store and the file."""
+    """Takes requests that ended, and hands their records to the store, the file and the log."""
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class UsageRecorder:
         self._targets = targets
         self._reason_of = reason_of
         self._wall = wall
-        self._ended: deque[EndedRequest] = deque()
+        self._ended: deque[LiveRequest] = deque()
         self._waiting: deque[UsageRecord] = deque()  # for the store
         self._counts: Counter[str] = Counter({WRITTEN: 0, DROPPED_FULL: 0, DROPPED_FAILED: 0})
         self._maybe_kept = False  # those that wait the longest: handed to the store, which has not answered
@@ -68,21 +70,29 @@ class UsageRecorder:
     def counts(self) -> Mapping[str, int]:
         """Count records since the start by what became of them: ``WRITTEN``, ``DROPPED_FULL``, ``DROPPED_FAILED``.
 
-        One that the journal has and the file lacks counts as both written and dropped.
+        One that the journal has and the file or the receiver of logs lacks counts as both written and dropped.
         """
-        return dict(self._counts)
+        counts = self._counts.copy()
+        if self._targets.log is not None:
+            delivered, overflowed, not_delivered = self._targets.log.counts
+            counts.update({DROPPED_FULL: overflowed, DROPPED_FAILED: not_delivered})
+            if self._targets.store is None and self._targets.file is None:
+                counts[WRITTEN] += delivered
+        return dict(counts)
 
     def request_ended(self, live: LiveRequest, reason: str) -> None:
         """Take a request that ended; an EndListener of the request table."""
         if len(self._ended) >= WAITING_LIMIT:
             self._drop(1)
             return
-        self._ended.append(EndedRequest(live=live, ended_at=self._clock.now()))
+        self._ended.append(live)
 
     def start(self) -> None:
-        """Begin the file.  Raises CannotRecord."""
+        """Begin the file, and the thread of the log.  Raises CannotRecord."""
         if self._targets.file is not None:
             self._targets.file.start()
+        if self._targets.log is not None:
+            self._targets.log.start()
 
     async def run(self) -> None:
         """Hand records on every FLUSH_S, and have old ones deleted every RETAIN_S, until cancelled."""
@@ -99,6 +109,8 @@ class UsageRecorder:
         while self._ended:
             made = list(self._made())
             self._wait_for_store(made)
+            if self._targets.log is not None:
+                self._targets.log.put(made)
             if self._targets.file is not None:
                 self._count_in_file(len(made), await self._targets.file.append(made))
             await asyncio.sleep(0)
@@ -153,6 +165,8 @@ class UsageRecorder:
             log.warning("usage: %d records were not written within %g s", len(self._waiting), CLOSE_S)
         if self._targets.file is not None:
             await self._targets.file.close()
+        if self._targets.log is not None:
+            await asyncio.to_thread(self._targets.log.close)
 
     def _made(self) -> Iterator[UsageRecord]:
         """Make the records of the next requests."""
@@ -169,7 +183,7 @@ class UsageRecorder:
 
     def _count_in_file(self, made: int, dropped: int) -> None:
         self._counts[DROPPED_FAILED] += dropped
-        if self._targets.store is None:
+        if self._targets.store is None and self._targets.file is not None:
             self._counts[WRITTEN] += made - dropped
 
     def _drop(self, records: int) -> None:

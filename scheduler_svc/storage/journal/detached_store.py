@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, case, false, or_, select, tuple_
 
 from scheduler_svc.control.journal.detached import (
     Checkpoint,
     DetachedEnd,
     DetachedRequest,
     DetachedSummary,
+    ListedRequest,
     OutputFacts,
     OutputPiece,
     Page,
@@ -43,6 +45,7 @@ _SUMMARY = (
     REQUESTS.ended_at,
     REQUESTS.keep_until,
 )
+_FAILURE = case((REQUESTS.state != RequestState.FINISHED.value, REQUESTS.outcome)).label("failure")
 _WHOLE = select(DETACHED_REQUESTS, CONTENTS.content).join_from(
     DETACHED_REQUESTS,
     DETACHED_CONTENTS,
@@ -50,7 +53,6 @@ _WHOLE = select(DETACHED_REQUESTS, CONTENTS.content).join_from(
 )
 _ADD_REQUEST, _ADD_CONTENT = DETACHED_REQUESTS.insert(), DETACHED_CONTENTS.insert()
 _NO_OUTPUT = {"output_tokens": 0, "epoch": 0, "attempt_number": 0, "attempts": 0, "cost": 0.0}
-_IS_THERE = select(REQUESTS.tenant).where(_OF_REQUEST)
 _RUNNING = frozenset({RequestState.QUEUED, RequestState.RUNNING})
 
 
@@ -68,14 +70,15 @@ class JournalDetachedStore:
 
         Raises JournalUnavailable.
         """
+        if whole is None:
+            await self._journal.writer.write_item(_add, request, request.size_bytes)
+            return
 
         def work(connection: Connection) -> None:
-            _add(connection, request)
-            if whole is not None:
-                _save(connection, [whole])
+            _add(connection, [request])
+            _save(connection, [whole])
 
-        size = request.size_bytes + (whole.size_bytes if whole is not None else 0)
-        await self._journal.writer.write(work, size)
+        await self._journal.writer.write(work, request.size_bytes + whole.size_bytes)
 
     async def remove(self, keys: Sequence[RequestKey]) -> None:
         """Delete requests with their output.  Raises JournalUnavailable."""
@@ -109,22 +112,31 @@ class JournalDetachedStore:
         """Return one request; None if it is not known.  Raises JournalUnavailable."""
         return await self._journal.database.read(lambda connection: _find(connection, key))
 
-    async def page(self, page: Page) -> Sequence[tuple[DetachedSummary, bytes]]:
-        """Return some requests of a tenant, each with ``DetachedRequest.about``.  Raises JournalUnavailable."""
+    async def page(self, page: Page) -> Sequence[ListedRequest]:
+        """Return some requests of a tenant, the latest first.  Raises JournalUnavailable."""
         wanted = _page(page)
         return await self._journal.database.read(
-            lambda connection: [(_summary(row), bytes(row.about)) for row in connection.execute(wanted)]
+            lambda connection: [
+                ListedRequest(_summary(row), bytes(row.about), bytes(row.failure or b""))
+                for row in connection.execute(wanted)
+            ]
         )
 
 
 # --- writes, in the writer's thread -------------------------------------------------------------------
 
 
-def _add(connection: Connection, request: DetachedRequest) -> None:
-    if connection.execute(_IS_THERE, _name(request.key)).first() is not None:
-        _remove(connection, [request.key])
-    named = {"tenant": request.key.tenant, "request_id": request.key.request_id}
-    row = {
+def _add(connection: Connection, requests: Sequence[DetachedRequest]) -> None:
+    """Write requests down, in the place of those that have their names."""
+    found = {each.key: each for each in requests}  # the last of a name
+    known = connection.execute(select(REQUESTS.tenant, REQUESTS.request_id).where(_named(REQUESTS, found)))
+    _remove(connection, [_key(row) for row in known.all()])
+    connection.execute(_ADD_REQUEST, [_name_columns(each.key) | _row(each) for each in found.values()])
+    connection.execute(_ADD_CONTENT, [_name_columns(each.key) | {"content": each.content} for each in found.values()])
+
+
+def _row(request: DetachedRequest) -> dict[str, Any]:
+    return {
         "digest": request.digest,
         "model": request.model,
         "about": request.about,
@@ -134,8 +146,6 @@ def _add(connection: Connection, request: DetachedRequest) -> None:
         "size_bytes": request.size_bytes,
         **_NO_OUTPUT,
     }
-    connection.execute(_ADD_REQUEST, named | row)
-    connection.execute(_ADD_CONTENT, named | {"content": request.content})
 
 
 def _remove(connection: Connection, keys: Sequence[RequestKey]) -> None:
@@ -169,9 +179,8 @@ def _save(connection: Connection, checkpoints: Sequence[Checkpoint]) -> None:
 
 def _open(connection: Connection, keys: Sequence[RequestKey]) -> dict[RequestKey, Any]:
     """Return those of the requests that are known and have not ended."""
-    wanted = tuple_(REQUESTS.tenant, REQUESTS.request_id).in_([(key.tenant, key.request_id) for key in keys])
     columns = (REQUESTS.tenant, REQUESTS.request_id, REQUESTS.output_tokens, REQUESTS.size_bytes)
-    rows = connection.execute(select(*columns).where(wanted, REQUESTS.state.is_(None)))
+    rows = connection.execute(select(*columns).where(_named(REQUESTS, keys), REQUESTS.state.is_(None)))
     return {_key(row): row for row in rows}
 
 
@@ -228,6 +237,21 @@ def _name(key: RequestKey) -> dict[str, str]:
     return {"of_tenant": key.tenant, "of_id": key.request_id}
 
 
+def _name_columns(key: RequestKey) -> dict[str, str]:
+    return {"tenant": key.tenant, "request_id": key.request_id}
+
+
+def _named(columns: Any, keys: Iterable[RequestKey]) -> ColumnElement[bool]:
+    """Return the condition that a row is of one of these requests; ``columns``: of the row's table.
+
+    It names each tenant once: for a list of pairs SQLite reads the whole table.
+    """
+    ids = defaultdict[str, list[str]](list)
+    for key in keys:
+        ids[key.tenant].append(key.request_id)
+    return or_(false(), *(and_(columns.tenant == tenant, columns.request_id.in_(of)) for tenant, of in ids.items()))
+
+
 # --- reads, in threads --------------------------------------------------------------------------------
 
 
@@ -247,14 +271,14 @@ def _unfinished(connection: Connection, after: DetachedRequest | None) -> list[S
         wanted = wanted.where(tuple_(*order) > (after.accepted_at, after.key.tenant, after.key.request_id))
     rows = connection.execute(wanted).all()
     pieces: dict[RequestKey, list[OutputPiece]] = {}
-    of_them = tuple_(OUTPUT.tenant, OUTPUT.request_id).in_([(row.tenant, row.request_id) for row in rows])
+    of_them = _named(OUTPUT, map(_key, rows))
     for row in connection.execute(DETACHED_OUTPUT.select().where(of_them).order_by(OUTPUT.first_index)):
         pieces.setdefault(_key(row), []).append(output_columns.piece(row))
     return [_stored(row, pieces.get(_key(row), ())) for row in rows]
 
 
 def _page(page: Page) -> Select[Any]:
-    wanted = select(*_SUMMARY, REQUESTS.about).where(REQUESTS.tenant == page.tenant)
+    wanted = select(*_SUMMARY, REQUESTS.about, _FAILURE).where(REQUESTS.tenant == page.tenant)
     if page.model:
         wanted = wanted.where(REQUESTS.model == page.model)
     if page.states:

@@ -1,10 +1,11 @@
-"""One write that waits for its transaction."""
+"""Writes that wait for their transaction."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
@@ -32,6 +33,11 @@ class PendingWrite(Generic[T]):
         self.error = None  # of an earlier transaction, which was rolled back
         self.value = self._work(connection)
 
+    @property
+    def many(self) -> Callable[[Connection, Sequence[Any]], None] | None:
+        """What does the work of several such writes at once; None: this one is done alone."""
+        return None
+
     def settle(self, error: Exception | None) -> None:
         """Wake the caller, on the event loop; ``error``: of the whole transaction."""
         if self.result.done():
@@ -41,3 +47,44 @@ class PendingWrite(Generic[T]):
             self.result.set_exception(failure)
         else:
             self.result.set_result(self.value)  # type: ignore[arg-type]  # None is a T where the work returns None
+
+
+class PendingItem(PendingWrite[None]):
+    """One item of a kind of which many are written by the same statements as one."""
+
+    __slots__ = ("_many", "item")
+
+    def __init__(
+        self,
+        many: Callable[[Connection, Sequence[Any]], None],
+        item: object,
+        size_bytes: int,
+        result: asyncio.Future[None],
+    ) -> None:
+        """``many`` writes items, in their order."""
+        super().__init__(lambda connection: many(connection, [item]), size_bytes, result)
+        self._many = many
+        self.item = item
+
+    @property
+    def many(self) -> Callable[[Connection, Sequence[Any]], None]:
+        """What writes several items of this kind at once."""
+        return self._many
+
+
+def run_together(writes: Sequence[PendingWrite[Any]], connection: Connection) -> None:
+    """Do the works of all in their order; of neighbours that are items of one kind in one work."""
+    for many, some in groupby(writes, key=lambda write: write.many):
+        if many is None:
+            for write in some:
+                write.run(connection)
+            continue
+        items = list(_started(some))
+        many(connection, items)
+
+
+def _started(writes: Iterator[PendingWrite[Any]]) -> Iterator[Any]:
+    for write in writes:
+        assert isinstance(write, PendingItem)
+        write.error = None  # of an earlier transaction, which was rolled back
+        yield write.item

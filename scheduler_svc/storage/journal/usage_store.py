@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
 from scheduler_svc.control.journal.usage import (
+    ADOPTED_LATER_S,
+    ARRIVAL_S,
     Position,
     UsageFilter,
     UsageGroup,
@@ -24,12 +26,6 @@ from scheduler_svc.storage.journal.tables.usage import ROW_BYTES, USAGE
 
 DELETED_AT_ONCE = 2_000
 """Records that one transaction deletes, so that others' writes are not held up for long."""
-
-ADOPTED_LATER_S = 600.0
-"""Longest time between a request's end under an earlier scheduler and the end of its adopted self."""
-
-ARRIVAL_S = 5.0
-"""By how much two schedulers may differ about when the same request arrived."""
 
 DAY_S = 86_400
 
@@ -54,7 +50,6 @@ class JournalUsageStore:
 
     async def add(self, records: Sequence[UsageRecord], *, maybe_kept: bool = False) -> None:
         """Keep records, those that an earlier call may have kept once.  Raises JournalUnavailable."""
-        rows = [(*each, int(each.ended_at // DAY_S)) for each in records]
         adopted = [each for each in records if each.adopted]
         insert = self._insert
 
@@ -63,9 +58,9 @@ class JournalUsageStore:
                 _delete_earlier(connection, records, 0.0, _is_same_record)
             if adopted:
                 _delete_earlier(connection, adopted, ADOPTED_LATER_S, _is_same_request)
-            insert(connection, USAGE.name, _INSERTED, rows)
+            insert(connection, USAGE.name, _INSERTED, [(*each, int(each.ended_at // DAY_S)) for each in records])
 
-        await self._journal.writer.write(work, ROW_BYTES * len(rows))
+        await self._journal.writer.write(work, ROW_BYTES * len(records))
 
     async def page(
         self, wanted: UsageFilter, after: Position | None, most: int

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -16,12 +16,13 @@ from sqlalchemy import Connection
 from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.storage.journal.database import Database
 from scheduler_svc.storage.journal.errors import in_words, is_lost, is_trouble
-from scheduler_svc.storage.journal.pending_write import PendingWrite
+from scheduler_svc.storage.journal.pending_write import PendingItem, PendingWrite, run_together
 from scheduler_svc.storage.journal.tables.header import HEADER
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 BATCH_WRITES = 512
 BATCH_BYTES = 16 * 2**20
@@ -123,10 +124,24 @@ class Writer:
                 written all the same.
         """
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._take(PendingWrite(work, size_bytes, result, frees=frees))
+        return await self._written(PendingWrite(work, size_bytes, result, frees=frees))
+
+    async def write_item(
+        self, many: Callable[[Connection, Sequence[Item]], None], item: Item, size_bytes: int = 0
+    ) -> None:
+        """Write one item as ``write`` does, with the items of the same kind that wait beside it.
+
+        ``many`` writes items in their order and is the same object for all of a kind; if it fails it is given each item
+        by itself.  Raises JournalUnavailable, and what ``many`` raises for this item alone.
+        """
+        result: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._written(PendingItem(many, item, size_bytes, result))
+
+    async def _written(self, write: PendingWrite[T]) -> T:
+        self._take(write)
         try:
             async with asyncio.timeout(self._limits.wait_s):
-                return await result
+                return await write.result
         except TimeoutError:
             self._refused += 1
             self._break_off()
@@ -268,10 +283,9 @@ class Writer:
     def _run_works(self, batch: list[PendingWrite[Any]], *, apart: bool) -> None:
         self._committing = False
         with self._database.writing() as connection:
-            for write in batch:
-                if not apart:
-                    write.run(connection)
-                    continue
+            if not apart:
+                run_together(batch, connection)
+            for write in batch if apart else ():
                 try:
                     with connection.begin_nested():
                         write.run(connection)

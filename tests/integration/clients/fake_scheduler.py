@@ -294,9 +294,9 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         return await self.admin[name](request, context)
 
 
-async def started(credentials: grpc.ServerCredentials | None = None) -> FakeScheduler:
+async def started(credentials: grpc.ServerCredentials | None = None, *, port: int = 0) -> FakeScheduler:
     """A fake that listens.  What it leaves out of the contract answers UNIMPLEMENTED."""
-    return await FakeScheduler().start(credentials)  # type: ignore[abstract]
+    return await FakeScheduler().start(credentials, port=port)  # type: ignore[abstract]
 
 
 def always(answer: Any) -> Callable[[Any, Context], Awaitable[Any]]:

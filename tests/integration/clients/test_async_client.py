@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import sage_client as sage
 from sage.controlplane.v1 import admin_pb2, common_pb2, inference_pb2
-from sage_client import AsyncClient
+from sage_client import AsyncClient, Reconnect
 from sage_wire.errors import ErrorReason
 from tests.integration.clients.fake_scheduler import (
     FakeScheduler,
@@ -175,14 +175,43 @@ async def test_a_failure_is_raised_again_by_result(scheduler: FakeScheduler, cli
     assert first.value.request_id == "r-9"
 
 
-async def test_nobody_there_fails_at_once() -> None:
+async def test_nobody_there_fails_at_once_where_nothing_is_to_be_sent_again() -> None:
     fake = await started()
     await fake.stop()
-    async with AsyncClient(fake.address) as client:
+    async with AsyncClient(fake.address, reconnect=Reconnect(submit_s=0)) as client:
         with pytest.raises(sage.UnavailableError):
             await asyncio.wait_for(client.generate("hi").result(), 5)
         with pytest.raises(sage.UnavailableError):
+            await asyncio.wait_for(client.models(), 5)
+        with pytest.raises(sage.UnavailableError):
             await asyncio.wait_for(client.get_policy(), 5)
+
+
+async def test_a_submission_waits_for_a_scheduler_that_is_started_again() -> None:
+    before = await started()
+    port = int(before.address.rpartition(":")[2])
+    await before.stop()
+    async with AsyncClient(before.address, reconnect=Reconnect(first_delay_s=0.02, max_delay_s=0.1)) as client:
+        stream = client.generate("hi", max_tokens=3, request_id="one")
+        result, models = asyncio.create_task(stream.result()), asyncio.create_task(client.models())
+        done, _ = await asyncio.wait([result, models], timeout=0.3, return_when=asyncio.FIRST_COMPLETED)
+        assert done == set()
+        after = await started(port=port)
+        try:
+            assert (await asyncio.wait_for(result, 20)).text == whole_text(3)
+            await asyncio.wait_for(models, 20)
+        finally:
+            await after.stop()
+    assert {request.request_id for request in after.requests} == {"one"}
+
+
+async def test_a_submission_is_given_up_in_the_end() -> None:
+    fake = await started()
+    await fake.stop()
+    quick = Reconnect(first_delay_s=0.01, max_delay_s=0.02, submit_s=0.1, attempts=1_000_000)
+    async with AsyncClient(fake.address, reconnect=quick) as client:
+        with pytest.raises(sage.UnavailableError):
+            await asyncio.wait_for(client.generate("hi").result(), 20)
 
 
 async def test_a_silent_scheduler_is_left_after_the_timeout(scheduler: FakeScheduler, client: AsyncClient) -> None:

@@ -180,14 +180,30 @@ async def break_at_once(request: inference_pb2.GenerateRequest, context: Any) ->
     yield accepted(request)
 
 
-async def test_a_generate_call_that_was_never_accepted_is_not_made_again(scheduler: FakeScheduler) -> None:
+async def test_a_generate_call_that_was_never_accepted_is_made_again_by_its_id(scheduler: FakeScheduler) -> None:
     scheduler.generate = break_at_once
     async with AsyncClient(scheduler.address, reconnect=QUICK, use_sessions=False) as client:
         with pytest.raises(sage.UnavailableError) as raised:
             await client.generate("hi").result()
 
-    assert len(scheduler.requests) == 1
+    assert len(scheduler.requests) == 1 + QUICK.attempts
+    assert len({request.request_id for request in scheduler.requests}) == 1
     assert (raised.value.__cause__, raised.value.__context__) == (None, None), "gRPC's error adds nothing"
+
+
+async def test_a_request_that_the_scheduler_cancelled_before_it_came_again_was_not_cancelled_by_anyone(
+    scheduler: FakeScheduler,
+) -> None:
+    async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        if len(scheduler.requests) == 1:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+        await fail(context, ErrorReason.CANCELLED, "cancelled: the client went away")
+        yield accepted(request)
+
+    scheduler.generate = generate
+    async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
+        with pytest.raises(sage.UnavailableError, match="the client went away"):
+            await client.generate("hi").result()
 
 
 async def test_a_session_submits_again_what_was_not_accepted_before_it_broke(scheduler: FakeScheduler) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -119,15 +120,47 @@ async def test_a_wait_is_bounded(scheduler: FakeScheduler) -> None:
         await in_thread(work)
 
 
+AFTER_A_FORK = """
+import os, sys
+from sage_client import AsyncClient, Client, InvalidStateError
+
+client = Client(sys.argv[1])
+client.models()
+child = os.fork()
+if child == 0:
+    said = []
+    for attempt in (client.models, lambda: Client(sys.argv[1]), lambda: AsyncClient(sys.argv[1])):
+        try:
+            attempt()
+        except InvalidStateError as error:
+            said.append("does not survive a fork" in str(error))
+    client.close()
+    os._exit(0 if said == [True, True, True] else 1)
+_, status = os.waitpid(child, 0)
+client.models()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+async def test_after_a_fork_every_client_says_so_at_once_and_the_parent_goes_on(scheduler: FakeScheduler) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", AFTER_A_FORK, scheduler.address)
+    try:
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 def test_a_loop_whose_thread_is_gone_is_told_at_once() -> None:
-    """As after a ``fork``: the child has the client and not its thread."""
     loop = LoopThread("test")
     loop._loop.call_soon_threadsafe(loop._loop.stop)
     loop._thread.join(10)
 
     async def nothing() -> None: ...
 
-    with pytest.raises(UnavailableError, match="does not survive a fork"):
+    assert loop.left_behind
+    with pytest.raises(UnavailableError, match="thread is gone"):
         loop.run(nothing(), timeout_s=60)
     loop.stop()
 

@@ -42,6 +42,18 @@ async def test_it_shows_the_fleet_as_it_changes_and_ends_with_q(fleet: LocalFlee
         assert LEAVES_THE_SCREEN in terminal.output
 
 
+async def test_keys_sort_the_instances_and_list_themselves(fleet: LocalFleet) -> None:
+    await fleet.add("executor-2")
+    async with Terminal([*TOP, "--interval", "0.25", "--sort", "wait"], at(fleet.address)) as terminal:
+        await terminal.shows(" WAIT▾")
+        terminal.press("k")
+        await terminal.shows(" KV▾ ")
+        terminal.press("?")
+        await terminal.shows("keys: sort by i id, k KV")
+        terminal.press("q")
+        assert await terminal.ended() == ExitStatus.OK
+
+
 @pytest.mark.parametrize(("signalled", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 128 + signal.SIGTERM)])
 async def test_signals_end_it_with_the_terminal_as_it_was(fleet: LocalFleet, signalled: int, status: int) -> None:
     async with Terminal(TOP, at(fleet.address)) as terminal:

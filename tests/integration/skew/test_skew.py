@@ -100,7 +100,7 @@ async def test_a_burst_is_served(scheduler: str, executor: str, checkouts: Mappi
 @pytest.mark.parametrize("version", [NEW, OLD])
 def test_a_process_runs_the_sources_that_it_is_given(version: str, checkouts: Mapping[str, Path]) -> None:
     program = (
-        "import executor_svc, sage_client, sage_wire.protocol, scheduler_svc.wiring, sys\n"
+        "import executor_svc, sage_client, sage_wire.protocol, scheduler_svc.__main__, sys\n"
         "for name, module in list(sys.modules.items()):\n"
         "    if name.split('.')[0] in sys.argv[1:] and getattr(module, '__file__', None): print(module.__file__)"
     )

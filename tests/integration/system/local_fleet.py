@@ -72,6 +72,12 @@ class LocalExecutor:
         return self._factory.engine
 
     @property
+    def held(self) -> list[object]:
+        """The attempts that it holds, those included whose ends are not acknowledged yet."""
+        assert self._service is not None
+        return list(self._service.attempts._held)
+
+    @property
     def running(self) -> bool:
         return self._task is not None and not self._task.done()
 

@@ -96,6 +96,12 @@ async def test_a_result_that_is_not_there_yet_says_so(run: Run) -> None:
     assert (await run("result", "unknown")).exit_code == ExitStatus.NOT_FOUND
 
 
+async def test_the_result_of_an_ordinary_request_needs_no_wait(fleet: LocalFleet, run: Run) -> None:
+    done = await fleet.client.generate(PROMPT, max_tokens=5, request_id="r").result()
+    printed = await run("result", "r")
+    assert (printed.exit_code, printed.stdout) == (0, f"{done.text}\n")
+
+
 async def test_result_as_json_has_everything(run: Run) -> None:
     await run("submit", PROMPT, "--max-tokens", "5", "--ignore-eos", "--request-id", "r", "--logprobs", "1")
     found = json.loads((await run("result", "r", "--wait", "--json")).stdout)

@@ -129,6 +129,18 @@ async def test_it_can_be_cancelled_by_its_id_alone(client: AsyncClient) -> None:
     found = await until_ended(client, "r")
     assert (found.request.state, "no longer wanted" in found.request.error) == (RequestState.CANCELLED, True)
     assert not (await accepted.cancel()).cancelled
+    (listed,) = [each async for each in client.list(states=["cancelled"])]
+    assert "no longer wanted" in listed.error
+
+
+async def test_the_end_of_an_ordinary_request_has_its_time(client: AsyncClient) -> None:
+    await client.generate(PROMPT, max_tokens=3, request_id="r").result()
+    found = (await client.get("r")).request
+    assert found.ended_at is not None
+    assert found.accepted_at <= found.ended_at
+    async with client.generate(PROMPT, max_tokens=1_000, ignore_eos=True, request_id="runs") as stream:
+        await anext(stream)
+        assert (await client.get("runs")).request.ended_at is None
 
 
 async def test_what_is_wrong_is_named(client: AsyncClient) -> None:

@@ -230,7 +230,7 @@ async def test_sagectl_shows_usage_and_the_journal(tmp_path: Path) -> None:
         assert json.loads(records.stdout)["tenant"] == "acme"
         table = await sagectl(running, "usage")
         assert "completion" not in table.stdout
-        assert "output_tokens" in table.stdout
+        assert "OUTPUT TOKENS" in table.stdout
         status = await sagectl(running, "journal", "status")
         assert "it works" in status.stdout
         assert "usage records: 2 written, 0 dropped" in status.stdout

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import grpc
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
@@ -94,6 +96,7 @@ class OtlpReceiver:
     refuses: bool = False
     spans: list[Span] = field(default_factory=list)
     metrics: dict[str, dict[str, Metric]] = field(default_factory=dict)  # by service, by name
+    logs: list[tuple[str, LogRecord]] = field(default_factory=list)  # each with its service
     calls: int = 0
     raw: list[bytes] = field(default_factory=list)  # every request as it came
     port: int = 0
@@ -103,6 +106,7 @@ class OtlpReceiver:
         self._server = grpc.aio.server()
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Traces(self), self._server)  # type: ignore[no-untyped-call]
         metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Metrics(self), self._server)  # type: ignore[no-untyped-call]
+        logs_service_pb2_grpc.add_LogsServiceServicer_to_server(_Logs(self), self._server)  # type: ignore[no-untyped-call]
         self.port = self._server.add_insecure_port("127.0.0.1:0")
         await self._server.start()
         return self
@@ -148,6 +152,19 @@ class _Traces(trace_service_pb2_grpc.TraceServiceServicer):
             for scope in resource_spans.scope_spans:
                 self._receiver.spans += [Span(service, span) for span in scope.spans]
         return trace_service_pb2.ExportTraceServiceResponse()
+
+
+class _Logs(logs_service_pb2_grpc.LogsServiceServicer):
+    def __init__(self, receiver: OtlpReceiver) -> None:
+        self._receiver = receiver
+
+    async def Export(self, request: Any, context: Any) -> Any:
+        await self._receiver.answer(request, context)
+        for resource_logs in request.resource_logs:
+            service = values(resource_logs.resource.attributes)["service.name"]
+            for scope in resource_logs.scope_logs:
+                self._receiver.logs += [(service, record) for record in scope.log_records]
+        return logs_service_pb2.ExportLogsServiceResponse()
 
 
 class _Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):

@@ -94,6 +94,35 @@ def test_options_of_one_name_mean_one_thing() -> None:
     assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (("--address", "h:1", "up"), "up takes no --address before it"),
+        (("--json", "simulate", "run"), "simulate takes no --json before it"),
+        (("-o", "yaml", "down"), "down takes no -o before it"),
+        (("--tls", "status"), "status takes no --tls before it"),
+        (("--tenant", "blue", "gateway"), "gateway takes no --tenant before it"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(arguments: tuple[str, ...], refused: str) -> None:
+    done = CliRunner().invoke(sagectl, arguments)
+    assert (done.exit_code, refused in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("debug", "shows_where"), [("", False), ("1", True)])
+def test_an_unforeseen_error_is_one_line_unless_it_is_looked_into(
+    debug: str, shows_where: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("this\nwas not foreseen")
+
+    monkeypatch.setattr(ALL["instances"], "callback", fail)
+    done = CliRunner().invoke(sagectl, ["instances"], env={"SAGECTL_DEBUG": debug})
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("error: unforeseen RuntimeError: this was not foreseen")
+    assert ("Traceback" in done.stderr) == shows_where
+
+
 def test_a_mistyped_command_is_answered_with_what_may_be_meant() -> None:
     done = CliRunner().invoke(sagectl, ["instnces"])
     assert done.exit_code == 2

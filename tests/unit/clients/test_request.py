@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -167,6 +168,38 @@ def test_the_content_of_a_message_may_be_parts() -> None:
     chat = encode(None, messages=turns).spec.chat
 
     assert [[part.text for part in message.content] for message in chat.messages] == [["a", "b", "c"]] * 2
+
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+
+
+def test_tools_are_a_variable_of_the_template_beside_others() -> None:
+    turn = {"role": "user", "content": "a"}
+    chat = encode(None, messages=[turn], tools=TOOLS, template_arguments={"enable_thinking": False}).spec.chat
+
+    assert json.loads(chat.template_arguments_json) == {"enable_thinking": False, "tools": TOOLS}
+
+
+def test_tool_calls_and_their_answers_are_fields_of_their_messages() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bern"}'}}
+    turns = [
+        {"role": "user", "content": "is it raining?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        ChatMessage(role="tool", content="yes", tool_call_id="c1"),
+    ]
+    _, made, answer = encode(None, messages=turns).spec.chat.messages
+
+    [sent] = json.loads(made.template_fields_json)["tool_calls"]
+    assert sent["function"] == {"name": "weather", "arguments": {"city": "Bern"}}
+    assert (list(made.content), json.loads(answer.template_fields_json)) == ([], {"tool_call_id": "c1"})
+
+
+def test_tools_without_messages_and_calls_that_are_no_json_are_named() -> None:
+    assert fields_at_fault("hello", tools=TOOLS) == ["tools"]
+    turn = {"role": "user", "content": "a"}
+    assert fields_at_fault(None, messages=[turn], tools=TOOLS, template_arguments={"tools": []}) == ["tools"]
+    call = {"function": {"name": "weather", "arguments": "{"}}
+    assert fields_at_fault(None, messages=[{"role": "assistant", "tool_calls": [call]}]) == ["spec.chat.messages[0]"]
 
 
 def test_a_part_that_is_no_text_is_named_with_its_type() -> None:

@@ -140,7 +140,7 @@ def test_what_grpc_cannot_use(address: str) -> None:
         check_address(address)
 
 
-@pytest.mark.parametrize("address", ["http://h:1", "https://h:1", "GRPC://h:1"])
+@pytest.mark.parametrize("address", ["http://h:1", "https://h:1", "GRPC://h:1", "tcp://h:1"])
 def test_a_url_is_refused_as_one(address: str) -> None:
     with pytest.raises(ValueError, match="is a URL, not host:port"):
         check_address(address)

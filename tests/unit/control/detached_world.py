@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.control.detached.detached_work import DetachedWork
 from scheduler_svc.control.instances.registration import Registration
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.subscription import Subscription
@@ -67,10 +69,13 @@ class DetachedWorld(World):
         store: MemoryDetachedStore | None = None,
         epoch: int = EPOCH,
         expected: tuple[str, ...] = (),
+        left: Mapping[str, EarlierInstance] | None = None,
         started_at: float = 0.0,
         **settings: Any,
     ) -> None:
-        """``started_at``: seconds after the tests' beginning, on the wall clock."""
+        """``expected``, ``left``: instances of an earlier scheduler; of ``expected`` nothing else is known.
+
+        ``started_at``: seconds after the tests' beginning, on the wall clock."""
         super().__init__(**settings)
         self.store = store or MemoryDetachedStore()
         self.clock = VirtualClock()
@@ -80,7 +85,7 @@ class DetachedWorld(World):
             self.clock,
             NoTokenizers(),
             epoch=epoch,
-            earlier=EarlierScheduler(instances=frozenset(expected), proofs=KEY),
+            earlier=EarlierScheduler(instances=left or {each: EarlierInstance() for each in expected}, proofs=KEY),
             detached_store=self.store,
             wall_clock=lambda: WALL_S + started_at + self.clock.now(),
         )

@@ -86,6 +86,9 @@ class Wire:
     def resend(self, attempt_number: int, from_index: int) -> None:
         self._send(partial(self._executor.resend, self._name(attempt_number), from_index))
 
+    def resend_named(self, epoch: int, number: int, from_index: int) -> None:
+        self._send(partial(self._executor.resend, (epoch, number), from_index))
+
     def fetch_assign(self, epoch: int, number: int) -> None:
         self._send(partial(self._executor.answer, (epoch, number)))
 
@@ -181,6 +184,7 @@ class Executor:
             return
         self.secret = welcome.resume_secret
         kept = {reign.plane.attempts.names.of(number) or (reign.epoch, number) for number in welcome.keep}
+        kept.update(welcome.keep_ended)
         for name in list(self.held):
             self.held[name].silent = True
             if name not in kept and name[0] == reign.epoch:
@@ -340,6 +344,9 @@ class Executor:
         reign, wire = self.reign, self.wire
         if reign is None or wire is None:
             return
+        acknowledge = partial(wire.forget, name)
+        if reign.plane.intake.ends.came_again(self.instance_id, name, acknowledge):
+            return
         number = self._number_there(name)
         live = None
         if number is not None:
@@ -347,7 +354,7 @@ class Executor:
         if live is None:
             wire.forget(name)
         else:
-            reign.plane.intake.ends.keep(live, self.instance_id, partial(wire.forget, name))
+            reign.plane.intake.ends.keep(live, self.instance_id, acknowledge, name)
 
     def _number_there(self, name: Name) -> int | None:
         assert self.reign is not None

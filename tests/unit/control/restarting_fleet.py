@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.config import SchedulerConfig
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.submission import Submission, TokenPrompt
@@ -39,7 +40,7 @@ LOST = (OutputLost, RequestNotFound, GenerationFailed)
 class Reign:
     """One scheduler, from its start until it is killed."""
 
-    def __init__(self, fleet: Fleet, epoch: int, expected: Iterable[str]) -> None:
+    def __init__(self, fleet: Fleet, epoch: int, expected: Mapping[str, EarlierInstance]) -> None:
         self.epoch = epoch
         self.plane: ControlPlane = build_control(
             SchedulerConfig(policy="fifo"),
@@ -47,7 +48,7 @@ class Reign:
             NoTokenizers(),
             epoch=epoch,
             earlier=EarlierScheduler(
-                instances=frozenset(expected),
+                instances=expected,
                 proofs=KEY,
                 receipts=SignedReceipts(KEY),
                 keep_instances=fleet.keep_seen,
@@ -85,7 +86,7 @@ class Fleet:
         self.executors = [Executor(self, name) for name in "abcdefgh"[:executors]]
         self.tally = Tally()
         self.executor_was_lost = False
-        self._seen: set[str] = set()
+        self._seen: Mapping[str, EarlierInstance] = {}
         self._epoch = 0
         self._nonces: dict[str, list[int]] = {}
         self._steps: asyncio.Task[None] | None = None
@@ -104,8 +105,8 @@ class Fleet:
             await asyncio.gather(self._steps, return_exceptions=True)
         await self.kill_scheduler()
 
-    def keep_seen(self, instances: Iterable[str]) -> None:
-        self._seen = set(instances)
+    def keep_seen(self, instances: Mapping[str, EarlierInstance]) -> None:
+        self._seen = instances
 
     def delay_s(self) -> float:
         return self.dice.uniform(0.0005, 0.01)
@@ -122,11 +123,15 @@ class Fleet:
         self._epoch += 1
         self.reign = Reign(self, self._epoch, self._seen)
 
-    async def kill_scheduler(self) -> None:
+    async def kill_scheduler(self, *, hands_over: bool = False) -> None:
+        """End the scheduler; ``hands_over``: it may still write down what its instances hold."""
         reign, self.reign = self.reign, None
         if reign is None:
             return
-        seen = set(self._seen)
+        if hands_over:
+            reign.plane.sessions.end_all("the scheduler hands over")
+            self._seen = reign.plane.handed_over()
+        seen = self._seen
         for executor in self.executors:
             if executor.reign is reign:
                 executor.disconnected()

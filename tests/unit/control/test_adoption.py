@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.control.attempts.request_runner import PREFILL_SAMPLING
 from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.control.instances.session import Session
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
 from scheduler_svc.control.requests.grace import ADOPTED_S
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
@@ -73,6 +74,7 @@ class Next:
     def __init__(
         self,
         *expected: str,
+        left: Mapping[str, EarlierInstance] | None = None,
         key: AdoptionKey | None = KEY,
         config: SchedulerConfig | None = None,
         wall: Callable[[], float] = time.time,
@@ -87,7 +89,7 @@ class Next:
             epoch=NEXT_EPOCH,
             observe=observe,
             earlier=EarlierScheduler(
-                instances=frozenset(expected),
+                instances=left if left is not None else {each: EarlierInstance() for each in expected},
                 proofs=key,
                 receipts=SignedReceipts(key) if key is not None else None,
                 wall=wall,

@@ -550,10 +550,10 @@ async def test_pages_are_of_one_tenant_the_latest_first() -> None:
             await world.advance(0.1)
         await world.leave("d", tenant="other")
         first = await world.work.page(Page(tenant="t", limit=2))
-        assert [summary.key.request_id for summary, _ in first] == ["c", "b"]
-        last = first[-1][0]
+        assert [each.summary.key.request_id for each in first] == ["c", "b"]
+        last = first[-1].summary
         rest = await world.work.page(Page(tenant="t", limit=2, before=(last.accepted_at, last.key.request_id)))
-        assert [summary.key.request_id for summary, _ in rest] == ["a"]
+        assert [each.summary.key.request_id for each in rest] == ["a"]
 
 
 async def test_a_reader_with_more_than_is_written_down_never_gets_other_tokens() -> None:

@@ -148,3 +148,16 @@ async def test_an_end_that_is_not_written_down_yet_stays() -> None:
     assert ends.acknowledged == []
     ends.kept.recorded(live)
     assert ends.acknowledged == ["r"]
+
+
+async def test_an_end_that_comes_again_in_a_new_session_is_acknowledged_there() -> None:
+    ends, live = Ends(), live_request("r")
+    said: list[str] = []
+    ends.kept.keep(live, "a", lambda: said.append("old"), (1, 7))
+    assert ends.kept.attempts("a") == {(1, 7): live}
+    assert not ends.kept.came_again("a", (2, 7), lambda: said.append("another"))
+    assert ends.kept.came_again("a", (1, 7), lambda: said.append("new"))
+    ends.kept.release(live)
+    assert said == ["new"]
+    assert not ends.kept.came_again("a", (1, 7), lambda: said.append("late"))
+    assert ends.kept.attempts("a") == {}

@@ -82,7 +82,7 @@ class Schedule:
         await getattr(self, f"_{kind}")()
 
     async def _scheduler(self) -> None:
-        await self.fleet.kill_scheduler()
+        await self.fleet.kill_scheduler(hands_over=self.fleet.dice.random() < 0.5)
         self._later(self.fleet.dice.uniform(0.05, 2.0), self._start_scheduler)
 
     def _start_scheduler(self) -> None:

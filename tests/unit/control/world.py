@@ -174,6 +174,9 @@ class ModelledExecutor:
     def release_kv(self, number: int, params: bytes) -> None:
         self.log.append(f"release_kv {params.decode()}")
 
+    def resend_named(self, epoch: int, number: int, from_index: int) -> None:
+        self.resend(number, from_index)
+
     def fetch_assign(self, epoch: int, number: int) -> None:
         self.log.append(f"fetch_assign {epoch}/{number}")
 

@@ -19,7 +19,7 @@ from scheduler_svc.control.journal.usage import (
     UsageRetention,
     UsageSum,
 )
-from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.live_request import AdoptedAttempt, LiveRequest
 from scheduler_svc.domain.errors import JournalUnavailable, RequestCancelled
 from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
 from scheduler_svc.recording.log_file import LogFile
@@ -74,7 +74,7 @@ def ended(number: int) -> LiveRequest:
         arrived_at=2.0,
     )
     live = LiveRequest(request=request, digest=b"", detached=True)
-    live.first_assigned_at, live.first_token_at = 2.5, 3.0
+    live.first_assigned_at, live.first_token_at, live.ended_at = 2.5, 3.0, 10.0
     live.transition(RequestState.CANCELLED)
     live.outcome = RequestCancelled("enough")
     return live
@@ -197,6 +197,29 @@ async def test_a_restart_goes_on_with_the_file(tmp_path: Path) -> None:
     lines = path.read_text().splitlines()[:-1]
     assert [json.loads(line)["request_id"] for line in lines] == ["r0", "r1", "r2", "r3", "r4"]
     assert not path.with_name("usage.jsonl.1").exists()
+
+
+@pytest.mark.parametrize("put_aside", [False, True])
+async def test_an_end_that_comes_again_after_a_restart_has_one_line(tmp_path: Path, put_aside: bool) -> None:
+    path = tmp_path / "usage.jsonl"
+    first = recorder(VirtualClock(), None, UsageFile(LogFile(path, max_bytes=2**20, files=2)))
+    first.start()
+    first.request_ended(ended(1), "enough")
+    await first.close()
+    if put_aside:
+        path.rename(path.with_name("usage.jsonl.1"))
+    second = recorder(VirtualClock(), None, UsageFile(LogFile(path, max_bytes=2**20, files=2)))
+    second.start()
+    for number, adopted in ((1, True), (2, True), (1, False)):  # the last one has an id that is used again
+        live = ended(number)
+        if adopted:
+            live.adopted = AdoptedAttempt(epoch=1, number=1, tokens=0)
+        second.request_ended(live, "enough")
+    await second.close()
+    written = [json.loads(line) for line in path.read_text().splitlines()]
+    expected = [("r2", True), ("r1", False)]
+    assert [(each["request_id"], each["adopted"]) for each in written][-2:] == expected
+    assert len(written) == (2 if put_aside else 3)
 
 
 async def test_a_stop_while_the_file_is_written_loses_and_mixes_nothing(

@@ -293,3 +293,14 @@ def test_usage_records_leave_room_in_a_bounded_journal(arguments: list[str], mos
 def test_usage_and_recording_share_no_file(tmp_path: Path) -> None:
     file = str(tmp_path / "log.jsonl")
     assert "usage.file" in complaint("--recording.file", file, "--usage.file", file)
+
+
+@pytest.mark.parametrize("url", ["http://collector:4317", "http://user:hunter2@127.0.0.1", "127.0.0.1:4317"])
+def test_an_unusable_receiver_of_usage_records_is_named(url: str) -> None:
+    said = complaint("--usage.otlp-endpoint", url)
+    assert "usage.otlp_endpoint" in said
+    assert "hunter2" not in said
+
+
+def test_a_receiver_of_usage_records_with_tls_may_be_anywhere() -> None:
+    assert load(["--usage.otlp-endpoint", "https://collector"]).usage.otlp_endpoint == "https://collector"

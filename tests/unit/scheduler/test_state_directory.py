@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
+from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.storage.state_directory import (
     EPOCH_FILE,
     INSTANCES_FILE,
@@ -18,13 +20,31 @@ from scheduler_svc.storage.state_directory import (
 
 async def test_what_one_scheduler_leaves_the_next_one_finds(tmp_path: Path) -> None:
     first = StateDirectory(tmp_path / "state")
-    first.keep_instances(["b", "a"])
+    left = {"b": EarlierInstance(model="m"), "a": EarlierInstance(holds=frozenset({RequestKey("t", "r")}))}
+    first.keep_instances(left)
     await first.close()
     second = StateDirectory(tmp_path / "state")
-    assert second.instances == {"a", "b"}
+    assert second.instances == left
     assert second.secret == first.secret
     assert second.epoch > first.epoch
     await second.close()
+
+
+async def test_what_instances_hold_counts_only_for_the_start_after_the_one_that_wrote_it(tmp_path: Path) -> None:
+    first = StateDirectory(tmp_path)
+    first.keep_instances({"a": EarlierInstance(model="m", holds=frozenset())})
+    await first.close()
+    await StateDirectory(tmp_path).close()  # it may have placed requests, and wrote nothing down
+    third = StateDirectory(tmp_path)
+    assert third.instances == {"a": EarlierInstance(model="m")}
+    await third.close()
+
+
+async def test_a_plain_list_of_instances_is_read(tmp_path: Path) -> None:
+    (tmp_path / INSTANCES_FILE).write_bytes(b'["a"]')
+    state = StateDirectory(tmp_path)
+    assert state.instances == {"a": EarlierInstance()}
+    await state.close()
 
 
 async def test_two_schedulers_cannot_use_one_directory(tmp_path: Path) -> None:
@@ -50,6 +70,8 @@ async def test_epochs_rise_although_the_clock_steps_back(tmp_path: Path, monkeyp
     [
         (INSTANCES_FILE, b"[1"),
         (INSTANCES_FILE, b"{}"),
+        (INSTANCES_FILE, b"[1, 2]"),
+        (INSTANCES_FILE, b'{"instances": {"a": 1}}'),
         (INSTANCES_FILE, b"\xff"),
         (KEY_FILE, b"short"),
         (EPOCH_FILE, b"soon"),

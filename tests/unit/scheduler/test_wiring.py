@@ -84,6 +84,7 @@ SETTINGS: dict[str, Any] = {
         "file": Path("usage.jsonl"),
         "file_max_bytes": 71_000,
         "files": 6,
+        "otlp_endpoint": "http://127.0.0.1:4318",
     },
     "pd_separation": {
         "enabled": True,

@@ -10,12 +10,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.grpc.exporter import OTLPExporterMixin
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from sage_telemetry import sdk_logs
 from sage_telemetry.endpoints import OtlpEndpoint
+from sage_telemetry.log_export import LogExporter
 from sage_telemetry.resource import Identity
 from sage_telemetry.span_export import RequestExporter
 from sage_telemetry.spans import empty_request
@@ -73,6 +76,19 @@ def test_a_written_request_is_neither_translated_nor_counted_wrongly() -> None:
     try:
         assert exporter._translate_data(request) is request
         assert exporter._count_data(request) == 3
+    finally:
+        exporter.shutdown()
+
+
+def test_the_same_holds_for_log_records() -> None:
+    assert parameters(OTLPLogExporter.export) == ["self", "batch"]
+    assert parameters(OTLPLogExporter._translate_data) == ["self", "data"]
+    exporter = LogExporter(endpoint=NOBODY.target, insecure=True, timeout=1.0)
+    request = ExportLogsServiceRequest()
+    request.resource_logs.add().scope_logs.add().log_records.add()
+    try:
+        assert exporter._translate_data(request) is request
+        assert exporter._count_data(request) == 1
     finally:
         exporter.shutdown()
 

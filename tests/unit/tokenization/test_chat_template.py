@@ -59,6 +59,13 @@ def test_names_are_there_only_where_given() -> None:
     assert render(source, talk) == "Ann-"
 
 
+def test_further_fields_of_a_message_are_there_and_cannot_replace_its_own() -> None:
+    source = "{% for m in messages %}{{ m.role }} {{ m.tool_calls[0].function.name }} {{ m.content }}{% endfor %}"
+    fields = {"tool_calls": [{"function": {"name": "weather"}}], "role": "system", "content": "other"}
+    talk = Conversation(turns=[ChatTurn(role="assistant", text="a", fields=fields)])
+    assert render(source, talk) == "assistant weather a"
+
+
 def test_blocks_leave_no_lines_behind() -> None:
     source = "{% for m in messages %}\n    {% if true %}\n{{ m.content }}\n    {% endif %}\n{% endfor %}"
     assert render(source) == "hello\n"

@@ -69,9 +69,15 @@ class Ends:
 
     def __init__(self) -> None:
         self.kept: list[tuple[Any, str, Callable[[], None]]] = []
+        self.names: set[tuple[int, int]] = set()  # of attempts whose ends are kept since an earlier session
 
-    def keep(self, live: Any, instance_id: str, acknowledge: Callable[[], None]) -> None:
+    def keep(
+        self, live: Any, instance_id: str, acknowledge: Callable[[], None], attempt: tuple[int, int] | None = None
+    ) -> None:
         self.kept.append((live, instance_id, acknowledge))
+
+    def came_again(self, instance_id: str, attempt: tuple[int, int], acknowledge: Callable[[], None]) -> bool:
+        return attempt in self.names
 
 
 class Stream:
@@ -221,3 +227,12 @@ def test_the_end_of_a_request_is_acknowledged_once_its_readers_have_it() -> None
     assert stream.link.acknowledged == []
     acknowledge()
     assert stream.link.acknowledged == [(EPOCH, 1, 5, True)]
+
+
+@pytest.mark.parametrize("epoch", [EPOCH, OLDER])
+def test_an_end_that_is_kept_since_an_earlier_session_is_not_taken_again(epoch: int) -> None:
+    stream = Stream()
+    stream.ends.names = {(epoch, 1)}
+    stream.step(epoch=epoch, ended=[ENDED])
+    assert not [each for each in stream.table.told if each[0] != "columns"]
+    assert stream.link.acknowledged == []

@@ -53,6 +53,11 @@ CASES: dict[str, tuple[str, Callable[[int], Spec], int]] = {
         lambda n: chat(message(), arguments="{" + " " * (n - 2) + "}"),
         limits.TEMPLATE_ARGUMENTS_BYTES,
     ),
+    "fields": (
+        "spec.chat.messages[0].template_fields_json",
+        lambda n: chat(message(template_fields_json="{" + " " * (n - 2) + "}")),
+        limits.TEMPLATE_ARGUMENTS_BYTES,
+    ),
     "stops": ("spec.sampling.stop", lambda n: sampled(stop=["s"] * n), limits.STRINGS_LIMIT),
     "stop": ("spec.sampling.stop", lambda n: sampled(stop=["s" * n]), limits.STRING_BYTES),
     "bad words": ("spec.sampling.bad_words", lambda n: sampled(bad_words=["s"] * n), limits.STRINGS_LIMIT),

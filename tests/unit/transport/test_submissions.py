@@ -204,6 +204,14 @@ def test_a_conversation() -> None:
     assert prompt.conversation.template_arguments == {"enable_thinking": False}
 
 
+def test_a_conversation_with_tool_calls() -> None:
+    call = inference_pb2.ChatMessage(role="assistant", template_fields_json='{"tool_calls": [{"id": "c1"}]}')
+    prompt = convert(Spec(chat=inference_pb2.Chat(messages=[call]))).prompt
+    assert isinstance(prompt, ChatPrompt)
+    [turn] = prompt.conversation.turns
+    assert (turn.text, turn.fields) == ("", {"tool_calls": [{"id": "c1"}]})
+
+
 # --- what is wrong --------------------------------------------------------------------------------
 
 
@@ -300,6 +308,14 @@ def test_template_arguments_are_a_json_object(source: str) -> None:
     turn = inference_pb2.ChatMessage(role="user", content=texts("hi"))
     chat = inference_pb2.Chat(messages=[turn], template_arguments_json=source)
     assert list(faults(Spec(chat=chat))) == ["spec.chat.template_arguments_json"]
+
+
+@pytest.mark.parametrize("source", ["{", "[1]", "[" * 60_000, '{"role": "system"}', '{"content": "x", "name": "y"}'])
+def test_further_fields_of_a_message_are_a_json_object_without_its_own(source: str) -> None:
+    turn = inference_pb2.ChatMessage(role="user", content=texts("hi"), template_fields_json=source)
+    assert list(faults(Spec(chat=inference_pb2.Chat(messages=[turn])))) == [
+        "spec.chat.messages[0].template_fields_json"
+    ]
 
 
 @pytest.mark.parametrize(

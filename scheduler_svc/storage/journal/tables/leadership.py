@@ -15,6 +15,6 @@ LEADERSHIP = Table(
     Column("epoch", BigInteger, nullable=False),  # grows with every leader
     Column("lease_until", Double, nullable=False),  # seconds since 1970, by the database's clock
     Column("adoption_key", LargeBinary, nullable=False, info=PRIVATE),  # who has it can make up requests
-    Column("instances", Text, nullable=False),  # JSON: ids of the instances that have a session with the leader
+    Column("instances", Text, nullable=False),  # JSON of storage.instances_record
 )
 """One row, once a scheduler has led."""

@@ -50,7 +50,7 @@ async def refused(call: Call) -> grpc.aio.AioRpcError:
         return await refusal(call)
 
 
-async def turned_away(channel: grpc.aio.Channel, name: str) -> grpc.aio.AioRpcError:
+async def turned_away(channel: grpc.aio.Channel, name: str = "") -> grpc.aio.AioRpcError:
     """Open a session that ends before its first message is read, and return its end."""
 
     async def ask() -> inference_pb2.SessionResponse:
@@ -114,7 +114,7 @@ async def test_sessions_are_bounded_and_one_that_ends_makes_room(
     calls = [await opened(channel) for _ in range(2)]
     for call in calls:
         await answer(call)
-    error = await refused(await opened(channel))
+    error = await turned_away(channel)
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_REACHED")
     assert what in str(error.details())
     await calls[0].write(inference_pb2.SessionRequest(bye=True))
@@ -130,7 +130,7 @@ async def test_a_scheduler_that_is_shutting_down_opens_none(
     channel: grpc.aio.Channel, scheduler: SchedulerService
 ) -> None:
     scheduler._client_sessions.close()
-    error = await refused(await opened(channel))
+    error = await turned_away(channel)
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
 
 

@@ -143,10 +143,13 @@ class ChatMessage(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELDS_JSON_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """"system", "user", "assistant", "tool" """
     name: _builtins.str
     """of the speaker; may be empty"""
+    template_fields_json: _builtins.str
+    """Further fields that the model's template reads of a message, as a JSON object: tool_calls, tool_call_id. Empty for none."""
     @_builtins.property
     def content(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
         """as the model's template takes it: as parts, or joined by line breaks"""
@@ -157,10 +160,11 @@ class ChatMessage(_message.Message):
         role: _builtins.str = ...,
         content: _abc.Iterable[Global___ContentPart] | None = ...,
         name: _builtins.str = ...,
+        template_fields_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "role", b"role", "template_fields_json", b"template_fields_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

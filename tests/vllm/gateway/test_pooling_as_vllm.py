@@ -100,8 +100,8 @@ async def differences(ours: Any, theirs: Any, cases: Iterator[Case]) -> Any:
 async def asked(http: Any, path: str, body: dict[str, Any]) -> tuple[int, Any]:
     answer = await http.post(path, json=body)
     found = answer.json()
-    if path == "/v1/embeddings" and "usage" in found:
-        found["usage"].pop("completion_tokens", None)  # vLLM adds it to what OpenAI has
+    if path == "/v1/embeddings" and "usage" in found:  # vLLM adds to what OpenAI has
+        found["usage"] = {name: found["usage"][name] for name in ("prompt_tokens", "total_tokens")}
     return answer.status_code, plain(found) if answer.status_code < 400 else sorted(found)
 
 

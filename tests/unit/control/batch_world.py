@@ -11,6 +11,7 @@ from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.batches.batches import Batches
 from scheduler_svc.control.journal.batches import OwnedId, StoredBatch, StoredFile
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.wiring.control_plane import build_control
 from scheduler_svc.wiring.earlier_scheduler import EarlierScheduler
@@ -45,7 +46,7 @@ class BatchWorld(World):
             self.clock,
             NoTokenizers(),
             epoch=epoch,
-            earlier=EarlierScheduler(instances=frozenset(expected), proofs=KEY),
+            earlier=EarlierScheduler(instances={each: EarlierInstance() for each in expected}, proofs=KEY),
             batch_store=self.store,
             wall_clock=self.wall,
         )

@@ -74,7 +74,7 @@ def own_options(headers: Mapping[str, str], fields: Mapping[str, Any] | None = N
     except OptionError as error:
         raise Refused(invalid(str(error), error.name)) from None
     for each in dataclasses.fields(options):
-        if each.name not in _OPTIONS and getattr(options, each.name) not in (None, ""):
+        if each.name not in _OPTIONS and getattr(options, each.name) != each.default:
             name = f"sage.{each.name}"
             raise Refused(invalid(f"{name}: is not an option of batches and files", name))
     return options

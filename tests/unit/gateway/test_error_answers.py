@@ -68,6 +68,8 @@ REASONS = {
     ErrorReason.INSTANCE_NOT_FOUND: 404,
     ErrorReason.REQUEST_CONFLICT: 409,
     ErrorReason.INVALID_TRANSITION: 409,
+    ErrorReason.PROTOCOL_VERSION: 409,
+    ErrorReason.UNKNOWN_SESSION: 409,
     ErrorReason.UNAUTHENTICATED: 401,
     ErrorReason.PERMISSION_DENIED: 403,
     ErrorReason.NO_JOURNAL: 501,

@@ -88,10 +88,8 @@ REASONS = {
     ErrorReason.GENERATION_FAILED: 500,
     ErrorReason.MODEL_CHANGED: 500,
     ErrorReason.OUTPUT_LOST: 500,
-    ErrorReason.PROTOCOL_VERSION: 500,
     ErrorReason.INVALID_REGISTRATION: 400,
     ErrorReason.DUPLICATE_INSTANCE: 409,
-    ErrorReason.UNKNOWN_SESSION: 500,
     ErrorReason.INTERNAL: 500,
 }
 

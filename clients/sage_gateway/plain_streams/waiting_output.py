@@ -82,7 +82,7 @@ class WaitingOutput:
     def finished(self, event: Finished, /) -> None:
         """Note the end."""
         self._finished = event
-        self._cached = event.usage.cached_prompt_tokens if self._cached is None else self._cached
+        self._cached = event.usage.cached_prompt_tokens  # counts before what was told first, as in RequestOutputs
         self._wake()
 
     def failed(self, error: SageError, /) -> None:

@@ -43,6 +43,13 @@ async def test_cached_prompt_tokens_come_with_the_first_output() -> None:
     assert await output.next() == Output("a", 1, None, 16)
 
 
+async def test_the_end_says_how_much_was_cached_if_it_comes_with_the_first_output() -> None:
+    output = WaitingOutput(HttpCall())
+    output.prompt_read(PromptRead(choice=0, cached_tokens=16, logprobs=()))
+    output.finished(end(cached=32))
+    assert (await output.next()).cached_prompt_tokens == 32
+
+
 async def test_a_waiting_reader_is_woken() -> None:
     output = WaitingOutput(HttpCall())
     reading = asyncio.create_task(output.next())

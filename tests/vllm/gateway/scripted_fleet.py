@@ -13,7 +13,7 @@ from typing import Any, cast
 from executor_svc.engine.simulated.facts import config_json
 from executor_svc.engine.simulated.tokenizer import tokenizer_files
 from executor_svc.runtime.text.text_source import TextSource
-from sage_client import ModelFiles, SageError, Sink
+from sage_client import ModelFiles, PromptRead, SageError, Sink
 from sage_gateway.asgi import Message, Scope
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.front_door import FrontDoor
@@ -32,6 +32,7 @@ class Script:
 
     pieces: Sequence[tuple[str, int]] = ()
     last: tuple[str, int] = ("", 0)  # comes with the end
+    cached: int | None = None  # prompt tokens that were cached, as told before the first text; None: not told
     end: Any = field(default_factory=end)  # Finished or SageError
 
 
@@ -59,6 +60,8 @@ class ScriptedCall:
         self._running = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
+        if self._script.cached is not None:
+            self._sink.prompt_read(PromptRead(choice=0, cached_tokens=self._script.cached, logprobs=()))
         for text, tokens in self._script.pieces:
             await self._until_read()
             self._tokens(text, tokens)

@@ -38,7 +38,8 @@ ends = st.builds(
     stop_token_id=st.none() | st.integers(0, 5),
     cached=st.integers(0, 9),
 )
-scripts = st.builds(Script, pieces=st.lists(pieces, max_size=5), last=pieces, end=ends)
+cached = st.none() | st.integers(0, 9)
+scripts = st.builds(Script, pieces=st.lists(pieces, max_size=5), last=pieces, end=ends, cached=cached)
 options = st.fixed_dictionaries(
     {},
     optional={

@@ -15,7 +15,7 @@ import click
 
 import sage_client as sage
 from sage_client import Batch, Client
-from sagectl.exit_status import ExitStatus
+from sagectl.exit_status import ExitStatus, status_of
 from sagectl.options.command import group
 from sagectl.options.completion import complete_batch
 from sagectl.options.connecting import connecting, connecting_for
@@ -85,7 +85,7 @@ def submit(
 ) -> None:
     """Upload FILE, have its lines run, and print the batch's id.  With - the lines are read from stdin.
 
-    The same file and options again give the batch that there is.
+    The same file and options again give the batch that there is.  With --wait the exit status is that of results.
     """
     content = _stdin() if file == STDIN else Path(file)
     if batch_id is None and isinstance(content, Path):
@@ -102,7 +102,10 @@ def submit(
     )
     if output.for_people:
         click.echo(made.batch_id)
-    _show(_waited(client, made) if wait else made, output, words_to_stderr=True)
+    shown = _waited(client, made) if wait else made
+    _show(shown, output, words_to_stderr=True)
+    if wait:
+        _exit_as(shown)
 
 
 @batch.command(
@@ -116,9 +119,12 @@ def submit(
 @click.option("--wait", is_flag=True, help="Wait for the end, and show how far the batch is.")
 @connecting
 def status(client: Client, file_or_id: str, wait: bool, output: Output) -> None:
-    """Print how far a batch is."""
+    """Print how far a batch is.  With --wait the exit status is that of results."""
     found = with_batch(client, _id(file_or_id), client.get_batch)
-    _show(_waited(client, found) if wait else found, output)
+    shown = _waited(client, found) if wait else found
+    _show(shown, output)
+    if wait:
+        _exit_as(shown)
 
 
 @batch.command(
@@ -155,7 +161,7 @@ def results(client: Client, file_or_id: str, wait: bool, so_far: bool, errors: P
     """Print a batch's results, a JSON object a line: those that succeeded, then those that failed.
 
     Results come in the order in which lines ended: custom_id says which is which.  The exit status is 9 if a line
-    failed, and 2 if the lines could not be run.
+    failed, or the batch expired or was cancelled, and 2 if the lines could not be run.
     """
     found = with_batch(client, _id(file_or_id), client.get_batch)
     if wait:
@@ -170,9 +176,9 @@ def results(client: Client, file_or_id: str, wait: bool, so_far: bool, errors: P
         failed = out if errors is None else opened.enter_context(errors.open("wb"))
         _copy(client, found.tenant, found.output_file_id, out)
         _copy(client, found.tenant, found.error_file_id, failed)
-    if found.counts.failed:
+    if _fell_short(found):
         click.echo(f"{found.batch_id}: {summary(found)}", err=True)
-        sys.exit(ExitStatus.GENERATION_FAILED)
+    _exit_as(found)
 
 
 @batch.command("cancel", examples=[("batch cancel night.jsonl", "the results that there are stay")])
@@ -191,6 +197,19 @@ def _waited(client: Client, of: Batch) -> Batch:
     except KeyboardInterrupt:
         click.echo(f"interrupted; the batch goes on; to end it: sagectl batch cancel {of.batch_id}", err=True)
         sys.exit(ExitStatus.INTERRUPTED)
+
+
+def _exit_as(found: Batch) -> None:
+    """Exit with the status of what became of a batch; return if that is success, or if it goes on without failures."""
+    if found.state is sage.BatchState.FAILED:
+        sys.exit(status_of(sage.BatchFailedError.of_batch(found)))
+    if _fell_short(found):
+        sys.exit(ExitStatus.GENERATION_FAILED)
+
+
+def _fell_short(found: Batch) -> bool:
+    """Return whether a line failed, or the batch ended before all lines had run, be it before they were counted."""
+    return bool(found.counts.failed) or (found.ended and found.state is not sage.BatchState.COMPLETED)
 
 
 def _show(found: Batch, output: Output, *, words_to_stderr: bool = False) -> None:
@@ -219,7 +238,7 @@ def _id(file_or_id: str) -> str:
 
 
 def _id_of_file(path: Path) -> str:
-    """Return the id of the batch that is submitted from a file without an id.  Raises InvalidRequestError."""
+    """Return the id of the batch that is submitted from a file without an id.  Raises ConfigurationError."""
     try:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()

@@ -138,6 +138,32 @@ async def test_lines_that_cannot_be_run_are_named(scheduler: FakeScheduler, run:
     assert "line 2, url: no such url" in refused.stderr
 
 
+@pytest.mark.parametrize("state", ["EXPIRED", "CANCELLED"])
+async def test_a_batch_that_ended_before_its_lines_were_counted_is_no_success(
+    scheduler: FakeScheduler, run: Run, file: str, state: str
+) -> None:
+    await run("submit", file, "--batch-id", "b")
+    batch = scheduler.batches["b"]
+    batch.state = batch_pb2.BatchState.Value(f"BATCH_STATE_{state}")
+    batch.counts.Clear()
+    batch.ended_at.FromSeconds(CREATED_S)
+    done = await run("results", "b")
+    assert (done.exit_code, done.stdout) == (ExitStatus.GENERATION_FAILED, "")
+    assert done.stderr == f"b: {state.lower()}\n"
+
+
+async def test_waiting_exits_with_what_became_of_the_batch(scheduler: FakeScheduler, run: Run, file: str) -> None:
+    batch_id = (await run("submit", file)).stdout.strip()
+    scheduler.end_batch(batch_id, answered("a", "x"), failed("b", "batch_expired", "too late"))
+    for command in ("submit", "status"):
+        assert (await run(command, file)).exit_code == ExitStatus.OK
+        waited = await run(command, file, "--wait")
+        assert waited.exit_code == ExitStatus.GENERATION_FAILED
+        assert f"{batch_id}: completed, 2 of 2 lines, 1 of them failed" in waited.output
+    scheduler.batches[batch_id].state = batch_pb2.BATCH_STATE_FAILED
+    assert (await run("status", file, "--wait")).exit_code == ExitStatus.INVALID
+
+
 async def test_batches_are_listed_and_cancelled(run: Run, file: str) -> None:
     assert (await run("list")).stdout == "no batches\n"
     for batch_id in ("first", "second"):

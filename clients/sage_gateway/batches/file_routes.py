@@ -39,6 +39,9 @@ UPLOAD_LIMIT_BYTES = 1024 * 1024 * 1024
 UPLOAD_TIMEOUT_S = 3_600.0
 """Seconds that an upload may take."""
 
+READ_TIMEOUT_S = 300.0
+"""Seconds in which the client takes a piece of a download, of at most 1 MiB."""
+
 TRANSFERS_LIMIT = 64
 """Files that are on their way at once, up or down, in one process."""
 
@@ -171,7 +174,7 @@ async def _send_content(
 ) -> None:
     """Send a file as long as it was when it was asked for, until the client goes away.
 
-    A client sees from the length that a file broke off.
+    A client sees from the length that a file broke off, as it does for one that takes nothing for READ_TIMEOUT_S.
     """
     headers = [
         (b"content-type", b"application/octet-stream"),
@@ -183,12 +186,16 @@ async def _send_content(
     try:
         while piece and left and not leaving.done():
             body, left = piece[:left], max(0, left - len(piece))
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                await send({"type": "http.response.body", "body": body, "more_body": True})
             piece = await anext(pieces, b"") if left else b""
         if not left:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
     except SageError as error:
         log.warning("file %s broke off with %d bytes left: %s", stored.file_id, left, error)
+    except TimeoutError:
+        what = "file %s broke off with %d bytes left: its client took none for %g s"
+        log.warning(what, stored.file_id, left, READ_TIMEOUT_S)
     finally:
         leaving.cancel()
 

@@ -24,8 +24,14 @@ FIELDS_LIMIT = 16
 FIELD_LIMIT_BYTES = 8 * 1024
 """Longest value of a field beside the file."""
 
+HEADERS_LIMIT_BYTES = 8 * 1024
+"""Longest headers of a part of the form."""
+
 SILENCE_S = 25.0
-"""Seconds without anything of the form after which it is given up: before the scheduler gives up its upload."""
+"""Seconds without anything of the form after which it is given up: before the scheduler gives up its upload.
+
+The form has to come to its file in as many: until then nobody has asked whether the caller may upload.
+"""
 
 
 class FormError(Exception):
@@ -65,6 +71,7 @@ class UploadForm:
         self._name = ""  # of the part that is read
         self._header, self._value = bytearray(), bytearray()
         self._headers: dict[bytes, bytes] = {}
+        self._headers_left = HEADERS_LIMIT_BYTES
         self._content = bytearray()  # of the field that is read
         try:
             self._parser = MultipartParser(boundary, self._callbacks())
@@ -78,11 +85,12 @@ class UploadForm:
             FormError: it has no file, or is not well formed.
             BodyTooLarge: the body is longer than the limit.
             ClientGone: the connection was closed.
-            TimeoutError: nothing came for SILENCE_S.
+            TimeoutError: nothing came for SILENCE_S, or no file within as long.
         """
-        while not self._file_found:
-            if not await self._more():
-                raise FormError("is missing", FILE_FIELD)
+        async with asyncio.timeout(SILENCE_S):
+            while not self._file_found:
+                if not await self._more():
+                    raise FormError("is missing", FILE_FIELD)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield the file; at its end all fields have been read.  Raises as ``begin``."""
@@ -115,8 +123,8 @@ class UploadForm:
     def _callbacks(self) -> MultipartCallbacks:
         return {
             "on_part_begin": self._part_begins,
-            "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_header_field": lambda data, start, end: self._header_comes(self._header, data[start:end]),
+            "on_header_value": lambda data, start, end: self._header_comes(self._value, data[start:end]),
             "on_header_end": self._header_ends,
             "on_headers_finished": self._content_begins,
             "on_part_data": self._content_comes,
@@ -125,8 +133,14 @@ class UploadForm:
         }
 
     def _part_begins(self) -> None:
-        self._headers = {}
+        self._headers, self._headers_left = {}, HEADERS_LIMIT_BYTES
         self._content = bytearray()
+
+    def _header_comes(self, to: bytearray, piece: bytes) -> None:
+        self._headers_left -= len(piece)
+        if self._headers_left < 0:
+            raise FormError(f"the headers of a part have more than {HEADERS_LIMIT_BYTES} bytes")
+        to += piece
 
     def _header_ends(self) -> None:
         self._headers[bytes(self._header).lower()] = bytes(self._value)

@@ -203,6 +203,26 @@ async def test_a_client_that_leaves_during_a_download_ends_it(scheduler: FakeSch
     assert sent < len(LINES)
 
 
+async def test_a_client_that_does_not_read_its_download_gives_back_its_place(
+    scheduler: FakeScheduler, door: FrontDoor, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_routes, "READ_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(file_routes, "TRANSFERS_LIMIT", 1)
+    scheduler.add_file("f", LINES)
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if message.get("body"):
+            await asyncio.Event().wait()
+
+    await door({"type": "http", "method": "GET", "path": f"{FILES}/f/content", "headers": []}, receive, send)
+    monkeypatch.setattr(file_routes, "READ_TIMEOUT_S", 60.0)
+    assert (await ask("GET", f"{FILES}/f/content")).body == LINES
+
+
 async def test_lists_come_in_pages(scheduler: FakeScheduler, ask: Ask) -> None:
     for number in range(5):
         scheduler.add_file(f"f{number}", b"x", batch_pb2.FILE_PURPOSE_BATCH)

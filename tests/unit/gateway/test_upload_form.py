@@ -85,7 +85,8 @@ async def test_a_boundary_that_is_too_long_is_refused() -> None:
         (form(*(part(f"f{i}", b"") for i in range(17)), file()), "", "more than 16 fields"),
         (file(), "", "ends too early"),
         (b"no form at all", "", "not well formed"),
-        (part("file", b"", f"; x={'y' * 10_000}"), "", "not well formed"),
+        (part("file", b"", f"; x={'y' * 10_000}"), "", "(not well formed|more than 8192 bytes)"),
+        (part("file", b"", f"; x={'y' * 4_000}\r\nA: {'b' * 4_000}\r\nC: {'d' * 4_000}"), "", "more than 8192 bytes"),
     ],
 )
 async def test_a_wrong_form_is_refused_by_name(body: bytes, param: str, what: str) -> None:
@@ -114,3 +115,16 @@ async def test_a_client_that_falls_silent_is_given_up(monkeypatch: pytest.Monkey
 
     with pytest.raises(TimeoutError):
         await UploadForm(KIND, silent, 1_000).begin()
+
+
+async def test_a_form_that_comes_to_no_file_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_form, "SILENCE_S", 0.01)
+
+    async def trickling() -> Message:
+        await asyncio.sleep(0)
+        body = part("purpose", b"batch") if waiting.pop() else b""
+        return {"type": "http.request", "body": body, "more_body": True}
+
+    waiting = [False] * 100_000 + [True]
+    with pytest.raises(TimeoutError):
+        await UploadForm(KIND, trickling, 1_000).begin()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
 import click
@@ -34,6 +35,7 @@ _DROP = ("kept until", "ended", "created", "endpoint", "class", "age", "complete
 
 STDIN = "-"
 PIECE_BYTES = 1024 * 1024
+STDIN_LIMIT_BYTES = 1024 * PIECE_BYTES  # of the copy on the disk; the scheduler's limit of a file is lower as a rule
 NAME_LIMIT = 100  # characters of a file's name that its batch's id begins with
 
 
@@ -87,10 +89,11 @@ def submit(
 
     The same file and options again give the batch that there is.  With --wait the exit status is that of results.
     """
-    content = _stdin() if file == STDIN else Path(file)
-    if batch_id is None and isinstance(content, Path):
-        batch_id = _id_of_file(content)
-    stored = client.upload_file(content, file_id=None if batch_id is None else f"{batch_id}-input")
+    if batch_id is None and file != STDIN:
+        batch_id = _id_of_file(Path(file))
+    file_id = None if batch_id is None else f"{batch_id}-input"
+    with _lines_of(file) as path:
+        stored = client.upload_file(path, file_id=file_id, name="" if file == STDIN else None)
     made = client.submit_batch(
         stored.file_id,
         endpoint=endpoint,
@@ -248,10 +251,22 @@ def _id_of_file(path: Path) -> str:
     return f"{name[:NAME_LIMIT]}-{content[:12]}"
 
 
-def _stdin() -> Iterator[bytes]:
-    stdin = sys.stdin.buffer
-    while piece := stdin.read(PIECE_BYTES):
-        yield piece
+@contextmanager
+def _lines_of(file: str) -> Iterator[Path]:
+    """Give the path of what is to be uploaded, while the block runs: of a copy of stdin, which may be sent again.
+
+    Raises InvalidRequestError if stdin has more than STDIN_LIMIT_BYTES.
+    """
+    if file != STDIN:
+        yield Path(file)
+        return
+    with NamedTemporaryFile(prefix="sagectl-batch-") as copy:
+        while piece := sys.stdin.buffer.read(PIECE_BYTES):
+            if copy.tell() + len(piece) > STDIN_LIMIT_BYTES:
+                raise sage.InvalidRequestError(f"stdin has more than {STDIN_LIMIT_BYTES} bytes")
+            copy.write(piece)
+        copy.flush()
+        yield Path(copy.name)
 
 
 def _pairs(given: tuple[str, ...]) -> dict[str, str]:

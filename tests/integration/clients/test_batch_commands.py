@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from sage.controlplane.v1 import batch_pb2, common_pb2
 from sagectl.cli import sagectl
+from sagectl.commands import batch as batch_command
 from sagectl.exit_status import ExitStatus
 from tests.integration.clients.fake_batches import CREATED_S, answered, failed
 from tests.integration.clients.fake_scheduler import FakeScheduler
@@ -81,6 +82,22 @@ async def test_lines_come_from_stdin_too(scheduler: FakeScheduler, run: Run) -> 
     done = await run("submit", "-", stdin=LINES)
     assert done.exit_code == 0, done.output
     assert list(scheduler.contents.values()) == [LINES]
+
+
+async def test_lines_from_stdin_are_sent_again_if_the_connection_breaks(scheduler: FakeScheduler, run: Run) -> None:
+    scheduler.broken_uploads = 1
+    done = await run("submit", "-", stdin=LINES)
+    assert done.exit_code == 0, done.output
+    assert list(scheduler.contents.values()) == [LINES]
+
+
+async def test_more_from_stdin_than_is_copied_is_refused(
+    scheduler: FakeScheduler, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_command, "STDIN_LIMIT_BYTES", 10)
+    refused = await run("submit", "-", stdin=LINES)
+    assert (refused.exit_code, scheduler.files) == (ExitStatus.INVALID, {})
+    assert "stdin has more than 10 bytes" in refused.stderr
 
 
 async def test_status_is_by_id_or_by_file(run: Run, file: str) -> None:

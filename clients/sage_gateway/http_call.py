@@ -28,7 +28,7 @@ class HttpCall:
     finished: list[Finished] = field(default_factory=list)  # ends of its requests, as they come
     cost: float = 0.0  # of what has ended, in the currency of the instances' prices
     error: SageError | None = None  # why it failed, if it did
-    asked: list[Any] = field(default_factory=list)  # what vLLM's server asked the engine for
+    asked: list[Any] = field(default_factory=list)  # what vLLM's server asked the engine for, the first ones
     write: Callable[[bytes], Awaitable[None]] = _not_begun  # writes on in the body of an answer that has begun
 
     def note_end(self, finished: Finished) -> None:

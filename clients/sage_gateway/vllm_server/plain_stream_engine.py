@@ -16,6 +16,10 @@ from sage_gateway.trace_context import trace_of
 from sage_gateway.vllm_server.engine_client import FleetEngineClient, beside, refuse_engine_options, sampling_of
 
 
+ASKED_KEPT = 2
+"""Requests that an HTTP call keeps: more than one tell that it is not plain.  A beam search makes thousands."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
     """What vLLM's server asked the engine for: the arguments of ``EngineClient.generate``."""
@@ -33,7 +37,9 @@ class PlainStreamEngine(FleetEngineClient):
         self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
         """Return the generator of vLLM's outputs.  It submits nothing until it is read."""
-        current_call().asked.append(EngineRequest(prompt, sampling_params, request_id, options))
+        asked = current_call().asked
+        if len(asked) < ASKED_KEPT:
+            asked.append(EngineRequest(prompt, sampling_params, request_id, options))
         return super().generate(prompt, sampling_params, request_id, **options)
 
     def prompt_tokens(self, asked: EngineRequest) -> int:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sage_client import DeadlineExceededError, FinishReason, QueueFullError
+from sage_gateway.http_call import current_call
 from sage_gateway.plain_streams import qualification
 from tests.unit.gateway.scripted_end import end
 from tests.vllm.gateway.scripted_fleet import MODEL, Received, Script, ScriptedGateway, Sent, scripted_gateway
@@ -212,3 +213,16 @@ def test_a_plain_request_is_sent_as_any_other(
         sent.append(gateway.client.started[-1].options)
     assert sent[0] == sent[1]
     assert (sent[0]["cache_salt"], sent[0]["request_id"]) == ("salt", "mine")
+
+
+def test_a_call_keeps_no_more_of_what_was_asked_than_tells_that_it_is_not_plain(
+    gateway: ScriptedGateway, loop: asyncio.Runner
+) -> None:
+    async def kept() -> int:
+        path = "/v1/completions"
+        fields = request(path, prompt=["a", "b", "c", "d"])
+        gateway.client.script = Script(pieces=[("a", 1)])
+        await gateway.answer(path, fields, Received(fields), Sent())
+        return len(current_call().asked)
+
+    assert loop.run(kept()) == 2

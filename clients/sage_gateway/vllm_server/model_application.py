@@ -115,7 +115,7 @@ class ApplicationBuilder:
         application: Any = build_app(arguments, tasks, engine.model_config)
         await init_app_state(engine, application.state, arguments, tasks)
         if isinstance(engine, PlainStreamEngine):
-            write_plain_streams(application.state, engine)
+            write_plain_streams(application, engine)
         _add_adapters(application.state.openai_serving_models, files.model.adapters)
         return ModelApplication(application, engine, directory)
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Any
 
+from starlette.middleware.base import BaseHTTPMiddleware
 from vllm.entrypoints.serve.utils.api_utils import should_include_usage
 
 from sage_client import SageError
@@ -22,15 +23,25 @@ from sage_gateway.vllm_server.plain_stream_engine import EngineRequest, PlainStr
 Stream = AsyncGenerator[str, None]
 
 
-def write_plain_streams(state: Any, engine: PlainStreamEngine) -> None:
-    """Replace what writes the streams of vLLM's server, whose ``app.state`` is given, for requests that are plain."""
-    if not qualification.allows_plain_streams(state.args):
+def write_plain_streams(application: Any, engine: PlainStreamEngine) -> None:
+    """Replace what writes the streams of vLLM's server for requests that are plain."""
+    state = application.state
+    if _relays(application) or not qualification.allows_plain_streams(state.args):
         return
     chat, completion = state.openai_serving_chat, state.openai_serving_completion
     chat.chat_completion_stream_generator = partial(_chat, chat, chat.chat_completion_stream_generator, engine)
     completion.completion_stream_generator = partial(
         _completion, completion, completion.completion_stream_generator, engine
     )
+
+
+def _relays(application: Any) -> bool:
+    """Return whether a middleware hands answers on in a task of its own: what is written past it would overtake them.
+
+    Such are those that vLLM adds by VLLM_DEBUG_LOG_API_SERVER_RESPONSE and VLLM_ENABLE_COHERE_API.
+    """
+    kinds = [each.cls for each in application.user_middleware]
+    return any(isinstance(kind, type) and issubclass(kind, BaseHTTPMiddleware) for kind in kinds)
 
 
 def _chat(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -226,3 +227,14 @@ def test_a_call_keeps_no_more_of_what_was_asked_than_tells_that_it_is_not_plain(
         return len(current_call().asked)
 
     assert loop.run(kept()) == 2
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_events_keep_their_order_in_a_server_that_logs_its_answers(
+    path: str, loop: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_DEBUG_LOG_API_SERVER_RESPONSE", "true")
+    logging = loop.run(scripted_gateway(tmp_path))
+    body = loop.run(logging.body(path, request(path), Script(pieces=[("first", 1), ("second", 1)])))
+    assert 0 < body.index(b"first") < body.index(b"second") < body.index(b"[DONE]")
+    assert body.endswith(b"data: [DONE]\n\n")

@@ -15,7 +15,6 @@ from sage_gateway.plain_streams.waiting_output import WaitingOutput
 from sage_gateway.trace_context import trace_of
 from sage_gateway.vllm_server.engine_client import FleetEngineClient, beside, refuse_engine_options, sampling_of
 
-
 ASKED_KEPT = 2
 """Requests that an HTTP call keeps: more than one tell that it is not plain.  A beam search makes thousands."""
 

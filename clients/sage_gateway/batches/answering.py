@@ -65,10 +65,10 @@ def check_method(scope: Scope, *allowed: str) -> None:
         raise Refused(HttpError(status=405, kind="invalid_request_error", message=what))
 
 
-def no_route(scope: Scope) -> Refused:
-    """Return the error for a path that does not exist."""
-    what = f"there is no {scope['method']} {scope['path'][:200]}"
-    return Refused(HttpError(status=404, kind="not_found_error", message=what))
+def id_in(path: str, route: str, part: str) -> tuple[str, bool]:
+    """Return the id in a path behind its route, which may hold slashes, and whether ``part`` follows it."""
+    named = path.removeprefix(route).removeprefix("/")
+    return named.removesuffix(part), named.endswith(part)
 
 
 def too_large(limit: int) -> Refused:

@@ -6,7 +6,7 @@ from sage_gateway.asgi import Receive, Scope, Send, answer_json
 from sage_gateway.batches.answering import (
     answering,
     check_method,
-    no_route,
+    id_in,
     page_of,
     small_body,
     tenant_of,
@@ -18,6 +18,7 @@ from sage_gateway.caller_clients import CallerClients
 from sage_gateway.http_headers import HttpHeaders
 
 ROUTE = "/v1/batches"
+CANCEL = "/cancel"
 LIMIT = 100
 """Most batches of one page."""
 
@@ -41,18 +42,16 @@ class BatchRoutes:
         await answering(self._answer(scope, receive, send), send, _NAMES)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        batch_id, _, action = scope["path"].removeprefix(ROUTE).removeprefix("/").partition("/")
-        if not batch_id and not action:
-            check_method(scope, "GET", "POST")
-            await (self._list(scope, send) if scope["method"] == "GET" else self._create(scope, receive, send))
-        elif not action:
-            check_method(scope, "GET")
-            await self._get(scope, batch_id, send)
-        elif action == "cancel":
+        batch_id, cancels = id_in(scope["path"], ROUTE, CANCEL)
+        if cancels:
             check_method(scope, "POST")
             await self._cancel(scope, batch_id, send)
+        elif batch_id:
+            check_method(scope, "GET")
+            await self._get(scope, batch_id, send)
         else:
-            raise no_route(scope)
+            check_method(scope, "GET", "POST")
+            await (self._list(scope, send) if scope["method"] == "GET" else self._create(scope, receive, send))
 
     async def _create(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = token_of(scope)

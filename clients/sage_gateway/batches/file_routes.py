@@ -13,7 +13,7 @@ from sage_gateway.batches.answering import (
     PAGE,
     answering,
     check_method,
-    no_route,
+    id_in,
     page_of,
     tenant_of,
     token_of,
@@ -30,6 +30,7 @@ from sage_gateway.http_headers import HttpHeaders
 log = logging.getLogger(__name__)
 
 ROUTE = "/v1/files"
+CONTENT = "/content"
 LIMIT = 10_000
 """Most files of one page."""
 
@@ -67,18 +68,16 @@ class FileRoutes:
         await answering(self._answer(scope, receive, send), send, _NAMES)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        file_id, _, part = scope["path"].removeprefix(ROUTE).removeprefix("/").partition("/")
-        if not file_id and not part:
-            check_method(scope, "GET", "POST")
-            await (self._list(scope, send) if scope["method"] == "GET" else self._upload(scope, receive, send))
-        elif not part:
-            check_method(scope, "GET", "DELETE")
-            await (self._get if scope["method"] == "GET" else self._delete)(scope, file_id, send)
-        elif part == "content":
+        file_id, wants_content = id_in(scope["path"], ROUTE, CONTENT)
+        if wants_content:
             check_method(scope, "GET")
             await self._download(scope, file_id, receive, send)
+        elif file_id:
+            check_method(scope, "GET", "DELETE")
+            await (self._get if scope["method"] == "GET" else self._delete)(scope, file_id, send)
         else:
-            raise no_route(scope)
+            check_method(scope, "GET", "POST")
+            await (self._list(scope, send) if scope["method"] == "GET" else self._upload(scope, receive, send))
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = HttpHeaders(scope["headers"])

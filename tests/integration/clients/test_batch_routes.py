@@ -285,6 +285,17 @@ async def test_a_batch_is_created_got_and_cancelled(scheduler: FakeScheduler, as
     assert (await ask("POST", f"{BATCHES}/mine/cancel")).json["status"] == "completed"
 
 
+async def test_ids_may_hold_slashes(scheduler: FakeScheduler, ask: Ask) -> None:
+    scheduler.add_file("in", b'{"custom_id": "a"}\n')
+    made = await ask("POST", BATCHES, {"input_file_id": "in", "sage": {"request_id": "team/night"}})
+    assert made.status == 200, made.body
+    assert (await ask("GET", f"{BATCHES}/team/night")).json["id"] == "team/night"
+    assert (await ask("POST", f"{BATCHES}/team/night/cancel")).json["status"] == "cancelled"
+    scheduler.add_file("team/night-output", LINES)
+    assert (await ask("GET", f"{FILES}/team/night-output")).json["id"] == "team/night-output"
+    assert (await ask("GET", f"{FILES}/team/night-output/content")).body == LINES
+
+
 async def test_a_cancelled_batch_says_when(scheduler: FakeScheduler, ask: Ask) -> None:
     scheduler.add_file("in", b"")
     await ask("POST", BATCHES, {"input_file_id": "in", "sage": {"request_id": "b"}})

@@ -232,6 +232,14 @@ def test_every_secret_and_file_that_is_named_is_mounted(
             }
 
 
+def test_the_secrets_can_be_read_by_the_user_that_runs(production: tuple[Manifest, ...]) -> None:
+    for name, each in workloads(production).items():
+        modes = [volume["secret"]["defaultMode"] for volume in pod(each)["volumes"] if "secret" in volume]
+        assert modes, name
+        assert all(mode & 0o040 for mode in modes), name
+        assert pod(each)["securityContext"].get("fsGroup"), f"{name}: they are root's and the group's"
+
+
 def test_prefill_and_decode_are_two_groups_that_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifests = rendered("split")
     configs = {name: executor_config(each) for name, each in executors(manifests).items()}

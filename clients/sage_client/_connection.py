@@ -34,6 +34,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 250),
+    # A scheduler that starts again, as a pod for one, may have another address under its name: gRPC would not ask for
+    # it for 30 s.
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
 )
 
 _PATIENT = keepalive(20.0, 10.0)

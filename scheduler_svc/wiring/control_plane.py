@@ -362,9 +362,7 @@ def _sessions(
         adoption=adoption,
         ends=requests.ends,
         decisions=decisions,
-        seen=lambda models: base.earlier.keep_instances(
-            {**recovery.awaited, **{name: EarlierInstance(model=model) for name, model in models.items()}}
-        ),
+        seen=lambda models: base.earlier.keep_instances(_with_a_session({**recovery.awaited_models, **models})),
     )
     recovery.on_end(sessions.tell_seen)
     attempts.events.subscribe(sessions)
@@ -382,3 +380,8 @@ def _watchdog(base: _Base, requests: _Requests, attempts: _Attempts, sessions: S
         orphan_timeout_s=base.config.queue.orphan_timeout_s,
         configured=base.models,
     )
+
+
+def _with_a_session(models: Mapping[str, str]) -> dict[str, EarlierInstance]:
+    """Return the instances by id; what they hold is not said: they get more before it could be written down."""
+    return {instance_id: EarlierInstance(model=model) for instance_id, model in models.items()}

@@ -271,6 +271,8 @@ class SchedulerService:
             await self._state.close()
         if self._lead is not None:
             await self._lead.release()  # the next leader need not wait for the rest
+        if self.usage is not None:
+            await self.usage.close_log()
         await self.telemetry.close()
         if self.recording is not None:
             await self.recording.close()

@@ -54,6 +54,11 @@ class Recovery:
         return dict(self._missing) if self.open else {}
 
     @property
+    def awaited_models(self) -> Mapping[str, str]:
+        """Their models, by id; an empty name: not known."""
+        return {instance_id: each.model for instance_id, each in self.awaited.items()}
+
+    @property
     def duration_s(self) -> float:
         """Seconds that the wait took, or has taken so far; 0 if nothing was waited for."""
         if self.open:
@@ -148,7 +153,7 @@ class Recovery:
             if have < adopted.tokens and live.outcome is None:
                 raise Recovering(self.retry_s)  # its executor sends the output again
             raise OutputLost(f"it has {have} output tokens")
-        elsewhere = self._missing.may_hold(live.key, live.request.model)  # an attempt at an instance that is not back
+        elsewhere = self._missing.may_hold(live.lead.key, live.request.model)  # an attempt, at one that is away
         another = elsewhere if after_attempt is None else adopted.name < after_attempt
         if another and elsewhere and self.open:
             raise Recovering(self.retry_s)

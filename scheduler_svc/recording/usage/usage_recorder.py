@@ -159,7 +159,7 @@ class UsageRecorder:
             log.info("usage: %d old records deleted", deleted)
 
     async def close(self) -> None:
-        """Hand on what is left, within CLOSE_S."""
+        """Hand on what is left, within CLOSE_S.  The log goes on until ``close_log``."""
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self.flush()
@@ -167,6 +167,9 @@ class UsageRecorder:
             log.warning("usage: %d records were not written within %g s", len(self._waiting), CLOSE_S)
         if self._targets.file is not None:
             await self._targets.file.close()
+
+    async def close_log(self) -> None:
+        """Have the log's records sent, for about a second where its receiver does not answer.  Call after ``close``."""
         if self._targets.log is not None:
             await asyncio.to_thread(self._targets.log.close)
 

@@ -157,6 +157,22 @@ def test_one_scheduler_keeps_its_state_on_a_volume(tmp_path: Path, monkeypatch: 
     assert str(config.state_dir) == mounts[claim["metadata"]["name"]]
 
 
+def test_every_volume_that_is_claimed_can_be_made(manifests: tuple[Manifest, ...]) -> None:
+    for name, each in workloads(manifests).items():
+        for claim in each["spec"].get("volumeClaimTemplates", []):
+            assert claim["spec"]["accessModes"] == ["ReadWriteOnce"], name
+            assert claim["spec"]["resources"]["requests"]["storage"], name
+
+
+def test_no_update_and_no_eviction_waits_for_a_scheduler_that_stands_by(manifests: tuple[Manifest, ...]) -> None:
+    scheduler = workloads(manifests)["scheduler"]
+    by_hand = scheduler["spec"].get("updateStrategy", {}).get("type") == "OnDelete"
+    assert by_hand is (scheduler["spec"]["replicas"] > 1), "one that stands by is never ready"
+    labels = scheduler["spec"]["template"]["metadata"]["labels"].items()
+    for budget in of_kind(manifests, "PodDisruptionBudget").values():
+        assert not budget["spec"]["selector"]["matchLabels"].items() <= labels
+
+
 def test_all_may_finish_their_drain_before_they_are_killed(
     manifests: tuple[Manifest, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +200,7 @@ def test_probes_ask_ports_that_are_served(
 
 def test_only_a_scheduler_that_leads_is_ready(manifests: tuple[Manifest, ...]) -> None:
     probe = container(workloads(manifests)["scheduler"])["readinessProbe"]
-    service = "sage.controlplane.v1.InferenceService"
+    service = "sage.controlplane.v1.AdminService"  # that of applications is served only once an engine is ready
     assert probe.get("grpc", {}).get("service") == service or service in probe["exec"]["command"]
 
 
@@ -214,6 +230,14 @@ def test_every_secret_and_file_that_is_named_is_mounted(
                 "tls.key",
                 "ca.crt",
             }
+
+
+def test_the_secrets_can_be_read_by_the_user_that_runs(production: tuple[Manifest, ...]) -> None:
+    for name, each in workloads(production).items():
+        modes = [volume["secret"]["defaultMode"] for volume in pod(each)["volumes"] if "secret" in volume]
+        assert modes, name
+        assert all(mode & 0o040 for mode in modes), name
+        assert pod(each)["securityContext"].get("fsGroup"), f"{name}: they are root's and the group's"
 
 
 def test_prefill_and_decode_are_two_groups_that_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

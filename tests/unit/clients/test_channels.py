@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
+from typing import cast
 
 import grpc
 
 from sage_client import NotLeaderError, UnavailableError
+from sage_client._channel import Channel
 from sage_client._channels import Channels
 from sage_client._connection import Connection
 
@@ -54,6 +57,44 @@ async def test_a_client_goes_on_as_soon_as_there_is_a_connection() -> None:
         await asyncio.gather(*waiting)
     await channels.close()
     await server.stop(None)
+
+
+class Names(asyncio.DatagramProtocol):
+    """A name server that has one IPv4 address for every name."""
+
+    def __init__(self) -> None:
+        self.address = "127.0.0.1"
+        self.asked = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        question = data[12 : data.index(0, 12) + 5]
+        found = question.endswith(b"\x00\x01\x00\x01")  # A, IN
+        answer = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04" + socket.inet_aton(self.address) if found else b""
+        head = data[:2] + b"\x81\x80\x00\x01" + bytes((0, found)) + bytes(4)
+        self._transport.sendto(head + question + answer, addr)
+        self.asked.set()
+
+
+async def test_a_scheduler_is_found_that_starts_again_at_another_address_under_its_name() -> None:
+    transport, names = await asyncio.get_running_loop().create_datagram_endpoint(Names, local_addr=("127.0.0.1", 0))
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.2:0")
+    await server.start()
+    connection = Connection(address=f"scheduler.test:{port}", insecure=True)
+    resolved = f"dns://127.0.0.1:{transport.get_extra_info('sockname')[1]}/{connection.address}"
+    channel = Channel(replace(connection, address=resolved))
+    assert channel.inference is not None  # the first call opens the channel
+    async with asyncio.timeout(20):
+        looking = asyncio.create_task(channel.connected(3600.0))
+        await names.asked.wait()  # nobody listens there
+        names.address = "127.0.0.2"
+        await looking
+    await channel.close()
+    await server.stop(None)
+    transport.close()
 
 
 async def test_where_there_is_a_connection_nobody_hurries() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from scheduler_svc.control.attempts.executor_link import AssignOrder
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
 from scheduler_svc.control.requests.choices import ReadFrom, sum_of
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
@@ -246,3 +247,18 @@ async def test_a_choice_that_nobody_holds_is_generated_anew_once_recovery_is_ove
     with pytest.raises(OutputLost):
         following.plane.intake.attach(live.key, subscription, 0, after=lost, takes_choices=True)
     following.plane.intake.attach(live.key, subscription, 0, takes_choices=True)
+
+
+async def test_a_reader_without_a_name_for_a_choices_tokens_waits_for_where_they_may_be_from() -> None:
+    sent = await three_orders()
+    gone = EarlierInstance(model=MODEL, holds=frozenset({RequestKey(tenant="t", request_id="r1")}))
+    following = Next(left={"a": EarlierInstance(model=MODEL), "gone": gone})
+    following.register("a", *(held(each, "a") for each in sent))
+    for order in sent:
+        following.answer("a", order)
+    live = following.plane.requests.get(lead(following))
+    following.tokens("a", live.members[1], 5)
+    unnamed = (ReadFrom(choice=1, after_token=3),)
+    subscription = Subscription(following.plane.loop_lag)
+    with pytest.raises(Recovering):
+        following.plane.intake.attach(live.key, subscription, 0, after=unnamed, takes_choices=True)

@@ -90,6 +90,12 @@ async def test_a_reader_without_a_name_for_its_tokens_waits_only_for_where_they_
                 attach(scheduler, live, 3, None)
 
 
+async def test_what_a_missing_instance_holds_is_not_written_down_while_it_may_come_back_and_get_more() -> None:
+    scheduler = after(left(MODEL, "there"))
+    assert scheduler.written[-1] == {"a": EarlierInstance(model=MODEL), "gone": EarlierInstance(model=MODEL)}
+    assert scheduler.plane.handed_over()["gone"].holds == frozenset({key("there")})
+
+
 async def test_the_request_of_a_prefill_leg_is_placed_anew_once_its_decode_leg_cannot_come_back() -> None:
     (order,) = await orders("r")
     prefill = replace(order, phase=Phase.PREFILLING, sampling=PREFILL_SAMPLING)

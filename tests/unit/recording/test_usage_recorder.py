@@ -248,3 +248,33 @@ async def test_a_stop_while_the_file_is_written_loses_and_mixes_nothing(
     await closing
     assert [each.request_id for each in store.records] == ["r1", "r2"]
     assert [json.loads(line)["request_id"] for line in path.read_text().splitlines()] == ["r1", "r2"]
+
+
+class SilentReceiver:
+    """A log whose receiver does not answer until it is closed."""
+
+    def __init__(self) -> None:
+        self.counts = (0, 0, 0)
+        self.queued: list[str] = []
+        self.closed = False
+
+    def start(self) -> None:
+        pass
+
+    def put(self, records: Sequence[UsageRecord]) -> None:
+        self.queued += [each.request_id for each in records]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_the_next_leader_does_not_wait_for_the_receiver_of_logs() -> None:
+    store, receiver = StoredUsage(), SilentReceiver()
+    usage = UsageRecorder(VirtualClock(), UsageTargets(store=store, log=receiver), reason_of, wall=lambda: WALL)
+    usage.start()
+    usage.request_ended(ended(1), "enough")
+    await usage.close()
+    assert [each.request_id for each in store.records] == receiver.queued == ["r1"]
+    assert not receiver.closed
+    await usage.close_log()
+    assert receiver.closed

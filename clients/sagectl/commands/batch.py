@@ -85,7 +85,8 @@ def submit(
 ) -> None:
     """Upload FILE, have its lines run, and print the batch's id.  With - the lines are read from stdin.
 
-    The same file and options again give the batch that there is.
+    The same file and options again give the batch that there is.  With --wait the exit status is 9 if a line failed,
+    and 2 if the lines could not be run.
     """
     content = _stdin() if file == STDIN else Path(file)
     if batch_id is None and isinstance(content, Path):
@@ -102,7 +103,10 @@ def submit(
     )
     if output.for_people:
         click.echo(made.batch_id)
-    _show(_waited(client, made) if wait else made, output, words_to_stderr=True)
+    last = _waited(client, made) if wait else made
+    _show(last, output, words_to_stderr=True)
+    if wait:
+        sys.exit(_exit_status(last))
 
 
 @batch.command(
@@ -116,9 +120,15 @@ def submit(
 @click.option("--wait", is_flag=True, help="Wait for the end, and show how far the batch is.")
 @connecting
 def status(client: Client, file_or_id: str, wait: bool, output: Output) -> None:
-    """Print how far a batch is."""
+    """Print how far a batch is.
+
+    With --wait the exit status is 9 if a line failed, and 2 if the lines could not be run.
+    """
     found = with_batch(client, _id(file_or_id), client.get_batch)
-    _show(_waited(client, found) if wait else found, output)
+    last = _waited(client, found) if wait else found
+    _show(last, output)
+    if wait:
+        sys.exit(_exit_status(last))
 
 
 @batch.command(
@@ -170,9 +180,9 @@ def results(client: Client, file_or_id: str, wait: bool, so_far: bool, errors: P
         failed = out if errors is None else opened.enter_context(errors.open("wb"))
         _copy(client, found.tenant, found.output_file_id, out)
         _copy(client, found.tenant, found.error_file_id, failed)
-    if found.counts.failed:
+    if status := _exit_status(found):
         click.echo(f"{found.batch_id}: {summary(found)}", err=True)
-        sys.exit(ExitStatus.GENERATION_FAILED)
+        sys.exit(status)
 
 
 @batch.command("cancel", examples=[("batch cancel night.jsonl", "the results that there are stay")])
@@ -191,6 +201,14 @@ def _waited(client: Client, of: Batch) -> Batch:
     except KeyboardInterrupt:
         click.echo(f"interrupted; the batch goes on; to end it: sagectl batch cancel {of.batch_id}", err=True)
         sys.exit(ExitStatus.INTERRUPTED)
+
+
+def _exit_status(found: Batch) -> ExitStatus:
+    """Return how a command ends that waited for a batch, or printed its results."""
+    if found.state is sage.BatchState.FAILED:
+        return ExitStatus.INVALID
+    unfinished = found.ended and found.state is not sage.BatchState.COMPLETED
+    return ExitStatus.GENERATION_FAILED if unfinished or found.counts.failed else ExitStatus.OK
 
 
 def _show(found: Batch, output: Output, *, words_to_stderr: bool = False) -> None:

@@ -34,7 +34,7 @@ def finished(count: int) -> sage.Finished:
 
 
 def test_notes_of_choices_stand_behind_the_text_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
-    stream = [
+    stream: list[sage.Event] = [
         tokens(0, "a cat"),
         tokens(1, "a dog"),
         sage.ChoiceFinished(choice=1, finished=finished(2)),

@@ -45,7 +45,7 @@ from sagectl.commands.usage import usage
 from sagectl.commands.version import version
 from sagectl.exit_status import ExitStatus, status_of
 from sagectl.options.command import Example, Group, SharedOption, takes, write_commands
-from sagectl.options.connecting import ADDRESS, OUTPUT, shared_options
+from sagectl.options.connecting import ADDRESS, OUTPUT, USES_TLS, shared_options
 from sagectl.options.generation import flag_of
 from sagectl.output.formats import Format, Output
 from sagectl.output.json_output import plain_error, print_json
@@ -171,7 +171,9 @@ def _report(error: sage.SageError, ctx: click.Context) -> None:
     command = sagectl.get_command(ctx, ctx.invoked_subcommand or "")
     text = sentence(error, name_of=partial(flag_of, command=command) if command is not None else str)
     if type(error) is sage.UnavailableError:
-        text = f"cannot reach the scheduler at {meta.get(ADDRESS)}: {text}"
+        broken = any(words in text.lower() for words in ("socket closed", "connection reset"))  # as a TLS listener does
+        hint = "; if it uses TLS, give --tls-ca or --tls" if broken and not meta.get(USES_TLS) else ""
+        text = f"cannot reach the scheduler at {meta.get(ADDRESS)}: {text}{hint}"
     click.echo(f"error: {text}", err=True)
 
 

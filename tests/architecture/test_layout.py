@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from pathlib import Path
 
 from tests.architecture.source_tree import (
@@ -74,6 +75,15 @@ def test_what_is_below_tests_vllm_and_nothing_else_is_marked_vllm() -> None:
 def test_every_room_with_tests_is_run_by_the_makefile() -> None:
     rooms = {path.relative_to(ROOT).parts[1] for path in (ROOT / "tests").rglob("test_*.py")}
     assert {room for room in rooms if f" tests/{room}" not in (ROOT / "Makefile").read_text()} == set()
+
+
+def test_the_repository_holds_no_state_of_a_process() -> None:
+    """A state directory has the adoption key, which is a secret, and a journal."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
+    state = {"adoption-key", "epoch", "instances.json", "journal.db", "journal.db.lock"}
+    assert [path for path in listed if path.rpartition("/")[2] in state] == []
 
 
 def lacking(name: str, folders: set[Path]) -> list[str]:

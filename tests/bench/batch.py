@@ -57,7 +57,9 @@ def lines(count: int, max_tokens: int, number: int) -> bytes:
 async def measure(engine: Engine, *, rounds: int, count: int, max_tokens: int) -> list[Row]:
     ours, theirs, equal = [], [], []
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd())))  # a disk: /tmp may be memory
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-"))
+        )  # a disk: /tmp may be memory
         named = ("--engine.model.served-name", MODEL, "--engine.vllm.dtype", "float32")
         state = ("--state-dir", str(folder / "state"))
         plane = await stack.enter_async_context(control_plane(engine, scheduler_flags=state, executor_flags=named))

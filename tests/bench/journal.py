@@ -60,7 +60,7 @@ def databases() -> dict[str, Callable[[], AbstractContextManager[str]]]:
 
 @contextmanager
 def _sqlite() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # a disk: /tmp may be memory
+    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:  # a disk: /tmp may be memory
         yield f"sqlite:///{folder}/journal.db"
 
 
@@ -138,7 +138,7 @@ async def interactive(tokens: int, pairs: int, requests: int) -> list[Row]:
 @asynccontextmanager
 async def _plane(url: str) -> AsyncIterator[tuple[LightPlane, grpc.aio.Channel]]:
     """Give a control plane whose state directory has a journal, or none for the URL `none`."""
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
         flags = ["--state-dir", folder, *(["--journal.url", url] if url else [])]
         async with (
             light_plane(executors=2, step_s=STEP_S, scheduler_flags=flags) as plane,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import time
 from dataclasses import replace
 
 from sage_local.fleet import postgres
-from sage_local.fleet.command_lines import executor_names, served_name_of
+from sage_local.fleet.command_lines import embedding_name_of, executor_names, served_name_of
 from sage_local.fleet.down import down
 from sage_local.fleet.http_gateway import why_no_gateway
 from sage_local.fleet.model_files import ModelNotMade, make_model_if_needed
@@ -151,10 +152,21 @@ def _announce(spec: FleetSpec, status: FleetStatus, *, how_to_stop: str) -> None
             _say(f"their pair still warms up: until it is usable, requests run whole; to see it: {pairs}")
     _say(f"to stop the fleet: {how_to_stop}")
     _say("to send a request:")
-    _say(sagectl_command('generate "Once upon a time" --max-tokens 32 -v', address=spec.addresses))
+    for arguments in first_requests(spec):
+        _say(sagectl_command(arguments, address=spec.addresses))
     if spec.standby:
         _say("to see which scheduler leads:")
         _say(sagectl_command("doctor", address=spec.addresses))
+
+
+def first_requests(spec: FleetSpec) -> list[str]:
+    """Return `sagectl` commands to try, one for each model; with several, a request has to name its own."""
+    embeds = "embedding" in spec.roles
+    generates = spec.executors > len(spec.roles) or set(spec.roles) != {"embedding"}
+    named = f" --model {shlex.quote(served_name_of(spec))}" if embeds and generates else ""
+    generate = [f'generate "Once upon a time" --max-tokens 32 -v{named}'] if generates else []
+    embed = [f'embed "Once upon a time" --model {shlex.quote(embedding_name_of(spec))}'] if embeds else []
+    return generate + embed
 
 
 def _say(line: str) -> None:

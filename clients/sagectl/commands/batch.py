@@ -16,7 +16,7 @@ import click
 
 import sage_client as sage
 from sage_client import Batch, Client
-from sagectl.exit_status import ExitStatus, status_of
+from sagectl.exit_status import ExitStatus
 from sagectl.options.command import group
 from sagectl.options.completion import complete_batch
 from sagectl.options.connecting import connecting, connecting_for
@@ -87,7 +87,8 @@ def submit(
 ) -> None:
     """Upload FILE, have its lines run, and print the batch's id.  With - the lines are read from stdin.
 
-    The same file and options again give the batch that there is.  With --wait the exit status is that of results.
+    The same file and options again give the batch that there is.  With --wait the exit status is 9 if a line failed,
+    and 2 if the lines could not be run.
     """
     if batch_id is None and file != STDIN:
         batch_id = _id_of_file(Path(file))
@@ -105,10 +106,10 @@ def submit(
     )
     if output.for_people:
         click.echo(made.batch_id)
-    shown = _waited(client, made) if wait else made
-    _show(shown, output, words_to_stderr=True)
+    last = _waited(client, made) if wait else made
+    _show(last, output, words_to_stderr=True)
     if wait:
-        _exit_as(shown)
+        sys.exit(_exit_status(last))
 
 
 @batch.command(
@@ -122,12 +123,15 @@ def submit(
 @click.option("--wait", is_flag=True, help="Wait for the end, and show how far the batch is.")
 @connecting
 def status(client: Client, file_or_id: str, wait: bool, output: Output) -> None:
-    """Print how far a batch is.  With --wait the exit status is that of results."""
+    """Print how far a batch is.
+
+    With --wait the exit status is 9 if a line failed, and 2 if the lines could not be run.
+    """
     found = with_batch(client, _id(file_or_id), client.get_batch)
-    shown = _waited(client, found) if wait else found
-    _show(shown, output)
+    last = _waited(client, found) if wait else found
+    _show(last, output)
     if wait:
-        _exit_as(shown)
+        sys.exit(_exit_status(last))
 
 
 @batch.command(
@@ -179,9 +183,9 @@ def results(client: Client, file_or_id: str, wait: bool, so_far: bool, errors: P
         failed = out if errors is None else opened.enter_context(errors.open("wb"))
         _copy(client, found.tenant, found.output_file_id, out)
         _copy(client, found.tenant, found.error_file_id, failed)
-    if _fell_short(found):
+    if status := _exit_status(found):
         click.echo(f"{found.batch_id}: {summary(found)}", err=True)
-    _exit_as(found)
+        sys.exit(status)
 
 
 @batch.command("cancel", examples=[("batch cancel night.jsonl", "the results that there are stay")])
@@ -202,17 +206,12 @@ def _waited(client: Client, of: Batch) -> Batch:
         sys.exit(ExitStatus.INTERRUPTED)
 
 
-def _exit_as(found: Batch) -> None:
-    """Exit with the status of what became of a batch; return if that is success, or if it goes on without failures."""
+def _exit_status(found: Batch) -> ExitStatus:
+    """Return how a command ends that waited for a batch, or printed its results."""
     if found.state is sage.BatchState.FAILED:
-        sys.exit(status_of(sage.BatchFailedError.of_batch(found)))
-    if _fell_short(found):
-        sys.exit(ExitStatus.GENERATION_FAILED)
-
-
-def _fell_short(found: Batch) -> bool:
-    """Return whether a line failed, or the batch ended before all lines had run, be it before they were counted."""
-    return bool(found.counts.failed) or (found.ended and found.state is not sage.BatchState.COMPLETED)
+        return ExitStatus.INVALID
+    unfinished = found.ended and found.state is not sage.BatchState.COMPLETED
+    return ExitStatus.GENERATION_FAILED if unfinished or found.counts.failed else ExitStatus.OK
 
 
 def _show(found: Batch, output: Output, *, words_to_stderr: bool = False) -> None:

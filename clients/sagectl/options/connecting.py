@@ -20,6 +20,7 @@ from sagectl.output.formats import Format, Output
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 ADDRESS = "sagectl.address"
+USES_TLS = "sagectl.uses_tls"
 OUTPUT = "sagectl.output"
 """Keys of the click context's ``meta``: the address, and how to print; errors are reported outside of the command."""
 
@@ -76,6 +77,7 @@ def _with_connector(command: _F, formats: tuple[Format, ...]) -> _F:
         context = click.get_current_context()
         values = {each.name: nearest(context, each.name, given.pop(each.name)) for each in fields(Connector)}
         context.meta[ADDRESS] = values["address"]
+        context.meta[USES_TLS] = bool(values["tls"] or values["tls_ca"])
         return command(connector=Connector(**values), output=output, **given)
 
     found: _F = _with_options(wrapped, (*CONNECTION, *_output_options(formats)))

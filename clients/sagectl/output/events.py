@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 
 import sage_client as sage
-from sage_client import Stream, plain
+from sage_client import plain
 from sagectl.output.formats import Output
 
 
-def write(stream: Stream, output: Output, *, verbose: bool) -> None:
+def write(stream: Iterable[sage.Event], output: Output, *, verbose: bool) -> None:
     """Print each event; end the text with a newline, also where the stream ends with an error."""
+    if output.for_people:
+        _write_text(stream, verbose=verbose)
+        return
+    for event in stream:
+        name = event.request_id if isinstance(event, sage.Accepted) else ""
+        output.printed_next({"event": type(event).__name__.lower(), **plain(event)}, name=name)
+        _note(event, verbose=verbose)
+
+
+def _write_text(stream: Iterable[sage.Event], *, verbose: bool) -> None:
+    """Print the text of choice 0 as it comes, then that of the others, and notes between whole texts."""
     last, others = "\n", OtherChoices()
     try:
         for event in stream:
-            last = _write_event(event, last, output, verbose=verbose)
-            others.take(event)
-        if output.for_people:
-            others.write()
+            if others.take(event):
+                continue
+            if isinstance(event, sage.Tokens) and event.text:
+                click.echo(event.text, nl=False)
+                last = event.text
+            elif isinstance(event, sage.ChoiceFinished | sage.Finished) and not last.endswith("\n"):
+                click.echo()
+                last = "\n"
+            if isinstance(event, sage.Finished):
+                others.write(verbose=verbose)
+            _note(event, verbose=verbose)
     except sage.SageError:
         if not last.endswith("\n"):
             click.echo()
@@ -25,37 +45,34 @@ def write(stream: Stream, output: Output, *, verbose: bool) -> None:
 
 
 class OtherChoices:
-    """Keeps the text of the choices above 0, to be printed after choice 0."""
+    """Keeps texts and ends of the choices above 0, to be printed after choice 0."""
 
     def __init__(self) -> None:
         self._texts: dict[int, list[str]] = {}
+        self._ends: dict[int, sage.ChoiceFinished] = {}
 
-    def take(self, event: sage.Event) -> None:
-        """Keep the text of an event."""
-        if isinstance(event, sage.Tokens | sage.ChoiceFinished) and event.choice:
-            pieces = self._texts.setdefault(event.choice, [])
-            if isinstance(event, sage.Tokens):
-                pieces.append(event.text)
+    def take(self, event: sage.Event) -> bool:
+        """Keep an event of a choice above 0; return whether it was kept, so is not to be printed now."""
+        match event:
+            case sage.Tokens(choice=choice, text=text) if choice:
+                self._texts.setdefault(choice, []).append(text)
+            case sage.ChoiceFinished(choice=choice) if choice:
+                self._ends[choice] = event
+            case _:
+                return False
+        return True
 
-    def write(self) -> None:
+    def write(self, *, verbose: bool) -> None:
         """Print each choice under a line with its number."""
-        for choice, pieces in sorted(self._texts.items()):
-            click.echo(f"\n[choice {choice}]\n{''.join(pieces)}")
+        for choice in sorted(self._texts.keys() | self._ends.keys()):
+            click.echo(f"\n[choice {choice}]\n{''.join(self._texts.get(choice, ()))}")
+            if end := self._ends.get(choice):
+                _note(end, verbose=verbose)
 
 
-def _write_event(event: sage.Event, last: str, output: Output, *, verbose: bool) -> str:
-    """Print one event; return the last text that was printed."""
-    name = event.request_id if isinstance(event, sage.Accepted) else ""
-    if output.printed_next({"event": type(event).__name__.lower(), **plain(event)}, name=name):
-        pass
-    elif isinstance(event, sage.Tokens) and event.choice == 0 and event.text:
-        click.echo(event.text, nl=False)
-        last = event.text
-    elif isinstance(event, sage.Finished) and not last.endswith("\n"):
-        click.echo()
+def _note(event: sage.Event, *, verbose: bool) -> None:
     if verbose and (line := narrate(event)):
         click.echo(line, err=True)
-    return last
 
 
 def narrate(event: sage.Event) -> str:

@@ -268,6 +268,18 @@ async def test_a_scheduler_that_is_not_there_is_named() -> None:
     assert result.stderr.count("\n") == 1
 
 
+async def test_tls_is_suggested_where_a_connection_without_it_is_closed() -> None:
+    def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()  # as a listener with TLS does, which tells no reason
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        result = await asyncio.to_thread(CliRunner().invoke, sagectl, ["instances", "--address", f"{host}:{port}"])
+
+    assert result.exit_code == ExitStatus.UNAVAILABLE
+    assert result.stderr.endswith("; if it uses TLS, give --tls-ca or --tls\n"), result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

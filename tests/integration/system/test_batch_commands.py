@@ -69,7 +69,7 @@ async def test_a_file_is_run_and_its_results_are_those_of_the_engine(run: Run, t
 async def test_lines_that_fail_are_told_apart(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "night.jsonl"
     file.write_bytes(line(0) + line(1, top_p=7))
-    await run("submit", str(file), "--wait")
+    assert (await run("submit", str(file), "--wait")).exit_code == ExitStatus.GENERATION_FAILED
     printed = await run("results", str(file), "--errors", str(tmp_path / "errors"))
     assert printed.exit_code == ExitStatus.GENERATION_FAILED
     assert [json.loads(each)["custom_id"] for each in printed.stdout.splitlines()] == ["line-0"]
@@ -83,6 +83,9 @@ async def test_what_is_no_batch_names_the_line(run: Run, tmp_path: Path) -> None
     file.write_bytes(line(0) + b"no json\n")
     submitted = await run("submit", str(file), "--wait")
     assert "line 2" in submitted.stderr
+    assert submitted.exit_code == ExitStatus.INVALID
+    assert (await run("status", str(file), "--wait")).exit_code == ExitStatus.INVALID
+    assert (await run("status", str(file))).exit_code == 0
     assert (await run("results", str(file))).exit_code == ExitStatus.INVALID
 
 
@@ -91,7 +94,9 @@ async def test_a_batch_is_cancelled_and_listed(run: Run, tmp_path: Path) -> None
     file.write_bytes(b"".join(line(number, max_tokens=4_000, ignore_eos=True) for number in range(2_000)))
     await run("submit", str(file), "--batch-id", "long")
     assert "cancel" in (await run("cancel", "long")).stdout
-    assert (await run("status", "long", "--wait")).stdout.startswith("long: cancelled")
+    ended = await run("status", "long", "--wait")
+    assert ended.stdout.startswith("long: cancelled")
+    assert ended.exit_code == ExitStatus.GENERATION_FAILED
     assert "long" in (await run("list")).stdout
 
 

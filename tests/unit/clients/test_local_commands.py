@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from sage_local.fleet import requirements, sagectl_command
 from sage_local.fleet.requirements import NotInstalled, missing_packages, require_installed
 from sage_local.fleet.spec import DEFAULT_HTTP, FleetSpec
+from sage_local.fleet.up import first_requests
 from sagectl import cli
 from sagectl.commands import up as local
 
@@ -228,3 +229,18 @@ def test_a_printed_command_names_an_address_that_sagectl_would_not_use(
     monkeypatch.setenv("SAGE_SCHEDULER_ADDRESS", "127.0.0.1:7")
     assert sagectl_command.sagectl_command("top", address="127.0.0.1:7") == "sagectl top"
     assert sagectl_command.sagectl_command("top", address="127.0.0.1:50051") == "sagectl top --address 127.0.0.1:50051"
+
+
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        ((), ['generate "Once upon a time" --max-tokens 32 -v']),
+        (("embedding",), [  # the second executor is general
+            'generate "Once upon a time" --max-tokens 32 -v --model simulated',
+            'embed "Once upon a time" --model simulated-embedding',
+        ]),
+        (("embedding", "embedding"), ['embed "Once upon a time" --model simulated-embedding']),
+    ],
+)  # fmt: skip
+def test_the_commands_to_try_name_a_model_where_there_are_two(roles: tuple[str, ...], expected: list[str]) -> None:
+    assert first_requests(FleetSpec(engine="simulated", executors=2, roles=roles)) == expected

@@ -17,7 +17,8 @@ module=sagecontrolplane
 # shellcheck disable=SC2046  # PROTOC may be a command with arguments
 ${PROTOC:-protoc} -I "$protos" -I "$protos/third_party" \
     --go_out="$out" --go_opt=module=$module --go-grpc_out="$out" --go-grpc_opt=module=$module \
-    sage/controlplane/v1/common.proto sage/controlplane/v1/decision.proto sage/controlplane/v1/inference.proto
+    sage/controlplane/v1/batch.proto sage/controlplane/v1/common.proto sage/controlplane/v1/decision.proto \
+    sage/controlplane/v1/inference.proto
 
 cd "$out"
 case ${1:-} in

@@ -134,7 +134,8 @@ class BatchRun:
     async def _validate(self) -> None:
         means, batch = self._means, self.batch
         async with means.validating:
-            total, errors = await validated(self._raw_lines(), means.lines.codec, batch.endpoint, means.settings)
+            lines = self._raw_lines(means.settings.line_bytes)
+            total, errors = await validated(lines, means.lines.codec, batch.endpoint, means.settings)
         now = means.wall_clock()
         if errors:
             await self._change(state=BatchState.FAILED, ended_at=now, total=total, errors=tuple(errors))
@@ -195,18 +196,18 @@ class BatchRun:
     async def _lines_left(self) -> AsyncIterator[BatchLine]:
         """Yield the lines that had no result when ``_done`` was read."""
         codec, endpoint, done = self._means.lines.codec, self.batch.endpoint, self._done
-        async for raw in self._raw_lines():
+        async for raw in self._raw_lines(None):  # they were checked, maybe under another bound
             place = raw.index // 8
             if place >= len(done) or not done[place] >> (raw.index % 8) & 1:
                 yield codec.parse(raw.content, raw.index, endpoint)
 
-    def _raw_lines(self) -> AsyncIterator[RawLine]:
+    def _raw_lines(self, limit_bytes: int | None) -> AsyncIterator[RawLine]:
         key = OwnedId(tenant=self.batch.key.tenant, id=self.batch.input_file_id)
 
         async def read(offset: int) -> bytes:
             return await self._kept_trying(lambda: self._means.store.read(key, offset))
 
-        return lines_of(read, self._means.settings.line_bytes)
+        return lines_of(read, limit_bytes)
 
     # --- writing ------------------------------------------------------------------------------------
 

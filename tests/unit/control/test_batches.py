@@ -473,7 +473,7 @@ async def test_lines_that_were_checked_run_though_lines_may_have_fewer_bytes_now
         (line("x", sage={"cost_budget": 10**400}), "sage.cost_budget"),
         (line("x", prompt="\ud800"), "prompt"),
         (line("x", stop=["\ud800"]), "stop"),
-        (line("x", **{"\ud800": 1}), "\\ud800"),
+        ({**line("x"), "body": {"prompt": "a", "\ud800": 1}}, "\\ud800"),
         (line("x", structured_outputs={"\ud800": 1}), "structured_outputs.\\ud800"),
         (line("x", model="\ud800"), "model"),
         (line("x", sage={"session": "\ud800"}), "sage.session"),
@@ -494,8 +494,13 @@ async def test_values_that_nothing_can_hold_are_refused_by_their_name(wrong: dic
 
 
 async def test_a_line_with_too_many_prompts_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, make = list[Any](), inference_pb2.GenerationSpec
-    monkeypatch.setattr(inference_pb2, "GenerationSpec", lambda **fields: made.append(1) or make(**fields))
+    made, make = list[inference_pb2.GenerationSpec](), inference_pb2.GenerationSpec
+
+    def noted(**fields: Any) -> inference_pb2.GenerationSpec:
+        made.append(make(**fields))
+        return made[-1]
+
+    monkeypatch.setattr(inference_pb2, "GenerationSpec", noted)
     violations = Violations()
     generation.completion({"prompt": ["a"] * 10_000, "stop": ["x" * 1_000]}, violations)
     assert [each.field for each in violations] == ["prompt"]

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -111,7 +111,8 @@ class Postgres:
     def _signal(self, number: signal.Signals) -> None:
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         for each in [self.pid, *map(int, children)]:
-            os.kill(each, number)
+            with suppress(ProcessLookupError):  # some children end by themselves
+                os.kill(each, number)
 
 
 @contextmanager

@@ -53,6 +53,7 @@ SETTINGS: dict[str, Any] = {
         "default_deadline_s": 13.0,
         "orphan_timeout_s": 14.0,
         "max_attempts": 15,
+        "choices_limit": 19,
         "unmeetable_deadlines": "accept",
         "wait_limit_s": {"LOW": 18.0},
     },
@@ -222,6 +223,7 @@ def test_what_sessions_are_told() -> None:
 def test_what_the_door_is_told() -> None:
     assert room_settings.intake_settings(CONFIG) == IntakeSettings(
         arriving_limit=12,
+        choices_limit=19,
         default_deadline_s=13.0,
         sampling_defaults={"m": {"temperature": 0.25}},
         prefix_aware=False,

@@ -13,6 +13,7 @@ from scheduler_svc.control.batches.line_window import OWN_PLACES, PARKED, BatchP
 from scheduler_svc.control.batches.quotas import Quotas
 from scheduler_svc.control.batches.retries import LONGEST_WAIT_S, TRIES, tries_again, wait_s
 from scheduler_svc.control.batches.settings import BatchSettings
+from scheduler_svc.control.requests.grace import ADOPTED_S
 from scheduler_svc.domain import errors
 
 
@@ -162,6 +163,10 @@ def test_what_is_tried_again_and_how_often(error: errors.SchedulerError, again: 
 
 def test_a_model_that_is_not_known_may_still_come() -> None:
     assert tries_again(errors.UnknownModel("m", []), 100, models_may_come=True)
+
+
+def test_lines_come_back_before_what_was_adopted_of_them_is_given_up() -> None:
+    assert wait_s(errors.Recovering(0.05), 20) < ADOPTED_S / 4
 
 
 def test_waits_grow_to_a_bound_and_are_at_least_what_the_error_says() -> None:

@@ -12,6 +12,7 @@ import pytest
 from sage.controlplane.v1 import inference_pb2
 from sage_wire.batches import EMBEDDINGS
 from scheduler_svc.control.batches import files as files_module
+from scheduler_svc.control.batches.line_codec import BatchLine, LineFault
 from scheduler_svc.control.batches.settings import BatchSettings
 from scheduler_svc.control.journal.batches import BatchState, OwnedId
 from scheduler_svc.domain.errors import (
@@ -26,6 +27,7 @@ from scheduler_svc.domain.errors import (
 )
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.transport.openai_lines import generation
+from scheduler_svc.transport.openai_lines.codec import OpenAiLines
 from scheduler_svc.transport.violations import Violations
 from tests.support.memory_batch_store import MemoryBatchStore
 from tests.support.raw_batches import CHAT, line
@@ -464,6 +466,29 @@ async def test_lines_that_were_checked_run_though_lines_may_have_fewer_bytes_now
         await world.advance(60)
         assert world.batch(key).state is BatchState.COMPLETED
         assert world.results(key)[0].keys() == {"0", "1", "long"}
+
+
+async def test_what_is_no_line_any_more_keeps_its_batch_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryBatchStore()
+    async with BatchWorld(store=store) as world:
+        key = await world.submit([*numbered(2), line("old")])
+        await world.advance(1)
+        assert world.batch(key).state is BatchState.IN_PROGRESS
+    parse = OpenAiLines.parse
+
+    def stricter(lines: OpenAiLines, content: bytes, index: int, endpoint: str) -> BatchLine:
+        if b"old" in content:
+            raise LineFault("invalid_url", "url is none of ours", "url")
+        return parse(lines, content, index, endpoint)
+
+    monkeypatch.setattr(OpenAiLines, "parse", stricter)
+    async with BatchWorld(store=store, epoch=EPOCH + 1, started_at=1.0) as world:
+        world.add("a")
+        await world.advance(10)
+        assert world.batch(key).state is BatchState.COMPLETED
+        output, errors = world.results(key)
+        assert output.keys() == {"0", "1"}
+        assert errors["line 3"]["response"]["body"]["error"]["param"] == "url"
 
 
 @pytest.mark.parametrize(

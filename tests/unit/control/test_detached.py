@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -286,7 +287,7 @@ async def test_keep_result_has_a_bound() -> None:
 
 
 async def test_detached_work_of_several_choices_is_refused_by_the_field() -> None:
-    several = {"choices": 3, "takes_choices": True, "sampling": {"seed": 1, "temperature": 1.0}}
+    several: dict[str, Any] = {"choices": 3, "takes_choices": True, "sampling": {"seed": 1, "temperature": 1.0}}
     async with DetachedWorld() as world:
         world.add("x")
         with pytest.raises(InvalidRequest) as caught:

@@ -358,8 +358,13 @@ class ModelQueue:
         return QueueView(
             waiting=len(self._waiting),
             limit=self.limit,
-            by_priority={p: len(each) for p, each in self._classes.items()},
+            by_priority=self.by_priority,
         )
+
+    @property
+    def by_priority(self) -> dict[Priority, int]:
+        """How many requests wait, by class."""
+        return {p: len(each) for p, each in self._classes.items()}
 
     def at_running_limit(self, waiting: WaitingRequest) -> TenantUse | None:
         """Return the use of a request's tenant if it runs as many requests as it may."""

@@ -697,7 +697,7 @@ class Scheduler:
         return switch
 
     def _read_signals(self, pool: Pool, now: float) -> Signals:
-        waiting = len(pool.queue) if pool.queue is not None else 0
+        waiting = pool.queue.by_priority if pool.queue is not None else {}
         return self._signals.read(pool.model, pool.accounts, pool.load, waiting, now)
 
     def _reorder_all(self, now: float) -> int:

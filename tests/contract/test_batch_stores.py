@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from scheduler_svc.control.journal.batches import (
     StoredBatch,
     StoredFile,
 )
+from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.storage.journal.batch_store import JournalBatchStore
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings
@@ -191,3 +194,34 @@ async def test_a_removed_batch_takes_its_output_with_it(store: BatchStore) -> No
     assert await store.load() == ([file()], [])
     assert await content(store, batch().output) == b""
     assert await store.save(key("b"), [result(1)], 1_001.0) is None
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
+async def test_a_batch_that_is_half_removed_leaves_nothing_for_its_successor(
+    store: JournalBatchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.add_batch(batch())
+    await store.change_batch(batch(total=2))
+    await store.save(key("b"), [result(0), result(1, succeeded=False)], 1_001.0)
+    writer, writes = store._journal.writer, list[None]()
+    write = writer.write
+
+    async def first_only(*args: Any, **options: Any) -> Any:
+        if writes:
+            raise JournalUnavailable("it dies here")
+        writes.append(None)
+        return await write(*args, **options)
+
+    monkeypatch.setattr(writer, "write", first_only)
+    with suppress(JournalUnavailable):
+        await store.remove_batches([key("b")])
+    monkeypatch.undo()
+    assert [await store.read(each, 0) for each in (batch().output,)] == [b"line 0\n"], "its content is still there"
+    await store.add_batch(batch())
+    await store.change_batch(batch(total=2))
+    saved = await store.save(key("b"), [result(1)], 1_001.0)
+    assert saved is not None
+    assert [each.size_bytes for each in saved.files] == [len(b"line 1\n")]
+    assert await content(store, batch().output) == b"line 1\n"
+    await store.load()
+    assert await content(store, batch().error_output) == b""

@@ -148,8 +148,8 @@ class Adoption:
             link.cancel_named(*held.attempt.name, refused)
             return
         key = held.request.key
-        known = self._requests.find(key)
-        if known is not None and not self._regrouping.misses(key) and not self._replaces(known, held):
+        known = self._requests.find(key) or self._requests.find(key._replace(choice=0))  # the record has choice 0 alone
+        if known is not None and not self._regrouping.misses(known, held) and not self._replaces(known, held):
             link.cancel_named(*held.attempt.name, "another attempt at the same request goes on, or it has ended")
             return
         if held.phase is Phase.PREFILLING:
@@ -171,7 +171,8 @@ class Adoption:
         """
         running = self._adopted.get(known.key)
         return (
-            not known.state.ended
+            held.request.choices == 1
+            and not known.state.ended
             and not known.journaled
             and known.choices is None
             and not known.was_read

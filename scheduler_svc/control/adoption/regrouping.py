@@ -34,9 +34,10 @@ class Regrouping:
         self._observer = observer
         self._missing: dict[RequestKey, LiveRequest] = {}  # bounded by the attempts that executors may hold
 
-    def misses(self, key: RequestKey) -> bool:
-        """Return whether a choice of a known request did not come back yet."""
-        return key in self._missing
+    def misses(self, known: LiveRequest, held: HeldRequest) -> bool:
+        """Return whether an attempt is that of a choice that did not come back yet and has not ended meanwhile."""
+        waits = self._missing.get(held.request.key) is known and not known.state.ended
+        return waits and known.digest == held.digest
 
     def expect(self, held: HeldRequest) -> None:
         """Have the choice of an attempt that is not adopted, and all others, be generated unless they come back."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from sage_common.clock import Clock
-from scheduler_svc.control.batches.line_codec import CANCELLED, EXPIRED, BatchLine
+from scheduler_svc.control.batches.line_codec import CANCELLED, EXPIRED, BatchLine, LineFault
 from scheduler_svc.control.batches.line_reader import RawLine, lines_of
 from scheduler_svc.control.batches.line_runner import LineRunner
 from scheduler_svc.control.batches.line_window import BatchPlaces, LineWindow, Place
@@ -25,7 +25,7 @@ from scheduler_svc.control.journal.batches import (
     StoredBatch,
     StoredFile,
 )
-from scheduler_svc.domain.errors import JournalUnavailable
+from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, JournalUnavailable
 
 T = TypeVar("T")
 
@@ -134,7 +134,8 @@ class BatchRun:
     async def _validate(self) -> None:
         means, batch = self._means, self.batch
         async with means.validating:
-            total, errors = await validated(self._raw_lines(), means.lines.codec, batch.endpoint, means.settings)
+            lines = self._raw_lines(means.settings.line_bytes)
+            total, errors = await validated(lines, means.lines.codec, batch.endpoint, means.settings)
         now = means.wall_clock()
         if errors:
             await self._change(state=BatchState.FAILED, ended_at=now, total=total, errors=tuple(errors))
@@ -195,18 +196,28 @@ class BatchRun:
     async def _lines_left(self) -> AsyncIterator[BatchLine]:
         """Yield the lines that had no result when ``_done`` was read."""
         codec, endpoint, done = self._means.lines.codec, self.batch.endpoint, self._done
-        async for raw in self._raw_lines():
+        async for raw in self._raw_lines(None):  # they were checked, maybe under another bound
             place = raw.index // 8
             if place >= len(done) or not done[place] >> (raw.index % 8) & 1:
-                yield codec.parse(raw.content, raw.index, endpoint)
+                try:
+                    yield codec.parse(raw.content, raw.index, endpoint)
+                except LineFault as fault:
+                    await self._results.write(self._no_line(raw, fault))
 
-    def _raw_lines(self) -> AsyncIterator[RawLine]:
+    def _no_line(self, raw: RawLine, fault: LineFault) -> LineResult:
+        """Return the result of what another version of the scheduler took for a line, and this one does not."""
+        line = BatchLine(index=raw.index, custom_id=f"line {raw.number}", url="", body={}, digest=b"")
+        error = InvalidRequest([FieldViolation(field=fault.param or "line", description=str(fault))])
+        content = self._means.lines.codec.failed(line, self.batch, error)
+        return LineResult(index=raw.index, succeeded=False, content=content)
+
+    def _raw_lines(self, limit_bytes: int | None) -> AsyncIterator[RawLine]:
         key = OwnedId(tenant=self.batch.key.tenant, id=self.batch.input_file_id)
 
         async def read(offset: int) -> bytes:
             return await self._kept_trying(lambda: self._means.store.read(key, offset))
 
-        return lines_of(read, self._means.settings.line_bytes)
+        return lines_of(read, limit_bytes)
 
     # --- writing ------------------------------------------------------------------------------------
 

@@ -121,28 +121,32 @@ class Files:
 
     async def delete(self, key: OwnedId) -> None:
         """Delete a file.  Raises FileNotFound, InvalidTransition, JournalUnavailable."""
-        file = self.find(key)
-        if self.keep_until(file) is None:
-            raise InvalidTransition(f"file {key.id!r}", "in use by a batch that has not ended", "deleted")
-        await self._remove([file])
+        async with self._uploads.turn(key, bounded=False):  # a new file of this id has contents once the old one's go
+            file = self.find(key)
+            if self.keep_until(file) is None:
+                raise InvalidTransition(f"file {key.id!r}", "in use by a batch that has not ended", "deleted")
+            await self._remove(file)
 
     async def expire(self) -> None:
         """Delete the uploaded files whose time is over; others go with their batch.  Raises JournalUnavailable."""
-        now = self._wall_clock()
-        uploaded = (each for each in self._files.values() if each.purpose is FilePurpose.BATCH)
-        over = [each for each in uploaded if (until := self.keep_until(each)) is not None and until <= now]
-        if over:
-            await self._remove(over)
+        for key in [each.key for each in self._files.values() if self._over(each)]:
+            async with self._uploads.turn(key, bounded=False):
+                file = self._files.get(key)
+                if file is not None and self._over(file):
+                    await self._remove(file)
 
-    async def _remove(self, files: Sequence[StoredFile]) -> None:
-        """Delete files, which nobody finds from here on.  Raises JournalUnavailable: they are there again."""
-        for file in files:
-            self.forget(file.key)
+    def _over(self, file: StoredFile) -> bool:
+        """Return whether the time of an uploaded file is over."""
+        until = self.keep_until(file)
+        return file.purpose is FilePurpose.BATCH and until is not None and until <= self._wall_clock()
+
+    async def _remove(self, file: StoredFile) -> None:
+        """Delete a file, which nobody finds from here on.  Raises JournalUnavailable: it is there again."""
+        self.forget(file.key)
         try:
-            await self._store.remove_files([file.key for file in files])
+            await self._store.remove_files([file.key])
         except JournalUnavailable:
-            for file in files:
-                self.note(file)
+            self.note(file)
             raise
 
     # --- what batches do ----------------------------------------------------------------------------

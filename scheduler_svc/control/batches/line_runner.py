@@ -83,4 +83,10 @@ class LineRunner:
         group.settle(found)
 
     def _failed(self, line: BatchLine, batch: StoredBatch, error: Exception) -> LineResult:
-        return LineResult(index=line.index, succeeded=False, content=self.codec.failed(line, batch, error))
+        """Return a line's result that tells of an error; of one that cannot be told, that there was a defect."""
+        try:
+            content = self.codec.failed(line, batch, error)
+        except Exception as defect:
+            log.exception("the error of line %d of batch %s cannot be told", line.index, batch.key)
+            content = self.codec.failed(line, batch, RuntimeError(type(defect).__name__))
+        return LineResult(index=line.index, succeeded=False, content=content)

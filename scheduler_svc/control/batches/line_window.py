@@ -13,28 +13,26 @@ PARKED = 32
 """Lines of a batch that wait before they are tried again, from which on it begins no further one."""
 
 
+Asked = asyncio.Future[bool]
+"""A place that somebody waits for: True once it is one of the batch's own, False once it is one of the window."""
+
+
 class LineWindow:
     """Gives places to lines.  Tenants that wait get one in turn, whatever number of batches each of them has."""
 
     def __init__(self, places: int) -> None:
         self._free = places
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the tenant that is served next comes first
+        self._waiting: dict[str, deque[Asked]] = {}  # the tenant that is served next comes first
         self.taken = 0
 
-    async def take(self, tenant: str) -> None:
-        """Wait for a place."""
+    def ask(self, tenant: str) -> Asked:
+        """Return what is set to False once a place is there, unless something else is set before."""
+        place: Asked = asyncio.get_running_loop().create_future()
         if self._free and not self._waiting:
-            self._free -= 1
-            self.taken += 1
-            return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(tenant, deque()).append(place)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled():  # it was given at the same moment
-                self.give_back()
-            raise
+            self._give(place)
+        else:
+            self._waiting.setdefault(tenant, deque()).append(place)
+        return place
 
     def give_back(self) -> None:
         """Give a place back: the next one that waits has it."""
@@ -47,9 +45,12 @@ class LineWindow:
             if places:
                 self._waiting[tenant] = places  # it is the last now
             if not place.done():
-                self._free -= 1
-                self.taken += 1
-                place.set_result(None)
+                self._give(place)
+
+    def _give(self, place: Asked) -> None:
+        self._free -= 1
+        self.taken += 1
+        place.set_result(False)
 
 
 class BatchPlaces:
@@ -62,6 +63,7 @@ class BatchPlaces:
         self._window = window
         self._tenant = tenant
         self._own = OWN_PLACES
+        self._asked: deque[Asked] = deque()  # by lines that wait, whose number is bounded by PARKED
         self.parked = 0  # lines that wait before they are tried again, and have no place
         self._fewer = asyncio.Event()
 
@@ -77,15 +79,27 @@ class BatchPlaces:
         if self._own:
             self._own -= 1
             return Place(self, own=True)
-        await self._window.take(self._tenant)
-        return Place(self, own=False)
+        place = self._window.ask(self._tenant)
+        self._asked.append(place)
+        try:
+            return Place(self, own=await place)
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # it was given at the same moment
+                self.give_back(own=place.result())
+            raise
+        finally:
+            self._asked.remove(place)
 
     def give_back(self, *, own: bool) -> None:
-        """Take a place back."""
-        if own:
-            self._own += 1
-        else:
+        """Take a place back: one of its own goes to a line that waits for the window."""
+        if not own:
             self._window.give_back()
+            return
+        waits = next((each for each in self._asked if not each.done()), None)
+        if waits is not None:
+            waits.set_result(True)
+        else:
+            self._own += 1
 
     def park(self, lines: int) -> None:
         """Count lines that wait, or with a negative number that wait no more."""

@@ -26,6 +26,9 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 """Seconds between two tries: twice as many after each."""
 
+LONGEST_RECOVERING_S = 2.0
+"""The same while the scheduler recovers: what executors held of lines waits ``grace.ADOPTED_S`` for them after that."""
+
 _PASSES = (
     *(NoInstance, QueueFull, LimitReached, TenantLimitReached, Overloaded),
     *(Recovering, NotLeader, ShuttingDown),
@@ -52,6 +55,7 @@ def tries_again(error: SchedulerError, tries: int, *, models_may_come: bool) -> 
 
 def wait_s(error: SchedulerError, tries: int) -> float:
     """Return seconds until the next try: at least what the error says."""
-    own_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(tries - 1, 10))
+    longest_s = LONGEST_RECOVERING_S if isinstance(error, Recovering) else LONGEST_WAIT_S
+    own_s = FIRST_WAIT_S * 2.0 ** min(tries - 1, 10)
     said_s = float(getattr(error, "expected_wait_s", 0.0))
-    return min(LONGEST_WAIT_S, max(own_s, said_s))
+    return min(longest_s, max(own_s, said_s))

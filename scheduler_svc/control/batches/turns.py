@@ -23,11 +23,14 @@ class Turns:
         return len(self._busy)
 
     @asynccontextmanager
-    async def turn(self, key: OwnedId) -> AsyncIterator[None]:
-        """Wait for the turn of this caller; callers bound how long they keep it.  Raises LimitReached."""
+    async def turn(self, key: OwnedId, *, bounded: bool = True) -> AsyncIterator[None]:
+        """Wait for the turn of this caller; callers bound how long they keep it.
+
+        ``bounded``: False for what is let in however many ids are worked on.  Raises LimitReached.
+        """
         while (other := self._busy.get(key)) is not None:
             await other.wait()
-        if len(self._busy) >= self._limit:
+        if bounded and len(self._busy) >= self._limit:
             raise LimitReached(self._what, self._limit)
         done = self._busy[key] = asyncio.Event()
         try:

@@ -101,7 +101,8 @@ def wanted(s: Signals, current: str) -> Wish:
         reason = f"{s.class_spread:.0%} of arrivals are outside the commonest class, {_load(s)}"
         return Wish(policy="priority", reason=reason)
     if BACKGROUND.holds(s.background_share, followed=current == "priority"):
-        reason = f"{s.background_share:.0%} of arrivals are BACKGROUND, for which no other waits, {_load(s)}"
+        share = f"{s.background_share:.0%} of the requests that come or wait"
+        reason = f"{share} are BACKGROUND, for which no other waits, {_load(s)}"
         return Wish(policy="priority", reason=reason)
     return Wish(policy="fifo", reason=f"few state targets or classes, {_load(s)}")
 

@@ -42,8 +42,10 @@ class FleetSignals:
         targets = effective_targets(request, self._defaults)
         self._of(request.model).missed.add(_misses(request, decision, targets, started=started))
 
-    def read(self, model: str, accounts: Sequence[Account], load: OfferedLoad, waiting: int, now: float) -> Signals:
-        """Work out a model's signals.  ``waiting``: requests in its queue."""
+    def read(
+        self, model: str, accounts: Sequence[Account], load: OfferedLoad, waiting: Mapping[Priority, int], now: float
+    ) -> Signals:
+        """Work out a model's signals.  ``waiting``: requests in its queue, by class."""
         return self._of(model).read(accounts, load, waiting, now)
 
     def forget(self, models: Container[str]) -> None:
@@ -74,7 +76,9 @@ class _ModelSignals:
         for priority, share in self._classes.items():
             share.add(priority is request.priority)
 
-    def read(self, accounts: Sequence[Account], load: OfferedLoad, waiting: int, now: float) -> Signals:
+    def read(
+        self, accounts: Sequence[Account], load: OfferedLoad, waiting: Mapping[Priority, int], now: float
+    ) -> Signals:
         """Work out the signals."""
         slots = sum(a.max_running for a in accounts)
         taken = sum(min(a.live, a.max_running) for a in accounts)
@@ -82,15 +86,17 @@ class _ModelSignals:
         cheapest = min(prices, default=0.0)
         served = sum(1 / max(taken, 1e-9) for taken in load.of_instances(accounts, now))
         arrivals = self._targeted.weight
+        in_queue = sum(waiting.values())
+        background = self._classes[Priority.BACKGROUND].total / max(arrivals, _FEW)
         commonest = max(share.total for share in self._classes.values())
         return Signals(
             load=1 / served if served else 0.0,
-            pressure=waiting / slots if slots else 0.0,
+            pressure=in_queue / slots if slots else 0.0,
             utilisation=taken / slots if slots else 0.0,
             miss_share=self.missed.total / max(self.missed.weight, _FEW),
             targeted_share=self._targeted.total / max(arrivals, _FEW),
             class_spread=(arrivals - commonest) / max(arrivals, _FEW),
-            background_share=self._classes[Priority.BACKGROUND].total / max(arrivals, _FEW),
+            background_share=max(background, waiting.get(Priority.BACKGROUND, 0) / max(in_queue, _FEW)),
             price_spread=max(prices) / cheapest - 1 if cheapest > 0 else 0.0,
         )
 

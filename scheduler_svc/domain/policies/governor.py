@@ -19,7 +19,7 @@ class Signals:
     miss_share: float  # share of recent placements with targets, stated or of their class, predicted to miss one
     targeted_share: float  # share of recent arrivals that state a target
     class_spread: float  # share of recent arrivals that are not of the most frequent class
-    background_share: float  # share of recent arrivals of class BACKGROUND
+    background_share: float  # of class BACKGROUND: share of recent arrivals or of what waits, the larger one
     price_spread: float  # dearest price per hour over cheapest, less 1; 0 where all are equal or free
 
 

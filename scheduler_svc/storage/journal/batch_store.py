@@ -151,10 +151,12 @@ class JournalBatchStore:
                 if row is not None:
                     outputs += [_batch(row).output, _batch(row).error_output]
                     connection.execute(BATCHES.delete().where(_OF_BATCH), _of(key))
+            for each in outputs:
+                connection.execute(FILES.delete().where(_OF_FILE), _of(each))
             return outputs
 
         if keys:
-            await self.remove_files(await self._journal.writer.write(work, frees=True))
+            await self._remove_pieces(await self._journal.writer.write(work, frees=True))
 
     async def _remove_pieces(self, keys: Sequence[OwnedId]) -> None:
         """Delete contents that belong to no file, a few pieces in each write: others have their turn in between.
@@ -216,6 +218,8 @@ def _appended(connection: Connection, key: OwnedId, content: bytes, now: float) 
     if row is None and not content:
         return None
     file = _file(row) if row is not None else _new_output(key, now)
+    if row is None:  # an earlier batch of this id may have left contents that could not be deleted
+        connection.execute(FILE_PIECES.delete().where(_OF_PIECES), _of(key))
     if content:
         connection.execute(FILE_PIECES.insert(), _piece(key, file.size_bytes, content))
         file = replace(file, size_bytes=file.size_bytes + len(content))

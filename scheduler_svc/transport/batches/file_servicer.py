@@ -21,6 +21,9 @@ from scheduler_svc.transport.violations import Violations
 SILENCE_S = 30.0
 """How long an upload waits for its next message."""
 
+UPLOAD_S = 3_600.0
+"""How long an upload may take, however fast its client sends: others wait for its place."""
+
 READ_ON_BYTES = 256 * 2**20
 READ_ON_S = 10.0
 """How much of an upload is read on, and for how long, once it is refused.
@@ -52,10 +55,12 @@ class FileServicer:
         """Take a file.
 
         Raises PermissionDenied, NoJournal, InvalidRequest, RequestConflict, TenantLimitReached, LimitReached,
-        JournalUnavailable, and DeadlineExceeded for a client that sends nothing; then nothing is kept.
+        JournalUnavailable, and DeadlineExceeded for a client that sends nothing or takes too long; then nothing is
+        kept.
         """
         try:
-            return await self._upload(messages)
+            async with TimeLimit(self._clock, self._clock.now() + UPLOAD_S, "while a file was uploaded"):
+                return await self._upload(messages)
         except DeadlineExceeded:
             raise
         except (SchedulerError, PermissionDenied):

@@ -7,7 +7,7 @@ from typing import Any
 
 from sage.controlplane.v1 import inference_pb2
 from scheduler_svc.transport.openai_lines import own_options
-from scheduler_svc.transport.openai_lines.members import Members
+from scheduler_svc.transport.openai_lines.members import NO_TEXT, Members, is_text
 from scheduler_svc.transport.violations import Violations
 
 FORMATS = ("float", "base64")
@@ -41,6 +41,9 @@ def _inputs(request: inference_pb2.EmbedRequest, body: Members) -> None:
         inputs = [inputs]
     for each in inputs:
         if isinstance(each, str):
+            if not is_text(each):
+                body.refuse("input", NO_TEXT)
+                return
             request.inputs.add(text=each)
         elif isinstance(each, list) and each and all(type(one) is int and 0 <= one < 2**32 for one in each):
             request.inputs.add().tokens.ids.extend(each)

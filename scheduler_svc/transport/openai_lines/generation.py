@@ -8,7 +8,7 @@ from typing import Any
 
 from sage.controlplane.v1 import inference_pb2
 from scheduler_svc.transport.openai_lines import own_options, sampling
-from scheduler_svc.transport.openai_lines.members import Members
+from scheduler_svc.transport.openai_lines.members import NO_TEXT, Members, is_text
 from scheduler_svc.transport.violations import Violations
 
 CHOICES_LIMIT = 16
@@ -90,21 +90,22 @@ def _choices(
 def _prompts(body: Members) -> list[str | list[int]]:
     """Return the prompts: a text, texts, token ids, or lists of token ids."""
     found = body.take("prompt")
-    if isinstance(found, str):
-        return [found]
-    if isinstance(found, list) and found:
-        if all(isinstance(each, str) for each in found):
-            return list(found)
-        if _are_ids(found):
-            return [found]
-        if all(isinstance(each, list) and _are_ids(each) for each in found):
-            return list(found)
-    body.refuse("prompt", "is neither a text, nor token ids, nor a list of them")
-    return [""]
+    prompts = found if isinstance(found, list) and not _are_ids(found) else [found]
+    if len(prompts) > CHOICES_LIMIT:  # before anything is made for each of them
+        body.refuse("prompt", f"has {len(prompts)} prompts; a line has at most {CHOICES_LIMIT} outputs")
+        return [""]
+    texts, ids = all(isinstance(each, str) for each in prompts), all(map(_are_ids, prompts))
+    if not prompts or not (texts or ids):
+        body.refuse("prompt", "is neither a text, nor token ids, nor a list of them")
+        return [""]
+    if texts and not all(map(is_text, prompts)):
+        body.refuse("prompt", NO_TEXT)
+        return [""]
+    return prompts
 
 
-def _are_ids(found: list[Any]) -> bool:
-    return bool(found) and all(type(each) is int and 0 <= each < 2**32 for each in found)
+def _are_ids(found: Any) -> bool:
+    return isinstance(found, list) and bool(found) and all(type(each) is int and 0 <= each < 2**32 for each in found)
 
 
 def _messages(chat: inference_pb2.Chat, body: Members) -> None:
@@ -117,17 +118,22 @@ def _messages(chat: inference_pb2.Chat, body: Members) -> None:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             body.refuse(path, "is not an object with a role")
             return
+        role, name = message["role"], str(message.get("name") or "")
+        for member, value in (("role", role), ("name", name)):
+            if not is_text(value):
+                body.refuse(f"{path}.{member}", NO_TEXT)
+                return
         other = [name for name, value in message.items() if value and name not in ("role", "content", "name")]
         if other:
             body.refuse(f"{path}.{other[0][:64]}", "is not supported in a batch")
             return
-        turn = chat.messages.add(role=message["role"], name=str(message.get("name") or ""))
+        turn = chat.messages.add(role=role, name=name)
         _content(turn, message.get("content"), body, f"{path}.content")
 
 
 def _content(turn: inference_pb2.ChatMessage, content: Any, body: Members, path: str) -> None:
     if isinstance(content, str):
-        turn.content.add(text=content)
+        _text(turn, content, body, path)
         return
     if not isinstance(content, list):
         body.refuse(path, "is neither a text nor a list of parts")
@@ -137,4 +143,11 @@ def _content(turn: inference_pb2.ChatMessage, content: Any, body: Members, path:
         if not isinstance(text, str):
             body.refuse(f"{path}[{place}]", "is not a part with text: others are not supported in a batch")
             return
+        _text(turn, text, body, f"{path}[{place}]")
+
+
+def _text(turn: inference_pb2.ChatMessage, text: str, body: Members, path: str) -> None:
+    if is_text(text):
         turn.content.add(text=text)
+    else:
+        body.refuse(path, NO_TEXT)

@@ -11,6 +11,21 @@ NAMED_AT_MOST = 8
 """Members that are refused by name; an object may have thousands."""
 
 
+NO_TEXT = "holds a character that UTF-8 does not have"
+"""What is wrong with a string that ``is_text`` says is none: JSON can write half a surrogate pair."""
+
+
+def is_text(found: Any) -> bool:
+    """Return whether something is a string that a message of the contract can hold."""
+    if not isinstance(found, str):
+        return False
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Members:
     """A JSON object whose members are taken one by one.  A member that is null counts as absent."""
 
@@ -27,12 +42,19 @@ class Members:
     def text(self, name: str) -> str:
         """Return a string; empty without one."""
         found = self._of_kind(name, str, "a string")
+        if found is not None and not is_text(found):
+            self.refuse(name, NO_TEXT)
+            return ""
         return "" if found is None else str(found)
 
     def number(self, name: str) -> float | None:
         """Return a number; None without one."""
         found = self._of_kind(name, (int, float), "a number")
-        return None if found is None else float(found)
+        try:
+            return None if found is None else float(found)
+        except OverflowError:  # JSON's integers have any number of digits
+            self.refuse(name, "is out of range")
+            return None
 
     def integer(self, name: str) -> int | None:
         """Return an integer; None without one."""
@@ -63,7 +85,7 @@ class Members:
 
     def refuse(self, name: str, why: str) -> None:
         """Note what is wrong with a member."""
-        self._violations.add(self._path + name, why)
+        self._violations.add((self._path + name).encode(errors="backslashreplace").decode(), why)
 
     def allow(self, name: str, *values: Any) -> None:
         """Take a member that has no effect with these values, and refuse it with any other."""

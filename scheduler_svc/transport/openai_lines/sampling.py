@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from sage.controlplane.v1 import common_pb2
-from scheduler_svc.transport.openai_lines.members import Members
+from scheduler_svc.transport.openai_lines.members import NO_TEXT, Members
 
 _NUMBERS = (
     *("temperature", "top_p", "min_p"),
@@ -88,7 +88,10 @@ def _structured(wire: common_pb2.SamplingParams, body: Members) -> None:
             own.setdefault(name, found)
     for name, value in own.items():
         if value is not None and value is not False:
-            _constrain(wire, name, value, body)
+            try:
+                _constrain(wire, name, value, body)
+            except UnicodeEncodeError:
+                body.refuse(f"structured_outputs.{name}", NO_TEXT)
 
 
 def _response_format(wire: common_pb2.SamplingParams, form: dict[str, Any], body: Members) -> None:

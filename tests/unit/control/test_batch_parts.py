@@ -13,6 +13,7 @@ from scheduler_svc.control.batches.line_window import OWN_PLACES, PARKED, BatchP
 from scheduler_svc.control.batches.quotas import Quotas
 from scheduler_svc.control.batches.retries import LONGEST_WAIT_S, TRIES, tries_again, wait_s
 from scheduler_svc.control.batches.settings import BatchSettings
+from scheduler_svc.control.requests.grace import ADOPTED_S
 from scheduler_svc.domain import errors
 
 
@@ -46,7 +47,7 @@ async def test_a_place_that_is_given_back_goes_to_the_tenant_whose_turn_it_is() 
     window, served = LineWindow(1), list[str]()
 
     async def line(tenant: str) -> None:
-        await window.take(tenant)
+        await window.ask(tenant)
         served.append(tenant)
 
     tasks = [asyncio.create_task(line(tenant)) for tenant in ("a", "a", "a", "a", "b", "b", "c")]
@@ -61,13 +62,11 @@ async def test_a_place_that_is_given_back_goes_to_the_tenant_whose_turn_it_is() 
 
 async def test_one_who_waits_no_more_takes_no_place() -> None:
     window = LineWindow(1)
-    await window.take("a")
-    gone, waits = asyncio.create_task(window.take("b")), asyncio.create_task(window.take("c"))
-    await asyncio.sleep(0)
+    await window.ask("a")
+    gone, waits = window.ask("b"), window.ask("c")
     gone.cancel()
-    window.give_back()  # at the same moment
-    await asyncio.gather(gone, return_exceptions=True)
-    await waits
+    window.give_back()
+    assert not await waits
     assert window.taken == 1
     window.give_back()
     assert window.taken == 0
@@ -88,6 +87,36 @@ async def test_a_batch_has_a_few_places_whatever_the_window_is() -> None:
         each.give_back()
     (await waits).give_back()
     assert window.taken == 0
+
+
+async def test_a_place_of_its_own_serves_a_batch_that_waits_for_the_window() -> None:
+    window = LineWindow(1)
+    await window.ask("neighbour")
+    places = BatchPlaces(window, "a")
+    held = [await places.take() for _ in range(OWN_PLACES)]
+    waits = asyncio.create_task(places.take())
+    await asyncio.sleep(0)
+    held[0].give_back()
+    (await asyncio.wait_for(waits, 1)).give_back()
+    for each in held:
+        each.give_back()
+    assert window.taken == 1, "that of the neighbour"
+    window.give_back()
+    assert window.taken == 0
+    assert [await places.take() for _ in range(OWN_PLACES + 1)]
+
+
+async def test_one_who_waits_no_more_takes_no_place_of_its_batch() -> None:
+    window = LineWindow(1)
+    await window.ask("neighbour")
+    places = BatchPlaces(window, "a")
+    held = [await places.take() for _ in range(OWN_PLACES)]
+    gone = asyncio.create_task(places.take())
+    await asyncio.sleep(0)
+    gone.cancel()
+    held[0].give_back()  # at the same moment
+    await asyncio.gather(gone, return_exceptions=True)
+    await asyncio.wait_for(places.take(), 1)
 
 
 async def test_a_line_that_waits_has_no_place_and_a_batch_with_many_of_them_begins_none() -> None:
@@ -134,6 +163,10 @@ def test_what_is_tried_again_and_how_often(error: errors.SchedulerError, again: 
 
 def test_a_model_that_is_not_known_may_still_come() -> None:
     assert tries_again(errors.UnknownModel("m", []), 100, models_may_come=True)
+
+
+def test_lines_come_back_before_what_was_adopted_of_them_is_given_up() -> None:
+    assert wait_s(errors.Recovering(0.05), 20) < ADOPTED_S / 4
 
 
 def test_waits_grow_to_a_bound_and_are_at_least_what_the_error_says() -> None:

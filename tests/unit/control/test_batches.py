@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from sage.controlplane.v1 import inference_pb2
+from sage_wire.batches import EMBEDDINGS
 from scheduler_svc.control.batches import files as files_module
+from scheduler_svc.control.batches.line_codec import BatchLine, LineFault
+from scheduler_svc.control.batches.settings import BatchSettings
 from scheduler_svc.control.journal.batches import BatchState, OwnedId
 from scheduler_svc.domain.errors import (
     BatchNotFound,
@@ -21,8 +26,11 @@ from scheduler_svc.domain.errors import (
     TenantLimitReached,
 )
 from scheduler_svc.domain.request import Priority
+from scheduler_svc.transport.openai_lines import generation
+from scheduler_svc.transport.openai_lines.codec import OpenAiLines
+from scheduler_svc.transport.violations import Violations
 from tests.support.memory_batch_store import MemoryBatchStore
-from tests.support.raw_batches import line
+from tests.support.raw_batches import CHAT, line
 from tests.unit.control.batch_world import BatchWorld, numbered
 from tests.unit.control.world import EPOCH
 
@@ -411,3 +419,114 @@ async def test_uploads_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         await world.file(b"x")
+
+
+class SlowToRemove(MemoryBatchStore):
+    """Deletes contents some time after the files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def remove_files(self, keys: Sequence[OwnedId]) -> None:
+        for key in keys:
+            self.files.pop(key, None)
+        await self.go_on.wait()
+        await super().remove_files(keys)
+
+
+@pytest.mark.parametrize("expires", [False, True])
+async def test_a_file_that_is_uploaded_while_its_id_is_deleted_is_whole(expires: bool) -> None:
+    store = SlowToRemove()
+    async with BatchWorld(store=store) as world:
+        old = await world.file(b"an old content")
+        if expires:
+            world.batches.files.note(replace(old, keep_until=world.wall() + 1))
+            deletion = asyncio.create_task(world.advance(10))
+        else:
+            deletion = asyncio.create_task(world.batches.files.delete(old.key))
+        await world.advance(10)
+        upload = asyncio.create_task(world.file(b"abcd"))
+        await world.advance(1)
+        store.go_on.set()
+        await deletion
+        assert await upload == world.batches.files.find(old.key)
+        assert store.content(old.key) == b"abcd"
+
+
+async def test_lines_that_were_checked_run_though_lines_may_have_fewer_bytes_now() -> None:
+    store = MemoryBatchStore()
+    async with BatchWorld(store=store) as world:
+        key = await world.submit([*numbered(2), line("long", user="x" * 5_000)])
+        await world.advance(1)
+        assert world.batch(key).state is BatchState.IN_PROGRESS
+    fewer = BatchSettings(line_bytes=1_000)
+    async with BatchWorld(store=store, epoch=EPOCH + 1, started_at=1.0, batches=fewer) as world:
+        world.add("a")
+        await world.advance(60)
+        assert world.batch(key).state is BatchState.COMPLETED
+        assert world.results(key)[0].keys() == {"0", "1", "long"}
+
+
+async def test_what_is_no_line_any_more_keeps_its_batch_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryBatchStore()
+    async with BatchWorld(store=store) as world:
+        key = await world.submit([*numbered(2), line("old")])
+        await world.advance(1)
+        assert world.batch(key).state is BatchState.IN_PROGRESS
+    parse = OpenAiLines.parse
+
+    def stricter(lines: OpenAiLines, content: bytes, index: int, endpoint: str) -> BatchLine:
+        if b"old" in content:
+            raise LineFault("invalid_url", "url is none of ours", "url")
+        return parse(lines, content, index, endpoint)
+
+    monkeypatch.setattr(OpenAiLines, "parse", stricter)
+    async with BatchWorld(store=store, epoch=EPOCH + 1, started_at=1.0) as world:
+        world.add("a")
+        await world.advance(10)
+        assert world.batch(key).state is BatchState.COMPLETED
+        output, errors = world.results(key)
+        assert output.keys() == {"0", "1"}
+        assert errors["line 3"]["response"]["body"]["error"]["param"] == "url"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        (line("x", temperature=10**400), "temperature"),
+        (line("x", sage={"cost_budget": 10**400}), "sage.cost_budget"),
+        (line("x", prompt="\ud800"), "prompt"),
+        (line("x", stop=["\ud800"]), "stop"),
+        ({**line("x"), "body": {"prompt": "a", "\ud800": 1}}, "\\ud800"),
+        (line("x", structured_outputs={"\ud800": 1}), "structured_outputs.\\ud800"),
+        (line("x", model="\ud800"), "model"),
+        (line("x", sage={"session": "\ud800"}), "sage.session"),
+        (line("x", guided_regex="\ud800"), "structured_outputs.regex"),
+        (line("x", CHAT, messages=[{"role": "\ud800", "content": "a"}]), "messages[0].role"),
+        (line("x", CHAT, messages=[{"role": "user", "name": "\ud800", "content": "a"}]), "messages[0].name"),
+        (line("x", CHAT, messages=[{"role": "user", "content": "\ud800"}]), "messages[0].content"),
+        (line("x", EMBEDDINGS, model="m", input=["a", "\ud800"]), "input"),
+    ],
+)
+async def test_values_that_nothing_can_hold_are_refused_by_their_name(wrong: dict[str, Any], param: str) -> None:
+    async with BatchWorld() as world:
+        world.add("a")
+        key = await world.submit([wrong])
+        await world.advance(5)
+        response = world.results(key)[1]["x"]["response"]
+        assert (response["status_code"], response["body"]["error"]["param"]) == (400, param)
+
+
+async def test_a_line_with_too_many_prompts_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, make = list[inference_pb2.GenerationSpec](), inference_pb2.GenerationSpec
+
+    def noted(**fields: Any) -> inference_pb2.GenerationSpec:
+        made.append(make(**fields))
+        return made[-1]
+
+    monkeypatch.setattr(inference_pb2, "GenerationSpec", noted)
+    violations = Violations()
+    generation.completion({"prompt": ["a"] * 10_000, "stop": ["x" * 1_000]}, violations)
+    assert [each.field for each in violations] == ["prompt"]
+    assert len(made) < 10

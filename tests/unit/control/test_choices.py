@@ -262,3 +262,18 @@ async def test_a_reader_without_a_name_for_a_choices_tokens_waits_for_where_they
     subscription = Subscription(following.plane.loop_lag)
     with pytest.raises(Recovering):
         following.plane.intake.attach(live.key, subscription, 0, after=unnamed, takes_choices=True)
+
+
+async def test_a_choice_that_comes_back_after_its_request_ended_is_not_adopted() -> None:
+    sent = await three_orders()
+    following = Next("a", "b")
+    following.register("a", held(sent[0], "a"))
+    following.answer("a", sent[0])
+    following.plane.intake.cancel(lead(following), "changed their mind")
+    following.register("b", held(sent[1], "b"))
+    following.answer("b", sent[1])
+    assert following.plane.scheduler.instance("b").account.live == 0, "it takes no capacity"
+    assert any("cancel" in each for each in following.links["b"].log)
+    live = following.plane.requests.get(lead(following))
+    assert live.all_ended
+    assert len(following.plane.requests) == 0

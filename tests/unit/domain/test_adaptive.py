@@ -174,6 +174,23 @@ def test_background_requests_make_the_scheduler_look_at_classes_before_another_c
     assert "are BACKGROUND, for which no other waits" in scheduler.switches[-1].reason
 
 
+def test_background_requests_that_wait_keep_it_looking_at_classes_whatever_comes() -> None:
+    scheduler = make_scheduler("adaptive", instances=1)
+    for n in range(60):
+        scheduler.enqueue(make_request(f"b{n}", priority=Priority.BACKGROUND), 0.0)
+    scheduler.tick(0.0)
+    assert scheduler.delegate == "priority"
+
+    for n in range(400):
+        now = n * 0.5
+        request = make_request(f"n{n}", arrived_at=now)
+        scheduler.enqueue(request, now)
+        scheduler.tick(now)
+        scheduler.withdraw(request.key, now)
+
+    assert scheduler.delegate == "priority", "the oldest in the queue are BACKGROUND"
+
+
 def test_stated_targets_make_the_scheduler_follow_the_slo() -> None:
     scheduler = make_scheduler("adaptive", instances=1)
 

@@ -185,7 +185,7 @@ integration-system: setup
 integration-pd: setup
 	$(PY) -m pytest $(ONCE_MORE) tests/integration/pd
 
-test-fast: setup ## every check and test that needs no vLLM, in about a minute
+test-fast: setup ## every check and test that needs no vLLM, in about five minutes on two cores
 	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target unit contract integration-system integration-clients \
 		integration-pd integration lint types proto-check
 

@@ -46,6 +46,7 @@ async def test_a_hostile_scheduler_does_not_end_an_executor(fuzz_run: Run) -> No
             async with grpc.aio.insecure_channel(rogue.executor_address) as channel:
                 await assert_flat(lambda count: send(rogue, executor, health, channel, count), fuzz_run.for_executor)
             await proper_again(rogue, executor)
+            rogue.leaving = True
             await executor.end()
         await findings.tasks_left()
     fuzz_run.report(health, f"{dict(rogue.messages)} from the scheduler; {rogue.witnessed} witnesses finished")

@@ -105,6 +105,8 @@ def _engine_options(params: Any) -> dict[str, Any]:
     for name in _ENGINE_OPTIONS:
         if (value := getattr(params, name, None)) is not None and value is not False:
             found[name] = value
+    if params.prompt_logprobs is not None:
+        found.pop("skip_reading_prefix_cache", None)  # vLLM itself asks for that, here and at the engine
     return {"engine_options": found} if found else {}
 
 

@@ -82,6 +82,8 @@ def test_values_are_sent_as_vllms_server_resolved_them() -> None:
         ({"extra_args": {"a": [1]}}, {"engine_options": {"a": [1]}}),
         ({"thinking_token_budget": 0}, {"engine_options": {"thinking_token_budget": 0}}),
         ({"skip_reading_prefix_cache": False}, {}),
+        ({"skip_reading_prefix_cache": True}, {"engine_options": {"skip_reading_prefix_cache": True}}),
+        ({"skip_reading_prefix_cache": True, "prompt_logprobs": 1}, {"prompt_logprobs": 1}),
     ],
 )
 def test_fields_that_need_more(fields: dict[str, Any], options: dict[str, Any]) -> None:

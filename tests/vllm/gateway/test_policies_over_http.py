@@ -76,7 +76,6 @@ async def test_a_field_of_the_contract_at_fault_is_named(openai: Any) -> None:
 @pytest.mark.parametrize(
     ("extra", "param"),
     [
-        ({"echo": True, "logprobs": 1}, "prompt_logprobs"),
         ({"priority": 3}, "priority"),
         ({"kv_transfer_params": {"a": 1}}, "kv_transfer_params"),
         ({"sage": {"deadline": "soon"}}, "sage.deadline"),

@@ -28,13 +28,7 @@ def with_instance(client: Client, given: str, call: Callable[[str], _T]) -> _T:
         InstanceNotFoundError: no instance's id begins so.
         InvalidRequestError: several do; names them.
     """
-    try:
-        return call(given)
-    except sage.InstanceNotFoundError:
-        found = _only("instances", given, instance_ids(client))
-        if found is None:
-            raise
-        return call(found)
+    return _with(sage.InstanceNotFoundError, "instances", lambda: instance_ids(client), given, call)
 
 
 def with_request(client: Client, given: str, call: Callable[[str], _T]) -> _T:
@@ -44,13 +38,7 @@ def with_request(client: Client, given: str, call: Callable[[str], _T]) -> _T:
         RequestNotFoundError: no such request's id begins so.
         InvalidRequestError: several do; names them.
     """
-    try:
-        return call(given)
-    except sage.RequestNotFoundError:
-        found = _only("requests", given, request_ids(client))
-        if found is None:
-            raise
-        return call(found)
+    return _with(sage.RequestNotFoundError, "requests", lambda: request_ids(client), given, call)
 
 
 def with_batch(client: Client, given: str, call: Callable[[str], _T]) -> _T:
@@ -60,13 +48,7 @@ def with_batch(client: Client, given: str, call: Callable[[str], _T]) -> _T:
         BatchNotFoundError: no such batch's id begins so.
         InvalidRequestError: several do; names them.
     """
-    try:
-        return call(given)
-    except sage.BatchNotFoundError:
-        found = _only("batches", given, batch_ids(client))
-        if found is None:
-            raise
-        return call(found)
+    return _with(sage.BatchNotFoundError, "batches", lambda: batch_ids(client), given, call)
 
 
 def batch_ids(client: Client) -> tuple[str, ...]:
@@ -94,6 +76,22 @@ def request_ids(client: Client) -> tuple[str, ...]:
     except sage.SageError:
         pass  # callers that may not watch the fleet have the others
     return tuple(each for each in found if each)
+
+
+def _with(
+    not_found: type[sage.SageError], kinds: str, ids: Callable[[], Iterable[str]], given: str, call: Callable[[str], _T]
+) -> _T:
+    """Call with an id, or where that is ``not_found`` with the one of ``ids`` that begins so.
+
+    Raises ``not_found`` if none does, InvalidRequestError if several do.
+    """
+    try:
+        return call(given)
+    except not_found:
+        found = _only(kinds, given, ids())
+        if found is None:
+            raise
+        return call(found)
 
 
 def _only(kinds: str, given: str, ids: Iterable[str]) -> str | None:

@@ -455,7 +455,7 @@ def anything(dice: random.Random) -> inference_pb2.GenerateRequest:
 def _fill(message: Any, field: Any, dice: random.Random) -> None:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         table = getattr(message, field.name)
-        if field.name in ("tags", "engine_options"):
+        if field.message_type.fields_by_name["key"].cpp_type == field.CPPTYPE_STRING:
             table[dice.choice(TEXTS)] = dice.choice(TEXTS)
         else:
             table[dice.choice(COUNTS)] = dice.choice(NUMBERS)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from sage_client import EmbedOptions
+from sage_gateway.json_body import json_object
 from sage_gateway.request_options import RequestOptions
 
 Inputs: TypeAlias = str | list[int] | list[str] | list[list[int]]
@@ -72,11 +72,8 @@ def embedding_fields(body: bytes, options: RequestOptions) -> EmbeddingFields:
 
 
 def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
+    fields = json_object(body)
+    if fields is None:
         raise EmbeddingFieldError("input", "the body is not a JSON object")
     return fields
 

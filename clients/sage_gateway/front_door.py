@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -27,6 +26,7 @@ from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, http_error, inv
 from sage_gateway.held_answer import HeldAnswer
 from sage_gateway.http_call import CURRENT, HttpCall
 from sage_gateway.http_headers import HttpHeaders
+from sage_gateway.json_body import json_object
 from sage_gateway.model_catalogue import ModelCatalogue
 from sage_gateway.model_routes import MODEL_ROUTES, OWN_ROUTES, why_not
 from sage_gateway.request_options import OptionError, read_options
@@ -159,7 +159,7 @@ class FrontDoor:
         token = headers.token()
         if why := unusable_token(token):
             return unauthenticated(why)
-        fields = _object(body)
+        fields = json_object(body)
         if fields is None:
             return invalid("the body is not a JSON object")
         name = fields.get("model", "")
@@ -204,15 +204,6 @@ class FrontDoor:
             param="model",
             code="UNKNOWN_MODEL",
         )
-
-
-def _object(body: bytes) -> Mapping[str, Any] | None:
-    """Return the JSON object of a body; None for anything else."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _beginning(path: str) -> str:

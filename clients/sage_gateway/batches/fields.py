@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from urllib.parse import parse_qs
 
 from sage_client import Priority
 from sage_gateway.error_answers import Refused, invalid
+from sage_gateway.json_body import json_object
 from sage_gateway.request_options import OptionError, RequestOptions, read_options
 
 BATCH = "batch"
@@ -102,11 +102,8 @@ def list_fields(query: bytes, limit: int) -> ListFields:
 
 
 def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
+    fields = json_object(body)
+    if fields is None:
         raise Refused(invalid("the body is not a JSON object"))
     return fields
 

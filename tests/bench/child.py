@@ -8,7 +8,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 from tests.bench.cpu_clock import cpu_seconds
 
@@ -70,7 +70,17 @@ class Child:
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
-        await self._reading
+        self._end_group()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self._reading
+        except TimeoutError:
+            raise self.failure("left its output open after its end") from None
+
+    def _end_group(self) -> None:
+        """Kill what it started and left running: an engine whose parent was killed holds memory and its output."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     async def _read(self) -> None:
         """What it prints must be read whether anyone waits for it or not: a full pipe would stop it."""
@@ -93,7 +103,7 @@ def child(name: str, *arguments: str) -> AbstractAsyncContextManager[Child]:
 
 @asynccontextmanager
 async def command(name: str, *words: str) -> AsyncIterator[Child]:
-    """A program with its arguments, for as long as the context lasts."""
+    """A program with its arguments, in a session of its own, for as long as the context lasts."""
     process = await asyncio.create_subprocess_exec(
         *words,
         stdin=asyncio.subprocess.PIPE,
@@ -101,6 +111,7 @@ async def command(name: str, *words: str) -> AsyncIterator[Child]:
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         limit=LINE_LIMIT,
+        start_new_session=True,
     )
     started = Child(name, process)
     try:

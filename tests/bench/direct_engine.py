@@ -117,12 +117,15 @@ async def _started(settings: EngineSettings) -> AsyncIterator[Generate]:
 
 
 async def _run(generate: Generate, workload: Workload) -> float:
+    async def one(stream: int, requests: list[tuple[list[int], int]]) -> int:
+        tokens = 0
+        for turn, (prompt, max_tokens) in enumerate(requests):
+            tokens += await generate(f"{workload.seed}-{stream}-{turn}", prompt, max_tokens)
+        return tokens
+
+    requests = workload.requests()
     started = time.perf_counter()
-    requests = (
-        generate(f"{workload.seed}-{index}", prompt, workload.max_tokens)
-        for index, prompt in enumerate(workload.prompts())
-    )
-    tokens = sum(await asyncio.gather(*requests))
+    tokens = sum(await asyncio.gather(*(one(stream, each) for stream, each in enumerate(requests))))
     if tokens != workload.output_tokens:
         raise RuntimeError(f"{tokens} tokens came of {workload.output_tokens}")
     return time.perf_counter() - started

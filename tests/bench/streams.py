@@ -28,23 +28,25 @@ class Run:
 async def run_with_sdk(client: AsyncClient, workload: Workload) -> Run:
     """Every event decoded and checked, as applications get them."""
 
-    async def one(prompt: list[int]) -> tuple[int, int]:
+    async def one(requests: list[tuple[list[int], int]]) -> tuple[int, int]:
         tokens = messages = 0
-        stream = client.generate(
-            token_ids=prompt,
-            max_tokens=workload.max_tokens,
-            ignore_eos=True,
-            temperature=0.0,
-            timeout=RUN_TIMEOUT_S,
-        )
-        async for event in stream:
-            if isinstance(event, Tokens):
-                tokens += len(event.token_ids)
-                messages += 1
+        for prompt, max_tokens in requests:
+            stream = client.generate(
+                token_ids=prompt,
+                max_tokens=max_tokens,
+                ignore_eos=True,
+                temperature=0.0,
+                timeout=RUN_TIMEOUT_S,
+            )
+            async for event in stream:
+                if isinstance(event, Tokens):
+                    tokens += len(event.token_ids)
+                    messages += 1
         return tokens, messages
 
+    requests = workload.requests()
     started = time.perf_counter()
-    counts = await asyncio.gather(*map(one, workload.prompts()))
+    counts = await asyncio.gather(*map(one, requests))
     return _run(workload, time.perf_counter() - started, counts)
 
 

@@ -34,6 +34,8 @@ def gpu_engine(model: Path, streams: int) -> Engine:
 def main() -> int:
     """Exit status: 0 when everything was measured, whatever the figures; 1 when something could not be."""
     options = _parser().parse_args()
+    if options.turns > 1 and options.server:
+        raise SystemExit("--server runs each stream's request once: leave --turns out")
     most = max(options.streams)
     if options.gpu:
         make(WIDE_MODEL)
@@ -49,6 +51,7 @@ def main() -> int:
         rounds=options.rounds,
         max_tokens=options.max_tokens,
         client_processes=options.clients,
+        turns=options.turns,
         beside_server=options.server,
     )
     return run({"pipe": measure}, ["pipe"], as_json=options.json)
@@ -60,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--streams", type=int, nargs="+", default=[128, 256], help="streams at once (default: 128 256)")
     parser.add_argument("--clients", type=int, default=1, help="client processes (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=1, help="times --max-tokens of each stream, in turn (default: 1)")
     parser.add_argument("--server", action="store_true", help="vLLM's own server beside them, read over HTTP")
     parser.add_argument("--max-tokens", type=int, default=128, help="output tokens of a request")
     parser.add_argument("--engine-core", type=int, default=0, help="CPU: the core that engines compute on")

@@ -52,6 +52,7 @@ async def measure(
     rounds: int,
     max_tokens: int,
     client_processes: int,
+    turns: int = 1,
     beside_server: bool = False,
 ) -> list[Row]:
     rows = []
@@ -69,7 +70,9 @@ async def measure(
                 for number in range(rounds + 1):  # the first warms up
                     size = max_tokens if number else max(8, max_tokens // 8)
                     seed = count * 1_000 + number
-                    workload = Workload(streams=count, prompt_tokens=PROMPT_TOKENS, max_tokens=size, seed=seed)
+                    workload = Workload(
+                        streams=count, prompt_tokens=PROMPT_TOKENS, max_tokens=size, seed=seed, turns=turns
+                    )
                     measured.append(await _round(workload, engine, plane, direct, readers, server))
                     _tell(f"{count} streams, round {number} of {rounds}: {measured[-1]}")
                 rows += _rows(case, count, measured[1:])

@@ -116,7 +116,7 @@ class Group:
             running=sum(i.account.live for i in pool.instances()),
             idle_s=pool.load.idle_s(now),
             wait_share=_wait_share(pool, targets, now),
-            missed_share=pool.trouble.missed_share(now),
+            late_share=pool.trouble.late_share(now),
             turned_away=pool.trouble.recently_turned_away(now),
             kv_use=1 - free / capacity if capacity else 0.0,
         )

@@ -9,8 +9,8 @@ from scheduler_svc.domain.scaling.carried_share import LEAST
 from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.scaling.signals import ScalingSignals
 
-#: Share of recent requests that may be predicted to miss a target before another instance is wanted.
-MISSED = 0.01
+#: Share of the requests that finished recently which may have missed a target before another instance is wanted.
+LATE = 0.02
 #: Share of its TTFT target that a request may wait in the queue before another instance is wanted.
 WAITED = 0.5
 #: Share of KV tokens above which another instance is wanted: engines preempt soon after.
@@ -77,8 +77,8 @@ def shortage(signals: ScalingSignals) -> str:
         return "requests are refused, or expire while they wait"
     if signals.wait_share > WAITED:
         return f"a request has waited {signals.wait_share:.0%} of its TTFT target"
-    if signals.missed_share > MISSED and signals.load > LEAST * signals.ready:
-        return f"{signals.missed_share:.1%} of the requests are predicted to miss a target"
+    if signals.late_share > LATE and signals.load > LEAST * signals.ready:
+        return f"{signals.late_share:.1%} of the requests missed a target"
     if signals.kv_use > KV_USE:
         return f"{signals.kv_use:.0%} of the KV tokens are taken"
     return ""

@@ -1,12 +1,14 @@
-"""Requests of the last half minute that show a lack of instances."""
+"""Requests of the last minutes that show a lack of instances."""
 
 from __future__ import annotations
 
 from math import exp
 
-MEMORY_S = 30.0
-"""Seconds after which a request weighs 1/e of a new one."""
-_FEW = 50.0  # requests that finished: fewer count as so many, the others in time
+TURNED_AWAY_S = 30.0
+"""Seconds after which a request that was turned away weighs 1/e of a new one."""
+FINISHED_S = 120.0
+"""The same of a request that finished: late ones are rare, so more of them have to be seen."""
+_FEW = 100.0  # requests that finished: fewer count as so many, the others in time
 
 
 class RecentTrouble:
@@ -41,8 +43,8 @@ class RecentTrouble:
 
     def _fade(self, now: float) -> None:
         if now > self._at:
-            kept = exp((self._at - now) / MEMORY_S)
+            kept = exp((self._at - now) / FINISHED_S)
             self._finished *= kept
             self._late *= kept
-            self._turned_away *= kept
+            self._turned_away *= exp((self._at - now) / TURNED_AWAY_S)
             self._at = now

@@ -60,7 +60,7 @@ class Group:
             self._ready, self._ready_since = len(serving), now
         signals = self._signals(pool, roles, targets, serving, starting, waiting_elsewhere, warm_up_s, now)
         carried = signals.load / len(serving) if serving else 1.0
-        share = self._carried.learn(carried, now, short=signals.settled and bool(shortage(signals)))
+        share = self._carried.learn(carried, now, short=signals.settled and bool(shortage(signals, self._settings)))
         need = needed(signals, share, self._bounds, self._settings)
         present = len(serving) + len(starting)
         if self._count is None:

@@ -1,0 +1,91 @@
+"""Every policy on the same two real engines, in turns, on the same arrivals."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sage_client import AsyncClient
+from tests.bench.engines import Engine
+from tests.bench.pd.fleet import fleet
+from tests.bench.policies.traffic import Traffic
+from tests.bench.real_engines.load_run import LoadRun, play, saturation
+from tests.bench.real_engines.machine_turn import machine_turn
+from tests.bench.real_engines.window import prompts, window
+
+POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
+PRICES = (2.0, 3.0)  # per hour, of the two engines
+WARMING = 32  # requests before anything is measured
+SATURATING = 160  # requests at once: more than the two engines have slots
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is to be measured."""
+
+    traffic: Traffic
+    loads: Sequence[float]  # shares of the measured capacity
+    policies: Sequence[str]
+    turns: int  # each runs every policy at one load; the loads take turns
+    run_s: float  # of arrivals
+    recording: Path  # that the scheduler writes
+    lock: Path | None  # held during a turn
+
+
+async def policy_rounds(engines: Sequence[Engine], plan: Plan, done: Callable[[LoadRun], None]) -> None:
+    """Measure, and give each run to ``done``.  Raises ChildFailed where the fleet does not start."""
+    begun = datetime.now(UTC).isoformat(timespec="seconds")
+    async with AsyncExitStack() as stack:
+        async with machine_turn(plan.lock):
+            client = await stack.enter_async_context(_fleet(engines, plan.recording))
+            capacity = await _capacity(client, plan.traffic, engines[0].settle_s)
+        _say(f"capacity: {capacity:.2f} requests/s")
+        for turn in range(1, plan.turns + 1):
+            load = plan.loads[turn % len(plan.loads)]
+            requests = window(plan.traffic, rate=load * capacity, duration_s=plan.run_s, seed=turn)
+            async with machine_turn(plan.lock):
+                for policy in _rotated(plan.policies, turn):
+                    await client.set_policy(policy)
+                    answers = await play(client, requests, prompts(requests, f"{turn}/{policy}"))
+                    run = LoadRun(
+                        begun=begun, turn=turn, load=load, rate=load * capacity, policy=policy, answers=answers
+                    )
+                    done(run)
+                    _say(f"turn {turn}, load {load:g}, {policy}: {_in_words(run)}")
+                    await asyncio.sleep(engines[0].settle_s)
+
+
+def _fleet(engines: Sequence[Engine], recording: Path) -> AbstractAsyncContextManager[AsyncClient]:
+    flags = ("--record", str(recording))
+    return fleet(engines, ("general", "general"), split=False, prices=PRICES, scheduler_flags=flags)
+
+
+async def _capacity(client: AsyncClient, traffic: Traffic, settle_s: float) -> float:
+    """Return what the fleet answers per second under ``fifo``, once it has had some requests."""
+    await client.set_policy("fifo")
+    found = 0.0
+    for count in (WARMING, SATURATING):
+        requests = window(traffic, rate=float(count), duration_s=1.0, seed=0)
+        found = await saturation(client, requests, prompts(requests, f"capacity/{count}"))
+        await asyncio.sleep(settle_s)
+    return found
+
+
+def _rotated(policies: Sequence[str], turn: int) -> list[str]:
+    """Return the policies in another order each turn, so that none always follows the same one."""
+    begin = turn % len(policies)
+    return [*policies[begin:], *policies[:begin]]
+
+
+def _in_words(run: LoadRun) -> str:
+    kept = sum(each.in_target for each in run.answers)
+    return f"{kept} of {len(run.answers)} in target"
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)

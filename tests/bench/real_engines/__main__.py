@@ -33,6 +33,8 @@ def main() -> int:
         except (ChildFailed, FileNotFoundError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            return 130
     print(policy_table(run_file.read(runs)))
     return 0
 

@@ -31,7 +31,7 @@ async def answer(client: AsyncClient, request: TracedRequest, prompt: Sequence[i
     first = last = 0.0
     instance, tokens, finished = "", 0, None
     try:
-        async for event in client.generate(token_ids=prompt, **_options(request)):
+        async for event in client.generate(**_options(request, prompt)):
             if isinstance(event, Scheduled):
                 instance = event.decision.instance_id
             elif isinstance(event, Tokens):
@@ -57,8 +57,9 @@ async def answer(client: AsyncClient, request: TracedRequest, prompt: Sequence[i
     )
 
 
-def _options(request: TracedRequest) -> GenerateOptions:
+def _options(request: TracedRequest, prompt: Sequence[int]) -> GenerateOptions:
     options = GenerateOptions(
+        token_ids=prompt,
         max_tokens=request.output_tokens,
         ignore_eos=True,
         temperature=0.0,

@@ -38,14 +38,18 @@ async def play(client: AsyncClient, requests: Sequence[TracedRequest], prompts: 
 async def saturation(client: AsyncClient, requests: Sequence[TracedRequest], prompts: Sequence[list[int]]) -> float:
     """Return the requests per second that are answered while all of them are there from the start.
 
-    The first and the last quarter do not count: there the slots fill and run empty.
+    The first and the last quarter do not count: there the slots fill and run empty.  Raises RuntimeError where a
+    request failed.
     """
     ends: list[float] = []
 
     async def send(request: TracedRequest, prompt: list[int]) -> None:
-        await answer(client, request, prompt)
-        ends.append(time.perf_counter())
+        got = await answer(client, request, prompt)
+        if got.output_tokens == request.output_tokens:
+            ends.append(time.perf_counter())
 
     await asyncio.gather(*(send(*each) for each in zip(requests, prompts, strict=True)))
+    if len(ends) < len(requests):
+        raise RuntimeError(f"{len(requests) - len(ends)} of {len(requests)} requests failed")
     first, last = len(ends) // 4, 3 * len(ends) // 4
     return (last - first) / (ends[last] - ends[first])

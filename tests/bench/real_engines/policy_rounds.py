@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
@@ -43,21 +44,22 @@ async def policy_rounds(engines: Sequence[Engine], plan: Plan, done: Callable[[L
     async with AsyncExitStack() as stack:
         async with machine_turn(plan.lock):
             client = await stack.enter_async_context(_fleet(engines, plan.recording))
-            capacity = await _capacity(client, plan.traffic, engines[0].settle_s)
-        _say(f"capacity: {capacity:.2f} requests/s")
+            await _saturation(client, plan.traffic, WARMING)
         for turn in range(1, plan.turns + 1):
             load = plan.loads[turn % len(plan.loads)]
-            requests = window(plan.traffic, rate=load * capacity, duration_s=plan.run_s, seed=turn)
             async with machine_turn(plan.lock):
+                capacity = await _saturation(client, plan.traffic, SATURATING)
+                _say(f"turn {turn}: load {load:g} of {capacity:.2f} requests/s")
+                requests = window(plan.traffic, rate=load * capacity, duration_s=plan.run_s, seed=turn)
                 for policy in _rotated(plan.policies, turn):
+                    await asyncio.sleep(engines[0].settle_s)
                     await client.set_policy(policy)
                     answers = await play(client, requests, prompts(requests, f"{turn}/{policy}"))
                     run = LoadRun(
                         begun=begun, turn=turn, load=load, rate=load * capacity, policy=policy, answers=answers
                     )
                     done(run)
-                    _say(f"turn {turn}, load {load:g}, {policy}: {_in_words(run)}")
-                    await asyncio.sleep(engines[0].settle_s)
+                    _say(f"  {policy}: {_in_words(run)}")
 
 
 def _fleet(engines: Sequence[Engine], recording: Path) -> AbstractAsyncContextManager[AsyncClient]:
@@ -65,15 +67,11 @@ def _fleet(engines: Sequence[Engine], recording: Path) -> AbstractAsyncContextMa
     return fleet(engines, ("general", "general"), split=False, prices=PRICES, scheduler_flags=flags)
 
 
-async def _capacity(client: AsyncClient, traffic: Traffic, settle_s: float) -> float:
-    """Return what the fleet answers per second under ``fifo``, once it has had some requests."""
+async def _saturation(client: AsyncClient, traffic: Traffic, count: int) -> float:
+    """Return the requests per second that the fleet answers under ``fifo`` when so many are there at once."""
     await client.set_policy("fifo")
-    found = 0.0
-    for count in (WARMING, SATURATING):
-        requests = window(traffic, rate=float(count), duration_s=1.0, seed=0)
-        found = await saturation(client, requests, prompts(requests, f"capacity/{count}"))
-        await asyncio.sleep(settle_s)
-    return found
+    requests = window(traffic, rate=float(count), duration_s=1.0, seed=0)
+    return await saturation(client, requests, prompts(requests, f"saturation/{time.monotonic()}"))
 
 
 def _rotated(policies: Sequence[str], turn: int) -> list[str]:

@@ -22,7 +22,7 @@ from tests.bench.real_engines.window import prompts, window
 POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
 PRICES = (2.0, 3.0)  # per hour, of the two engines
 WARMING = 32  # requests before anything is measured
-SATURATING = 160  # requests at once: more than the two engines have slots
+SATURATING = 320  # requests at once: two and a half times the slots of the two engines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,12 +45,13 @@ async def policy_rounds(engines: Sequence[Engine], plan: Plan, done: Callable[[L
         async with machine_turn(plan.lock):
             client = await stack.enter_async_context(_fleet(engines, plan.recording))
             await _saturation(client, plan.traffic, WARMING)
+            capacity = await _saturation(client, plan.traffic, SATURATING)
+        _say(f"capacity: {capacity:.2f} requests/s")
         for turn in range(1, plan.turns + 1):
             load = plan.loads[turn % len(plan.loads)]
+            requests = window(plan.traffic, rate=load * capacity, duration_s=plan.run_s, seed=turn)
             async with machine_turn(plan.lock):
-                capacity = await _saturation(client, plan.traffic, SATURATING)
-                _say(f"turn {turn}: load {load:g} of {capacity:.2f} requests/s")
-                requests = window(plan.traffic, rate=load * capacity, duration_s=plan.run_s, seed=turn)
+                _say(f"turn {turn}: load {load:g}")
                 for policy in _rotated(plan.policies, turn):
                     await asyncio.sleep(engines[0].settle_s)
                     await client.set_policy(policy)

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.real_engines")
     parser.add_argument("--traces", type=Path, help="directory of azure_llm_2023_conv.csv")
     parser.add_argument(
-        "--turns", type=int, default=10, help="each runs every policy at one load; 0: show what is there"
+        "--turns", type=int, default=5, help="each runs every policy at every load; 0: show what is there"
     )
     parser.add_argument("--run-s", type=float, default=15.0, help="seconds of arrivals of each run")
     parser.add_argument(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from sage_client import AsyncClient
 from tests.bench.engines import Engine
 from tests.bench.pd.fleet import fleet
 from tests.bench.policies.traffic import Traffic
+from tests.bench.real_engines.answer import Answer
 from tests.bench.real_engines.load_run import LoadRun, play, saturation
 from tests.bench.real_engines.machine_turn import machine_turn
 from tests.bench.real_engines.window import prompts, window
@@ -32,7 +32,7 @@ class Plan:
     traffic: Traffic
     loads: Sequence[float]  # shares of the measured capacity
     policies: Sequence[str]
-    turns: int  # each runs every policy at one load; the loads take turns
+    turns: int  # each runs every policy at every load
     run_s: float  # of arrivals
     recording: Path  # that the scheduler writes
     lock: Path | None  # held during a turn
@@ -42,25 +42,30 @@ async def policy_rounds(engines: Sequence[Engine], plan: Plan, done: Callable[[L
     """Measure, and give each run to ``done``.  Raises ChildFailed where the fleet does not start."""
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     async with AsyncExitStack() as stack:
-        async with machine_turn(plan.lock):
-            client = await stack.enter_async_context(_fleet(engines, plan.recording))
-            await _saturation(client, plan.traffic, WARMING)
-            capacity = await _saturation(client, plan.traffic, SATURATING)
-        _say(f"capacity: {capacity:.2f} requests/s")
+        capacity, client = 0.0, None
         for turn in range(1, plan.turns + 1):
-            load = plan.loads[turn % len(plan.loads)]
-            requests = window(plan.traffic, rate=load * capacity, duration_s=plan.run_s, seed=turn)
             async with machine_turn(plan.lock):
-                _say(f"turn {turn}: load {load:g}")
-                for policy in _rotated(plan.policies, turn):
-                    await asyncio.sleep(engines[0].settle_s)
-                    await client.set_policy(policy)
-                    answers = await play(client, requests, prompts(requests, f"{turn}/{policy}"))
-                    run = LoadRun(
-                        begun=begun, turn=turn, load=load, rate=load * capacity, policy=policy, answers=answers
-                    )
-                    done(run)
-                    _say(f"  {policy}: {_in_words(run)}")
+                if client is None:
+                    client = await stack.enter_async_context(_fleet(engines, plan.recording))
+                    capacity = await _capacity(client, plan.traffic)
+                for load in plan.loads:
+                    async for policy, answers in _runs(client, plan, turn, load * capacity, engines[0].settle_s):
+                        run = LoadRun(
+                            begun=begun, turn=turn, load=load, rate=load * capacity, policy=policy, answers=answers
+                        )
+                        done(run)
+                        _say(f"turn {turn}, load {load:g}, {policy}: {_in_words(run)}")
+
+
+async def _runs(
+    client: AsyncClient, plan: Plan, turn: int, rate: float, settle_s: float
+) -> AsyncIterator[tuple[str, Sequence[Answer]]]:
+    """Send the turn's window once under each policy.  Yields each policy and its answers."""
+    requests = window(plan.traffic, rate=rate, duration_s=plan.run_s, seed=turn)
+    for policy in _rotated(plan.policies, turn):
+        await asyncio.sleep(settle_s)
+        await client.set_policy(policy)
+        yield policy, await play(client, requests, prompts(requests, f"{turn}/{rate}/{policy}"))
 
 
 def _fleet(engines: Sequence[Engine], recording: Path) -> AbstractAsyncContextManager[AsyncClient]:
@@ -68,11 +73,15 @@ def _fleet(engines: Sequence[Engine], recording: Path) -> AbstractAsyncContextMa
     return fleet(engines, ("general", "general"), split=False, prices=PRICES, scheduler_flags=flags)
 
 
-async def _saturation(client: AsyncClient, traffic: Traffic, count: int) -> float:
-    """Return the requests per second that the fleet answers under ``fifo`` when so many are there at once."""
+async def _capacity(client: AsyncClient, traffic: Traffic) -> float:
+    """Return the requests per second that the fleet answers under ``fifo``, once it has had some."""
     await client.set_policy("fifo")
-    requests = window(traffic, rate=float(count), duration_s=1.0, seed=0)
-    return await saturation(client, requests, prompts(requests, f"saturation/{time.monotonic()}"))
+    found = 0.0
+    for count in (WARMING, SATURATING):
+        requests = window(traffic, rate=float(count), duration_s=1.0, seed=0)
+        found = await saturation(client, requests, prompts(requests, f"capacity/{count}"))
+    _say(f"capacity: {found:.2f} requests/s")
+    return found
 
 
 def _rotated(policies: Sequence[str], turn: int) -> list[str]:

@@ -29,7 +29,7 @@ def main() -> int:
     if options.turns:
         try:
             plan = _plan(options)
-            asyncio.run(policy_rounds(_engines(), plan, lambda run: run_file.add(runs, run)))
+            asyncio.run(policy_rounds(_engines(options.engines), plan, lambda run: run_file.add(runs, run)))
         except (ChildFailed, FileNotFoundError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -52,9 +52,9 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def _engines() -> list[Engine]:
+def _engines(count: int) -> list[Engine]:
     platform = cpu()
-    return [platform.engine(place, chunk=CHUNK, slots=SLOTS, kv_bytes=KV_BYTES) for place in (0, 1)]
+    return [platform.engine(place, chunk=CHUNK, slots=SLOTS, kv_bytes=KV_BYTES) for place in range(count)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--load", type=float, action="append", help="share of the measured capacity; may be given again"
     )
+    parser.add_argument("--engines", type=int, choices=(1, 2), default=2, help="1: for the predictor, undisturbed")
     parser.add_argument("--policy", action="append", help="instead of the built-in ones; may be given again")
     parser.add_argument(
         "--out", type=Path, default=Path(".cache/real-engines"), help="directory that runs are added to"

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+PAUSE_S = 1.0  # after a turn, so that another benchmark that waits gets the next one
+
 
 @asynccontextmanager
 async def machine_turn(lock: Path | None) -> AsyncIterator[None]:
@@ -18,3 +20,4 @@ async def machine_turn(lock: Path | None) -> AsyncIterator[None]:
     with lock.open("a") as file:
         await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
         yield
+    await asyncio.sleep(PAUSE_S)

@@ -22,7 +22,7 @@ from tests.bench.real_engines.window import prompts, window
 POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
 PRICES = (2.0, 3.0)  # per hour, of the two engines
 WARMING = 32  # requests before anything is measured
-SATURATING = 320  # requests at once: two and a half times the slots of the two engines
+SATURATING = 160  # requests at once for each engine: two and a half times its slots
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +47,7 @@ async def policy_rounds(engines: Sequence[Engine], plan: Plan, done: Callable[[L
             async with machine_turn(plan.lock):
                 if client is None:
                     client = await stack.enter_async_context(_fleet(engines, plan.recording))
-                    capacity = await _capacity(client, plan.traffic)
+                    capacity = await _capacity(client, plan.traffic, SATURATING * len(engines))
                 for load in plan.loads:
                     async for policy, answers in _runs(client, plan, turn, load * capacity, engines[0].settle_s):
                         run = LoadRun(
@@ -69,15 +69,16 @@ async def _runs(
 
 
 def _fleet(engines: Sequence[Engine], recording: Path) -> AbstractAsyncContextManager[AsyncClient]:
+    roles = ("general",) * len(engines)
     flags = ("--record", str(recording))
-    return fleet(engines, ("general", "general"), split=False, prices=PRICES, scheduler_flags=flags)
+    return fleet(engines, roles, split=False, prices=PRICES[: len(engines)], scheduler_flags=flags)
 
 
-async def _capacity(client: AsyncClient, traffic: Traffic) -> float:
+async def _capacity(client: AsyncClient, traffic: Traffic, saturating: int) -> float:
     """Return the requests per second that the fleet answers under ``fifo``, once it has had some."""
     await client.set_policy("fifo")
     found = 0.0
-    for count in (WARMING, SATURATING):
+    for count in (WARMING, saturating):
         requests = window(traffic, rate=float(count), duration_s=1.0, seed=0)
         found = await saturation(client, requests, prompts(requests, f"capacity/{count}"))
     _say(f"capacity: {found:.2f} requests/s")

@@ -101,7 +101,7 @@ def time_steps(engine_core: Any, load: VllmLoad) -> None:
 
     async def take_timed() -> Any:
         outputs = await take()
-        load.step_ended_at = getattr(outputs, "timestamp", None) or None
+        load.step_ended_at = outputs.timestamp or None
         return outputs
 
     engine_core.get_output_async = take_timed

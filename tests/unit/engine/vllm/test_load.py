@@ -96,17 +96,6 @@ async def test_steps_taken_together_are_timed_by_the_engine_core(load: VllmLoad)
     assert [iteration.elapsed_s for iteration in load.take_iterations()] == pytest.approx([0.008, 0.010, 0.030])
 
 
-async def test_an_engine_core_that_does_not_say_when_steps_end_is_timed_by_the_event_loop(load: VllmLoad) -> None:
-    class Core:
-        async def get_output_async(self) -> Any:
-            return SimpleNamespace()
-
-    core = Core()
-    time_steps(core, load)
-    await core.get_output_async()
-    assert load.step_ended_at is None
-
-
 async def test_steps_without_tokens_are_no_progress(load: VllmLoad) -> None:
     load.record(stats(iteration_details=None), None)
     load.record(stats(iteration_details=details(is_dummy=True)), None)

@@ -28,9 +28,12 @@ RUN = LoadRun(begun="2026-01-01T00:00:00+00:00", turn=1, load=0.5, rate=2.0, pol
 class Failing:
     """A client whose requests are all refused."""
 
-    async def generate(self, **_: Any) -> AsyncIterator[None]:
+    events: tuple[Any, ...] = ()
+
+    async def generate(self, **_: Any) -> AsyncIterator[Any]:
+        for event in self.events:
+            yield event
         raise SageError("full")
-        yield None
 
 
 @pytest.fixture

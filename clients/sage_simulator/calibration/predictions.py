@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from statistics import median
 
 from sage_simulator.traces.recording.recorded_lines import RecordedRequest
@@ -69,27 +70,33 @@ class Predictions:
         return {"first_token": PredictionErrors.of(self.first_tokens), "wait": PredictionErrors.of(self.waits)}
 
 
-def predictions(requests: Iterable[RecordedRequest]) -> Predictions:
-    """Collect what was predicted of requests that were placed once."""
+def predictions(requests: Iterable[RecordedRequest], from_s: float = 0.0, to_s: float = inf) -> Predictions:
+    """Collect what was predicted of requests that were placed once and arrived in [from_s, to_s].
+
+    ``requests``: all of a recording, because those that came before are what the scheduler learned from.
+    """
     placed = sorted((each for each in requests if each.attempts == 1), key=lambda each: each.decided_s or 0.0)
-    return Predictions(
-        first_tokens=tuple(_first_tokens(placed)),
-        waits=tuple(_waits(sorted(placed, key=lambda each: each.arrival_s))),
-    )
+    learned = [each for each in _after_learning(placed) if from_s <= each.arrival_s <= to_s]
+    arrived = sorted((each for each in placed if from_s <= each.arrival_s <= to_s), key=lambda each: each.arrival_s)
+    return Predictions(first_tokens=tuple(_first_tokens(learned)), waits=tuple(_waits(arrived)))
 
 
-def _first_tokens(placed: Iterable[RecordedRequest]) -> Iterable[Predicted]:
+def _after_learning(placed: Iterable[RecordedRequest]) -> Iterator[RecordedRequest]:
     before: Counter[str] = Counter()
     for each in placed:
         before[each.instance] += 1
+        if before[each.instance] > LEARNED_REQUESTS:
+            yield each
+
+
+def _first_tokens(placed: Iterable[RecordedRequest]) -> Iterator[Predicted]:
+    for each in placed:
         predicted_s, decided_s, first_s = each.predicted_first_token_s, each.decided_s, each.first_token_s
-        if before[each.instance] <= LEARNED_REQUESTS or predicted_s is None or decided_s is None or first_s is None:
-            continue
-        if first_s > decided_s:
+        if predicted_s is not None and decided_s is not None and first_s is not None and first_s > decided_s:
             yield Predicted(predicted_s=predicted_s, came_s=first_s - decided_s)
 
 
-def _waits(placed: Iterable[RecordedRequest]) -> Iterable[Predicted]:
+def _waits(placed: Iterable[RecordedRequest]) -> Iterator[Predicted]:
     for each in placed:
         told_s, decided_s = each.expected_wait_s, each.decided_s
         if told_s is not None and decided_s is not None and decided_s - each.arrival_s >= LEAST_WAIT_S:

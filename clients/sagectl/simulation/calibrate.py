@@ -87,12 +87,13 @@ def calibrate(
 
     check_report(plot, "--plot")
     try:
-        log = read_log(recording).between(from_s, to_s)
+        whole = read_log(recording)
+        log = whole.between(from_s, to_s)
         found = fit(log, model)
         names = {each.instance for each in found.instances}
         requests = [each for each in log.requests if each.instance in names][-replayed:] if replayed else []
         again = replay(requests, found.fleet) if requests else None
-        told = predictions(each for each in log.requests if each.instance in names)
+        told = predictions((each for each in whole.requests if each.instance in names), from_s, to_s)
         if out is not None:
             write_fleet(found.fleet, out)
         if plot is not None:

@@ -168,6 +168,14 @@ def test_what_was_predicted_is_compared_with_what_came(recording: Path) -> None:
     }
 
 
+def test_what_came_before_the_judged_time_counts_as_learned_from(recording: Path) -> None:
+    path = str(predicting(recording))
+    shown = sagectl("calibrate", path, "--from", "10.05", "--replay", "0", "--json", "-")
+    assert shown.exit_code == 2, "the iterations of that time are too few"
+    shown = sagectl("calibrate", path, "--to", "30.05", "--replay", "0", "--json", "-")
+    assert json.loads(shown.stdout)["predictions"]["first_token"]["judged"] == 101
+
+
 def test_a_recording_without_predictions_has_none_to_judge(recording: Path) -> None:
     shown = sagectl("calibrate", str(recording), "--json", "-")
     assert json.loads(shown.stdout)["predictions"]["wait"] == {

@@ -43,6 +43,7 @@ async def fleet(
                     *("--scheduler", address, "--instance-id", f"executor-{number}", "--role", role),
                     *("--price-per-hour", str(price)),
                     *engine.executor_flags,
+                    environment=engine.environment,
                 )
             )
             for number, (engine, role, price) in enumerate(zip(engines, roles, prices, strict=True))

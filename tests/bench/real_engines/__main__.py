@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tests.bench.child import ChildFailed
@@ -14,10 +15,12 @@ from tests.bench.policies.traffic import find_traffic
 from tests.bench.real_engines import run_file
 from tests.bench.real_engines.policy_rounds import POLICIES, Plan, policy_rounds
 from tests.bench.real_engines.tables import policy_table
+from tests.bench.real_engines.two_gpus import two_gpus
 
 CHUNK = 512  # tokens of one iteration
 SLOTS = 64
 KV_BYTES = 512 << 20  # 128 k tokens of the tiny model: slots run out first
+GPU_TPOT_SCALE = 22 / 33  # of the targets: 22 ms, and 2 s for the first token
 RUNS, RECORDING = "runs.jsonl", "recording-{}.jsonl"
 
 
@@ -28,8 +31,8 @@ def main() -> int:
     runs = options.out / RUNS
     if options.turns:
         try:
-            plan = _plan(options)
-            asyncio.run(policy_rounds(_engines(options.engines), plan, lambda run: run_file.add(runs, run)))
+            engines = two_gpus() if options.gpus else _engines(options.engines)
+            asyncio.run(policy_rounds(engines, _plan(options), lambda run: run_file.add(runs, run)))
         except (ChildFailed, FileNotFoundError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -41,8 +44,10 @@ def main() -> int:
 
 def _plan(options: argparse.Namespace) -> Plan:
     number = 1 + sum(1 for _ in options.out.glob(RECORDING.format("*")))
+    traffic = find_traffic("azure_conv", options.traces)
     return Plan(
-        traffic=find_traffic("azure_conv", options.traces),
+        traffic=replace(traffic, tpot_scale=GPU_TPOT_SCALE) if options.gpus else traffic,
+        targets="equal" if options.gpus else "mixed",
         loads=options.load or [0.5, 0.9],
         policies=options.policy or POLICIES,
         turns=options.turns,
@@ -68,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         "--load", type=float, action="append", help="share of the measured capacity; may be given again"
     )
     parser.add_argument("--engines", type=int, choices=(1, 2), default=2, help="1: for the predictor, undisturbed")
+    parser.add_argument("--gpus", action="store_true", help="engines of 6.2 B on two GPUs instead, equal targets")
     parser.add_argument("--policy", action="append", help="instead of the built-in ones; may be given again")
     parser.add_argument(
         "--out", type=Path, default=Path(".cache/real-engines"), help="directory that runs are added to"

@@ -22,7 +22,7 @@ from tests.bench.real_engines.window import prompts, window
 POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
 PRICES = (2.0, 3.0)  # per hour, of the two engines
 WARMING = 32  # requests before anything is measured
-SATURATING = 160  # requests at once for each engine: two and a half times its slots
+SATURATING = 2.5  # requests at once by slots
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +30,7 @@ class Plan:
     """What is to be measured."""
 
     traffic: Traffic
+    targets: str  # "mixed": five classes with their own; "equal"
     loads: Sequence[float]  # shares of the measured capacity
     policies: Sequence[str]
     turns: int  # each runs every policy at every load
@@ -40,6 +41,7 @@ class Plan:
 
 async def policy_rounds(engines: Sequence[Engine], plan: Plan, done: Callable[[LoadRun], None]) -> None:
     """Measure, and give each run to ``done``.  Raises ChildFailed where the fleet does not start."""
+    saturating = int(SATURATING * sum(engine.settings.vllm.max_running or 0 for engine in engines))
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     async with AsyncExitStack() as stack:
         capacity, client = 0.0, None
@@ -47,7 +49,7 @@ async def policy_rounds(engines: Sequence[Engine], plan: Plan, done: Callable[[L
             async with machine_turn(plan.lock):
                 if client is None:
                     client = await stack.enter_async_context(_fleet(engines, plan.recording))
-                    capacity = await _capacity(client, plan.traffic, SATURATING * len(engines))
+                    capacity = await _capacity(client, plan, saturating)
                 for load in plan.loads:
                     async for policy, answers in _runs(client, plan, turn, load * capacity, engines[0].settle_s):
                         run = LoadRun(
@@ -61,7 +63,7 @@ async def _runs(
     client: AsyncClient, plan: Plan, turn: int, rate: float, settle_s: float
 ) -> AsyncIterator[tuple[str, Sequence[Answer]]]:
     """Send the turn's window once under each policy.  Yields each policy and its answers."""
-    requests = window(plan.traffic, rate=rate, duration_s=plan.run_s, seed=turn)
+    requests = window(plan.traffic, plan.targets, rate=rate, duration_s=plan.run_s, seed=turn)
     for policy in _rotated(plan.policies, turn):
         await asyncio.sleep(settle_s)
         await client.set_policy(policy)
@@ -74,12 +76,12 @@ def _fleet(engines: Sequence[Engine], recording: Path) -> AbstractAsyncContextMa
     return fleet(engines, roles, split=False, prices=PRICES[: len(engines)], scheduler_flags=flags)
 
 
-async def _capacity(client: AsyncClient, traffic: Traffic, saturating: int) -> float:
+async def _capacity(client: AsyncClient, plan: Plan, saturating: int) -> float:
     """Return the requests per second that the fleet answers under ``fifo``, once it has had some."""
     await client.set_policy("fifo")
     found = 0.0
     for count in (WARMING, saturating):
-        requests = window(traffic, rate=float(count), duration_s=1.0, seed=0)
+        requests = window(plan.traffic, plan.targets, rate=float(count), duration_s=1.0, seed=0)
         found = await saturation(client, requests, prompts(requests, f"capacity/{count}"))
     _say(f"capacity: {found:.2f} requests/s")
     return found

@@ -14,9 +14,9 @@ from tests.bench.workload import VOCABULARY
 MOST_PROMPT, MOST_OUTPUT = 3_072, 1_000  # tokens; together they fit into the engine's context
 
 
-def window(traffic: Traffic, *, rate: float, duration_s: float, seed: int) -> list[TracedRequest]:
-    """Return about ``rate`` x ``duration_s`` requests of five classes; the seed says where in the trace they begin."""
-    trace = traffic.trace(rate=rate, duration_s=duration_s, seed=seed, targets="mixed")
+def window(traffic: Traffic, targets: str, *, rate: float, duration_s: float, seed: int) -> list[TracedRequest]:
+    """Return about ``rate`` x ``duration_s`` requests; the seed says where in the trace they begin."""
+    trace = traffic.trace(rate=rate, duration_s=duration_s, seed=seed, targets=targets)
     return [
         replace(each, output_tokens=min(each.output_tokens, MOST_OUTPUT))
         for each in truncate_prompts(trace, MOST_PROMPT)

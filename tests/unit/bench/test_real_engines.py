@@ -47,9 +47,9 @@ def traffic(tmp_path: Path) -> Traffic:
 
 
 def test_a_window_fits_into_the_context_and_is_the_same_for_every_policy(traffic: Traffic) -> None:
-    found = window(traffic, rate=10.0, duration_s=6.0, seed=3)
+    found = window(traffic, "mixed", rate=10.0, duration_s=6.0, seed=3)
     assert len(found) == 60
-    assert found == window(traffic, rate=10.0, duration_s=6.0, seed=3)
+    assert found == window(traffic, "mixed", rate=10.0, duration_s=6.0, seed=3)
     assert max(each.prompt_tokens for each in found) == MOST_PROMPT
     assert {each.output_tokens for each in found} == {MOST_OUTPUT}
     assert prompts(found, "1/fifo") != prompts(found, "1/priority"), "nothing is in a prefix cache"

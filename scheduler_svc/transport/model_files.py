@@ -75,7 +75,8 @@ class ModelFiles:
             view.dtype = facts.dtype
             view.classifies = facts.classifies
             view.tokenizer_hash = facts.tokenizer_hash
-            view.adapters.extend(sorted(facts.adapters))
+            usable = (facts.adapters | facts.run_time.loadable) - facts.run_time.leaving
+            view.adapters.extend(sorted(usable))
             view.files_hash = _hash(facts)
         return view
 

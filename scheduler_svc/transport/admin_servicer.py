@@ -309,9 +309,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             async for page in pages:
                 yield page
 
-    async def AddAdapter(
-        self, request: admin_pb2.AddAdapterRequest, context: Context
-    ) -> admin_pb2.AddAdapterResponse:
+    async def AddAdapter(self, request: admin_pb2.AddAdapterRequest, context: Context) -> admin_pb2.AddAdapterResponse:
         """Enter a LoRA adapter into the registry.  Raises InvalidRequest, UnknownModel, LimitReached."""
         return await self._adapters.add(request)
 

@@ -177,23 +177,26 @@ class Adapters:
 
     def _settle(self, model: str) -> None:
         """Finish removals, tell executors what to hold, and the domain what their instances serve."""
+        self._finish_removals(model)
+        adapters = {each.name: each for each in self._registry.of(model)}
+        ready = [(each, facts) for each in self._of(model) if (facts := self._facts(each)) is not None]
+        chosen = select(map(self._uses.of, adapters.values()), [_holder(each, facts) for each, facts in ready])
+        changed = False
+        for instance, facts in ready:
+            if instance.supports and (adapters or instance.wanted or instance.reports):
+                instance.want([adapters[name].source for name in chosen[instance.instance_id]])
+            found = _run_time(instance, facts, list(adapters.values()))
+            changed |= self._scheduler.set_adapters(instance.instance_id, found)
+        if changed:
+            self._models.ready(model)
+            self._wakeup.notify()
+
+    def _finish_removals(self, model: str) -> None:
         for each in self._registry.of(model):
             if each.removing and not self._uses.requests(model, each.name):
                 self._registry.drop(model, each.name)
                 self._uses.forget(model, each.name)
                 log.info("adapter %s of %s: no request uses it any more; it is unloaded", each.name, model)
-        adapters = {each.name: each for each in self._registry.of(model)}
-        ready = [(each, facts) for each in self._of(model) if (facts := self._facts(each)) is not None]
-        chosen = select(map(self._uses.of, adapters.values()), [_holder(each, facts) for each, facts in ready])
-        changed = False
-        for each, facts in ready:
-            if each.supports and (adapters or each.wanted or each.reports):
-                each.want([adapters[name].source for name in chosen[each.instance_id]])
-            found = _run_time(each, facts, list(adapters.values()))
-            changed |= self._scheduler.set_adapters(each.instance_id, found)
-        if changed:
-            self._models.ready(model)
-            self._wakeup.notify()
 
     def _facts(self, found: InstanceAdapters) -> EngineFacts | None:
         instance = self._scheduler.find_instance(found.instance_id)
@@ -262,9 +265,7 @@ def _holder(found: InstanceAdapters, facts: EngineFacts) -> Holder:
     )
 
 
-def _run_time(
-    found: InstanceAdapters, facts: EngineFacts, adapters: Sequence[RegisteredAdapter]
-) -> RunTimeAdapters:
+def _run_time(found: InstanceAdapters, facts: EngineFacts, adapters: Sequence[RegisteredAdapter]) -> RunTimeAdapters:
     """Return what an instance serves of the registered adapters, and what it could."""
     can = not _why_unsupported(found, facts)
     return RunTimeAdapters(

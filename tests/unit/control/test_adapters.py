@@ -18,7 +18,6 @@ def source(name: str, path: str = "/weights") -> AdapterSource:
     return AdapterSource(name=name, source=f"{path}/{name}")
 
 
-
 def loads(executor: ModelledExecutor, weights: str = "w") -> None:
     """Say that the engine holds what it was told to hold."""
     assert executor.session is not None
@@ -175,9 +174,9 @@ async def test_an_instance_that_comes_later_is_told_and_one_that_reconnects_goes
         assert b.wanted_adapters == ["legal"]
         a.disconnect()
         await world.advance(0.05)
-        a.wanted_adapters = None
+        a.wanted_adapters = []
         a.connect()
-        assert a.wanted_adapters == ["legal"]
+        assert (a.wanted_adapters or []) == ["legal"]
         assert held(world, "legal")["a"] == (AdapterState.LOADED, "")
         reader = await world.submit("r", adapter="legal", max_tokens=5)
         await world.advance(1)

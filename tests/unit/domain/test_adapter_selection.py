@@ -7,7 +7,9 @@ from scheduler_svc.domain.adapters.selection import AdapterUse, Holder, select
 
 def _uses(**requests: int) -> list[AdapterUse]:
     """Adapters by name with their live requests; a later one was used later."""
-    return [AdapterUse(name=name, requests=count, used_at=float(at)) for at, (name, count) in enumerate(requests.items())]
+    return [
+        AdapterUse(name=name, requests=count, used_at=float(at)) for at, (name, count) in enumerate(requests.items())
+    ]
 
 
 def test_every_instance_holds_all_adapters_that_fit() -> None:

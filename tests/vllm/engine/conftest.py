@@ -90,6 +90,9 @@ def other_adapter(model_path: Path, adapters: dict[str, str], tmp_path_factory: 
 def subject(engine: VllmEngine, adapters: dict[str, str], other_adapter: str | None) -> Subject:
     prompts = [[(17 + 37 * n + 11 * i) % 4000 + 20 for i in range(12 + n)] for n in range(8)]
     return Subject(
-        engine=engine, settle=lambda: asyncio.sleep(0.005), prompts=prompts, adapter=next(iter(adapters), None),
+        engine=engine,
+        settle=lambda: asyncio.sleep(0.005),
+        prompts=prompts,
+        adapter=next(iter(adapters), None),
         adapter_source=other_adapter,
     )

@@ -153,7 +153,6 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         weights=facts.weights,
         adapter_weights=facts.adapter_weights,
         adapter_slots=facts.adapter_slots,
-        adapter_rank=facts.adapter_rank,
         embedding_dimensions=facts.embedding_dimensions,
         classifies=facts.classifies,
         dtype=facts.dtype,

@@ -63,7 +63,6 @@ class EngineFacts:
     adapters: frozenset[str] = frozenset()
     adapter_weights: Mapping[str, str] = field(default_factory=dict, hash=False)  # fingerprints, by adapter
     adapter_slots: int = 0  # adapters that it holds beside those from its start
-    adapter_rank: int = 0  # largest rank of an adapter that is added
     run_time: RunTimeAdapters = RunTimeAdapters()  # those in ``loaded`` are in ``adapters``, too
     supports_priority: bool = False
     structured_output_kinds: frozenset[str] = frozenset()

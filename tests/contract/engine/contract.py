@@ -324,6 +324,7 @@ class EngineContract:
         assert (await refusal(engine, prompt, GREEDY_48, adapter="added")).field_name == "adapter"
         again = await engine.add_adapter(AdapterSource(name="other", source=subject.adapter_source))
         assert again == loaded
+        assert (await answer(engine, prompt, GREEDY_48, adapter="other")).token_ids != plain.token_ids
         await engine.remove_adapter("other")
         assert (await answer(engine, prompt, GREEDY_48)).token_ids == plain.token_ids
 

@@ -24,8 +24,7 @@ def report(state: int = executor_pb2.AdapterState.STATE_LOADED, **more: str) -> 
 async def test_an_executor_is_told_what_to_hold() -> None:
     link = StreamLink("a", epoch=1, owner="")
     link.want_adapters([SOURCE])
-    message = await link.control.next()
-    assert message is not None
+    message = await link.control.get()
     assert message.adapters_wanted == executor_pb2.AdaptersWanted(adapters=[WIRE])
 
 

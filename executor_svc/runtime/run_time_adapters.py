@@ -115,6 +115,7 @@ class RunTimeAdapters:
         return next((each for each in wanted if each.name not in self._held and each.name not in self._failed), None)
 
     async def _unload(self, engine: Engine, name: str) -> None:
+        del self._held[name]  # first: one that is wanted again meanwhile has to be loaded anew
         try:
             async with asyncio.timeout(UNLOAD_LIMIT_S):
                 await engine.remove_adapter(name)
@@ -126,7 +127,6 @@ class RunTimeAdapters:
             log.error("adapter %s could not be unloaded: %s", name, error)
         else:
             log.info("adapter %s is unloaded", name)
-        del self._held[name]
         self._changed()
 
     async def _load(self, engine: Engine, source: AdapterSource) -> None:

@@ -36,6 +36,7 @@ class Loader(SimulatedEngine):
 
     async def remove_adapter(self, name: str) -> None:
         self.calls.append(f"remove {name}")
+        await self.open.wait()
         if name in self.broken:
             raise self.broken[name]
 
@@ -120,6 +121,19 @@ async def test_one_that_is_wanted_again_before_it_was_unloaded_stays() -> None:
         await made.want()
         await made.want("a")
         assert made.engine.calls == ["add a"]
+        assert made.states == {"a": AdapterState.LOADED}
+
+
+async def test_one_that_is_wanted_again_while_it_is_unloaded_is_loaded_anew() -> None:
+    async with bench() as made:
+        await made.want("a")
+        made.engine.open.clear()
+        await made.want()
+        await made.want("a")
+        assert made.states == {"a": AdapterState.WAITING}
+        made.engine.open.set()
+        await made.settle()
+        assert made.engine.calls == ["add a", "remove a", "add a"]
         assert made.states == {"a": AdapterState.LOADED}
 
 

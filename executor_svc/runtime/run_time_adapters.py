@@ -42,12 +42,21 @@ class RunTimeAdapters:
         self._wanted: dict[str, AdapterSource] | None = None  # by name, the first is loaded first; None: never asked
         self._held: dict[str, tuple[AdapterSource, LoadedAdapter]] = {}
         self._failed: dict[str, tuple[AdapterSource, str]] = {}  # of those that are wanted: why
+        self._number = 0  # of the latest order of the session
         self._loading: AdapterSource | None = None
         self._told: AdapterStates | None = None
         self._wake = asyncio.Event()
 
-    def want(self, sources: Sequence[AdapterSource]) -> None:
-        """Begin to have the engine hold these adapters.  One that failed is tried again once it was not wanted."""
+    def begin_session(self) -> None:
+        """Note that a new session began, which has not said yet what it wants."""
+        self._number = 0
+
+    def want(self, number: int, sources: Sequence[AdapterSource]) -> None:
+        """Begin to have the engine hold these adapters.  One that failed is tried again once it was not wanted.
+
+        ``number`` counts these orders in the session.
+        """
+        self._number = number
         self._wanted = {each.name: each for each in sources}
         self._failed = {n: failed for n, failed in self._failed.items() if self._wanted.get(n) == failed[0]}
         self._changed()
@@ -67,7 +76,7 @@ class RunTimeAdapters:
             if not self._is_wanted(name):
                 reason = "attempts use it" if self._uses(name) else ""
                 found[name] = AdapterReport(source=source, state=AdapterState.UNLOADING, reason=reason)
-        return AdapterStates(adapters=[found[name] for name in sorted(found)])
+        return AdapterStates(number=self._number, adapters=[found[name] for name in sorted(found)])
 
     def _wanted_report(self, source: AdapterSource) -> AdapterReport:
         held, failed = self._held.get(source.name), self._failed.get(source.name)

@@ -97,7 +97,7 @@ class ExecutorService:
         attempts.on_change = self._load_changed
         session.on_drain = drain.ordered
         session.on_release_kv = self._releases.release
-        session.on_adapters_wanted = lambda command: self._adapters.want(command.sources)
+        session.on_adapters_wanted = lambda command: self._adapters.want(command.number, command.sources)
         session.control.adapter_states = self._adapters.states
         session.on_connection = self._connection_changed
 
@@ -136,6 +136,7 @@ class ExecutorService:
     def _connection_changed(self) -> None:
         if self._session.connected:
             self._releases.forget()
+            self._adapters.begin_session()
             self._drain.session_changed()
         self._report_health()
 

@@ -19,16 +19,17 @@ _STATE_TO_WIRE = {
 def adapters_wanted(wire: executor_pb2.AdaptersWanted) -> AdaptersWanted:
     """Return which adapters the engine is to hold."""
     return AdaptersWanted(
+        number=wire.number,
         sources=[
             AdapterSource(name=each.name, source=each.source, revision=each.revision, max_rank=each.max_rank)
             for each in wire.adapters
-        ]
+        ],
     )
 
 
 def adapter_states(states: AdapterStates) -> executor_pb2.AdapterStates:
     """Make a report of all adapters."""
-    return executor_pb2.AdapterStates(adapters=[_state(each) for each in states.adapters])
+    return executor_pb2.AdapterStates(number=states.number, adapters=[_state(each) for each in states.adapters])
 
 
 def _state(report: AdapterReport) -> executor_pb2.AdapterState:

@@ -109,9 +109,9 @@ class StreamLink:
         wanted = executor_pb2.TokenizerWanted(tokenizer_hash=tokenizer_hash)
         self._send(executor_pb2.ControlResponse(tokenizer_wanted=wanted))
 
-    def want_adapters(self, sources: Sequence[AdapterSource]) -> None:
+    def want_adapters(self, number: int, sources: Sequence[AdapterSource]) -> None:
         """Tell the executor which adapters its engine is to hold beside those from its start."""
-        wanted = executor_pb2.AdaptersWanted(adapters=[source_to_wire(each) for each in sources])
+        wanted = executor_pb2.AdaptersWanted(number=number, adapters=[source_to_wire(each) for each in sources])
         self._send(executor_pb2.ControlResponse(adapters_wanted=wanted))
 
     def acknowledge_heartbeat(self, number: int) -> None:

@@ -142,7 +142,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             held = held_request(answer, session.instance_id, self._proofs, self._sessions.now())
             self._sessions.held_assign(session, attempt_name(answer.attempt), held)
         elif kind == "adapter_states":
-            self._sessions.adapter_states(session, adapter_reports(message.adapter_states))
+            states = message.adapter_states
+            self._sessions.adapter_states(session, states.number, adapter_reports(states))
         elif kind == "engine_status":
             self._on_engine_status(session, message.engine_status)
         elif kind == "tokenizer_chunk":

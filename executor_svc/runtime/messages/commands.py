@@ -141,6 +141,7 @@ class FetchAssign:
 class AdaptersWanted:
     """Says which adapters the engine is to hold beside those from its start: all of them."""
 
+    number: int  # counts these in the session
     sources: Sequence[AdapterSource]  # each name once
 
 

@@ -123,6 +123,7 @@ class AdapterReport:
 class AdapterStates:
     """The state of every adapter that was wanted or is still held, sorted by name."""
 
+    number: int  # of the latest AdaptersWanted of the session that was taken into account; 0: none
     adapters: Sequence[AdapterReport]
 
 

@@ -133,10 +133,10 @@ class Adapters:
     # --- sessions -----------------------------------------------------------------------------------
 
     def opened(self, found: InstanceAdapters) -> None:
-        """Note that an executor's session opened; what the same engine reported before still counts."""
+        """Note that an executor's session opened; what failed on the same engine before still counts."""
         old = self._instances.get(found.instance_id)
         if old is not None and old.engine_start_id == found.engine_start_id:
-            found.reports, found.failed = old.reports, old.failed
+            found.failed = old.failed
         self._instances[found.instance_id] = found
 
     def engine_ready(self, instance_id: str) -> None:
@@ -144,8 +144,8 @@ class Adapters:
         if (found := self._instances.get(instance_id)) is not None:
             self._settle(found.model)
 
-    def reported(self, instance_id: str, reports: Sequence[AdapterReport]) -> None:
-        """Take what an executor says of all its adapters."""
+    def reported(self, instance_id: str, number: int, reports: Sequence[AdapterReport]) -> None:
+        """Take what an executor says of all its adapters; ``number``: of the latest order that it knew."""
         found = self._instances.get(instance_id)
         if found is None:
             return
@@ -155,7 +155,7 @@ class Adapters:
                 level = logging.WARNING if each.state is AdapterState.FAILED else logging.INFO
                 what = each.source.name, found.model, each.state.value, instance_id
                 log.log(level, "adapter %s of %s: %s on %s%s", *what, f": {each.reason}" if each.reason else "")
-        found.take(reports)
+        found.take(number, reports)
         self._settle(found.model)
 
     def closed(self, instance_id: str) -> None:

@@ -42,22 +42,32 @@ class InstanceAdapters:
     link: ExecutorLink
     supports: bool  # the executor knows the command
     wanted: tuple[AdapterSource, ...] | None = None  # as told in this session; None: nothing was
+    number: int = 0  # of the latest order
+    told_at: dict[str, int] = field(default_factory=dict)  # number of the order since which each is wanted, by name
     reports: Mapping[str, AdapterReport] = field(default_factory=dict)  # the latest, by name
     failed: dict[str, AdapterReport] = field(default_factory=dict)  # since the engine's start, by name
 
-    def take(self, reports: Sequence[AdapterReport]) -> None:
-        """Take a report of all adapters; remember those that failed to load, also after they are not wanted."""
-        self.reports = {each.source.name: each for each in reports}
-        wanted = {each.name: each for each in self.wanted or ()}
-        for each in reports:
-            if each.state is AdapterState.FAILED and wanted.get(each.source.name) == each.source:
+    def take(self, number: int, reports: Sequence[AdapterReport]) -> None:
+        """Take a report of all adapters; remember those that failed to load, also after they are not wanted.
+
+        ``number``: of the latest order that the executor knew.  What it says of an adapter that a later order wants
+        anew does not count: it may be unloading it.
+        """
+        current = [each for each in reports if number >= self.told_at.get(each.source.name, 0)]
+        self.reports = {each.source.name: each for each in current}
+        for each in current:
+            if each.state is AdapterState.FAILED and self.is_told(each.source):
                 self.failed[each.source.name] = each
 
     def want(self, sources: Sequence[AdapterSource]) -> None:
         """Tell the executor what its engine is to hold, if that changed."""
-        if self.wanted != tuple(sources):
-            self.wanted = tuple(sources)
-            self.link.want_adapters(self.wanted)
+        if self.wanted == tuple(sources):
+            return
+        before, self.wanted = {each: self.told_at[each.name] for each in self.wanted or ()}, tuple(sources)
+        self.number += 1
+        self.told_at = {each.name: before.get(each, self.number) for each in sources}
+        self.reports = {n: r for n, r in self.reports.items() if self.told_at.get(n) != self.number}
+        self.link.want_adapters(self.number, self.wanted)
 
     def is_told(self, source: AdapterSource) -> bool:
         """Return whether the executor was told to hold an adapter."""

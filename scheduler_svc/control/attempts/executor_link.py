@@ -101,8 +101,11 @@ class ExecutorLink(Protocol):
         """Ask the executor for the files of its tokenizer."""
         ...
 
-    def want_adapters(self, sources: Sequence[AdapterSource]) -> None:
-        """Have the executor's engine hold these adapters, and no others beside those from its start."""
+    def want_adapters(self, number: int, sources: Sequence[AdapterSource]) -> None:
+        """Have the executor's engine hold these adapters, and no others beside those from its start.
+
+        ``number`` counts these orders in the session; reports name the latest one that they follow.
+        """
         ...
 
     def acknowledge_heartbeat(self, number: int) -> None:

@@ -334,10 +334,10 @@ class Sessions:
             self._adoption.answered(session.instance_id, name, held, session.link)
             self._wakeup.notify()
 
-    def adapter_states(self, session: Session, reports: Sequence[AdapterReport]) -> None:
-        """Take what an executor says of all its run-time adapters."""
+    def adapter_states(self, session: Session, number: int, reports: Sequence[AdapterReport]) -> None:
+        """Take what an executor says of all its run-time adapters; ``number``: of the latest order that it knew."""
         if self.current(session):
-            self._adapters.reported(session.instance_id, reports)
+            self._adapters.reported(session.instance_id, number, reports)
 
     def cache_report(self, session: Session, number: int, report: CacheReport) -> None:
         """Take a report of an engine's prefix cache; after a gap in the numbers, nothing before it counts."""

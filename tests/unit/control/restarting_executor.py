@@ -108,7 +108,7 @@ class Wire:
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         raise AssertionError("tokenizers are always here")
 
-    def want_adapters(self, sources: Sequence[AdapterSource]) -> None:
+    def want_adapters(self, number: int, sources: Sequence[AdapterSource]) -> None:
         raise AssertionError("no adapters are registered here")
 
     def acknowledge_heartbeat(self, number: int) -> None:

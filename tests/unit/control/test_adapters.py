@@ -18,20 +18,22 @@ def source(name: str, path: str = "/weights") -> AdapterSource:
     return AdapterSource(name=name, source=f"{path}/{name}")
 
 
-def loads(executor: ModelledExecutor, weights: str = "w") -> None:
-    """Say that the engine holds what it was told to hold."""
+def loads(executor: ModelledExecutor, weights: str = "w", number: int | None = None) -> None:
+    """Say that the engine holds what it was told to hold; ``number``: as of that order, the latest by default."""
     assert executor.session is not None
     states = [
         AdapterReport(source=source(name), state=AdapterState.LOADED, weights=weights)
         for name in executor.wanted_adapters or ()
     ]
-    executor.world.plane.sessions.adapter_states(executor.session, states)
+    executor.world.plane.sessions.adapter_states(
+        executor.session, executor.adapters_number if number is None else number, states
+    )
 
 
 def fails(executor: ModelledExecutor, name: str, reason: str) -> None:
     assert executor.session is not None
     failed = AdapterReport(source=source(name), state=AdapterState.FAILED, reason=reason)
-    executor.world.plane.sessions.adapter_states(executor.session, [failed])
+    executor.world.plane.sessions.adapter_states(executor.session, executor.adapters_number, [failed])
 
 
 def held(world: World, name: str) -> dict[str, tuple[AdapterState, str]]:
@@ -177,10 +179,27 @@ async def test_an_instance_that_comes_later_is_told_and_one_that_reconnects_goes
         a.wanted_adapters = []
         a.connect()
         assert (a.wanted_adapters or []) == ["legal"]
+        loads(a, number=0)  # as it was when the session began
+        assert held(world, "legal")["a"][0] is AdapterState.LOADING
+        loads(a)
         assert held(world, "legal")["a"] == (AdapterState.LOADED, "")
         reader = await world.submit("r", adapter="legal", max_tokens=5)
         await world.advance(1)
         assert reader.instances == ["a"]
+
+
+async def test_a_report_from_before_an_adapter_was_wanted_again_does_not_count() -> None:
+    async with World() as world:
+        a = world.add("a", adapter_slots=1)
+        await world.plane.adapters.add("", source("legal"))
+        loads(a)
+        await world.plane.adapters.remove("", "legal")
+        await world.plane.adapters.add("", source("legal"))  # the executor may be unloading it
+        assert held(world, "legal")["a"][0] is AdapterState.LOADING
+        loads(a, number=a.adapters_number - 1)
+        assert held(world, "legal")["a"][0] is AdapterState.LOADING
+        loads(a)
+        assert held(world, "legal")["a"][0] is AdapterState.LOADED
 
 
 async def test_a_new_engine_has_to_load_it_again() -> None:

@@ -105,6 +105,7 @@ class ModelledExecutor:
     adapter_slots: int = 0
     run_time_adapters: bool = True
     wanted_adapters: list[str] | None = None
+    adapters_number: int = 0  # of the latest order
     resume_secret: bytes = b""
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
@@ -190,7 +191,8 @@ class ModelledExecutor:
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         raise AssertionError("tokenizers are always here")
 
-    def want_adapters(self, sources: Sequence[AdapterSource]) -> None:
+    def want_adapters(self, number: int, sources: Sequence[AdapterSource]) -> None:
+        self.adapters_number = number
         self.wanted_adapters = [each.name for each in sources]
 
     def acknowledge_heartbeat(self, number: int) -> None:

@@ -46,6 +46,7 @@ class Bench:
         self.engine = engine
         self.used: set[str] = set()
         self.reports = 0
+        self.orders = 0
         self.adapters = RunTimeAdapters(uses=lambda name: name in self.used, on_change=self._changed)
 
     def _changed(self) -> None:
@@ -56,7 +57,8 @@ class Bench:
             await asyncio.sleep(0)
 
     async def want(self, *names: str, path: str = "/w") -> None:
-        self.adapters.want([AdapterSource(name=name, source=f"{path}/{name}") for name in names])
+        self.orders += 1
+        self.adapters.want(self.orders, [AdapterSource(name=name, source=f"{path}/{name}") for name in names])
         await self.settle()
 
     @property
@@ -194,9 +196,18 @@ async def test_one_that_cannot_be_unloaded_is_given_up() -> None:
         assert made.states == {}
 
 
-async def test_nothing_is_reported_that_did_not_change() -> None:
+async def test_every_order_is_reported_on_once() -> None:
     async with bench() as made:
         await made.want("a")
         before = made.reports
         await made.want("a")
-        assert made.reports == before
+        made.adapters.check()
+        await made.settle()
+        assert made.reports == before + 1
+        states = made.adapters.states()
+        assert states is not None
+        assert states.number == 2
+        made.adapters.begin_session()
+        states = made.adapters.states()
+        assert states is not None
+        assert states.number == 0

@@ -232,13 +232,15 @@ def test_an_end_without_a_handoff_has_no_lease() -> None:
 
 def test_adapters_on_the_wire() -> None:
     source = executor_pb2.AdapterSource(name="legal", source="org/legal", revision="v2", max_rank=8)
-    wanted = executor_pb2.ControlResponse(adapters_wanted=executor_pb2.AdaptersWanted(adapters=[source]))
+    wanted = executor_pb2.ControlResponse(adapters_wanted=executor_pb2.AdaptersWanted(number=3, adapters=[source]))
     own = AdapterSource(name="legal", source="org/legal", revision="v2", max_rank=8)
-    assert list(commands_from_wire(wanted)) == [AdaptersWanted(sources=[own])]
+    assert list(commands_from_wire(wanted)) == [AdaptersWanted(number=3, sources=[own])]
 
     states = AdapterStates(
-        adapters=[AdapterReport(source=own, state=state, reason="why", weights="w", rank=4) for state in AdapterState]
+        number=3,
+        adapters=[AdapterReport(source=own, state=state, reason="why", weights="w", rank=4) for state in AdapterState],
     )
+    assert control_request(states).adapter_states.number == 3
     sent = control_request(states).adapter_states.adapters
     assert [each.source for each in sent] == [source] * len(AdapterState)
     assert [executor_pb2.AdapterState.State.Name(each.state) for each in sent] == [

@@ -23,9 +23,9 @@ def report(state: int = executor_pb2.AdapterState.STATE_LOADED, **more: str) -> 
 
 async def test_an_executor_is_told_what_to_hold() -> None:
     link = StreamLink("a", epoch=1, owner="")
-    link.want_adapters([SOURCE])
+    link.want_adapters(3, [SOURCE])
     message = await link.control.get()
-    assert message.adapters_wanted == executor_pb2.AdaptersWanted(adapters=[WIRE])
+    assert message.adapters_wanted == executor_pb2.AdaptersWanted(number=3, adapters=[WIRE])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from tests.architecture.source_tree import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CLIENT = ("sage_client", "sage_local", "sage_simulator", "sagectl", "sage_wire", "sage_common", "sage")
+CLIENT = ("sage_client", "sage_fleet", "sage_local", "sage_simulator", "sagectl", "sage_wire", "sage_common", "sage")
 OF_SERVICES = {"tokenizers", "jinja2", "pydantic", "pydantic-settings", "prometheus-client", "vllm", "huggingface-hub"}
 
 WITHOUT = """
@@ -115,4 +115,4 @@ def test_simulate_without_its_extra_names_it() -> None:
 def test_packages_go_by_names_of_their_own() -> None:
     """What is installed beside other distributions must not take a common word for its name."""
     taken = {path.parent.name for path in (ROOT / "clients").glob("*/__init__.py")}
-    assert taken == {"sage_client", "sage_gateway", "sage_local", "sage_simulator", "sagectl"}
+    assert taken == {"sage_client", "sage_fleet", "sage_gateway", "sage_local", "sage_simulator", "sagectl"}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+import sage_client as sage
 from sagectl.exit_status import ExitStatus
 from sagectl.fleet.opened import FILE, PLACE, on_place, read
 from sagectl.fleet.progress import progress_lines
@@ -74,7 +74,10 @@ def apply(file: Path, place: str | None, dry_run: bool, output: Output) -> None:
         show_fleet(view, output)
 
 
-@fleet.command("status", examples=[("fleet status fleet.yaml", "its executors"), ("fleet status fleet.yaml --json", "for programs")])
+@fleet.command(
+    "status",
+    examples=[("fleet status fleet.yaml", "its executors"), ("fleet status fleet.yaml --json", "for programs")],
+)
 @FILE
 @PLACE
 @with_output
@@ -118,6 +121,29 @@ def scale(file: Path, group_name: str, count: int, place: str | None, output: Ou
     click.echo(f"{group_name}: {count} executors instead of {before}", err=not output.for_people)
     if not output.for_people:
         show_fleet(view, output)
+
+
+@fleet.command(
+    "render",
+    examples=[("fleet render fleet.yaml --to overlay", "then: kubectl apply -k overlay")],
+)
+@FILE
+@click.option(
+    "--to", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write, new or empty."
+)
+def render(file: Path, to: Path) -> None:
+    """Write Kubernetes manifests of a fleet: an overlay, and ours that it stands on.
+
+    A folder that has an overlay already is written again.
+    """
+    from sage_fleet.errors import FleetError
+    from sage_fleet.kubernetes_place.overlay import write_overlay
+
+    try:
+        write_overlay(read(file, "kubernetes"), to)
+    except FleetError as error:
+        raise sage.ConfigurationError(str(error)) from error
+    click.echo(f"{to}: apply it with: kubectl apply -k {shlex.quote(str(to))}")
 
 
 @fleet.command("delete", examples=[("fleet delete fleet.yaml", "drain and end everything")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sage_fleet.errors import FleetError
 from sage_fleet.places.place import Place
 from sage_fleet.specification.fleet import Fleet
 
@@ -12,6 +13,8 @@ def open_place(fleet: Fleet) -> Place:
         from sage_fleet.kubernetes_place.place import KubernetesPlace
 
         return KubernetesPlace(fleet)
+    if fleet.place == "ray":
+        raise FleetError("place: ray is not available in this version")
     from sage_fleet.local_place.place import LocalPlace
 
     return LocalPlace(fleet)

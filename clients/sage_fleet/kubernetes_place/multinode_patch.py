@@ -40,10 +40,10 @@ def leader_worker_set(fleet: Fleet, group: str, count: int) -> list[Object]:
     for part in _TEMPLATES:
         pod = f"{template}/{part}/spec"
         needed = resources(described, fleet.kubernetes.gpus_per_node)
-        found += [
-            {"op": "add", "path": f"{pod}/{name}", "value": value} for name, value in placed(fleet, described).items()
-        ]
-        found.append({"op": "add", "path": f"{pod}/containers/0/resources", "value": needed})
+        added = {f"{pod}/{name}": value for name, value in placed(fleet, described).items()}
+        added[f"{pod}/containers/0/resources"] = needed
+        added[f"{template}/{part}/metadata/labels/sage~1group"] = group  # kustomize labels no pods of this kind
+        found += [{"op": "add", "path": path, "value": value} for path, value in added.items()]
     grace = int(fleet.drain_timeout_s) + STOP_MARGIN_S
     leader = f"{template}/leaderTemplate/spec"
     found.append({"op": "replace", "path": f"{leader}/terminationGracePeriodSeconds", "value": grace})

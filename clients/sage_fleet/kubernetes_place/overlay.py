@@ -10,14 +10,13 @@ from typing import Any
 import yaml
 
 from sage_fleet.errors import FleetError
-from sage_fleet.executor_settings import variables
 from sage_fleet.kubernetes_place import multinode_patch
 from sage_fleet.kubernetes_place.executor_patch import GROUP_LABEL, VERSION, Object, stateful_set
 from sage_fleet.kubernetes_place.manifests import PARTS, manifests_of
 from sage_fleet.places.versions import services_version
+from sage_fleet.scheduler_settings import PREFIX, scheduler_settings
 from sage_fleet.specification.fleet import Fleet
 
-SCHEDULER_PREFIX = "SAGE_SCHEDULER_"
 _OF_GATEWAY = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy")
 _API = {"Deployment": "apps/v1", "Service": "v1", "PodDisruptionBudget": "policy/v1"}
 _NETWORKING = "networking.k8s.io/v1"
@@ -109,13 +108,11 @@ def _group(fleet: Fleet, group: str, count: int) -> Object:
 
 def _scheduler(fleet: Fleet) -> Object:
     scheduler = fleet.scheduler
-    values = {f"{SCHEDULER_PREFIX}POLICY": scheduler.policy}
+    values = {f"{PREFIX}POLICY": scheduler.policy}
     if fleet.splits:
-        values[f"{SCHEDULER_PREFIX}PD_SEPARATION__ENABLED"] = "true"
-        values[f"{SCHEDULER_PREFIX}PD_SEPARATION__ROUTING_POLICY"] = "threshold"
-    if scheduler.journal:
-        values[f"{SCHEDULER_PREFIX}JOURNAL__URL"] = scheduler.journal
-    values |= dict(variables(SCHEDULER_PREFIX, scheduler.settings))
+        values[f"{PREFIX}PD_SEPARATION__ENABLED"] = "true"
+        values[f"{PREFIX}PD_SEPARATION__ROUTING_POLICY"] = "threshold"
+    values |= scheduler_settings(fleet)
     container = {"name": "scheduler", "env": [{"name": name, "value": value} for name, value in values.items()]}
     return {
         "apiVersion": "apps/v1",

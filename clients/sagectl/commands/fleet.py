@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from pathlib import Path
@@ -161,3 +162,37 @@ def delete(file: Path, place: str | None, output: Output) -> None:
         return await view_of(described, at)
 
     show_fleet(on_place(described, work), output)
+
+
+@fleet.command("run", examples=[("fleet run fleet.yaml", "follow the load, until Ctrl-C")])
+@FILE
+@PLACE
+@click.option(
+    "--scheduler", metavar="HOST:PORT", help="Where the scheduler is reached from here.  [default: as the place says]"
+)
+def run(file: Path, place: str | None, scheduler: str | None) -> None:
+    """Give groups with min and max as many executors as the scheduler says are needed, until a signal arrives.
+
+    A fleet on this machine does so by itself; on Ray and Kubernetes this command does.  `apply` has to come first.
+    """
+    from sage_common.clock import AsyncioClock
+    from sage_fleet.controller.controller import Controller
+    from sage_fleet.errors import FleetError
+    from sage_fleet.scheduler_client import client_of, desired_of
+
+    described = read(file, place)
+    if described.place == "local":
+        raise click.UsageError("a fleet on this machine follows the load by itself")
+
+    async def work(at: Place) -> None:
+        addresses = scheduler or (await at.status()).scheduler
+        if not addresses:
+            raise FleetError(
+                "the scheduler cannot be reached from here: give --scheduler, of a port-forward or a service"
+            )
+        async with client_of(described, addresses) as client:
+            controller = Controller(lambda: described, at, lambda: desired_of(client), AsyncioClock())
+            await controller.run()
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    on_place(described, work)

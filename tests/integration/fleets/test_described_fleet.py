@@ -194,3 +194,19 @@ def test_what_cannot_change_while_it_runs_is_refused_by_name(fleet: DescribedFle
     assert "name: the fleet described runs in" in fleet.run("apply").stderr
     fleet.content |= {"name": "described", "scheduler": {"address": fleet.address}}
     fleet.write()
+
+
+async def test_executors_come_and_go_with_the_load(fleet: DescribedFleet) -> None:
+    del fleet.chat["count"]
+    fleet.chat.update(min=1, max=3)
+    fleet.chat["engine_arguments"]["max_running"] = 4
+    quick = {"interval_s": 0.5, "up_delay_s": 0.5, "down_delay_s": 2, "trend_s": 5, "warm_up_s": 1}
+    fleet.content["scheduler"]["settings"] = {"scaling": quick}
+    fleet.write()
+    await fleet.done("apply")
+    assert await fleet.until_ready() == ["chat-1"]
+    async with loaded(fleet.address) as load:
+        await load.until_on({"chat-1", "chat-2", "chat-3"})
+    async with asyncio.timeout(30):
+        while await fleet.until_ready() != ["chat-1"]:
+            await asyncio.sleep(0.5)

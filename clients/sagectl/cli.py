@@ -24,6 +24,7 @@ from sagectl.commands.down import down
 from sagectl.commands.drain import drain
 from sagectl.commands.embed import embed
 from sagectl.commands.explain import explain
+from sagectl.commands.fleet import fleet
 from sagectl.commands.gateway import gateway
 from sagectl.commands.generate import generate
 from sagectl.commands.instances import instances
@@ -83,7 +84,7 @@ _EXAMPLES: Sequence[Example] = (
 
 _COMMANDS: Mapping[str, Sequence[click.Command]] = {
     "Requests": (generate, embed, score, submit, requests, attach, result, cancel, explain, batch),
-    "Fleet": (top, models, instances, drain, resume, role, scaling, adapter),
+    "Fleet": (top, models, instances, drain, resume, role, adapter, scaling, fleet),
     "Scheduler": (policy, pd, usage, journal, doctor, version),
     "On this machine": (up, status, down, demo, gateway, keys, simulate, completion),
 }

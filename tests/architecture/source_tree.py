@@ -13,7 +13,7 @@ PACKAGES = [
     ROOT / "protos" / "sage_common",
     ROOT / "protos" / "sage_telemetry",
     ROOT / "protos" / "sage_wire",
-    *(ROOT / "clients" / name for name in ("sage_client", "sage_local", "sage_simulator", "sagectl")),
+    *(ROOT / "clients" / name for name in ("sage_client", "sage_fleet", "sage_local", "sage_simulator", "sagectl")),
 ]
 
 

@@ -1,0 +1,31 @@
+"""Names what was applied by a hash, so that a place can tell what a later ``apply`` changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from sage_fleet.executor_settings import executor_settings
+from sage_fleet.scheduler_settings import scaled_models
+from sage_fleet.specification.fleet import Fleet
+
+_SIZE_BYTES = 6
+
+
+def group_version(fleet: Fleet, group: str) -> str:
+    """Return the version of a group: what its executors are started with, but neither their names nor number."""
+    described = fleet.groups[group]
+    own = {"cpus": described.cpus, "memory_gib": described.memory_gib, "gpus": described.gpus}
+    return _hash([executor_settings(fleet, group), own])
+
+
+def services_version(fleet: Fleet) -> str:
+    """Return the version of the scheduler and the gateway."""
+    gateway = fleet.gateway.model_dump(mode="json") if fleet.gateway else None
+    own = [fleet.scheduler.model_dump(mode="json"), scaled_models(fleet), gateway]
+    return _hash([own, fleet.splits, fleet.drain_timeout_s])
+
+
+def _hash(of: object) -> str:
+    text = json.dumps(of, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=_SIZE_BYTES).hexdigest()

@@ -1,0 +1,1 @@
+"""The specification of a fleet: what ``fleet.yaml`` says."""

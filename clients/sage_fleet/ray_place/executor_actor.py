@@ -1,0 +1,83 @@
+"""The actor of one executor: runs ``executor_svc`` as a child process that lives and ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+import ray
+from ray.util import get_current_placement_group, remove_placement_group
+
+from sage_fleet.ray_place.executor_start import ExecutorStart
+from sage_fleet.ray_place.node_labels import node_settings
+from sage_fleet.ray_place.worker_log import WorkerLog
+from sage_local.fleet.command_lines import CLIENT_VARIABLES, STOP_MARGIN_S, ProcessSpec
+from sage_local.fleet.reaper_link import ReaperLink
+from sage_local.fleet.supervised_process import SupervisedProcess
+
+log = logging.getLogger(__name__)
+
+REAPER_GRACE_S = 0.5  # from the actor's death until what is left of its executor is killed
+STEADY_S = 60.0  # an executor that ran for less is started again after a pause only
+PAUSE_S = 5.0  # so that one that cannot start does not keep its node busy
+
+
+class ExecutorActor:
+    """Starts its executor when it is created.  Ray starts the actor again, on any node, when it dies.
+
+    The actor dies when its executor ends by itself.  An actor that is killed leaves no process of its executor: the
+    kernel and a reaper process end them.
+    """
+
+    def __init__(self, start: ExecutorStart) -> None:
+        self._reaper = ReaperLink(REAPER_GRACE_S)
+        self._process = SupervisedProcess(_process(start), WorkerLog(), self._reaper)
+        self._leaving: asyncio.Task[None] | None = None
+        self._kept = asyncio.get_running_loop().create_task(self._keep(), name=f"keep-{start.instance_id}")
+
+    async def drains(self) -> bool:
+        """Return whether the executor drains."""
+        return self._leaving is not None
+
+    async def leave(self) -> None:
+        """Begin to drain the executor; when it has ended, the actor and its placement group are removed."""
+        if self._leaving is None:
+            self._leaving = asyncio.get_running_loop().create_task(self._leave(), name="leave")
+
+    async def _keep(self) -> None:
+        """Run the executor; end this process when it has ended by itself, so that Ray starts the actor again."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            await self._process.start()
+            status = await self._process.ended()
+            if self._leaving is not None:
+                return
+            log.error("the executor ended with status %d; Ray starts it again", status)
+            if loop.time() - began < STEADY_S:
+                await asyncio.sleep(PAUSE_S)
+        except Exception:
+            log.exception("the executor could not be started")
+            await asyncio.sleep(PAUSE_S)
+        if self._leaving is None:
+            os._exit(1)
+
+    async def _leave(self) -> None:
+        await self._process.stop()
+        self._reaper.close()
+        group = get_current_placement_group()
+        if group is not None:
+            remove_placement_group(group)  # Ray then kills this actor, and starts it no more
+
+
+def _process(start: ExecutorStart) -> ProcessSpec:
+    own = {name: value for name, value in os.environ.items() if name not in CLIENT_VARIABLES}
+    labels = {name: str(value) for name, value in ray.get_runtime_context().get_node_labels().items()}
+    return ProcessSpec(
+        name=start.instance_id,
+        command=(sys.executable, "-m", "executor_svc"),
+        environment=own | dict(start.environment) | node_settings(labels) | {"PYTHONUNBUFFERED": "1"},
+        stop_timeout_s=start.drain_timeout_s + STOP_MARGIN_S,
+    )

@@ -1,0 +1,34 @@
+"""What an actor needs to start its executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sage_fleet.executor_settings import PREFIX, executor_settings
+from sage_fleet.ray_place.actor_name import ActorName
+from sage_fleet.ray_place.bundles import Reservation
+from sage_fleet.specification.fleet import Fleet
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExecutorStart:
+    """The settings of one executor, as ``executor_svc`` reads them on whatever node it runs."""
+
+    instance_id: str
+    environment: Mapping[str, str]
+    drain_timeout_s: float  # seconds that running requests get to finish
+
+
+def executor_start(fleet: Fleet, name: ActorName, reserved: Reservation) -> ExecutorStart:
+    """Return how the executor of this name is started."""
+    environment = executor_settings(fleet, name.group)
+    environment[f"{PREFIX}INSTANCE_ID"] = name.instance_id
+    environment[f"{PREFIX}SCHEDULER"] = fleet.scheduler.address
+    if fleet.scheduler.tls is not None:
+        environment[f"{PREFIX}TLS__CA"] = str(fleet.scheduler.tls.ca)
+    if fleet.scheduler.access is not None:
+        environment[f"{PREFIX}TOKEN_FILE"] = str(fleet.scheduler.access.executor_token_file)
+    if reserved.spans_nodes:
+        environment[f"{PREFIX}ENGINE__VLLM__RAY_PLACEMENT_GROUP"] = str(name)
+    return ExecutorStart(instance_id=name.instance_id, environment=environment, drain_timeout_s=fleet.drain_timeout_s)

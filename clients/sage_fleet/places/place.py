@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from sage_fleet.places.place_status import PlaceStatus
 from sage_fleet.specification.fleet import Fleet
-
-Say = Callable[[str], None]
-"""Takes a line of progress, in words."""
 
 
 class Place(Protocol):

@@ -44,7 +44,7 @@ def standby_processes(spec: FleetSpec, state: Path) -> list[ProcessSpec]:
     database = ProcessSpec(
         name="postgres",
         command=(sys.executable, "-m", "sage_local.fleet.postgres", str(state)),
-        environment=_environment(),
+        environment=own_environment(),
         stop_timeout_s=POSTGRES_STOP_S,
     )
     flags = ["--journal.url", postgres.url(state)]
@@ -64,7 +64,7 @@ def _scheduler_process(spec: FleetSpec, name: str, address: str, flags: list[str
     return ProcessSpec(
         name=name,
         command=tuple(command),
-        environment=_environment(),
+        environment=own_environment(),
         stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
     )
 
@@ -78,7 +78,7 @@ def gateway_process(spec: FleetSpec) -> ProcessSpec | None:
     return ProcessSpec(
         name=GATEWAY,
         command=tuple(command),
-        environment=_environment(),
+        environment=own_environment(),
         stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
     )
 
@@ -128,7 +128,7 @@ def _executor_process(spec: FleetSpec, number: int, devices: Devices) -> Process
     return ProcessSpec(
         name=name,
         command=(*command, *devices.arguments, *spec.executor_arguments),
-        environment=_environment() | devices.environment,
+        environment=own_environment() | devices.environment,
         stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
         cores=devices.cores,
         where=devices.where,
@@ -161,6 +161,7 @@ def is_tiny_model(model: str) -> bool:
     return (Path(model) / "tiny_model.json").is_file()
 
 
-def _environment() -> dict[str, str]:
+def own_environment() -> dict[str, str]:
+    """Return this process's environment for a process of the fleet: without what is meant for clients."""
     kept = {name: value for name, value in os.environ.items() if name not in CLIENT_VARIABLES}
     return kept | {"PYTHONUNBUFFERED": "1"}

@@ -19,20 +19,40 @@ POLL_S = 0.05
 KILL_TIMEOUT_S = 10.0
 
 
+class NotStopped(Exception):
+    """Processes of a fleet could not be ended; the message names them."""
+
+
 def down(state: StateDir) -> int:
-    """Stop the fleet and wait until none of its processes is left; idempotent.
+    """Stop the fleet, wait until none of its processes is left, and print how it went; idempotent.
 
     Returns:
         0 if none is left, 1 if a process could not be killed.
     """
+    try:
+        print(stop_fleet(state))
+    except NotStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def stop_fleet(state: StateDir) -> str:
+    """Stop the fleet and wait until none of its processes is left; idempotent.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        NotStopped: a process could not be killed.
+    """
     status = state.read_status()
     if status is None or not state.is_held():
         left = _sweep(status)
-        print(state.not_running if not left else f"killed {left} processes that a dead supervisor left behind")
-        return 0
+        return state.not_running if not left else f"killed {left} processes that a dead supervisor left behind"
     with contextlib.suppress(ProcessLookupError):
         os.kill(status.supervisor_pid, signal.SIGTERM)
-    if not _wait(lambda: not state.is_held(), _bound_s(state)):
+    if not _wait(lambda: not state.is_held(), _bound_s(status)):
         print("the supervisor did not stop in time; killing it", file=sys.stderr)
         with contextlib.suppress(ProcessLookupError):
             os.kill(status.supervisor_pid, signal.SIGKILL)
@@ -40,12 +60,8 @@ def down(state: StateDir) -> int:
     latest = state.read_status() or status
     _sweep(latest)
     if left_over := members(_sessions(latest)):
-        print(
-            f"error: processes still running: {', '.join(f'{m.pid} {m.command}' for m in left_over)}", file=sys.stderr
-        )
-        return 1
-    print("stopped")
-    return 0
+        raise NotStopped(f"processes still running: {', '.join(f'{m.pid} {m.command}' for m in left_over)}")
+    return "stopped"
 
 
 def _sweep(status: FleetStatus | None) -> int:
@@ -62,13 +78,10 @@ def _sessions(status: FleetStatus | None) -> set[int]:
     return running_sessions(status.sessions()) if status else set()
 
 
-def _bound_s(state: StateDir) -> float:
+def _bound_s(status: FleetStatus) -> float:
     """Return the seconds that a supervisor may take to drain and stop the executors, then the scheduler."""
-    try:
-        drain_s = state.read_spec().drain_timeout_s
-    except FileNotFoundError:
-        drain_s = FleetSpec().drain_timeout_s
-    return 2 * (drain_s + STOP_MARGIN_S) + KILL_TIMEOUT_S
+    slowest_s = status.stop_timeout_s or FleetSpec().drain_timeout_s + STOP_MARGIN_S
+    return 2 * slowest_s + KILL_TIMEOUT_S
 
 
 def _wait(reached: Callable[[], bool], timeout_s: float) -> bool:

@@ -30,8 +30,9 @@ class Probe(Protocol):
 class SchedulerProbe:
     """Asks a scheduler over its AdminService."""
 
-    def __init__(self, address: str) -> None:
-        self._client = sage.AsyncClient(address, timeout=PROBE_TIMEOUT_S)
+    def __init__(self, address: str, client: sage.AsyncClient | None = None) -> None:
+        """Build the probe.  ``client``: asks with this one, which ``close`` closes, and not with one of its own."""
+        self._client = client or sage.AsyncClient(address, timeout=PROBE_TIMEOUT_S)
 
     async def instances(self) -> tuple[InstanceProgress, ...] | None:
         """Return all registered instances; None while no scheduler answers."""

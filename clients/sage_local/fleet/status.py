@@ -26,7 +26,7 @@ class ProcessStatus:
     """The status of one process of the fleet."""
 
     name: str
-    state: str  # "running" or "ended"
+    state: str  # "running", "stopping" (it drains while the others go on) or "ended"
     pid: int | None  # process id of the latest start; also the id of its session
     restarts: int
     last_exit: int | None  # exit status; negative: the signal
@@ -57,6 +57,7 @@ class FleetStatus:
     processes: tuple[ProcessStatus, ...]
     instances: tuple[InstanceProgress, ...]  # as last seen during the start
     pair_usable: bool = False  # whether a prefill/decode pair could hand over when the fleet became READY
+    stop_timeout_s: float = 0.0  # seconds that the slowest process may take to stop; 0: not known
     boot_id: str = ""  # of the machine, when the processes were started
 
     def sessions(self) -> tuple[SessionMark, ...]:

@@ -51,7 +51,7 @@ async def _run(spec: FleetSpec, state: StateDir, report: Callable[[FleetStatus],
         gateway_answers=lambda: answers(spec.http),
         on_status=report,
     )
-    stop = _stop_on_signals(supervisor)
+    stop = stop_on_signals(supervisor)
     async with supervisor:
         starting = asyncio.create_task(supervisor.start(), name="start")
         stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -68,7 +68,8 @@ async def _run(spec: FleetSpec, state: StateDir, report: Callable[[FleetStatus],
     return 0
 
 
-def _stop_on_signals(supervisor: Supervisor) -> asyncio.Event:
+def stop_on_signals(supervisor: Supervisor) -> asyncio.Event:
+    """Return an event that SIGTERM, SIGINT or SIGHUP sets; a second signal kills all processes at once."""
     stop = asyncio.Event()
 
     def on_signal() -> None:

@@ -36,6 +36,7 @@ class SupervisedProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._starting: asyncio.Task[None] | None = None
         self._started: int | None = None
+        self.stopping = False  # whether it ends because it was asked to, while the others go on
         self.starts = 0
         self.last_exit: int | None = None
 
@@ -103,7 +104,7 @@ class SupervisedProcess:
         """Return the status of the latest start."""
         return ProcessStatus(
             name=self.spec.name,
-            state="running" if self.running else "ended",
+            state="ended" if not self.running else "stopping" if self.stopping else "running",
             pid=self._process.pid if self._process else None,
             restarts=max(0, self.starts - 1),
             last_exit=self.last_exit,

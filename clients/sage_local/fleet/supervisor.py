@@ -64,6 +64,7 @@ class Supervisor:
         gateways = () if gateway is None else (gateway,)
         grace_s = max(each.stop_timeout_s for each in (*before, scheduler, *executors, *gateways))
         self._reaper = ReaperLink(grace_s)
+        self._state = state
         self._before = [SupervisedProcess(each, state, self._reaper) for each in before]
         self._scheduler = SupervisedProcess(scheduler, state, self._reaper)
         self._executors = [SupervisedProcess(each, state, self._reaper) for each in executors]
@@ -81,7 +82,7 @@ class Supervisor:
         self._reason = self._culprit = ""
         self._answers = False  # whether the scheduler answered the last call
         self._instances: tuple[InstanceProgress, ...] = ()
-        self._restarters: list[asyncio.Task[None]] = []
+        self._restarters: dict[SupervisedProcess, asyncio.Task[None]] = {}
         self._early_end: asyncio.Future[SupervisedProcess] = asyncio.get_running_loop().create_future()
 
     @property
@@ -122,9 +123,9 @@ class Supervisor:
         if self._phase is not FleetPhase.FAILED:
             self._phase = FleetPhase.STOPPING
         self._report()
-        for restarter in self._restarters:
+        for restarter in self._restarters.values():
             restarter.cancel()
-        await asyncio.gather(*self._restarters, return_exceptions=True)
+        await asyncio.gather(*self._restarters.values(), return_exceptions=True)
         await asyncio.gather(*(each.stop() for each in self._gateways))
         await asyncio.gather(*(each.stop() for each in self._executors))
         for each in (self._scheduler, *reversed(self._before)):
@@ -134,6 +135,38 @@ class Supervisor:
         if self._phase is not FleetPhase.FAILED:
             self._phase = FleetPhase.STOPPED
         self._report()
+
+    async def add(self, executor: ProcessSpec) -> None:
+        """Start a further executor of a fleet that was started; it is restarted like the others."""
+        process = SupervisedProcess(executor, self._state, self._reaper)
+        self._executors.append(process)
+        await self._launch(process)
+
+    async def remove(self, name: str) -> None:
+        """Drain and stop an executor; does nothing if there is none of this name.
+
+        Kills it if it exceeds its stop timeout.
+        """
+        process = next((each for each in self._executors if each.spec.name == name), None)
+        if process is None:
+            return
+        await self._halt(process)
+        self._executors.remove(process)
+        self._report()
+
+    async def restart_scheduler(self, scheduler: ProcessSpec) -> None:
+        """Stop the scheduler, which hands its requests over, and start it with another command line."""
+        await self._halt(self._scheduler)
+        self._scheduler.spec = scheduler
+        await self._launch(self._scheduler)
+
+    async def set_gateway(self, gateway: ProcessSpec | None) -> None:
+        """Stop the HTTP gateway, if there is one, and start this one; None: none."""
+        for each in self._gateways:
+            await self._halt(each)
+        self._gateways = [] if gateway is None else [SupervisedProcess(gateway, self._state, self._reaper)]
+        for each in self._gateways:
+            await self._launch(each)
 
     def kill(self) -> None:
         """Kill all processes at once; ``stop`` must still be awaited."""
@@ -151,6 +184,7 @@ class Supervisor:
             processes=tuple(each.status() for each in self.processes),
             instances=self._instances,
             pair_usable=self._pair_usable,
+            stop_timeout_s=max(each.spec.stop_timeout_s for each in self.processes),
             boot_id=boot_id(),
         )
 
@@ -191,10 +225,20 @@ class Supervisor:
 
     async def _launch(self, process: SupervisedProcess) -> None:
         await process.start()
-        self._restarters.append(
-            asyncio.create_task(self._restart_when_ended(process), name=f"keep-{process.spec.name}")
+        self._restarters[process] = asyncio.create_task(
+            self._restart_when_ended(process), name=f"keep-{process.spec.name}"
         )
         self._report()
+
+    async def _halt(self, process: SupervisedProcess) -> None:
+        """Stop a process that is not to be restarted."""
+        if (restarter := self._restarters.pop(process, None)) is not None:
+            restarter.cancel()
+            await asyncio.gather(restarter, return_exceptions=True)
+        process.stopping = True
+        self._report()
+        await process.stop()
+        process.stopping = False
 
     async def _wait_until(
         self, reached: Callable[[], bool], timeout_s: float, *, poll: Callable[[], Awaitable[None]] | None = None

@@ -1,0 +1,1 @@
+"""Gives groups as many executors as the scheduler says are needed."""

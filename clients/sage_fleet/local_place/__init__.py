@@ -1,0 +1,1 @@
+"""A fleet on this machine: processes under a supervisor."""

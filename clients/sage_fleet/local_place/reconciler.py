@@ -1,0 +1,212 @@
+"""Brings the processes of this machine to what is wanted, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import sage_client as sage
+from sage_fleet.errors import FleetError
+from sage_fleet.local_place.device_pool import DevicePool
+from sage_fleet.local_place.wanted_fleet import FleetFiles, Progress, WantedFleet
+from sage_fleet.places.group_changes import Member, next_change
+from sage_fleet.places.versions import group_version
+from sage_fleet.processes import executor_process, http_process, scheduler_processes
+from sage_fleet.scheduler_client import instances_of, is_ready
+from sage_local.fleet.command_lines import ProcessSpec
+from sage_local.fleet.status import ProcessStatus
+from sage_local.fleet.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+PERIOD_S = 0.25
+FAILING_RESTARTS = 2  # of an executor that was never READY: something is wrong with it
+
+
+@dataclass(kw_only=True, slots=True)
+class _Executor:
+    """An executor that was started, until it has ended on request."""
+
+    group: str
+    number: int
+    version: str
+    started_at: float  # of the event loop's clock, in seconds
+    was_ready: bool = False
+    drain: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.group}-{self.number}"
+
+
+class Reconciler:
+    """Starts, replaces and drains executors, and restarts services whose settings changed."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        files: FleetFiles,
+        directory: Path,
+        devices: DevicePool,
+        client: sage.AsyncClient,
+        services: tuple[ProcessSpec, ProcessSpec | None],
+    ) -> None:
+        """Build it.  ``services``: the scheduler's process that runs, and the gateway's."""
+        self._supervisor = supervisor
+        self._files = files
+        self._directory = directory
+        self._devices = devices
+        self._client = client
+        self._scheduler, self._gateway = services
+        self._executors: dict[str, _Executor] = {}
+        self._reported: Progress | None = None
+
+    async def run(self) -> None:
+        """Work until cancelled.  Executors that drain are then left to the supervisor's ``stop``."""
+        try:
+            while True:
+                await self._step()
+                await asyncio.sleep(PERIOD_S)
+        finally:
+            drains = [each.drain for each in self._executors.values() if each.drain is not None]
+            for drain in drains:
+                drain.cancel()
+            await asyncio.gather(*drains, return_exceptions=True)
+
+    async def _step(self) -> None:
+        wanted = self._files.wanted()
+        if wanted is None:
+            return
+        await self._change_services(wanted)
+        found = await instances_of(self._client)
+        instances = {each.name: found[each.name] for each in self._executors.values() if _is_of(found, each)}
+        processes = {each.name: each for each in self._supervisor.status().processes}
+        for each in self._executors.values():
+            each.was_ready = each.was_ready or is_ready(instances.get(each.name))
+        problems: dict[str, str] = {}
+        if found or not self._executors:  # else no scheduler answers: what is READY is not known
+            for group in {*wanted.counts, *(each.group for each in self._executors.values())}:
+                problems |= await self._change_group(wanted, group, instances, processes)
+        problems |= self._problems(instances, processes)
+        self._report(wanted, instances, problems)
+
+    async def _change_services(self, wanted: WantedFleet) -> None:
+        *_, scheduler = scheduler_processes(wanted.fleet, self._directory)
+        if not wanted.fleet.scheduler.standby and scheduler != self._scheduler:
+            log.info("the scheduler's settings changed: it is restarted")
+            await self._supervisor.restart_scheduler(scheduler)
+            self._scheduler = scheduler
+        gateway = http_process(wanted.fleet)
+        if gateway != self._gateway:
+            log.info("the gateway's settings changed")
+            await self._supervisor.set_gateway(gateway)
+            self._gateway = gateway
+
+    async def _change_group(
+        self,
+        wanted: WantedFleet,
+        group: str,
+        instances: Mapping[str, sage.Instance],
+        processes: Mapping[str, ProcessStatus],
+    ) -> dict[str, str]:
+        """Make the next change of a group; return what keeps it from being made, by the group's name."""
+        described = wanted.fleet.groups.get(group)
+        count = wanted.counts.get(group, 0) if described is not None else 0
+        version = group_version(wanted.fleet, group) if described is not None else ""
+        if described is not None and count:
+            try:
+                self._devices.check(described)
+            except FleetError as error:
+                return {group: f"groups.{group}.{error}"}
+        room = described is not None and self._devices.has_room(described)
+        members = [_member(each, instances, processes) for each in self._executors.values() if each.group == group]
+        change = next_change(members, count=count, version=version, room=room)
+        for number in change.drain:
+            self._drain(self._executors[f"{group}-{number}"])
+        for number in change.start:
+            if described is not None and self._devices.has_room(described):
+                executor = _Executor(group=group, number=number, version=version, started_at=_now())
+                await self._start(wanted, executor)
+        return {}
+
+    async def _start(self, wanted: WantedFleet, executor: _Executor) -> None:
+        log.info("%s starts", executor.name)
+        devices = self._devices.take(executor.name, wanted.fleet.groups[executor.group])
+        self._executors[executor.name] = executor
+        await self._supervisor.add(executor_process(wanted.fleet, executor.group, executor.name, devices))
+
+    def _drain(self, executor: _Executor) -> None:
+        log.info("%s drains", executor.name)
+        executor.drain = asyncio.create_task(self._drained(executor), name=f"drain-{executor.name}")
+
+    async def _drained(self, executor: _Executor) -> None:
+        await self._supervisor.remove(executor.name)
+        self._devices.give_back(executor.name)
+        del self._executors[executor.name]
+        log.info("%s has ended", executor.name)
+
+    def _problems(
+        self, instances: Mapping[str, sage.Instance], processes: Mapping[str, ProcessStatus]
+    ) -> dict[str, str]:
+        """Return what is wrong with executors that are wanted, in words, by their names."""
+        found = {}
+        for name, executor in self._executors.items():
+            instance, process = instances.get(name), processes.get(name)
+            if executor.drain is not None:
+                continue
+            if instance is not None and instance.state is sage.InstanceState.FAILED:
+                found[name] = instance.state_reason or "its engine failed"
+            elif process is not None and not executor.was_ready and process.restarts >= FAILING_RESTARTS:
+                found[name] = f"it ended {process.restarts} times before it was ready, last with {process.last_exit}"
+        return found
+
+    def _report(self, wanted: WantedFleet, instances: Mapping[str, sage.Instance], problems: Mapping[str, str]) -> None:
+        progress = Progress(
+            supervisor_pid=os.getpid(),
+            generation=wanted.generation,
+            settled=not problems and self._is_settled(wanted, instances),
+            problems=problems,
+        )
+        if progress != self._reported:
+            self._files.report(progress)
+            self._reported = progress
+
+    def _is_settled(self, wanted: WantedFleet, instances: Mapping[str, sage.Instance]) -> bool:
+        for group in wanted.fleet.groups:
+            own = [each for each in self._executors.values() if each.group == group]
+            current = group_version(wanted.fleet, group)
+            if len(own) != wanted.counts[group] or any(each.version != current for each in own):
+                return False
+        return all(
+            each.drain is None and each.group in wanted.fleet.groups and is_ready(instances.get(each.name))
+            for each in self._executors.values()
+        )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _is_of(found: Mapping[str, sage.Instance], executor: _Executor) -> bool:
+    """Return whether the scheduler's instance is this executor's, not that of an earlier one with its name."""
+    instance = found.get(executor.name)
+    return instance is not None and instance.state_age_s <= _now() - executor.started_at
+
+
+def _member(
+    executor: _Executor, instances: Mapping[str, sage.Instance], processes: Mapping[str, ProcessStatus]
+) -> Member:
+    instance, process = instances.get(executor.name), processes.get(executor.name)
+    failed = instance is not None and instance.state in (sage.InstanceState.FAILED, sage.InstanceState.LOST)
+    ended = process is None or process.state == "ended"
+    return Member(
+        number=executor.number,
+        version=executor.version,
+        ready=is_ready(instance) and not ended,
+        broken=failed or ended or not executor.was_ready,
+        draining=executor.drain is not None,
+    )

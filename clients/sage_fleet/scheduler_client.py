@@ -1,0 +1,44 @@
+"""Asks a fleet's scheduler for its instances."""
+
+from __future__ import annotations
+
+import sage_client as sage
+from sage_fleet.errors import FleetError
+from sage_fleet.specification.fleet import Fleet
+
+CALL_TIMEOUT_S = 5.0
+
+
+def client_of(fleet: Fleet, addresses: str) -> sage.AsyncClient:
+    """Return a client of the fleet's scheduler, as an operator.  Raises FleetError if its token cannot be read."""
+    tls, access = fleet.scheduler.tls, fleet.scheduler.access
+    token = None
+    if access is not None:
+        try:
+            token = access.operator_token_file.read_text().strip()
+        except OSError as error:
+            raise FleetError(
+                f"scheduler.access.operator_token_file: cannot read {access.operator_token_file}: {error.strerror}"
+            ) from error
+    return sage.AsyncClient(
+        addresses,
+        tls_ca=tls.ca if tls is not None else None,
+        token=token,
+        insecure=tls is None,
+        timeout=CALL_TIMEOUT_S,
+    )
+
+
+async def instances_of(client: sage.AsyncClient) -> dict[str, sage.Instance]:
+    """Return all instances by their ids; none while no scheduler answers."""
+    try:
+        view = await client.list_instances()
+    except (sage.TryAgainError, sage.WaitTimeoutError):
+        return {}
+    return {each.instance_id: each for each in view.instances}
+
+
+def is_ready(instance: sage.Instance | None) -> bool:
+    """Return whether an instance takes requests, or would if an operator had not cordoned it."""
+    ready = (sage.InstanceState.READY, sage.InstanceState.DRAINED, sage.InstanceState.DRAINING)
+    return instance is not None and instance.state in ready

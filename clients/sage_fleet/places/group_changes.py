@@ -48,7 +48,7 @@ def next_change(members: Collection[Member], *, count: int, version: str, room: 
     if room and len(useful) + len(new) <= count:
         starting = missing if not useful else 1
         return GroupChange(start=_free_numbers(members, starting), drain=tuple(drain))
-    all_serve = len(new) == ready and not any(each.draining for each in members)
+    all_serve = len(new) == ready and not drain and not any(each.draining for each in members)
     if not room and useful and all_serve:
         drain.append(useful[-1].number)
     return GroupChange(drain=tuple(drain))

@@ -10,8 +10,9 @@ from sage_fleet.ray_place.actor_name import ActorName
 from sage_fleet.ray_place.bundles import Reservation
 from sage_fleet.ray_place.executor_start import ExecutorStart
 
-ActorState = Literal["unplaced", "starting", "alive", "dead"]
-"""unplaced: no node has room; starting: Ray starts the actor, also again; dead: Ray starts it no more."""
+ActorState = Literal["unplaced", "starting", "alive", "ending", "dead"]
+"""unplaced: no node has room; starting: Ray starts the actor, also again; ending: its reservation is removed, and Ray
+ends it; dead: Ray starts it no more, and its reservation remains."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

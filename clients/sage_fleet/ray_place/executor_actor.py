@@ -13,7 +13,7 @@ from ray.util import get_current_placement_group, remove_placement_group
 from sage_fleet.ray_place.executor_start import ExecutorStart
 from sage_fleet.ray_place.node_labels import node_settings
 from sage_fleet.ray_place.worker_log import WorkerLog
-from sage_local.fleet.command_lines import CLIENT_VARIABLES, STOP_MARGIN_S, ProcessSpec
+from sage_local.fleet.command_lines import STOP_MARGIN_S, ProcessSpec, own_environment
 from sage_local.fleet.reaper_link import ReaperLink
 from sage_local.fleet.supervised_process import SupervisedProcess
 
@@ -73,11 +73,10 @@ class ExecutorActor:
 
 
 def _process(start: ExecutorStart) -> ProcessSpec:
-    own = {name: value for name, value in os.environ.items() if name not in CLIENT_VARIABLES}
     labels = {name: str(value) for name, value in ray.get_runtime_context().get_node_labels().items()}
     return ProcessSpec(
         name=start.instance_id,
         command=(sys.executable, "-m", "executor_svc"),
-        environment=own | dict(start.environment) | node_settings(labels) | {"PYTHONUNBUFFERED": "1"},
+        environment=own_environment() | dict(start.environment) | node_settings(labels),
         stop_timeout_s=start.drain_timeout_s + STOP_MARGIN_S,
     )

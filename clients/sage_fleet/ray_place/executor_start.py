@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sage_fleet.executor_settings import PREFIX, executor_settings
+from sage_fleet.processes import executor_connection
 from sage_fleet.ray_place.actor_name import ActorName
 from sage_fleet.ray_place.bundles import Reservation
 from sage_fleet.specification.fleet import Fleet
@@ -22,13 +23,8 @@ class ExecutorStart:
 
 def executor_start(fleet: Fleet, name: ActorName, reserved: Reservation) -> ExecutorStart:
     """Return how the executor of this name is started."""
-    environment = executor_settings(fleet, name.group)
+    environment = executor_settings(fleet, name.group) | executor_connection(fleet)
     environment[f"{PREFIX}INSTANCE_ID"] = name.instance_id
-    environment[f"{PREFIX}SCHEDULER"] = fleet.scheduler.address
-    if fleet.scheduler.tls is not None:
-        environment[f"{PREFIX}TLS__CA"] = str(fleet.scheduler.tls.ca)
-    if fleet.scheduler.access is not None:
-        environment[f"{PREFIX}TOKEN_FILE"] = str(fleet.scheduler.access.executor_token_file)
     if reserved.spans_nodes:
         environment[f"{PREFIX}ENGINE__VLLM__RAY_PLACEMENT_GROUP"] = str(name)
     return ExecutorStart(instance_id=name.instance_id, environment=environment, drain_timeout_s=fleet.drain_timeout_s)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sage_fleet.errors import FleetError
@@ -30,7 +31,8 @@ class _View:
 
     actors: tuple[ActorRecord, ...]
     draining: frozenset[ActorName]
-    ready: frozenset[str] = frozenset()  # instance ids
+    ready: frozenset[ActorName] = frozenset()  # executors that take requests
+    ready_known: bool = False
 
     def members(self, group: str) -> list[Member]:
         """Return the executors of a group that Ray keeps up."""
@@ -38,7 +40,7 @@ class _View:
             Member(
                 number=each.name.number,
                 version=each.name.version,
-                ready=each.state == "alive" and each.name.instance_id in self.ready,
+                ready=each.name in self.ready,
                 draining=each.name in self.draining,
             )
             for each in self.actors
@@ -61,6 +63,7 @@ class RayPlace:
         self._fleet = fleet
         self._cluster = cluster or RayCluster(fleet.ray.address)
         self._instances = instances or SchedulerInstances()
+        self._created: dict[ActorName, float] = {}  # loop time
         self._leaves_by: dict[ActorName, float] = {}  # loop time at which a draining actor is removed
 
     async def apply(self, fleet: Fleet) -> None:
@@ -126,8 +129,17 @@ class RayPlace:
     async def _view(self, *, of_scheduler: bool = True) -> _View:
         actors = await self._cluster.actors(self._fleet.name)
         draining = await self._cluster.draining([each.name for each in actors if each.state == "alive"])
-        ready = await self._instances.ready(self._fleet) if of_scheduler else frozenset()
-        return _View(actors=actors, draining=draining, ready=ready)
+        draining |= {each.name for each in actors if each.state == "ending"}
+        ages = await self._instances.ready(self._fleet) if of_scheduler else None
+        ready = frozenset(
+            each.name for each in actors if each.state == "alive" and self._is_ready(each.name, ages or {})
+        )
+        return _View(actors=actors, draining=draining, ready=ready, ready_known=ages is not None)
+
+    def _is_ready(self, name: ActorName, ages: Mapping[str, float]) -> bool:
+        """Whether an executor takes requests, and not one before it that had its instance id."""
+        age = ages.get(name.instance_id)
+        return age is not None and age <= _now() - self._created.get(name, -math.inf)
 
     async def _step(self, view: _View, counts: dict[str, int]) -> bool:
         """Do what can be done now; return whether anything was."""
@@ -139,6 +151,8 @@ class RayPlace:
             version = group_version(self._fleet, group)
             # Without an older one to make room, an actor waits for a node: that is what an autoscaler of Ray acts on.
             old = any(member.version != version for member in view.members(group))
+            if old and not view.ready_known:
+                continue  # which of the old ones serve is not known
             room = not old or await self._cluster.has_room(self._reserved(group))
             changed |= await self._change(view, group, count, room=room)
         return changed
@@ -155,6 +169,7 @@ class RayPlace:
     async def _create(self, name: ActorName) -> None:
         reserved = self._reserved(name.group)
         start = executor_start(self._fleet, name, reserved)
+        self._created[name] = _now()
         await self._cluster.create(name, start, reserved, max_restarts=self._fleet.ray.max_restarts)
 
     async def _leave_all(self, view: _View, actors: Iterable[ActorRecord]) -> bool:

@@ -19,8 +19,6 @@ CONNECT_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 20.0  # of a call to the cluster's control service
 ASK_TIMEOUT_S = 5.0  # of a call to an actor
 
-_STATES: dict[str, ActorState] = {"ALIVE": "alive"}
-
 
 def import_ray() -> Any:
     """Return the package ray.  Raises FleetError, which names the extra, where it is missing."""
@@ -110,21 +108,22 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def _records(ray: Any, fleet: str) -> tuple[ActorRecord, ...]:
-    """Join the placement groups with the actors: a group without one is of an actor that Ray starts no more."""
+    """Join the actors with their placement groups, by their common names."""
     nodes = {node["NodeID"]: f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})" for node in ray.nodes()}
     # The public list of actors (ray.util.state) asks the dashboard, which a cluster may run without.
-    table = ray._private.state.actors()
-    actors = {each["Name"]: each for each in table.values() if each["State"] != "DEAD"}
+    actors = {each["Name"]: each for each in ray._private.state.actors().values() if each["State"] != "DEAD"}
+    groups = ray.util.placement_group_table().values()
+    reserved = {each["name"]: each["state"] for each in groups if each["state"] != "REMOVED"}
     records = []
-    for group in ray.util.placement_group_table().values():
-        name = ActorName.parse(group["name"])
-        if name is None or name.fleet != fleet or group["state"] == "REMOVED":
+    for text in {*actors, *reserved}:
+        name = ActorName.parse(text)
+        if name is None or name.fleet != fleet:
             continue
-        actor = actors.get(group["name"])
+        actor = actors.get(text)
         records.append(
             ActorRecord(
                 name=name,
-                state=_state(group["state"], actor),
+                state=_state(reserved.get(text), actor),
                 node=nodes.get(actor["Address"]["NodeID"], "") if actor else "",
                 restarts=actor["NumRestarts"] if actor else 0,
             )
@@ -132,12 +131,14 @@ def _records(ray: Any, fleet: str) -> tuple[ActorRecord, ...]:
     return tuple(sorted(records, key=lambda record: record.name))
 
 
-def _state(group: str, actor: dict[str, Any] | None) -> ActorState:
+def _state(reserved: str | None, actor: dict[str, Any] | None) -> ActorState:
     if actor is None:
         return "dead"
-    if group != "CREATED":
+    if reserved is None:
+        return "ending"
+    if reserved != "CREATED":
         return "unplaced"
-    return _STATES.get(actor["State"], "starting")
+    return "alive" if actor["State"] == "ALIVE" else "starting"
 
 
 def _has_room(ray: Any, reserved: Reservation) -> bool:

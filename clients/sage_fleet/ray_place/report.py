@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from sage_fleet.places.place_status import ExecutorState, ExecutorStatus, GroupStatus, PlaceStatus
 from sage_fleet.places.versions import services_version
+from sage_fleet.processes import scheduler_addresses
 from sage_fleet.ray_place.actor_name import ActorName
 from sage_fleet.ray_place.cluster import ActorRecord, ActorState
 from sage_fleet.specification.fleet import Fleet
@@ -16,6 +17,7 @@ _STATES: dict[ActorState, ExecutorState] = {
     "unplaced": "starting",
     "starting": "starting",
     "alive": "running",
+    "ending": "draining",
     "dead": "ended",
 }
 
@@ -26,7 +28,7 @@ def report(fleet: Fleet, actors: Collection[ActorRecord], draining: Collection[A
     return PlaceStatus(
         running=bool(actors),
         services=services_version(fleet),  # they run apart, so none of them ever differs
-        scheduler=fleet.scheduler.address,
+        scheduler=scheduler_addresses(fleet),
         groups={group: _group([each for each in actors if each.name.group == group], draining) for group in groups},
         problems=tuple(_problems(actors)),
     )

@@ -72,11 +72,16 @@ class ExecutorActor:
             remove_placement_group(group)  # Ray then kills this actor, and starts it no more
 
 
+def _cluster() -> dict[str, str]:
+    """Return what leads the executor's process, which may start workers of its engine on Ray, to this cluster."""
+    return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+
+
 def _process(start: ExecutorStart) -> ProcessSpec:
     labels = {name: str(value) for name, value in ray.get_runtime_context().get_node_labels().items()}
     return ProcessSpec(
         name=start.instance_id,
         command=(sys.executable, "-m", "executor_svc"),
-        environment=own_environment() | dict(start.environment) | node_settings(labels),
+        environment=own_environment() | _cluster() | dict(start.environment) | node_settings(labels),
         stop_timeout_s=start.drain_timeout_s + STOP_MARGIN_S,
     )

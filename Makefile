@@ -30,7 +30,8 @@ V1        := sage/controlplane/v1
 PROTO_GEN := protos/gen
 BASELINE  := protos/baseline.binpb
 
-PROTOS         := $(sort $(wildcard protos/$(V1)/*.proto))
+KEDA_PROTO     := protos/externalscaler/externalscaler.proto
+PROTOS         := $(sort $(wildcard protos/$(V1)/*.proto)) $(KEDA_PROTO)
 SERVICE_PROTOS  = $(shell grep -l '^service ' $(PROTOS))
 PROTOC         := $(PROTOC_PY) -m grpc_tools.protoc --proto_path=protos --proto_path=protos/third_party \
 	--plugin=protoc-gen-mypy=.venv-protoc/bin/protoc-gen-mypy \
@@ -125,12 +126,13 @@ $(LOCK_VENV)/.stamp-$(UV):
 # ---------------------------------------------------------------- the contract
 
 proto: $(PROTOC_PY) ## generate protos/gen from the .proto files
-	@rm -f $(PROTO_GEN)/$(V1)/*_pb2*
+	@rm -f $(PROTO_GEN)/$(V1)/*_pb2* $(PROTO_GEN)/externalscaler/*_pb2*
 	@$(call generate,$(PROTO_GEN))
 
 proto-check: $(PROTOC_PY) ## generate anew beside protos/gen and fail if they differ
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(call generate,"$$tmp") && \
-	if diff -r -x __pycache__ -x __init__.py -x py.typed $(PROTO_GEN)/$(V1) "$$tmp/$(V1)"; \
+	if diff -r -x __pycache__ -x __init__.py -x py.typed $(PROTO_GEN)/$(V1) "$$tmp/$(V1)" && \
+	diff -r -x __pycache__ $(PROTO_GEN)/externalscaler "$$tmp/externalscaler"; \
 	then echo "proto-check: protos/gen is current"; \
 	else echo "error: protos/gen is stale; run 'make proto'" >&2; exit 1; fi
 

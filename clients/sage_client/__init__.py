@@ -21,6 +21,7 @@ from sage_client._call import Call
 from sage_client._client import Client
 from sage_client._completion import Choice, Completion
 from sage_client._connection import DEFAULT_ADDRESS
+from sage_client._desired_instances import DesiredFleet, DesiredInstances
 from sage_client._detached import AsyncDetachedRequest, DetachedRequest, RequestInfo, RequestStatus, Result
 from sage_client._embeddings import Embeddings, EmbedOptions
 from sage_client._enums import (
@@ -168,6 +169,8 @@ __all__ = [
     "ConfigurationError",
     "DeadlineExceededError",
     "Decision",
+    "DesiredFleet",
+    "DesiredInstances",
     "DetachedRequest",
     "EmbedOptions",
     "Embeddings",

@@ -17,6 +17,7 @@ from sage_client._async_client import (
 )
 from sage_client._async_stream import AsyncStream
 from sage_client._blocking_batch_calls import BlockingBatchCalls
+from sage_client._desired_instances import DesiredFleet
 from sage_client._detached import DetachedRequest, RequestInfo, RequestStatus
 from sage_client._durations import Seconds, timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input
@@ -232,6 +233,10 @@ class Client(BlockingBatchCalls):
             InstanceNotFoundError: no instance has this id.
         """
         return self._run(self._client.get_instance(instance_id))
+
+    def desired_instances(self, *, model: str = "", timeout: float | None = None) -> DesiredFleet:
+        """Return how many instances of each model, or of one, there are to be, and why."""
+        return self._run(self._client.desired_instances(model=model, timeout=timeout))
 
     def drain_instance(self, instance_id: str, *, reason: str = "") -> Instance:
         """Drain an instance: it finishes its requests and gets no new ones.

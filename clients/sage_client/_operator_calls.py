@@ -12,6 +12,7 @@ from sage_client import _decode_fleet_snapshot as fleet_snapshot
 from sage_client import _decode_prefill_decode as prefill_decode
 from sage_client._channels import Channels
 from sage_client._decode_scheduler_status import scheduler_status
+from sage_client._desired_instances import DesiredFleet, desired_fleet
 from sage_client._enums import InstanceRole
 from sage_client._errors import ConfigurationError
 from sage_client._fleet_feed import WatchCall, newest_snapshots
@@ -100,6 +101,11 @@ class OperatorCalls(LeaderCalls):
         """
         request = admin_pb2.GetInstanceRequest(instance_id=instance_id)
         return decode.instance((await self._ask(lambda at: at.admin.GetInstance, request)).instance)
+
+    async def desired_instances(self, *, model: str = "", timeout: float | None = None) -> DesiredFleet:
+        """Return how many instances of each model, or of one, there are to be, and why."""
+        request = admin_pb2.ListDesiredInstancesRequest(model=model)
+        return desired_fleet(await self._ask(lambda at: at.admin.ListDesiredInstances, request, timeout=timeout))
 
     async def drain_instance(self, instance_id: str, *, reason: str = "") -> Instance:
         """Drain an instance: it finishes its requests and gets no new ones.

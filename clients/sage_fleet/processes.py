@@ -6,7 +6,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from sage_fleet.executor_settings import PREFIX, executor_settings, variables
+from sage_fleet.executor_settings import PREFIX, executor_settings
+from sage_fleet.scheduler_settings import PREFIX as SCHEDULER
+from sage_fleet.scheduler_settings import scheduler_settings
 from sage_fleet.specification.fleet import Fleet
 from sage_local.fleet.command_lines import (
     STOP_MARGIN_S,
@@ -18,8 +20,6 @@ from sage_local.fleet.command_lines import (
 )
 from sage_local.fleet.devices import Devices
 from sage_local.fleet.spec import FleetSpec
-
-SCHEDULER_PREFIX = "SAGE_SCHEDULER_"
 
 
 def scheduler_addresses(fleet: Fleet) -> str:
@@ -86,14 +86,12 @@ def _services(fleet: Fleet) -> FleetSpec:
 
 def _scheduler_variables(fleet: Fleet) -> dict[str, str]:
     scheduler = fleet.scheduler
-    found = dict(variables(SCHEDULER_PREFIX, scheduler.settings))
-    if scheduler.journal:
-        found[f"{SCHEDULER_PREFIX}JOURNAL__URL"] = scheduler.journal
+    found = scheduler_settings(fleet)
     if scheduler.tls is not None:
-        found[f"{SCHEDULER_PREFIX}TLS__CERTIFICATE"] = _absolute(scheduler.tls.certificate)
-        found[f"{SCHEDULER_PREFIX}TLS__PRIVATE_KEY"] = _absolute(scheduler.tls.private_key)
+        found[f"{SCHEDULER}TLS__CERTIFICATE"] = _absolute(scheduler.tls.certificate)
+        found[f"{SCHEDULER}TLS__PRIVATE_KEY"] = _absolute(scheduler.tls.private_key)
     if scheduler.access is not None:
-        found[f"{SCHEDULER_PREFIX}ACCESS__KEYS_FILE"] = _absolute(scheduler.access.keys_file)
+        found[f"{SCHEDULER}ACCESS__KEYS_FILE"] = _absolute(scheduler.access.keys_file)
     return found
 
 

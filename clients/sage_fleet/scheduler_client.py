@@ -42,3 +42,8 @@ def is_ready(instance: sage.Instance | None) -> bool:
     """Return whether an instance takes requests, or would if an operator had not cordoned it."""
     ready = (sage.InstanceState.READY, sage.InstanceState.DRAINED, sage.InstanceState.DRAINING)
     return instance is not None and instance.state in ready
+
+
+async def desired_of(client: sage.AsyncClient) -> tuple[sage.DesiredInstances, ...]:
+    """Return how many instances there are to be, by model and role.  Raises SageError."""
+    return (await client.desired_instances()).desired

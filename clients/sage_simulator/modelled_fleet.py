@@ -39,7 +39,8 @@ class ModelledFleet:
         self._side = side
         self._models = models
         self._draining: set[str] = set()
-        self.executors: dict[str, ExecutorModel] = {}  # by instance id; those that are gone, too
+        self.executors: dict[str, ExecutorModel] = {}  # by instance id; those that are gone, too, not those that start
+        self._joined = 0  # instances so far, those that start included
 
     def start(self, fleet: Sequence[InstanceModel], runner: AttemptRunner, changed: Callable[[], None]) -> None:
         """Bring the instances up, and enter the events.
@@ -89,12 +90,33 @@ class ModelledFleet:
             for number, instance in enumerate(event.added):
                 self._join(instance, number / len(event.added))
         elif self.executors[event.instance_id].up:
-            (self._fail if event.change is FleetChange.FAIL else self._drain)(event.instance_id)
+            (self._fail if event.change is FleetChange.FAIL else self.drain)(event.instance_id)
         self._changed()
+
+    def launch(self, instance: InstanceModel, warm_up_s: float) -> None:
+        """Start an instance, which is READY after ``warm_up_s`` and there, and paid for, from now on."""
+        now, instance_id = self._events.now, self._register(instance)
+        self._scheduler.transition(instance_id, InstanceState.LOADING, "its engine starts", now)
+        self._events.after(warm_up_s, self._launched, instance_id, instance, now)
+
+    def _launched(self, instance_id: str, instance: InstanceModel, began_at: float) -> None:
+        self._bring_up(instance_id, instance, 0.5)
+        self.executors[instance_id].up_from_s = began_at
+        self._changed()
+
+    def is_up(self, instance_id: str) -> bool:
+        """Whether an instance runs and does not drain."""
+        executor = self.executors.get(instance_id)
+        return executor is not None and executor.up and instance_id not in self._draining
 
     def _join(self, instance: InstanceModel, phase: float) -> None:
         """Add an instance that is READY at once.  ``phase``: share of an interval to its first heartbeat."""
-        now, instance_id, settings = self._events.now, instance_id_of(len(self.executors)), self._settings
+        self._bring_up(self._register(instance), instance, phase)
+
+    def _register(self, instance: InstanceModel) -> str:
+        """Register an instance and return its id."""
+        instance_id = instance_id_of(self._joined)
+        self._joined += 1
         spec = InstanceSpec(
             instance_id=instance_id,
             model=self._model_of(instance),
@@ -102,7 +124,12 @@ class ModelledFleet:
             engine_start_id="1",
             price_per_hour=instance.price_per_hour,
         )
-        self._scheduler.register(spec, now)
+        self._scheduler.register(spec, self._events.now)
+        return instance_id
+
+    def _bring_up(self, instance_id: str, instance: InstanceModel, phase: float) -> None:
+        """Have an instance be READY.  ``phase``: share of an interval to its first heartbeat."""
+        now, settings = self._events.now, self._settings
         self._scheduler.engine_ready(instance_id, instance.facts(), now)
         self.executors[instance_id] = ExecutorModel(
             instance_id,
@@ -140,7 +167,8 @@ class ModelledFleet:
         self._scheduler.renew_pairs()
         self._changed()
 
-    def _drain(self, instance_id: str) -> None:
+    def drain(self, instance_id: str) -> None:
+        """Let an instance finish what it has and leave."""
         self._scheduler.transition(instance_id, InstanceState.DRAINING, "an operator drains it", self._events.now)
         self._draining.add(instance_id)
 

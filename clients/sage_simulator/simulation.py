@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sage_simulator.attempt_runner import AttemptRunner
+from sage_simulator.autoscaler import Autoscaler
 from sage_simulator.event_queue import EventQueue
 from sage_simulator.executor_model import ExecutorModel
 from sage_simulator.fleet_spec import InstanceModel
@@ -85,6 +86,8 @@ class Simulation:
             self.scheduler, self._events, self._fleet.executors, end=self._end, requeued=self._requeued
         )
         self._fleet.start(fleet, self._runner, self._note)
+        if settings.scheduler.scaling.enabled:
+            Autoscaler(self.scheduler, self._events, self._fleet, fleet, settings).start()
         for index, traced in enumerate(trace):
             self._events.at(traced.arrival_s, self._arrive, index, traced)
         self._events.at(_CHECK_S, self._check)
@@ -134,6 +137,7 @@ class Simulation:
             session=traced.session,
             prefix_hashes=traced.block_hashes,
             prefix_block_tokens=traced.block_tokens if traced.block_hashes else 0,
+            wait_for_instance=settings.scheduler.scaling.enabled,
         )
         live = LiveRequest(index, traced, request)
         try:
@@ -237,7 +241,7 @@ class Simulation:
 
     def _end_orphans(self, now: float) -> None:
         """End the requests whose model no instance has served for a while."""
-        if not self._waiting:
+        if not self._waiting or self._settings.scheduler.scaling.enabled:
             self._unserved_since.clear()
             return
         models = {live.request.model for live in self._waiting.values()} if self._fleet.shrank else set()

@@ -27,6 +27,7 @@ class SimulationSettings:
     kv_transfer: KvTransfer = field(default_factory=KvTransfer)
     noise: float = 0.0  # sigma of the logarithm of the steps' random factor, whose mean is 1
     events: tuple[FleetEvent, ...] = ()
+    warm_up_s: float = 60.0  # from an instance's start until it is READY, where ``scheduler.scaling`` is enabled
     seed: int = 1  # of everything random in the run
 
     def __post_init__(self) -> None:
@@ -36,6 +37,8 @@ class SimulationSettings:
             raise SimulationError(f"default_max_tokens: {self.default_max_tokens} is not at least 1")
         if self.default_deadline_s <= 0:
             raise SimulationError(f"default_deadline_s: {self.default_deadline_s} is not a positive number")
+        if self.warm_up_s < 0:
+            raise SimulationError(f"warm_up_s: {self.warm_up_s} is negative")
         if not 0 <= self.noise <= 2:
             raise SimulationError(f"noise: {self.noise} is not from 0 to 2")
 

@@ -34,6 +34,7 @@ class Workload:
     duration_s: float | None = None  # instead of ``requests``: as many as arrive in this time
     prompts: Lengths = PROMPTS  # of a synthetic trace
     outputs: Lengths = OUTPUTS
+    day_s: float | None = None  # length of a day of a synthetic trace; None: its rate stays the same
     classes: str = ""  # a name in ``MIXES``; empty: as in the trace
     ttft_target_s: float | None = None  # of requests that state no target
     tpot_target_s: float | None = None
@@ -46,6 +47,10 @@ class Workload:
             raise ValueError("a number of requests and a duration exclude one another")
         if not self.replayed and self.requests is None and self.duration_s is None:
             raise ValueError("a synthetic trace needs a number of requests or a duration")
+        if self.replayed and self.day_s is not None:
+            raise ValueError("a trace from a file has its own times of day")
+        if self.day_s is not None and self.day_s <= 0:
+            raise ValueError(f"a day of {self.day_s} s is not above 0")
         if self.classes and self.classes not in MIXES:
             raise ValueError(f"no classes {self.classes!r}; there are: {', '.join(MIXES)}")
 
@@ -64,7 +69,9 @@ class Workload:
             trace = repeat_to(self.replayed, count) if count is not None else list(self.replayed)
             trace = scale_to_rate(trace, rate) if rate is not None else trace
         elif rate is not None and count is not None:
-            trace = poisson_trace(requests=count, rate=rate, seed=seed, prompts=self.prompts, outputs=self.outputs)
+            trace = poisson_trace(
+                requests=count, rate=rate, seed=seed, prompts=self.prompts, outputs=self.outputs, day_s=self.day_s
+            )
         else:
             raise ValueError("a synthetic trace needs a rate")
         return self._dressed(trace, random.Random(f"{seed}/workload"))

@@ -5,7 +5,14 @@ from __future__ import annotations
 import sys
 
 #: The extra that brings a package beyond the SDK's requirements, by package.
-EXTRAS = {"click": "client", "rich": "client", "yaml": "client", "numpy": "simulator"}
+EXTRAS = {
+    "click": "client",
+    "rich": "client",
+    "yaml": "client",
+    "numpy": "simulator",
+    "pydantic": "fleet",
+    "pydantic_settings": "fleet",
+}
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from sagectl.commands.down import down
 from sagectl.commands.drain import drain
 from sagectl.commands.embed import embed
 from sagectl.commands.explain import explain
+from sagectl.commands.fleet import fleet
 from sagectl.commands.gateway import gateway
 from sagectl.commands.generate import generate
 from sagectl.commands.instances import instances
@@ -35,6 +36,7 @@ from sagectl.commands.requests import requests
 from sagectl.commands.result import result
 from sagectl.commands.resume import resume
 from sagectl.commands.role import role
+from sagectl.commands.scaling import scaling
 from sagectl.commands.score import score
 from sagectl.commands.simulate import simulate
 from sagectl.commands.status import status
@@ -81,7 +83,7 @@ _EXAMPLES: Sequence[Example] = (
 
 _COMMANDS: Mapping[str, Sequence[click.Command]] = {
     "Requests": (generate, embed, score, submit, requests, attach, result, cancel, explain, batch),
-    "Fleet": (top, models, instances, drain, resume, role),
+    "Fleet": (top, models, instances, drain, resume, role, scaling, fleet),
     "Scheduler": (policy, pd, usage, journal, doctor, version),
     "On this machine": (up, status, down, demo, gateway, keys, simulate, completion),
 }

@@ -332,6 +332,31 @@ MODEL_CONDITIONS = _gauge(
     "{model}",
     "Models whose instances run different weights, dtypes or tokenizers under one name; 0 when all is well.",
 )
+SCALED = {**MODEL, "role": "general (and hybrid), prefilling, decoding, embedding"}
+DESIRED_INSTANCES = _gauge(
+    "sage.scheduler.desired_instances",
+    "{instance}",
+    "Instances that there are to be; nothing where scaling.enabled is off.",
+    SCALED,
+)
+SCALING_LOAD = _gauge(
+    "sage.scaling.load",
+    "{instance}",
+    "What arrives, in instances with every slot taken.",
+    SCALED,
+    {"when": "now; forecast: when an instance would be ready that is started now"},
+)
+WARM_UP = _gauge(
+    "sage.scaling.warm_up", "s", "From an instance's registration until it is ready; a setting until measured.", SCALED
+)
+SCALING_CHANGES = _counter(
+    "sage.scaling.changes",
+    "{change}",
+    "Changes of the instances that there are to be.",
+    SCALED,
+    {"direction": "up, down"},
+    observed=True,
+)
 PD_ENABLED = _gauge("sage.pd.enabled", "", "1 where requests may be split into prefill and decode legs.")
 PD_CONDITIONS = _gauge("sage.pd.conditions", "{condition}", "What keeps splitting from working; 0 when all is well.")
 PD_SPLITS = _counter("sage.pd.splits", "{request}", "Requests placed as two legs.", observed=True)
@@ -496,6 +521,7 @@ SCHEDULER = (
     *(JOURNAL_TROUBLE, JOURNAL_WRITES, JOURNAL_COMMIT_TIME, JOURNAL_COMMITS, USAGE_RECORDS),
     *(BATCHES_UNFINISHED, BATCH_LINES_IN_FLIGHT, BATCH_LINES, BATCH_RETRIES, BATCH_BYTES),
     *(SCHEDULER_LEADS, REQUESTS_ADOPTED, RECOVERY_OPEN, RECOVERY_MISSING, RECOVERY_DURATION),
+    *(DESIRED_INSTANCES, SCALING_LOAD, WARM_UP, SCALING_CHANGES),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
     *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),

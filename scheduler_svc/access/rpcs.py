@@ -16,6 +16,7 @@ _EVERY_ROLE = frozenset(Role)
 _INFERENCE = "/sage.controlplane.v1.InferenceService/"
 _EXECUTOR = "/sage.controlplane.v1.ExecutorService/"
 _ADMIN = "/sage.controlplane.v1.AdminService/"
+_SCALER = "/externalscaler.ExternalScaler/"
 _HEALTH = "/grpc.health.v1.Health/"
 
 
@@ -63,12 +64,17 @@ RULES: dict[str, Rule] = {
     f"{_ADMIN}SetPrefillDecode": Rule(_OPERATORS, action=True),
     f"{_ADMIN}Explain": Rule(_CALLERS | _WATCHERS),
     f"{_ADMIN}WatchFleet": Rule(_CALLERS | _WATCHERS),
+    f"{_ADMIN}ListDesiredInstances": Rule(_CALLERS | _WATCHERS),
     f"{_ADMIN}GetScheduler": Rule(_CALLERS | _WATCHERS),
     f"{_ADMIN}ListUsage": Rule(_WATCHERS),
     f"{_ADMIN}SumUsage": Rule(_WATCHERS),
     f"{_ADMIN}GetJournal": Rule(_WATCHERS),
     f"{_ADMIN}CompactJournal": Rule(_OPERATORS, action=True),
     f"{_ADMIN}ExportJournal": Rule(_OPERATORS, action=True),
+    f"{_SCALER}IsActive": Rule(_WATCHERS),
+    f"{_SCALER}StreamIsActive": Rule(_WATCHERS),
+    f"{_SCALER}GetMetricSpec": Rule(_WATCHERS),
+    f"{_SCALER}GetMetrics": Rule(_WATCHERS),
     f"{_HEALTH}Check": Rule(_EVERY_ROLE, public=True),
     f"{_HEALTH}List": Rule(_EVERY_ROLE, public=True),
     f"{_HEALTH}Watch": Rule(_EVERY_ROLE, public=True),

@@ -34,6 +34,7 @@ class Instance:
         "recovers_to",
         "role",
         "spec",
+        "start_began_at",
         "state_reason",
         "watch",
     )
@@ -47,6 +48,7 @@ class Instance:
         self._state_since = now
         self.state_reason = "registered"
         self.recovers_to = InstanceState.READY  # the state before SUSPECT or STALLED: READY or DRAINING
+        self.start_began_at = now  # when it registered to start its engine, seconds on the scheduler's clock
         self.failed_starts = 0  # starts that ended before READY, in a row
         self.progress: float | None = None  # of the engine's start, [0, 1]; None if unknown
         self.load: LoadReport | None = None  # the latest heartbeat
@@ -94,6 +96,8 @@ class Instance:
             self.failed_starts = 0
         elif before in STARTING and state in GONE:
             self.failed_starts += 1
+        if state in STARTING and before not in STARTING:
+            self.start_began_at = now
         if state in _TROUBLED:
             self.recovers_to = before
         if state is InstanceState.READY:

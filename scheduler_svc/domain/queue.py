@@ -361,6 +361,10 @@ class ModelQueue:
             by_priority=self.by_priority,
         )
 
+    def ends_of_classes(self) -> list[tuple[WaitingRequest, WaitingRequest]]:
+        """Return the oldest and the youngest waiting request of each class that has one."""
+        return [(next(iter(c.values())), next(reversed(c.values()))) for c in self._classes.values() if c]
+
     @property
     def by_priority(self) -> dict[Priority, int]:
         """How many requests wait, by class."""

@@ -6,13 +6,15 @@ call, and nothing happens between calls.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.door import Door
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
-from scheduler_svc.domain.errors import NoInstance, Overloaded, PolicyFailed, SchedulerError
+from scheduler_svc.domain.errors import NoInstance, Overloaded, PolicyFailed, QueueFull, SchedulerError
 from scheduler_svc.domain.expected_wait import expected_wait, expected_wait_of
 from scheduler_svc.domain.fleet.engine_reports import EngineReports
 from scheduler_svc.domain.fleet.health import HealthVerdict
@@ -44,6 +46,8 @@ from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 from scheduler_svc.domain.queue import ModelQueue, QueueView
 from scheduler_svc.domain.request import Request, RequestKey
+from scheduler_svc.domain.scaling.desired_instances import DesiredInstances
+from scheduler_svc.domain.scaling.scaler import Scaler
 from scheduler_svc.domain.scheduling_pass import SchedulingPass
 from scheduler_svc.domain.servability import why_refused
 from scheduler_svc.domain.settings import SchedulerSettings
@@ -76,6 +80,7 @@ class Scheduler:
         self._signals = FleetSignals(settings.default_targets)
         self._splits = SplitPlanner(settings.pd)
         self._placer = Placer(self._ledger, self._outputs, self._signals, self._splits, self._prefixes)
+        self._scaler = Scaler(settings.scaling, self._registry, self._signals.targets_of)
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
         self._shadow_name = ""  # in the catalogue; empty: none
         self._queued: dict[RequestKey, ModelQueue] = {}
@@ -242,7 +247,7 @@ class Scheduler:
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
         if not (resumed or accepted_before or request.key.choice):
-            self._door.check(request, pool, queue, now)
+            self._check_door(request, pool, queue, now)
         waiting = WaitingRequest(
             request,
             enqueued_at=now,
@@ -269,6 +274,17 @@ class Scheduler:
         if self._policy.begins(request.model):
             self._reconsider(pool, now)
 
+    def _check_door(self, request: Request, pool: Pool, queue: ModelQueue, now: float) -> None:
+        """Have the door refuse a request or find room for it, and count what is turned away.
+
+        Raises TenantLimitReached, Overloaded, QueueFull.
+        """
+        try:
+            self._door.check(request, pool, queue, now)
+        except (Overloaded, QueueFull):
+            pool.trouble.turned_away(request.choices, now)
+            raise
+
     def _open_queue(self, pool: Pool, now: float) -> ModelQueue:
         """Make the queue of a model.  Raises PolicyFailed."""
         try:
@@ -289,7 +305,11 @@ class Scheduler:
         They can no longer meet a stated deadline, or waited as long as their class may.  Looks at ``SWEEP_LIMIT``
         requests of each model at most.
         """
-        return self._give_ups.due(self._registry.pools(), now)
+        given_up = self._give_ups.due(self._registry.pools(), now)
+        for key, _ in given_up:
+            if (queue := self._queued.get(key)) is not None:
+                self._registry.pool(queue.model).trouble.turned_away(1, now)
+        return given_up
 
     def adopt(self, request: Request, instance_id: str, emitted_tokens: int, policy: str, now: float) -> Decision:
         """Reserve capacity for a request that an earlier scheduler placed on an instance, where it runs.
@@ -323,7 +343,10 @@ class Scheduler:
     def withdraw(self, key: RequestKey, now: float) -> bool:
         """Take a request out of its queue.  False if it does not wait."""
         queue = self._queued.pop(key, None)
-        return queue is not None and queue.withdraw(key, now) is not None
+        waiting = queue.withdraw(key, now) if queue is not None else None
+        if waiting is not None and (waiting.request.deadline_at or inf) <= now:
+            self._registry.pool(waiting.request.model).trouble.turned_away(1, now)
+        return waiting is not None
 
     def schedule(self, now: float) -> list[Decision]:
         """Place all requests that can be placed, at most ``max_decisions_per_pass``; then ``more`` is True.
@@ -552,6 +575,20 @@ class Scheduler:
     def retire_models(self, *, keep: frozenset[str] = frozenset()) -> None:
         """Forget the models without instances and waiting requests, except those of ``keep``."""
         self._registry.retire_models(keep=keep)
+
+    # ------------------------------------------------------------------ number of instances
+
+    def scale(self, waiting_elsewhere: Mapping[str, int], now: float) -> Sequence[DesiredInstances]:
+        """Work out anew how many instances each model needs; call it every ``ScalingSettings.interval_s``.
+
+        ``waiting_elsewhere``: requests by model that wait for an instance and are in no queue yet.
+        """
+        return self._scaler.look(waiting_elsewhere, now)
+
+    @property
+    def desired_instances(self) -> Sequence[DesiredInstances]:
+        """The desired instances as of the last call of ``scale``, sorted by model and role; empty before it."""
+        return self._scaler.desired
 
     # ------------------------------------------------------------------ views
 

@@ -19,6 +19,7 @@ from scheduler_svc.control.journal.decisions import POLICY, SHADOW, SPLITTING, P
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.leadership.standing import SchedulerState, Standing
 from scheduler_svc.control.requests.explain import Explainer
+from scheduler_svc.control.scaling.scaling_watch import ScalingWatch
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
@@ -26,6 +27,7 @@ from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import fleet_snapshots, instance_decisions, prefill_decode
 from scheduler_svc.transport.clipping import stated_reason
+from scheduler_svc.transport.desired_instances import desired_instances
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import InstanceViews, instance_view
 from scheduler_svc.transport.journal_answers import JournalAnswers
@@ -54,6 +56,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         sessions: Sessions,
         explainer: Explainer,
         fleet_watch: FleetWatch,
+        scaling: ScalingWatch,
         wakeup: Wakeup,
         decisions: OperatorDecisions,
         usage: UsageAnswers,
@@ -69,6 +72,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._sessions = sessions
         self._explainer = explainer
         self._fleet_watch = fleet_watch
+        self._scaling = scaling
         self._views = InstanceViews()
         self._snapshots = fleet_snapshots.SnapshotConversion(scheduler, epoch, self._views)
         self._wakeup = wakeup
@@ -174,6 +178,16 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         """Return one instance.  Raises InstanceNotFound."""
         instance = self._scheduler.instance(request.instance_id)
         return admin_pb2.GetInstanceResponse(instance=self._view(instance))
+
+    async def ListDesiredInstances(
+        self, request: admin_pb2.ListDesiredInstancesRequest, context: Context
+    ) -> admin_pb2.ListDesiredInstancesResponse:
+        """Return how many instances of one model, or of all, there are to be, and why."""
+        found = [each for each in self._scaling.desired if request.model in ("", each.model)]
+        now = self._clock.now()
+        return admin_pb2.ListDesiredInstancesResponse(
+            desired=[desired_instances(each, now) for each in found], enabled=self._scaling.settings.enabled
+        )
 
     async def DrainInstance(
         self, request: admin_pb2.DrainInstanceRequest, context: Context

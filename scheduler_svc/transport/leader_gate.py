@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from externalscaler import externalscaler_pb2, externalscaler_pb2_grpc
 from sage.controlplane.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -45,12 +46,13 @@ class LeaderGate:
 
     def services(self, health: Any) -> Services:
         """Return the servicers for the servers; ``health`` answers health checks."""
-        inference, executor, admin = (
+        inference, executor, admin, scaler = (
             file.DESCRIPTOR.services_by_name[name]
             for file, name in (
                 (inference_pb2, "InferenceService"),
                 (executor_pb2, "ExecutorService"),
                 (admin_pb2, "AdminService"),
+                (externalscaler_pb2, "ExternalScaler"),
             )
         )
         return Services(
@@ -59,6 +61,7 @@ class LeaderGate:
             admin=self._gated(
                 admin_pb2_grpc.AdminServiceServicer, admin, lambda of: of.admin, GetScheduler=self._scheduler
             ),
+            scaler=self._gated(externalscaler_pb2_grpc.ExternalScalerServicer, scaler, lambda of: of.scaler),
             health=health,
         )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from externalscaler import externalscaler_pb2_grpc
 from sage.controlplane.v1 import admin_pb2_grpc, executor_pb2_grpc, inference_pb2_grpc
 from sage_common.tls import ReloadedTls
 from sage_wire.health import HealthServicer
@@ -19,6 +20,9 @@ from scheduler_svc.transport import health
 from scheduler_svc.transport.error_interceptor import ErrorInterceptor
 from scheduler_svc.transport.errors import OnEnd
 from scheduler_svc.transport.reflection import serve_reflection
+
+SCALER = "externalscaler.ExternalScaler"
+"""KEDA's service, which is reached wherever AdminService is."""
 
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -43,6 +47,7 @@ class Services:
     inference: inference_pb2_grpc.InferenceServiceServicer
     executor: executor_pb2_grpc.ExecutorServiceServicer
     admin: admin_pb2_grpc.AdminServiceServicer
+    scaler: externalscaler_pb2_grpc.ExternalScalerServicer
     health: HealthServicer
 
 
@@ -127,11 +132,14 @@ def build_server(
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(services.inference, server)
     if health.EXECUTOR in served:
         executor_pb2_grpc.add_ExecutorServiceServicer_to_server(services.executor, server)
+    names = {*served, "grpc.health.v1.Health"}
     if health.ADMIN in served:
         admin_pb2_grpc.add_AdminServiceServicer_to_server(services.admin, server)
+        externalscaler_pb2_grpc.add_ExternalScalerServicer_to_server(services.scaler, server)
+        names.add(SCALER)
     health_pb2_grpc.add_HealthServicer_to_server(services.health, server)
     if reflection:
-        serve_reflection(server, (*sorted(served), "grpc.health.v1.Health"))
+        serve_reflection(server, sorted(names))
     return server
 
 

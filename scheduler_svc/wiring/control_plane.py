@@ -39,6 +39,7 @@ from scheduler_svc.control.requests.receipts import Receipts
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.tokenizers import Tokenizers
+from scheduler_svc.control.scaling.scaling_watch import ScalingWatch
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_statistics import FleetStatistics
@@ -79,6 +80,7 @@ class ControlPlane:
     loop_lag: LoopLag
     explainer: Explainer
     fleet_watch: FleetWatch
+    scaling: ScalingWatch
     wakeup: Wakeup
     decisions: OperatorDecisions
     epoch: int
@@ -177,6 +179,7 @@ def build_control(
         loop_lag=base.loop_lag,
         explainer=Explainer(scheduler, clock, requests.table),
         fleet_watch=FleetWatch(scheduler, clock, requests.table, statistics),
+        scaling=ScalingWatch(scheduler, clock, lambda: requests.models.waiting_by_model),
         wakeup=base.wakeup,
         decisions=decisions,
         epoch=epoch,
@@ -208,7 +211,7 @@ class _Base:
     @property
     def models(self) -> frozenset[str]:
         """The models that the configuration names."""
-        return frozenset(self.config.models)
+        return frozenset(self.config.models) | self.config.scaling.models.keys()
 
     @property
     def survives(self) -> bool:

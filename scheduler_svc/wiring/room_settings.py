@@ -12,9 +12,11 @@ from scheduler_svc.control.journal.usage import UsageRetention
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
 from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.recording.log_file import LogFile
@@ -33,6 +35,26 @@ def scheduler_settings(config: SchedulerConfig) -> SchedulerSettings:
         known_wait_limit_s=config.instance.known_wait_limit_s,
         pd=_pd_settings(config),
         prefix=_prefix_settings(config),
+        scaling=_scaling_settings(config),
+    )
+
+
+def _scaling_settings(config: SchedulerConfig) -> ScalingSettings:
+    section = config.scaling
+    return ScalingSettings(
+        enabled=section.enabled,
+        interval_s=section.interval_s,
+        share=section.share,
+        up_delay_s=section.up_delay_s,
+        down_delay_s=section.down_delay_s,
+        idle_s=section.idle_s,
+        trend_s=section.trend_s,
+        warm_up_s=section.warm_up_s,
+        bounds=Bounds(least=section.min, most=section.max),
+        models={
+            model: {InstanceRole(role): Bounds(least=each.min, most=each.max) for role, each in roles.items()}
+            for model, roles in section.models.items()
+        },
     )
 
 

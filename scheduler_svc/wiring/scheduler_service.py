@@ -26,10 +26,12 @@ from scheduler_svc.storage.state import State
 from scheduler_svc.storage.state_directory import StateDirectory
 from scheduler_svc.telemetry.batches import BatchReader
 from scheduler_svc.telemetry.journal import JournalReader
+from scheduler_svc.telemetry.scaling import ScalingReader
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.health import HealthReporter
+from scheduler_svc.transport.scaler_servicer import ScalerServicer
 from scheduler_svc.transport.server import Services
 from scheduler_svc.wiring.control_plane import build_control
 from scheduler_svc.wiring.doors import Doors, server_tls
@@ -188,6 +190,7 @@ class SchedulerService:
             restart=lambda: control.adoption.figures,
             journal=JournalReader(self._maintenance, self.usage.counts if self.usage is not None else dict),
             batches=BatchReader(lambda: control.batches.figures if control.batches is not None else NO_BATCHES),
+            scaling=ScalingReader(control.scaling),
         )
 
     def _start_tasks(self) -> None:
@@ -199,6 +202,8 @@ class SchedulerService:
             start(control.keep_detached(), name="detached work")
         if control.batches is not None:
             start(control.batches.run(), name="batches")
+        if control.scaling.settings.enabled:
+            start(control.scaling.run(), name="desired instances")
         start(control.loop_lag.run(), name="loop lag")
         start(control.decisions.run(), name="operators' decisions")
         if self.usage is not None:
@@ -211,6 +216,7 @@ class SchedulerService:
             inference=inference_servicer(control, self._client_sessions, self._tokenizers),
             executor=executor_servicer(config, control, self._tokenizers, self._proofs),
             admin=admin_servicer(config, control, self._journal, self._maintenance, self.usage, lambda: self.standing),
+            scaler=ScalerServicer(control.scaling),
             health=self._health.servicer,
         )
 

@@ -76,6 +76,7 @@ def admin_servicer(
         control.sessions,
         control.explainer,
         control.fleet_watch,
+        control.scaling,
         control.wakeup,
         control.decisions,
         UsageAnswers(usage_store),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from sage_client import InstanceRole
+from sage_fleet.scheduler_settings import scaled_role
 from sage_fleet.specification.fleet import Fleet
 from sage_fleet.specification.group import GroupSection
 
@@ -44,7 +45,7 @@ def counts_for(fleet: Fleet, desired: Iterable[Desired]) -> dict[str, int]:
 
 
 def _serves(group: GroupSection, desired: Desired) -> bool:
-    return group.name_in_requests == desired.model and group.role == desired.role.value
+    return group.name_in_requests == desired.model and scaled_role(group) == desired.role.value
 
 
 def _spread(groups: Mapping[str, GroupSection], desired: int) -> dict[str, int]:

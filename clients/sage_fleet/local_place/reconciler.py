@@ -91,7 +91,7 @@ class Reconciler:
         if found or not self._executors:  # else no scheduler answers: what is READY is not known
             for group in {*wanted.counts, *(each.group for each in self._executors.values())}:
                 problems |= await self._change_group(wanted, group, instances, processes)
-        problems |= self._problems(instances, processes)
+        problems |= self._problems(wanted, instances, processes)
         self._report(wanted, instances, problems)
 
     async def _change_services(self, wanted: WantedFleet) -> None:
@@ -116,7 +116,7 @@ class Reconciler:
         """Make the next change of a group; return what keeps it from being made, by the group's name."""
         described = wanted.fleet.groups.get(group)
         count = wanted.counts.get(group, 0) if described is not None else 0
-        version = group_version(wanted.fleet, group) if described is not None else ""
+        version = _version(wanted, group)
         if described is not None and count:
             try:
                 self._devices.check(described)
@@ -150,13 +150,13 @@ class Reconciler:
         log.info("%s has ended", executor.name)
 
     def _problems(
-        self, instances: Mapping[str, sage.Instance], processes: Mapping[str, ProcessStatus]
+        self, wanted: WantedFleet, instances: Mapping[str, sage.Instance], processes: Mapping[str, ProcessStatus]
     ) -> dict[str, str]:
-        """Return what is wrong with executors that are wanted, in words, by their names."""
+        """Return what is wrong with executors of the wanted version, in words, by their names."""
         found = {}
         for name, executor in self._executors.items():
             instance, process = instances.get(name), processes.get(name)
-            if executor.drain is not None:
+            if executor.drain is not None or executor.version != _version(wanted, executor.group):
                 continue
             if instance is not None and instance.state is sage.InstanceState.FAILED:
                 found[name] = instance.state_reason or "its engine failed"
@@ -178,13 +178,16 @@ class Reconciler:
     def _is_settled(self, wanted: WantedFleet, instances: Mapping[str, sage.Instance]) -> bool:
         for group in wanted.fleet.groups:
             own = [each for each in self._executors.values() if each.group == group]
-            current = group_version(wanted.fleet, group)
-            if len(own) != wanted.counts[group] or any(each.version != current for each in own):
+            if len(own) != wanted.counts[group] or any(each.version != _version(wanted, group) for each in own):
                 return False
         return all(
             each.drain is None and each.group in wanted.fleet.groups and is_ready(instances.get(each.name))
             for each in self._executors.values()
         )
+
+
+def _version(wanted: WantedFleet, group: str) -> str:
+    return group_version(wanted.fleet, group) if group in wanted.fleet.groups else ""
 
 
 def _now() -> float:

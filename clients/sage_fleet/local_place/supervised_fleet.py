@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 
+from sage_common.clock import AsyncioClock
 from sage_common.tasks import WatchedTasks
+from sage_fleet.controller.controller import Controller
 from sage_fleet.local_place.device_pool import DevicePool
+from sage_fleet.local_place.place import LocalPlace
 from sage_fleet.local_place.reconciler import Reconciler
 from sage_fleet.local_place.wanted_fleet import FleetFiles, WantedFleet
 from sage_fleet.processes import http_process, scheduler_addresses, scheduler_processes
-from sage_fleet.scheduler_client import client_of
+from sage_fleet.scheduler_client import client_of, desired_of
+from sage_fleet.specification.fleet import Fleet
 from sage_local.fleet.devices import visible_gpus
 from sage_local.fleet.readiness import SchedulerProbe
 from sage_local.fleet.state_dir import StateDir
@@ -60,6 +64,9 @@ async def _run(wanted: WantedFleet, state: StateDir) -> int:
         reconciler = Reconciler(supervisor, files, state.path, devices, client, (scheduler, gateway))
         tasks = WatchedTasks()
         tasks.start(reconciler.run(), name="reconcile")
+        place = LocalPlace(fleet, state)
+        controller = Controller(lambda: _applied(files, fleet), place, lambda: desired_of(client), AsyncioClock())
+        tasks.start(controller.run(), name="follow-desired-instances")
         died = asyncio.create_task(tasks.failure(), name="failure")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait({died, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -68,3 +75,9 @@ async def _run(wanted: WantedFleet, state: StateDir) -> int:
             raise died.result()
         died.cancel()
     return 0
+
+
+def _applied(files: FleetFiles, first: Fleet) -> Fleet:
+    """Return the fleet that was applied last."""
+    wanted = files.wanted()
+    return first if wanted is None else wanted.fleet

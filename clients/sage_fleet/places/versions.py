@@ -6,6 +6,7 @@ import hashlib
 import json
 
 from sage_fleet.executor_settings import executor_settings
+from sage_fleet.scheduler_settings import scaled_models
 from sage_fleet.specification.fleet import Fleet
 
 _SIZE_BYTES = 6
@@ -21,7 +22,8 @@ def group_version(fleet: Fleet, group: str) -> str:
 def services_version(fleet: Fleet) -> str:
     """Return the version of the scheduler and the gateway."""
     gateway = fleet.gateway.model_dump(mode="json") if fleet.gateway else None
-    return _hash([fleet.scheduler.model_dump(mode="json"), gateway, fleet.splits, fleet.drain_timeout_s])
+    own = [fleet.scheduler.model_dump(mode="json"), scaled_models(fleet), gateway]
+    return _hash([own, fleet.splits, fleet.drain_timeout_s])
 
 
 def _hash(of: object) -> str:

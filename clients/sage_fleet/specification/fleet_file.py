@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from sage_common.configuration import in_one_line
-from sage_fleet.errors import FleetError
+from sage_fleet.errors import SpecificationError
 from sage_fleet.specification.fleet import Fleet
 
 BYTES_LIMIT = 1024 * 1024
@@ -20,33 +20,33 @@ def read_fleet(path: Path) -> Fleet:
     """Read a fleet's specification.
 
     Raises:
-        FleetError: the file cannot be read, is not YAML, or names an unknown field or a bad value.
+        SpecificationError: the file cannot be read, is not YAML, or names an unknown field or a bad value.
     """
     try:
         with path.open("rb") as file:
             content = file.read(BYTES_LIMIT + 1)
     except OSError as error:
-        raise FleetError(f"cannot read {path}: {error.strerror or error}") from error
+        raise SpecificationError(f"cannot read {path}: {error.strerror or error}") from error
     if len(content) > BYTES_LIMIT:
-        raise FleetError(f"{path}: more than {BYTES_LIMIT} bytes")
+        raise SpecificationError(f"{path}: more than {BYTES_LIMIT} bytes")
     try:
         return parse_fleet(content)
-    except FleetError as error:
-        raise FleetError(f"{path}: {error}") from error
+    except SpecificationError as error:
+        raise SpecificationError(f"{path}: {error}") from error
 
 
 def parse_fleet(content: str | bytes) -> Fleet:
-    """Parse a fleet's specification.  Raises FleetError, which names the field."""
+    """Parse a fleet's specification.  Raises SpecificationError, which names the field."""
     try:
         found = yaml.load(content, _OneValueEach)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise FleetError(f"not YAML: {' '.join(str(error).split())}") from error
+        raise SpecificationError(f"not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
-        raise FleetError("expected fields, as in `groups: ...`")
+        raise SpecificationError("expected fields, as in `groups: ...`")
     try:
         return Fleet.model_validate(found)
     except ValidationError as error:
-        raise FleetError(in_one_line(error)) from error
+        raise SpecificationError(in_one_line(error)) from error
 
 
 class _OneValueEach(yaml.SafeLoader):

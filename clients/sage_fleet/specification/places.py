@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -34,4 +35,7 @@ class KubernetesSection(Section):
     gpus_per_node: int = Field(default=8, ge=1, description="An engine with more GPUs runs on several nodes.")
     storage_gib: int = Field(default=100, ge=1, description="Volume of each executor, for its model's files, in GiB.")
     node_selector: dict[str, str] = Field(default_factory=dict, description="Labels of the executors' nodes.")
+    manifests: Path | None = Field(
+        default=None, description="Folder docker/kubernetes of a checkout.  Default: that of this checkout."
+    )
     monitoring: bool = Field(default=False, description="Prometheus Operator's monitors, and our alerts.")

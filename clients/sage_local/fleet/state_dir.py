@@ -106,14 +106,15 @@ class StateDir:
         return descriptor
 
     def log_tail(self, name: str, lines: int = 15) -> str:
-        """Return the last lines of a process's latest start; empty if there is no log."""
+        """Return the last lines of the latest start that wrote any; empty if there is no log."""
         try:
             with open(self.log(name), "rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
                 text = file.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
-        latest = text.rpartition("--- start at ")[2].splitlines()[1:]
+        starts = [each.splitlines()[1:] for each in text.split("--- start at ")]
+        latest = next((each for each in reversed(starts) if each), [])
         return "\n".join(latest[-lines:])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from sage_common.clock import Clock
@@ -68,6 +68,11 @@ class ModelDirectory:
     def waiting(self) -> int:
         """How many requests wait for their model to be served."""
         return self._waiting.total()
+
+    @property
+    def waiting_by_model(self) -> Mapping[str, int]:
+        """How many requests wait for each model to be served; models without one are left out."""
+        return dict(self._waiting)
 
     def ready(self, model: str) -> None:
         """Take the facts of an instance that became READY."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import exp
 
 from scheduler_svc.domain.capacity.account import Account
@@ -10,6 +11,42 @@ from scheduler_svc.domain.capacity.account import Account
 #: Seconds over which the load is averaged: a request weighs 1/e of a new one after that.
 MEMORY_S = 30.0
 _FIRST_S = 1.0  # the first requests count as the load of one second
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadRates:
+    """What a model's requests ask for per second, in tokens."""
+
+    prompt: float
+    output: float
+    context: float  # read for the output tokens
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenCosts:
+    """Seconds that an instance with every slot taken needs for a token."""
+
+    prompt_s: float  # of a prompt
+    output_s: float  # of an output
+    context_s: float  # of context read
+
+    @classmethod
+    def of(cls, account: Account) -> TokenCosts:
+        """Return the costs at an account's instance."""
+        pace = account.load_pace
+        return cls(
+            prompt_s=pace.prefill_token_s * account.uncached_share,
+            output_s=pace.base_s / (account.max_running or 1) + pace.running_s,
+            context_s=pace.kv_token_s,
+        )
+
+    def prefill_of(self, rates: LoadRates) -> float:
+        """Return how many such instances the prompts take."""
+        return self.prompt_s * rates.prompt
+
+    def decode_of(self, rates: LoadRates) -> float:
+        """Return how many such instances the outputs take."""
+        return self.output_s * rates.output + self.context_s * rates.context
 
 
 class OfferedLoad:
@@ -40,17 +77,20 @@ class OfferedLoad:
         """Return the seconds since the first request; 0 where none came."""
         return now - self._since if self._since > float("-inf") else 0.0
 
-    def of_instances(self, accounts: Sequence[Account], now: float) -> list[float]:
-        """Return for each of the accounts how many such instances, with every slot taken, the load would take."""
+    def idle_s(self, now: float) -> float:
+        """Return the seconds since the last request; infinite where none came."""
+        return now - self._at
+
+    def rates(self, now: float) -> LoadRates:
+        """Return what is asked for per second."""
         seen_s = MEMORY_S * (1 - exp(-max(now - self._since, _FIRST_S) / MEMORY_S))
         fresh = exp(min(0.0, self._at - now) / MEMORY_S) / seen_s
-        prompt, output, context = fresh * self._prompt, fresh * self._output, fresh * self._context
-        return [
-            a.load_pace.prefill_token_s * a.uncached_share * prompt
-            + (a.load_pace.base_s / (a.max_running or 1) + a.load_pace.running_s) * output
-            + a.load_pace.kv_token_s * context
-            for a in accounts
-        ]
+        return LoadRates(prompt=fresh * self._prompt, output=fresh * self._output, context=fresh * self._context)
+
+    def of_instances(self, accounts: Sequence[Account], now: float) -> list[float]:
+        """Return for each of the accounts how many such instances, with every slot taken, the load would take."""
+        rates = self.rates(now)
+        return [cost.prefill_of(rates) + cost.decode_of(rates) for cost in map(TokenCosts.of, accounts)]
 
 
 #: Of a model without requests; nothing is ever added to it.

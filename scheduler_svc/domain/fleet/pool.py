@@ -10,6 +10,8 @@ from scheduler_svc.domain.capacity.claim import Claim
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
 from scheduler_svc.domain.fleet.isolation import Isolation
+from scheduler_svc.domain.fleet.recent_trouble import RecentTrouble
+from scheduler_svc.domain.fleet.start_times import StartTimes
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import STARTING, InstanceState
@@ -23,6 +25,7 @@ from scheduler_svc.domain.waiting_request import WaitingRequest
 _NAMES_SHOWN = 4  # instances named for each model in a disagreement
 _PACE_AGE_S = 1.0
 _SERVICE_FORGETTING = 0.98
+_SPLITS_FORGETTING = 0.98
 _TYPICAL_PROMPT = 256  # tokens, where nothing was seen yet
 _TYPICAL_OUTPUT = 128
 _WHOLE = (InstanceRole.GENERAL, InstanceRole.HYBRID)
@@ -57,6 +60,9 @@ class Pool:
         self._prefillers = Accounts()
         self._decoders = Accounts()
         self.load = OfferedLoad()
+        self.trouble = RecentTrouble()
+        self.starts = StartTimes()
+        self.split_share = ForgettingMean(_SPLITS_FORGETTING)  # of placements
         self._service = ForgettingMean(_SERVICE_FORGETTING)
         self.drain = QueueDrain()
         self.claim: Claim | None = None  # of a head that fits nowhere

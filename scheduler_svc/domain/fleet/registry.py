@@ -10,6 +10,9 @@ from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import GONE, STARTING, InstanceState
 
+#: States that an engine reports while it starts.  One that runs already and registers anew does not report them.
+_SEEN_STARTING = frozenset({InstanceState.LOADING, InstanceState.WARMING})
+
 
 class Registry:
     """Holds at most ``max_instances`` instances of at most ``max_models`` models.
@@ -93,6 +96,8 @@ class Registry:
         instance.transition(state, reason, now)
         if before != (state, reason):
             self.pool_of(instance).invalidate()
+        if state is InstanceState.READY and before[0] in _SEEN_STARTING:
+            self.pool_of(instance).starts.add(now - instance.start_began_at)
         return instance
 
     def recover(self, instance_id: str, reason: str, now: float) -> Instance:

@@ -53,6 +53,7 @@ PUBLIC = {
         "SplitMode",
     },
     "models": {"Model", "ModelFiles"},
+    "scaling": {"DesiredFleet", "DesiredInstances"},
     "fleet": {
         "Cancellation",
         "Explanation",

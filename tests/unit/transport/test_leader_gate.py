@@ -50,7 +50,7 @@ class Gated:
         self.term = Term(self.clock, epoch=1, lease_s=LEASE_S, until=LEASE_S)
         self.inference = Inference()
         self.gate = LeaderGate(lambda: NotLeader(0.1), lambda: Standing(state=SchedulerState.LEADING))
-        services: Any = Services(inference=self.inference, executor=None, admin=None, health=None)  # type: ignore[arg-type]
+        services: Any = Services(inference=self.inference, executor=None, admin=None, scaler=None, health=None)  # type: ignore[arg-type]
         self.outside: Any = self.gate.services(None).inference
         self.gate.open(services, self.term)
         self.context = Context()

@@ -6,6 +6,7 @@ import random
 
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces.synthetic.arrivals import poisson_arrivals
+from sage_simulator.traces.synthetic.day import day_arrivals
 from sage_simulator.traces.synthetic.independent import independent_requests
 from sage_simulator.traces.synthetic.lengths import FixedLength, Lengths, LognormalLengths
 
@@ -21,8 +22,18 @@ def lengths(median: float, sigma: float, most: int) -> Lengths:
 
 
 def poisson_trace(
-    *, requests: int, rate: float, seed: int, prompts: Lengths = PROMPTS, outputs: Lengths = OUTPUTS
+    *,
+    requests: int,
+    rate: float,
+    seed: int,
+    prompts: Lengths = PROMPTS,
+    outputs: Lengths = OUTPUTS,
+    day_s: float | None = None,
 ) -> list[TracedRequest]:
-    """Make a trace of ``rate`` requests per second; a seed always gives the same one.  Raises ValueError."""
+    """Make a trace of ``rate`` requests per second; a seed always gives the same one.  Raises ValueError.
+
+    ``day_s``: length of a day, over which the rate changes as ``day.HOURS`` say; None: it stays the same.
+    """
     rng = random.Random(seed)
-    return independent_requests(rng, poisson_arrivals(rng, rate), requests, prompts=prompts, outputs=outputs)
+    arrivals = poisson_arrivals(rng, rate) if day_s is None else day_arrivals(rng, rate, day_s)
+    return independent_requests(rng, arrivals, requests, prompts=prompts, outputs=outputs)

@@ -2603,3 +2603,135 @@ class ExportJournalResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportJournalResponse: _TypeAlias = ExportJournalResponse  # noqa: Y015
+
+@_typing.final
+class ListDesiredInstancesRequest(_message.Message):
+    """Request of AdminService.ListDesiredInstances."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """only of this model; empty: of all"""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDesiredInstancesRequest: _TypeAlias = ListDesiredInstancesRequest  # noqa: Y015
+
+@_typing.final
+class ListDesiredInstancesResponse(_message.Message):
+    """Response of AdminService.ListDesiredInstances."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESIRED_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    """false: the scheduler's setting scaling.enabled is off, and nothing is listed"""
+    @_builtins.property
+    def desired(self) -> _containers.RepeatedCompositeFieldContainer[Global___DesiredInstances]:
+        """sorted by model, then role"""
+
+    def __init__(
+        self,
+        *,
+        desired: _abc.Iterable[Global___DesiredInstances] | None = ...,
+        enabled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "enabled", b"enabled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDesiredInstancesResponse: _TypeAlias = ListDesiredInstancesResponse  # noqa: Y015
+
+@_typing.final
+class DesiredInstances(_message.Message):
+    """How many instances of one model and role there are to be. Compare it with those that are ready or start: instances
+    that drain are no part of it, and those that stall or are lost are to be replaced.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DESIRED_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    STARTING_FIELD_NUMBER: _builtins.int
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    WARM_UP_FIELD_NUMBER: _builtins.int
+    REMOVE_FIRST_FIELD_NUMBER: _builtins.int
+    LOAD_FIELD_NUMBER: _builtins.int
+    FORECAST_FIELD_NUMBER: _builtins.int
+    PRICE_PER_HOUR_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """name of the model"""
+    role: _common_pb2.InstanceRole.ValueType
+    """GENERAL stands for HYBRID, too"""
+    desired: _builtins.int
+    """instances"""
+    ready: _builtins.int
+    """instances that are READY or SUSPECT"""
+    starting: _builtins.int
+    """instances that are DOWNLOADING, LOADING or WARMING"""
+    min: _builtins.int
+    """as configured; 0: down to none while nobody asks"""
+    max: _builtins.int
+    """as configured"""
+    reason: _builtins.str
+    """why, in words"""
+    load: _builtins.float
+    """what arrives, in instances with every slot taken"""
+    forecast: _builtins.float
+    """the same when an instance would be READY that is started now"""
+    price_per_hour: _builtins.float
+    """of the desired number, in the currency of the fleet; 0 while no instance is known"""
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """since the desired number changed"""
+
+    @_builtins.property
+    def warm_up(self) -> _duration_pb2.Duration:
+        """from registration to READY, measured; a setting until then"""
+
+    @_builtins.property
+    def remove_first(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """instance ids; the first is the first to drain when there are too many"""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        role: _common_pb2.InstanceRole.ValueType = ...,
+        desired: _builtins.int = ...,
+        ready: _builtins.int = ...,
+        starting: _builtins.int = ...,
+        min: _builtins.int = ...,
+        max: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
+        warm_up: _duration_pb2.Duration | None = ...,
+        remove_first: _abc.Iterable[_builtins.str] | None = ...,
+        load: _builtins.float = ...,
+        forecast: _builtins.float = ...,
+        price_per_hour: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "warm_up", b"warm_up"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "desired", b"desired", "forecast", b"forecast", "load", b"load", "max", b"max", "min", b"min", "model", b"model", "price_per_hour", b"price_per_hour", "ready", b"ready", "reason", b"reason", "remove_first", b"remove_first", "role", b"role", "starting", b"starting", "warm_up", b"warm_up"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DesiredInstances: _TypeAlias = DesiredInstances  # noqa: Y015

@@ -125,6 +125,11 @@ class AdminServiceStub(object):
                 request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExportJournalRequest.SerializeToString,
                 response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExportJournalResponse.FromString,
                 _registered_method=True)
+        self.ListDesiredInstances = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/ListDesiredInstances',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListDesiredInstancesRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListDesiredInstancesResponse.FromString,
+                _registered_method=True)
         self.GetScheduler = channel.unary_unary(
                 '/sage.controlplane.v1.AdminService/GetScheduler',
                 request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetSchedulerRequest.SerializeToString,
@@ -274,6 +279,14 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDesiredInstances(self, request, context):
+        """Returns how many instances of each model and role there are to be, and why. Whoever starts and drains instances
+        follows it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetScheduler(self, request, context):
         """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
         it refuses with UNAVAILABLE, reason NOT_LEADER.
@@ -374,6 +387,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ExportJournal,
                     request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExportJournalRequest.FromString,
                     response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExportJournalResponse.SerializeToString,
+            ),
+            'ListDesiredInstances': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDesiredInstances,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListDesiredInstancesRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListDesiredInstancesResponse.SerializeToString,
             ),
             'GetScheduler': grpc.unary_unary_rpc_method_handler(
                     servicer.GetScheduler,
@@ -868,6 +886,33 @@ class AdminService(object):
             '/sage.controlplane.v1.AdminService/ExportJournal',
             sage_dot_controlplane_dot_v1_dot_admin__pb2.ExportJournalRequest.SerializeToString,
             sage_dot_controlplane_dot_v1_dot_admin__pb2.ExportJournalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDesiredInstances(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/ListDesiredInstances',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.ListDesiredInstancesRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.ListDesiredInstancesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -90,6 +90,10 @@ class AdminServiceStub:
     or not. Errors: INVALID_ARGUMENT (a table that is not there), UNAVAILABLE (the journal cannot be read, or there is
     none).
     """
+    ListDesiredInstances: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListDesiredInstancesRequest, _admin_pb2.ListDesiredInstancesResponse]
+    """Returns how many instances of each model and role there are to be, and why. Whoever starts and drains instances
+    follows it.
+    """
     GetScheduler: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetSchedulerRequest, _admin_pb2.GetSchedulerResponse]
     """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
     it refuses with UNAVAILABLE, reason NOT_LEADER.
@@ -156,6 +160,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Streams every row of the journal as one JSON object a line, a page a message. What is written meanwhile may be in it
     or not. Errors: INVALID_ARGUMENT (a table that is not there), UNAVAILABLE (the journal cannot be read, or there is
     none).
+    """
+    ListDesiredInstances: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListDesiredInstancesRequest, _admin_pb2.ListDesiredInstancesResponse]  # type: ignore[assignment]
+    """Returns how many instances of each model and role there are to be, and why. Whoever starts and drains instances
+    follows it.
     """
     GetScheduler: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSchedulerRequest, _admin_pb2.GetSchedulerResponse]  # type: ignore[assignment]
     """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
@@ -328,6 +336,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams every row of the journal as one JSON object a line, a page a message. What is written meanwhile may be in it
         or not. Errors: INVALID_ARGUMENT (a table that is not there), UNAVAILABLE (the journal cannot be read, or there is
         none).
+        """
+
+    @_abc_1.abstractmethod
+    def ListDesiredInstances(
+        self,
+        request: _admin_pb2.ListDesiredInstancesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListDesiredInstancesResponse, _abc.Awaitable[_admin_pb2.ListDesiredInstancesResponse]]:
+        """Returns how many instances of each model and role there are to be, and why. Whoever starts and drains instances
+        follows it.
         """
 
     @_abc_1.abstractmethod

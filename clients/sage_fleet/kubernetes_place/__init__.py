@@ -1,0 +1,1 @@
+"""A fleet on Kubernetes: an overlay of docker/kubernetes, applied by kubectl."""

@@ -1,0 +1,55 @@
+"""Says what applying a fleet changes, before it is applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sage_fleet.places.place_status import GroupStatus, PlaceStatus
+from sage_fleet.places.versions import group_version, services_version
+from sage_fleet.specification.fleet import Fleet
+
+SERVICES = "scheduler and gateway"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """One thing that differs between what runs and what is described."""
+
+    of: str  # name of a group, or SERVICES
+    what: str  # in words
+
+
+def changes(fleet: Fleet, status: PlaceStatus) -> tuple[Change, ...]:
+    """Return what ``apply`` changes; empty where the place runs the fleet as it is described."""
+    found = []
+    if not status.running:
+        found.append(Change(of=SERVICES, what="start"))
+    elif status.services != services_version(fleet):
+        found.append(Change(of=SERVICES, what="get other settings"))
+    for name in fleet.groups:
+        known = status.groups.get(name)
+        found += [Change(of=name, what=what) for what in _of_group(fleet, name, known)]
+    gone = [name for name in status.groups if name not in fleet.groups]
+    found += [Change(of=name, what=f"{_executors(_live(status.groups[name]))} drain, the group goes") for name in gone]
+    return tuple(found)
+
+
+def _of_group(fleet: Fleet, name: str, known: GroupStatus | None) -> list[str]:
+    described = fleet.groups[name]
+    if known is None:
+        return [f"{_executors(described.least)} start"]
+    found = []
+    count = described.bounded(known.wanted)
+    if count != known.wanted:
+        found.append(f"{_executors(count)} instead of {known.wanted}")
+    if known.version != group_version(fleet, name):
+        found.append("other settings: its executors are replaced")
+    return found
+
+
+def _live(group: GroupStatus) -> int:
+    return sum(each.state != "ended" for each in group.executors)
+
+
+def _executors(count: int) -> str:
+    return f"{count} executor{'' if count == 1 else 's'}"

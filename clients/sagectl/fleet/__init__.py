@@ -1,0 +1,1 @@
+"""How ``sagectl fleet`` reads a file, and shows a fleet."""

@@ -1,0 +1,1 @@
+"""How many instances there are to be, worked out over time."""

@@ -1,0 +1,172 @@
+"""The instances of one model and role, whose number follows their load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from scheduler_svc.domain.capacity.offered_load import TokenCosts
+from scheduler_svc.domain.expected_wait import predicted_wait
+from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import STARTING, InstanceState
+from scheduler_svc.domain.request import Request
+from scheduler_svc.domain.scaling.carried_share import CarriedShare
+from scheduler_svc.domain.scaling.delayed_count import DelayedCount
+from scheduler_svc.domain.scaling.desired_instances import DesiredInstances
+from scheduler_svc.domain.scaling.load_trend import LoadTrend
+from scheduler_svc.domain.scaling.need import needed, shortage
+from scheduler_svc.domain.scaling.parts import parts_of
+from scheduler_svc.domain.scaling.removal import removal_order
+from scheduler_svc.domain.scaling.settings import ScalingSettings
+from scheduler_svc.domain.scaling.signals import ScalingSignals
+from scheduler_svc.domain.targets import Targets
+
+#: Seconds for which the number of READY instances has to stay for its effect to be seen.
+SETTLE_S = 45.0
+_SERVING = (InstanceState.READY, InstanceState.SUSPECT)
+_NOTHING = TokenCosts(prompt_s=0.0, output_s=0.0, context_s=0.0)
+
+
+class Group:
+    """Keeps what is needed to follow the load: its trend, the share that instances carry, and earlier wishes."""
+
+    def __init__(self, model: str, role: InstanceRole, settings: ScalingSettings, now: float) -> None:
+        self._model = model
+        self._role = role
+        self._settings = settings
+        self._bounds = settings.bounds_of(model, role)
+        self._trend = LoadTrend(settings.trend_s)
+        self._carried = CarriedShare(settings.share, now)
+        self._count: DelayedCount | None = None  # before the first look
+        self._typical = _NOTHING  # of the instances that were READY last
+        self._ready = 0
+        self._ready_since = now
+
+    def look(
+        self,
+        pool: Pool,
+        roles: Collection[InstanceRole],
+        targets: Callable[[Request], Targets],
+        waiting_elsewhere: int,
+        now: float,
+    ) -> DesiredInstances:
+        """Work out the desired number.  ``roles``: those of all groups of the model."""
+        instances = [i for i in pool.instances() if _is_of(i, self._role)]
+        serving = [i for i in instances if i.state in _SERVING and i.facts is not None]
+        starting = [i for i in instances if i.state in STARTING]
+        warm_up_s = pool.starts.mean_s or self._settings.warm_up_s
+        if len(serving) != self._ready:
+            self._ready, self._ready_since = len(serving), now
+        signals = self._signals(pool, roles, targets, serving, starting, waiting_elsewhere, warm_up_s, now)
+        carried = signals.load / len(serving) if serving else 1.0
+        share = self._carried.learn(carried, now, short=signals.settled and bool(shortage(signals)))
+        need = needed(signals, share, self._bounds, self._settings)
+        present = len(serving) + len(starting)
+        if self._count is None:
+            self._count = DelayedCount(self._bounds.clamp(present), now)
+        desired = self._count.wish(
+            need.count,
+            now,
+            up_delay_s=self._settings.up_delay_s,
+            down_delay_s=max(self._settings.down_delay_s, warm_up_s),
+            present=self._bounds.clamp(present),
+        )
+        prices = [i.spec.price_per_hour for i in (*serving, *starting)]
+        return DesiredInstances(
+            model=self._model,
+            role=self._role,
+            desired=desired,
+            ready=len(serving),
+            starting=len(starting),
+            bounds=self._bounds,
+            reason=need.reason + _delay_in_words(need.count, desired),
+            since=self._count.since,
+            load=signals.load,
+            forecast=signals.forecast,
+            warm_up_s=warm_up_s,
+            price_per_hour=desired * sum(prices) / len(prices) if prices else 0.0,
+            remove_first=tuple(i.instance_id for i in removal_order(starting, serving)),
+        )
+
+    def _signals(
+        self,
+        pool: Pool,
+        roles: Collection[InstanceRole],
+        targets: Callable[[Request], Targets],
+        serving: Sequence[Instance],
+        starting: Sequence[Instance],
+        waiting_elsewhere: int,
+        warm_up_s: float,
+        now: float,
+    ) -> ScalingSignals:
+        load, strengths = self._load(pool, roles, serving, now)
+        self._trend.add(load, now)
+        lead_s = warm_up_s + self._settings.up_delay_s + self._settings.interval_s
+        capacity = sum(i.account.capacity for i in serving)
+        free = sum(min(i.account.capacity, max(0, i.account.free_tokens)) for i in serving)
+        return ScalingSignals(
+            load=load,
+            forecast=self._trend.forecast(lead_s),
+            lead_s=lead_s,
+            strengths=strengths,
+            starting=len(starting),
+            settled=now - self._ready_since >= SETTLE_S,
+            waiting=waiting_elsewhere + (len(pool.queue) if pool.queue is not None else 0),
+            running=sum(i.account.live for i in pool.instances()),
+            idle_s=pool.load.idle_s(now),
+            wait_share=_wait_share(pool, targets, now),
+            missed_share=pool.trouble.missed_share(now),
+            turned_away=pool.trouble.recently_turned_away(now),
+            kv_use=1 - free / capacity if capacity else 0.0,
+        )
+
+    def _load(
+        self, pool: Pool, roles: Collection[InstanceRole], serving: Sequence[Instance], now: float
+    ) -> tuple[float, tuple[float, ...]]:
+        """Return the load in instances of mean strength, and the strengths, cheapest for what they do first."""
+        rates = pool.load.rates(now)
+        prompts, outputs = parts_of(self._role, roles, pool.split_share.value)
+
+        def taken(costs: TokenCosts) -> float:
+            return prompts * costs.prefill_of(rates) + outputs * costs.decode_of(rates)
+
+        units = [(taken(TokenCosts.of(i.account)), i.spec.price_per_hour) for i in serving]
+        if not units or not all(unit for unit, _ in units):
+            return taken(self._typical), (1.0,) * len(units)
+        self._typical = _mean_costs([TokenCosts.of(i.account) for i in serving])
+        served = sum(1 / unit for unit, _ in units)
+        ranked = sorted(units, key=lambda each: (each[0] * each[1], each[1]))
+        return len(units) / served, tuple(len(units) / (unit * served) for unit, _ in ranked)
+
+
+def _mean_costs(costs: Sequence[TokenCosts]) -> TokenCosts:
+    n = len(costs)
+    return TokenCosts(
+        prompt_s=sum(c.prompt_s for c in costs) / n,
+        output_s=sum(c.output_s for c in costs) / n,
+        context_s=sum(c.context_s for c in costs) / n,
+    )
+
+
+def _is_of(instance: Instance, role: InstanceRole) -> bool:
+    return instance.role is role or (instance.role is InstanceRole.HYBRID and role is InstanceRole.GENERAL)
+
+
+def _wait_share(pool: Pool, targets: Callable[[Request], Targets], now: float) -> float:
+    """Return the largest share of its TTFT target that a request has waited, or is predicted to wait in all."""
+    shares = [0.0]
+    if pool.queue is None:
+        return 0.0
+    for oldest, youngest in pool.queue.ends_of_classes():
+        for each, more_s in ((oldest, 0.0), (youngest, predicted_wait(pool, youngest.request, now) or 0.0)):
+            ttft_s = targets(each.request).ttft_s
+            if ttft_s is not None and not each.emitted_tokens and pool.queue.at_running_limit(each) is None:
+                shares.append((now - each.enqueued_at + more_s) / ttft_s)
+    return max(shares)
+
+
+def _delay_in_words(wanted: int, desired: int) -> str:
+    if wanted > desired:
+        return f"; {wanted} as soon as that has lasted"
+    return f"; down to {wanted} if that lasts" if wanted < desired else ""

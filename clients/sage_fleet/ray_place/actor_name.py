@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+NAMESPACE = "sage"  # Ray's, of the actors and placement groups of all fleets
 _MARK = "sage"  # begins every name, so that actors of other applications in the namespace are left alone
 _PARTS = 5
 

@@ -6,10 +6,12 @@ import asyncio
 import logging
 import os
 import sys
+from typing import Any
 
 import ray
-from ray.util import get_current_placement_group, remove_placement_group
 
+from sage_fleet.ray_place.actor_name import NAMESPACE
+from sage_fleet.ray_place.actor_remover import ActorRemover
 from sage_fleet.ray_place.executor_start import ExecutorStart
 from sage_fleet.ray_place.node_labels import node_settings
 from sage_fleet.ray_place.worker_log import WorkerLog
@@ -34,6 +36,7 @@ class ExecutorActor:
     def __init__(self, start: ExecutorStart) -> None:
         self._reaper = ReaperLink(REAPER_GRACE_S)
         self._process = SupervisedProcess(_process(start), WorkerLog(), self._reaper)
+        self._name = start.actor
         self._leaving: asyncio.Task[None] | None = None
         self._kept = asyncio.get_running_loop().create_task(self._keep(), name=f"keep-{start.instance_id}")
 
@@ -67,9 +70,9 @@ class ExecutorActor:
     async def _leave(self) -> None:
         await self._process.stop()
         self._reaper.close()
-        group = get_current_placement_group()
-        if group is not None:
-            remove_placement_group(group)  # Ray then kills this actor, and starts it no more
+        options = {"name": f"{self._name}/remover", "namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0}
+        remover: Any = ray.remote(ActorRemover).options(**options).remote()
+        await remover.remove.remote(self._name)  # which ends this process
 
 
 def _cluster() -> dict[str, str]:

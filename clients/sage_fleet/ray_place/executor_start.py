@@ -17,6 +17,7 @@ class ExecutorStart:
     """The settings of one executor, as ``executor_svc`` reads them on whatever node it runs."""
 
     instance_id: str
+    actor: str  # name of its actor and placement group
     environment: Mapping[str, str]
     drain_timeout_s: float  # seconds that running requests get to finish
 
@@ -27,4 +28,6 @@ def executor_start(fleet: Fleet, name: ActorName, reserved: Reservation) -> Exec
     environment[f"{PREFIX}INSTANCE_ID"] = name.instance_id
     if reserved.spans_nodes:
         environment[f"{PREFIX}ENGINE__VLLM__RAY_PLACEMENT_GROUP"] = str(name)
-    return ExecutorStart(instance_id=name.instance_id, environment=environment, drain_timeout_s=fleet.drain_timeout_s)
+    return ExecutorStart(
+        instance_id=name.instance_id, actor=str(name), environment=environment, drain_timeout_s=fleet.drain_timeout_s
+    )

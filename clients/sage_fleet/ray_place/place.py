@@ -178,12 +178,14 @@ class RayPlace:
 
     async def _leave(self, actor: ActorRecord, *, drains: bool) -> bool:
         deadline = self._leaves_by.setdefault(actor.name, self._leave_deadline())
-        if drains and _now() < deadline:
+        alive = actor.state == "alive"
+        if alive and drains and _now() < deadline:
             return False
-        if drains or actor.state != "alive" or not await self._cluster.leave(actor.name):
-            await self._cluster.remove(actor.name)  # it has no executor that could drain, or did not in time
-            del self._leaves_by[actor.name]
-        return True
+        if alive and not drains and await self._cluster.leave(actor.name):
+            return True
+        await self._cluster.remove(actor.name)  # it has no executor that could drain, or did not in time
+        del self._leaves_by[actor.name]
+        return actor.state != "ending"
 
     async def _remove_dead(self, view: _View) -> bool:
         dead = [each.name for each in view.actors if each.state == "dead"]

@@ -7,14 +7,13 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from sage_fleet.errors import FleetError
-from sage_fleet.ray_place.actor_name import ActorName
+from sage_fleet.ray_place.actor_name import NAMESPACE, ActorName
 from sage_fleet.ray_place.bundles import Reservation
 from sage_fleet.ray_place.cluster import ActorRecord, ActorState
 from sage_fleet.ray_place.executor_start import ExecutorStart
 
 Answer = TypeVar("Answer")
 
-NAMESPACE = "sage"  # of the actors and placement groups of all fleets
 CONNECT_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 20.0  # of a call to the cluster's control service
 ASK_TIMEOUT_S = 5.0  # of a call to an actor
@@ -62,9 +61,11 @@ class RayCluster:
         return await self._ask(name, "leave") is not None
 
     async def remove(self, name: ActorName) -> None:
-        """Remove the placement group, with which Ray kills the actor for good."""
-        ray = await self._ray()
-        await self._call(lambda: _remove(ray, name))
+        """End an actor, its executor and their reservation at once, if they exist."""
+        await self._ray()
+        from sage_fleet.ray_place.actor_remover import end_actor
+
+        await self._call(lambda: end_actor(str(name)))
 
     async def close(self) -> None:
         """Close the connection."""
@@ -171,14 +172,6 @@ def _create(ray: Any, name: ActorName, start: ExecutorStart, reserved: Reservati
         num_gpus=reserved.actor_gpus,
         scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0),
     ).remote(start)
-
-
-def _remove(ray: Any, name: ActorName) -> None:
-    try:
-        group = ray.util.get_placement_group(str(name))
-    except ValueError:
-        return  # it is removed
-    ray.util.remove_placement_group(group)
 
 
 def _in_one_line(error: Exception) -> str:

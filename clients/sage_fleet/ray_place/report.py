@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from sage_fleet.places.place_status import ExecutorState, ExecutorStatus, GroupStatus, PlaceStatus
-from sage_fleet.places.versions import services_version
+from sage_fleet.places.versions import group_version, services_version
 from sage_fleet.processes import scheduler_addresses
 from sage_fleet.ray_place.actor_name import ActorName
 from sage_fleet.ray_place.cluster import ActorRecord, ActorState
@@ -23,20 +23,26 @@ _STATES: dict[ActorState, ExecutorState] = {
 
 
 def report(fleet: Fleet, actors: Collection[ActorRecord], draining: Collection[ActorName]) -> PlaceStatus:
-    """Return the status of a fleet whose actors are these."""
-    groups = sorted({each.name.group for each in actors})
+    """Return the status of a fleet whose actors are these.
+
+    A group without an actor is reported as it is described, with no executor: Ray remembers actors alone.
+    """
+    groups = sorted({*fleet.groups, *(each.name.group for each in actors)})
     return PlaceStatus(
         running=bool(actors),
         services=services_version(fleet),  # they run apart, so none of them ever differs
         scheduler=scheduler_addresses(fleet),
-        groups={group: _group([each for each in actors if each.name.group == group], draining) for group in groups},
+        groups={
+            group: _group(fleet, group, [each for each in actors if each.name.group == group], draining)
+            for group in groups
+        },
         problems=tuple(_problems(actors)),
     )
 
 
-def _group(actors: Collection[ActorRecord], draining: Collection[ActorName]) -> GroupStatus:
+def _group(fleet: Fleet, group: str, actors: Collection[ActorRecord], draining: Collection[ActorName]) -> GroupStatus:
     kept = [each for each in actors if each.name not in draining]
-    versions = {each.name.version for each in kept or actors}
+    versions = {each.name.version for each in kept or actors} or {group_version(fleet, group)}
     return GroupStatus(
         version=versions.pop() if len(versions) == 1 else MIXED,
         wanted=len(kept),

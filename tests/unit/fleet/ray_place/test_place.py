@@ -120,6 +120,15 @@ async def test_a_scaled_group_keeps_its_number_when_it_is_applied_again() -> Non
     assert cluster.steps[-2:] == ["leave g-2", "leave g-3"]
 
 
+async def test_a_group_that_was_scaled_to_zero_is_reported_and_scaled_up_again() -> None:
+    cluster = MemoryCluster(room=9)
+    place = place_on(cluster, fleet(min=0, max=3))
+    await place.apply(fleet(min=0, max=3))
+    assert (await place.status()).groups["g"].wanted == 0
+    await place.scale("g", 2)
+    assert (await place.status()).groups["g"].wanted == 2
+
+
 @pytest.mark.parametrize(
     ("group", "count", "says"), [("x", 1, "there is no group 'x'; groups: g"), ("g", 4, "4 is not between 1 and 3")]
 )

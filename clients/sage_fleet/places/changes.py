@@ -30,7 +30,7 @@ def changes(fleet: Fleet, status: PlaceStatus) -> tuple[Change, ...]:
         known = status.groups.get(name)
         found += [Change(of=name, what=what) for what in _of_group(fleet, name, known)]
     gone = [name for name in status.groups if name not in fleet.groups]
-    found += [Change(of=name, what=f"{_executors(_live(status.groups[name]))} drain, the group goes") for name in gone]
+    found += [Change(of=name, what=f"the group goes, with {_executors(_live(status.groups[name]))}") for name in gone]
     return tuple(found)
 
 

@@ -8,6 +8,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -331,3 +332,45 @@ async def test_a_supervisor_killed_outright_takes_everything_with_it(tmp_path: P
             await asyncio.sleep(0.02)
 
     assert len(before) == 3 * 2 + 1  # each with a child, and the reaper
+
+
+async def test_executors_come_and_go_while_the_others_run(fleet: Fleet) -> None:
+    fleet.probe.said = READY
+    async with fleet.make() as supervisor:
+        await supervisor.start()
+        before = {each.name: each.pid for each in supervisor.status().processes}
+        await supervisor.add(replace(supervisor.processes[1].spec, name="executor-3"))
+        await supervisor.remove("executor-1")
+        await supervisor.remove("nobody")
+        after = {each.name: each.pid for each in supervisor.status().processes}
+        assert after.keys() == {"scheduler", "executor-2", "executor-3"}
+        assert (after["executor-2"], after["scheduler"]) == (before["executor-2"], before["scheduler"])
+        assert before["executor-1"] not in {each.pid for each in members({before["executor-1"] or 0})}
+
+
+async def test_one_that_is_asked_to_stop_is_said_to_be_stopping_and_is_not_restarted(fleet: Fleet) -> None:
+    fleet.probe.said = READY
+    async with fleet.make() as supervisor:
+        await supervisor.start()
+        await supervisor.remove("executor-2")
+    states = [each.state for status in fleet.statuses for each in status.processes if each.name == "executor-2"]
+    assert "stopping" in states
+    assert max(starts(each, "executor-2") for each in fleet.statuses if len(each.processes) == 3) == 0
+
+
+async def test_the_scheduler_and_the_gateway_start_again_with_another_command(fleet: Fleet) -> None:
+    fleet.probe.said = READY
+    async with fleet.make() as supervisor:
+        await supervisor.start()
+        first = supervisor.processes[0].spec
+        await supervisor.restart_scheduler(replace(first, command=WITH_A_CHILD))
+        await supervisor.set_gateway(replace(first, name="gateway"))
+        assert supervisor.processes[0].spec.command == WITH_A_CHILD
+        assert [each.name for each in supervisor.status().processes] == [
+            "scheduler",
+            "executor-1",
+            "executor-2",
+            "gateway",
+        ]
+        await supervisor.set_gateway(None)
+        assert "gateway" not in {each.name for each in supervisor.status().processes}

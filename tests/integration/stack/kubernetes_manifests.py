@@ -23,12 +23,17 @@ Manifest = dict[str, Any]
 
 @functools.cache
 def rendered(overlay: str) -> tuple[Manifest, ...]:
+    """What ``kubectl apply -k`` would send of an overlay of ours.  Skips as ``rendered_at``."""
+    return rendered_at(KUBERNETES / "overlays" / overlay)
+
+
+def rendered_at(folder: Path) -> tuple[Manifest, ...]:
     """What ``kubectl apply -k`` would send.  Skips the test where kubectl is missing, or older than 1.21."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("kubectl is not installed (Debian: apt-get install kubernetes-client)")
     made = subprocess.run(
-        [kubectl, "kustomize", str(KUBERNETES / "overlays" / overlay)],
+        [kubectl, "kustomize", str(folder)],
         capture_output=True,
         text=True,
         check=False,

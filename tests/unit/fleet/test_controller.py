@@ -1,0 +1,128 @@
+"""The controller: groups get what the scheduler says that their models need."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import sage_client as sage
+from sage_client import InstanceRole
+from sage_common.virtual_clock import VirtualClock
+from sage_fleet.controller.allocation import counts_for
+from sage_fleet.controller.controller import PERIOD_S, Controller
+from sage_fleet.errors import FleetError
+from sage_fleet.places.place_status import GroupStatus, PlaceStatus
+from sage_fleet.specification.fleet import Fleet
+from sage_fleet.specification.fleet_file import parse_fleet
+
+FLEET = parse_fleet(
+    """
+groups:
+  cheap: {model: chat, min: 1, max: 2, price_per_hour: 1}
+  dear: {model: chat, min: 0, max: 4, price_per_hour: 9}
+  fixed: {model: chat, count: 1}
+  hybrid: {model: split, role: hybrid, min: 0, max: 2}
+  other: {model: other, min: 1, max: 5}
+"""
+)
+
+
+@dataclass(frozen=True)
+class Said:
+    model: str
+    desired: int
+    role: InstanceRole = InstanceRole.GENERAL
+
+
+@dataclass
+class MemoryPlace:
+    """A place that only remembers how many executors each group is to have."""
+
+    counts: dict[str, int]
+    scaled: list[tuple[str, int]] = field(default_factory=list)
+    refuses: str = ""
+
+    async def apply(self, fleet: Fleet) -> None:
+        raise NotImplementedError
+
+    async def status(self) -> PlaceStatus:
+        groups = {name: GroupStatus(version="", wanted=count) for name, count in self.counts.items()}
+        return PlaceStatus(running=True, groups=groups)
+
+    async def scale(self, group: str, count: int) -> None:
+        if group == self.refuses:
+            raise FleetError(f"groups.{group}: refused")
+        self.counts[group] = count
+        self.scaled.append((group, count))
+
+    async def delete(self) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+
+class Scheduler:
+    """Says what the test put in."""
+
+    def __init__(self, *said: Said) -> None:
+        self.said: Sequence[Said] = said
+        self.down = False
+
+    async def desired(self) -> Sequence[Said]:
+        if self.down:
+            raise sage.UnavailableError("no scheduler")
+        return self.said
+
+
+def controller(place: MemoryPlace, scheduler: Scheduler, clock: VirtualClock | None = None) -> Controller:
+    return Controller(lambda: FLEET, place, scheduler.desired, clock or VirtualClock())
+
+
+def test_what_a_model_needs_goes_to_the_cheapest_groups_first() -> None:
+    assert counts_for(FLEET, [Said("chat", 0)]) == {"cheap": 1, "dear": 0}
+    assert counts_for(FLEET, [Said("chat", 3)]) == {"cheap": 2, "dear": 0}
+    assert counts_for(FLEET, [Said("chat", 5)]) == {"cheap": 2, "dear": 2}
+    assert counts_for(FLEET, [Said("chat", 99)]) == {"cheap": 2, "dear": 4}
+
+
+def test_hybrid_groups_are_counted_among_the_general_ones() -> None:
+    assert counts_for(FLEET, [Said("split", 1)]) == {"hybrid": 1}
+    assert counts_for(FLEET, [Said("split", 1, InstanceRole.DECODING)]) == {}
+
+
+async def test_only_what_differs_is_scaled() -> None:
+    place = MemoryPlace({"cheap": 1, "dear": 0, "fixed": 1, "hybrid": 0, "other": 3})
+    assert await controller(place, Scheduler(Said("chat", 4), Said("other", 3))).follow_once() == {
+        "cheap": 2,
+        "dear": 1,
+    }
+    assert place.scaled == [("cheap", 2), ("dear", 1)]
+
+
+async def test_a_group_that_was_not_applied_is_left_alone() -> None:
+    place = MemoryPlace({"cheap": 1})
+    assert await controller(place, Scheduler(Said("other", 3))).follow_once() == {}
+
+
+async def test_it_follows_and_asks_again_after_trouble() -> None:
+    clock = VirtualClock()
+    place = MemoryPlace({"cheap": 1, "dear": 0, "other": 1})
+    scheduler = Scheduler(Said("other", 2))
+    following = controller(place, scheduler, clock).run()
+    task = asyncio.create_task(following)
+    await clock.advance(PERIOD_S)
+    assert place.counts["other"] == 2
+    scheduler.down, scheduler.said = True, [Said("other", 4)]
+    await clock.advance(2 * PERIOD_S)
+    assert place.counts["other"] == 2
+    scheduler.down = False
+    place.refuses = "other"
+    await clock.advance(PERIOD_S)
+    assert place.counts["other"] == 2
+    place.refuses = ""
+    await clock.advance(PERIOD_S)
+    assert place.counts["other"] == 4
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -6,6 +6,7 @@ import hashlib
 import json
 
 from sage_fleet.executor_settings import executor_settings
+from sage_fleet.processes import executor_connection
 from sage_fleet.scheduler_settings import scaled_models
 from sage_fleet.specification.fleet import Fleet
 
@@ -15,7 +16,9 @@ _SIZE_BYTES = 6
 def group_version(fleet: Fleet, group: str) -> str:
     """Return the version of a group: what its executors are started with, but neither their names nor number."""
     described = fleet.groups[group]
-    own = {"cpus": described.cpus, "memory_gib": described.memory_gib, "gpus": described.gpus}
+    own: dict[str, object] = {"cpus": described.cpus, "memory_gib": described.memory_gib, "gpus": described.gpus}
+    if fleet.place == "ray":  # an actor keeps what it was created with
+        own |= {"connection": executor_connection(fleet), "ray": fleet.ray.model_dump(exclude={"address"})}
     return _hash([executor_settings(fleet, group), own])
 
 

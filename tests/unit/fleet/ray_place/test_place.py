@@ -67,6 +67,12 @@ async def test_of_another_specification_an_old_one_makes_room_where_there_is_non
     assert cluster.steps == ["leave g-1", "create g-1"]
 
 
+@pytest.mark.parametrize("changed", [{"ray": {"max_restarts": 3}}, {"scheduler": {"address": "10.0.0.5:50051"}}])
+async def test_what_an_actor_keeps_from_its_creation_makes_another_version(changed: dict[str, Any]) -> None:
+    described = fleet().model_dump() | changed
+    assert group_version(Fleet.model_validate(described), "g") != group_version(fleet(), "g")
+
+
 async def test_groups_that_are_described_no_more_leave() -> None:
     cluster = MemoryCluster(room=4)
     both = fleet(groups={name: {"model": "a", "engine": "simulated"} for name in ("g", "h")})

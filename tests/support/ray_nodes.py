@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import psutil
@@ -88,6 +88,10 @@ class RayNodes:
         [node] = [each for each in self._nodes[1:] if each.node_id[:8] in where]
         self._nodes.remove(node)
         self._cluster.remove_node(node, allow_graceful=False)
+
+    def alive(self, processes: Iterable[psutil.Process]) -> set[psutil.Process]:
+        """Those of the processes that have not ended."""
+        return set(processes) & set(of_family(self._family))
 
     def executors(self) -> dict[str, list[psutil.Process]]:
         """The processes of the executors on all nodes, engines apart, by instance id."""

@@ -181,7 +181,7 @@ async def test_the_raylet_of_an_executor_is_killed_under_load_and_the_executor_c
 
         await eventually(elsewhere, within_s=AGAIN_WITHIN_S, what=f"{struck.name} on another node", every_s=0.2)
     assert tally.moved
-    assert set(processes).isdisjoint(nodes.executors().get(struck.name, [])), "the dead node's executor has ended"
+    await eventually(lambda: not nodes.alive(processes), within_s=15, what="the dead node's executor to end")
 
 
 async def test_a_deleted_fleet_leaves_nothing(place: RayPlace, nodes: RayNodes) -> None:

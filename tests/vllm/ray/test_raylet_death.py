@@ -69,7 +69,9 @@ async def _strike(place: RayPlace, client: AsyncClient, nodes: RayNodes) -> None
     assert len({tuple(token_ids) for token_ids in undisturbed.values()}) == len(PROMPTS), "a fault would not show"
     before = {each.name: each for group in (await place.status()).groups.values() for each in group.executors}
     struck = next(each for each in before.values() if not nodes.is_head(each.where))
-    processes = nodes.executors()[struck.name]
+    [executor] = nodes.executors()[struck.name]
+    processes = [executor, *executor.children(recursive=True)]
+    assert len(processes) > 1, "the engine has a process of its own"
     streams = [CountedStream(_generate(client, prompt)) for prompt in PROMPTS]
     await asyncio.gather(*(stream.until_token(10) for stream in streams))
     assert (await client.get_instance(struck.name)).assigned, "requests run there"
@@ -78,7 +80,7 @@ async def _strike(place: RayPlace, client: AsyncClient, nodes: RayNodes) -> None
     for prompt, completion in zip(PROMPTS, done, strict=True):
         assert_tokens(completion.token_ids, undisturbed[prompt], prompt)
     assert any(completion.attempts > 1 for completion in done)
-    assert set(processes).isdisjoint(nodes.executors().get(struck.name, [])), "the dead node's executor has ended"
+    await eventually(lambda: not nodes.alive(processes), within_s=15, what="the dead node's executor to end")
 
     async def elsewhere() -> bool:
         groups = (await place.status()).groups.values()

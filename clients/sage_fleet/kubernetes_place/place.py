@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sage_fleet.errors import FleetError
 from sage_fleet.kubernetes_place.executor_patch import GROUP_LABEL, STOP_MARGIN_S, VERSION
 from sage_fleet.kubernetes_place.kubectl import TIMEOUT_S, Kubectl
 from sage_fleet.kubernetes_place.overlay import workload, write_overlay
 from sage_fleet.places.place_status import ExecutorState, ExecutorStatus, GroupStatus, PlaceStatus
+from sage_fleet.places.scale_check import check_scale
 from sage_fleet.specification.fleet import Fleet
 
 OURS = "app.kubernetes.io/part-of=sage"
@@ -61,11 +61,7 @@ class KubernetesPlace:
 
     async def scale(self, group: str, count: int) -> None:
         """Give a group ``count`` executors.  Raises FleetError."""
-        if group not in self._fleet.groups:
-            raise FleetError(f"groups.{group}: there is no such group")
-        described = self._fleet.groups[group]
-        if described.is_scaled and described.bounded(count) != count:
-            raise FleetError(f"groups.{group}: {count} is not between {described.least} and {described.most}")
+        check_scale(self._fleet, group, count)
         await self._kubectl.run("scale", workload(self._fleet, group), f"--replicas={count}")
 
     async def delete(self) -> None:

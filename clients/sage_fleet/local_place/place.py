@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from collections.abc import Mapping
 from sage_fleet.errors import FleetError
 from sage_fleet.local_place.wanted_fleet import FleetFiles, Progress, WantedFleet
 from sage_fleet.places.place_status import ExecutorState, ExecutorStatus, GroupStatus, PlaceStatus
+from sage_fleet.places.scale_check import check_scale
 from sage_fleet.places.versions import group_version, services_version
-from sage_fleet.processes import scheduler_addresses
+from sage_fleet.processes import scheduler_addresses, scheduler_processes
 from sage_fleet.specification.fleet import Fleet
 from sage_local.fleet.down import NotStopped, stop_fleet
 from sage_local.fleet.http_gateway import why_no_gateway
@@ -53,6 +55,7 @@ class LocalPlace:
                 counts = {name: group.least for name, group in fleet.groups.items()}
                 self._files.want(WantedFleet(fleet=fleet, counts=counts))
                 generation, supervisor = 1, self._start_supervisor()
+                await self._until_held(supervisor)
         self._fleet = fleet
         await self._until_settled(generation, supervisor)
 
@@ -78,11 +81,7 @@ class LocalPlace:
             wanted = self._files.wanted()
             if wanted is None or not self._is_held():
                 raise FleetError(self._state.not_running)
-            if group not in wanted.fleet.groups:
-                raise FleetError(f"groups.{group}: there is no such group")
-            described = wanted.fleet.groups[group]
-            if described.is_scaled and described.bounded(count) != count:
-                raise FleetError(f"groups.{group}: {count} is not between {described.least} and {described.most}")
+            check_scale(wanted.fleet, group, count)
             if wanted.counts[group] != count:
                 self._files.want(wanted.scaled(group, count))
 
@@ -136,6 +135,9 @@ class LocalPlace:
         for name in FIXED:
             if getattr(fleet.scheduler, name) != getattr(wanted.fleet.scheduler, name):
                 raise FleetError(f"scheduler.{name} cannot change while the fleet runs: delete it first")
+        here = self._state.path
+        if fleet.scheduler.standby and scheduler_processes(fleet, here) != scheduler_processes(wanted.fleet, here):
+            raise FleetError("scheduler: with a standby its settings cannot change while it runs: delete it first")
         counts = {name: group.bounded(wanted.counts.get(name, group.least)) for name, group in fleet.groups.items()}
         if fleet != wanted.fleet or counts != wanted.counts:
             wanted = WantedFleet(fleet=fleet, counts=counts, generation=wanted.generation + 1)
@@ -155,6 +157,13 @@ class LocalPlace:
             )
         finally:
             os.close(log)
+
+    async def _until_held(self, supervisor: subprocess.Popen[bytes]) -> None:
+        """Wait until the supervisor's process holds the directory, so that no other command starts a second one."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SUPERVISOR_START_S):
+                while supervisor.poll() is None and not self._state.is_held():
+                    await asyncio.sleep(POLL_S)
 
     async def _until_settled(self, generation: int, supervisor: subprocess.Popen[bytes] | None) -> None:
         bound_s = self._fleet.start_timeout_s + self._fleet.drain_timeout_s + SUPERVISOR_START_S

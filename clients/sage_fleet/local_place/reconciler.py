@@ -24,6 +24,7 @@ from sage_local.fleet.supervisor import Supervisor
 log = logging.getLogger(__name__)
 
 PERIOD_S = 0.25
+SCHEDULER = "scheduler"  # name of its process
 FAILING_RESTARTS = 2  # of an executor that was never READY: something is wrong with it
 
 
@@ -63,6 +64,8 @@ class Reconciler:
         self._client = client
         self._scheduler, self._gateway = services
         self._executors: dict[str, _Executor] = {}
+        self._wanted: WantedFleet | None = None
+        self._unreadable = ""
         self._reported: Progress | None = None
 
     async def run(self) -> None:
@@ -78,21 +81,34 @@ class Reconciler:
             await asyncio.gather(*drains, return_exceptions=True)
 
     async def _step(self) -> None:
-        wanted = self._files.wanted()
+        wanted = self._read_wanted()
         if wanted is None:
             return
         await self._change_services(wanted)
-        found = await instances_of(self._client)
+        problems: dict[str, str] = {}
+        try:
+            found = await instances_of(self._client)
+        except sage.SageError as error:
+            found, problems[SCHEDULER] = {}, str(error)
         instances = {each.name: found[each.name] for each in self._executors.values() if _is_of(found, each)}
         processes = {each.name: each for each in self._supervisor.status().processes}
         for each in self._executors.values():
             each.was_ready = each.was_ready or is_ready(instances.get(each.name))
-        problems: dict[str, str] = {}
         if found or not self._executors:  # else no scheduler answers: what is READY is not known
             for group in {*wanted.counts, *(each.group for each in self._executors.values())}:
                 problems |= await self._change_group(wanted, group, instances, processes)
         problems |= self._problems(wanted, instances, processes)
         self._report(wanted, instances, problems)
+
+    def _read_wanted(self) -> WantedFleet | None:
+        """Return what is wanted; what was wanted before where another version of this program wrote the file."""
+        try:
+            self._wanted = self._files.wanted()
+        except ValueError as error:
+            if str(error) != self._unreadable:
+                log.error("what is wanted cannot be read, and stays as it was: %s", error)
+            self._unreadable = str(error)
+        return self._wanted
 
     async def _change_services(self, wanted: WantedFleet) -> None:
         *_, scheduler = scheduler_processes(wanted.fleet, self._directory)

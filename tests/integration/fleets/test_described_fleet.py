@@ -16,9 +16,15 @@ import pytest
 import yaml
 
 import sage_client as sage
+from sage_common import keys_file
+from sage_common.grants import Grant, Role
+from sage_common.keys_file import Key, hash_of
 from sage_local.fleet.ports import free_address
 from sage_local.fleet.sessions import members
 from sage_local.fleet.state_dir import StateDir
+from tests.support.authority import Authority, needs_openssl
+
+pytestmark = pytest.mark.timeout(300)  # a machine that many share is slow
 
 TOKENS = 60
 STREAMS = 12
@@ -60,7 +66,7 @@ class DescribedFleet:
             [sys.executable, "-m", "sagectl", "fleet", command, str(self.file), *arguments],
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=100,
             check=False,
             env=os.environ | {"SAGE_HOME": str(self.home)},
         )
@@ -194,3 +200,48 @@ def test_what_cannot_change_while_it_runs_is_refused_by_name(fleet: DescribedFle
     assert "name: the fleet described runs in" in fleet.run("apply").stderr
     fleet.content |= {"name": "described", "scheduler": {"address": fleet.address}}
     fleet.write()
+
+
+async def test_executors_come_and_go_with_the_load(fleet: DescribedFleet) -> None:
+    del fleet.chat["count"]
+    fleet.chat.update(min=1, max=3)
+    fleet.chat["engine_arguments"]["max_running"] = 4
+    quick = {"interval_s": 0.5, "up_delay_s": 0.5, "down_delay_s": 2, "trend_s": 5, "warm_up_s": 1}
+    fleet.content["scheduler"]["settings"] = {"scaling": quick}
+    fleet.write()
+    await fleet.done("apply")
+    assert await fleet.until_ready() == ["chat-1"]
+    async with loaded(fleet.address) as load:
+        await load.until_on({"chat-1", "chat-2", "chat-3"})
+    async with asyncio.timeout(30):
+        while await fleet.until_ready() != ["chat-1"]:
+            await asyncio.sleep(0.5)
+
+
+@needs_openssl
+async def test_every_connection_of_a_fleet_with_identities_has_tls(fleet: DescribedFleet, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, private_key = authority.issue("scheduler")
+    grants = {
+        "executor": Grant(role=Role.EXECUTOR, instances=("chat-*",)),
+        "operator": Grant(role=Role.OPERATOR),
+        "caller": Grant(role=Role.APPLICATION, tenant="t"),
+    }
+    for name, grant in grants.items():
+        keys_file.add(tmp_path / "keys.toml", Key(name=name, sha256=hash_of(f"key-{name}"), grant=grant))
+        (tmp_path / f"{name}.token").write_text(f"key-{name}\n")
+    fleet.content["scheduler"] = {
+        "address": fleet.address,
+        "tls": {"ca": str(authority.certificate), "certificate": str(certificate), "private_key": str(private_key)},
+        "access": {
+            "keys_file": str(tmp_path / "keys.toml"),
+            "executor_token_file": str(tmp_path / "executor.token"),
+            "operator_token_file": str(tmp_path / "operator.token"),
+        },
+    }
+    fleet.chat["count"] = 1
+    fleet.write()
+    await fleet.done("apply")
+    assert await fleet.until_ready() == ["chat-1"]
+    async with sage.AsyncClient(fleet.address, tls_ca=authority.certificate, token="key-caller") as client:
+        assert len((await client.generate("hello", max_tokens=5, ignore_eos=True).result()).token_ids) == 5

@@ -144,8 +144,6 @@ async def test_delete_leaves_the_namespace_and_its_secrets(cluster: Cluster) -> 
 
 
 async def test_without_kubectl_it_names_the_way_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FleetError, match="kubectl is not installed; `sagectl fleet render`"):
         await KubernetesPlace(FLEET).status()

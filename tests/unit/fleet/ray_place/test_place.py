@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -162,12 +163,11 @@ async def test_delete_drains_everything_and_may_be_called_again() -> None:
 
 async def test_an_actor_that_does_not_end_in_time_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = MemoryCluster(room=1)
-    described = fleet().model_copy(update={"drain_timeout_s": 0.0})
-    place = place_on(cluster, described)
-    await place.apply(described)
+    place = place_on(cluster, fleet())
+    await place.apply(fleet())
     cluster.stuck = True
-    monkeypatch.setattr(place_module, "STOP_MARGIN_S", 0.0)
-    monkeypatch.setattr(place_module, "REMOVE_TIMEOUT_S", 0.01)
+    seconds = count()
+    monkeypatch.setattr(place_module, "_now", lambda: float(next(seconds)))
     await place.delete()
     assert cluster.steps[-1] == "remove g-1"
 

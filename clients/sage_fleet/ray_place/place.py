@@ -71,8 +71,6 @@ class RayPlace:
 
         Raises FleetError if that takes longer after a step than executors may take to start and to drain.
         """
-        if fleet.gateway is not None:
-            raise FleetError("gateway: on Ray the gateway is started apart, beside the scheduler")
         self._fleet = fleet
         view = await self._view()
         counts = {name: group.bounded(view.wanted(name)) for name, group in fleet.groups.items()}

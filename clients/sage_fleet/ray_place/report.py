@@ -36,7 +36,7 @@ def report(fleet: Fleet, actors: Collection[ActorRecord], draining: Collection[A
             group: _group(fleet, group, [each for each in actors if each.name.group == group], draining)
             for group in groups
         },
-        problems=tuple(_problems(actors)),
+        problems=tuple(_problems(fleet, actors)),
     )
 
 
@@ -59,7 +59,9 @@ def _executor(actor: ActorRecord, *, drains: bool) -> ExecutorStatus:
     )
 
 
-def _problems(actors: Collection[ActorRecord]) -> Iterator[str]:
+def _problems(fleet: Fleet, actors: Collection[ActorRecord]) -> Iterator[str]:
+    if fleet.gateway is not None:
+        yield "gateway: on Ray it is not started; start it beside the scheduler"
     for each in actors:
         if each.state == "unplaced":
             yield f"{each.name.instance_id} waits: no node has room for it"

@@ -172,12 +172,11 @@ async def test_an_actor_that_does_not_end_in_time_is_removed(monkeypatch: pytest
     assert cluster.steps[-1] == "remove g-1"
 
 
-async def test_a_gateway_is_refused_by_name() -> None:
-    described = Fleet.model_validate(
-        {"place": "ray", "gateway": {"address": "127.0.0.1:8000"}, "groups": {"g": {"model": "a"}}}
-    )
-    with pytest.raises(FleetError, match="gateway: on Ray"):
-        await place_on(MemoryCluster(room=1), described).apply(described)
+async def test_a_gateway_is_not_started_and_that_is_reported() -> None:
+    described = Fleet.model_validate(fleet().model_dump() | {"gateway": {"address": "127.0.0.1:8000"}})
+    place = place_on(MemoryCluster(room=1), described)
+    await place.apply(described)
+    assert (await place.status()).problems == ("gateway: on Ray it is not started; start it beside the scheduler",)
 
 
 def test_names_are_read_back_and_those_of_others_are_none() -> None:

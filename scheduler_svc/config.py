@@ -358,6 +358,9 @@ class ScalingSection(Section):
         description="Most of what instances can do with every slot taken that they are meant to carry.  Less where they"
         " miss targets at that.",
     )
+    late_share: float = Field(
+        default=0.03, ge=0, le=1, description="Share of requests that may miss a target before more are needed."
+    )
     up_delay_s: float = Field(
         default=10.0, ge=0, description="Seconds for which more instances are needed before more are desired."
     )

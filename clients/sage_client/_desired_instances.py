@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sage.controlplane.v1 import admin_pb2
@@ -36,6 +37,10 @@ class DesiredFleet(Plain):
 
     enabled: bool  # False: the scheduler does not work them out
     desired: tuple[DesiredInstances, ...]  # sorted by model and role
+
+    def __iter__(self) -> Iterator[DesiredInstances]:
+        """Iterate over the desired instances of each model and role."""
+        return iter(self.desired)
 
 
 def desired_fleet(message: admin_pb2.ListDesiredInstancesResponse) -> DesiredFleet:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.instance_state import STARTING
 from scheduler_svc.domain.request import Request
 
 UNKNOWN_WAIT_S = 30.0
-"""Expected wait for a model without a READY instance: nothing says when there will be one."""
+"""Expected wait for a model without a READY instance, of which no start was measured yet."""
 
 
 def expected_wait(pool: Pool | None, now: float) -> float:
@@ -15,11 +16,27 @@ def expected_wait(pool: Pool | None, now: float) -> float:
     The prediction assumes that all requests run whole; split ones may be placed sooner.
     """
     if pool is None or not pool.accounts:
-        return UNKNOWN_WAIT_S
+        return start_wait_s(pool, now)
     waiting = pool.queue.placeable if pool.queue is not None else 0
     if not waiting and any(a.prompt_limit > 0 for a in pool.accounts):
         return 0.0
     return (waiting + 1) * pool.placement_s(now)
+
+
+def start_wait_s(pool: Pool | None, now: float) -> float:
+    """Predict seconds until a request that comes now is placed, where no instance is READY.
+
+    That is what the start that is furthest still takes, or a whole one, and then the requests that wait already take
+    their turns in the slots that the last instances had.
+    """
+    start_s = pool.starts.mean_s if pool is not None else None
+    if pool is None or start_s is None:
+        return UNKNOWN_WAIT_S
+    begun = [i.start_began_at for i in pool.instances() if i.state in STARTING]
+    left_s = max(0.0, start_s - (now - min(begun))) if begun else start_s
+    if pool.queue is None or not pool.last_slots or not pool.knows_service:
+        return left_s
+    return left_s + pool.queue.placeable // pool.last_slots * pool.service_s(now)
 
 
 def expected_wait_of(pool: Pool | None, request: Request, now: float) -> float:

@@ -45,6 +45,7 @@ def _scaling_settings(config: SchedulerConfig) -> ScalingSettings:
         enabled=section.enabled,
         interval_s=section.interval_s,
         share=section.share,
+        late_share=section.late_share,
         up_delay_s=section.up_delay_s,
         down_delay_s=section.down_delay_s,
         idle_s=section.idle_s,

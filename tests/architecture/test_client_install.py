@@ -112,6 +112,23 @@ def test_simulate_without_its_extra_names_it() -> None:
     assert "install the extra simulator" in done.stderr
 
 
+def test_a_described_fleet_is_read_with_what_its_extra_brings(tmp_path: Path) -> None:
+    program = "from sagectl.__main__ import main; main()"
+    (tmp_path / "fleet.yaml").write_text("groups: {chat: {model: m, count: 2}}")
+    absent = modules_beyond(installed_by("fleet"))
+    assert {"tokenizers", "numpy"} <= absent
+    done = run(program, "fleet", "apply", str(tmp_path / "fleet.yaml"), "--dry-run", absent=absent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "scheduler and gateway: start\nchat: 2 executors start\n"
+
+
+def test_fleet_without_its_extra_names_it() -> None:
+    program = "from sagectl.__main__ import main; main()"
+    done = run(program, "fleet", "status", "fleet.yaml", absent={"pydantic"})
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "install the extra fleet" in done.stderr
+
+
 def test_packages_go_by_names_of_their_own() -> None:
     """What is installed beside other distributions must not take a common word for its name."""
     taken = {path.parent.name for path in (ROOT / "clients").glob("*/__init__.py")}

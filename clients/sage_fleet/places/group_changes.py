@@ -30,11 +30,11 @@ def next_change(members: Collection[Member], *, count: int, version: str, room: 
 
     Executors of another version are replaced one at a time: where there is ``room`` for one more, the new one starts
     first and an old one drains once the new one is READY; else an old one makes room for it.  The rest of what is too
-    many drains at once, the highest numbers first.
+    many drains at once: those that are not READY first, then the highest numbers.
     """
     live = [each for each in members if not each.draining]
-    old = sorted((each for each in live if each.version != version), key=lambda each: each.number)
-    new = sorted((each for each in live if each.version == version), key=lambda each: each.number)
+    old = sorted((each for each in live if each.version != version), key=_worth)
+    new = sorted((each for each in live if each.version == version), key=_worth)
     drain = [each.number for each in new[count:]]
     new = new[:count]
     ready = sum(each.ready for each in new)
@@ -52,6 +52,11 @@ def next_change(members: Collection[Member], *, count: int, version: str, room: 
     if not room and useful and all_serve:
         drain.append(useful[-1].number)
     return GroupChange(drain=tuple(drain))
+
+
+def _worth(member: Member) -> tuple[bool, int]:
+    """Order executors by what they are worth: the last one is the first to go."""
+    return not member.ready, member.number
 
 
 def _free_numbers(members: Collection[Member], wanted: int) -> tuple[int, ...]:

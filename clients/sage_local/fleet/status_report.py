@@ -14,6 +14,7 @@ from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.status import FleetPhase, FleetStatus
 
 RUNNING, NOT_RUNNING, NOT_READY = 0, 3, 1
+SERVICES = frozenset({"postgres", "scheduler", "standby", GATEWAY})  # processes that are no executors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +53,7 @@ def _instances(address: str) -> list[sage.Instance]:
 def _is_ready(status: FleetStatus, instances: list[sage.Instance]) -> bool:
     ready = {each.instance_id for each in instances if each.state is sage.InstanceState.READY}
     up = all(each.state == "running" for each in status.processes)
-    wanted = {each.name for each in status.processes} - {"scheduler", GATEWAY}
+    wanted = {each.name for each in status.processes} - SERVICES
     return status.phase is FleetPhase.READY and up and wanted <= ready
 
 

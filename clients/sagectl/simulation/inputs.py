@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sage_simulator.fleet_spec import InstanceModel
     from sage_simulator.simulation_settings import SimulationSettings
     from sage_simulator.workload import Workload
+    from scheduler_svc.domain.scaling.settings import ScalingSettings
 
 DEFAULT_POLICY = "adaptive"
 
@@ -85,6 +86,7 @@ def workload_of(options: dict[str, Any], *, requests: int | None = None, duratio
         duration_s=options["duration"] if sized else duration_s,
         prompts=lengths(options["prompt_median"], options["prompt_sigma"], LONGEST_PROMPT),
         outputs=lengths(options["output_median"], options["output_sigma"], LONGEST_OUTPUT),
+        day_s=options["day_s"],
         classes=options["classes"],
         ttft_target_s=options["ttft_target"],
         tpot_target_s=options["tpot_target"],
@@ -132,6 +134,20 @@ def named_kinds(options: dict[str, Any]) -> dict[str, InstanceModel]:
     return dict(map(parse_kind, options["kinds_named"]))
 
 
+def scaling_of(options: dict[str, Any]) -> ScalingSettings:
+    """Return how the number of instances follows the load; it does not where ``--autoscale`` is not given."""
+    from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
+
+    text = options.get("autoscale")
+    if text is None:
+        return ScalingSettings()
+    least, _, most = text.partition("-")
+    if not (least.isdigit() and most.isdigit()):
+        raise click.UsageError(f"--autoscale {text}: it is MIN-MAX, such as 1-4")
+    bounds = Bounds(least=int(least), most=int(most))
+    return ScalingSettings(enabled=True, bounds=bounds, down_delay_s=options["down_delay_s"])
+
+
 def settings_of(options: dict[str, Any], instances: Iterable[InstanceModel]) -> SimulationSettings:
     """Return how the world around the scheduler behaves.  ``instances``: of which kinds there may be some.
 
@@ -147,7 +163,8 @@ def settings_of(options: dict[str, Any], instances: Iterable[InstanceModel]) -> 
     described = _described(options)
     return replace(
         described.settings() if described is not None else SimulationSettings(),
-        scheduler=splitting(options["pd"] or by_default),
+        scheduler=replace(splitting(options["pd"] or by_default), scaling=scaling_of(options)),
+        warm_up_s=options.get("warm_up_s", 0.0),
         kv_transfer=KvTransfer(latency_s=options["kv_latency"], bytes_per_s=options["kv_bandwidth"] * 1e9),
         noise=_noise(options),
         events=tuple(parse_event(text, kinds) for text in options["events"]),

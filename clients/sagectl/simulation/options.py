@@ -49,6 +49,13 @@ _WORKLOAD = [
         metavar="SECONDS",
         help="As many requests as arrive in this time, instead of --requests.",
     ),
+    click.option(
+        "--day",
+        "day_s",
+        type=POSITIVE,
+        metavar="SECONDS",
+        help="Let a synthetic trace's rate change as over a day of this length: few at night, many at work.",
+    ),
     *_length_options("prompt", 800, 0.9),
     *_length_options("output", 150, 0.7),
     click.option(
@@ -181,6 +188,34 @@ _WORLD = [
 ]
 
 
+_AUTOSCALE = [
+    click.option(
+        "--autoscale",
+        metavar="MIN-MAX",
+        help="Start and drain instances as the scheduler desires, between MIN and MAX of each model and role.  The run "
+        "begins with the fleet; what is started is like its first instance of that model and role.",
+    ),
+    click.option(
+        "--warm-up",
+        "warm_up_s",
+        type=click.FloatRange(0),
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="--autoscale: from an instance's start until it is ready.  It is paid for from its start.",
+    ),
+    click.option(
+        "--down-delay",
+        "down_delay_s",
+        type=click.FloatRange(0),
+        default=300.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="--autoscale: how long fewer instances have to be needed before fewer are desired.",
+    ),
+]
+
+
 def requests_option(default: int | None) -> Callable[[_Command], _Command]:
     """Make the option of the number of requests."""
     return click.option(
@@ -215,4 +250,5 @@ def _all(options: list[Any]) -> Callable[[_Command], _Command]:
 workload_options = _all(_WORKLOAD)
 fleet_options = _all(_FLEET)
 world_options = _all(_WORLD)
+autoscale_options = _all(_AUTOSCALE)
 run_options = _all(_RUNS)

@@ -19,6 +19,7 @@ from sagectl.simulation.inputs import (
 from sagectl.simulation.json_file import write_json
 from sagectl.simulation.options import (
     POSITIVE,
+    autoscale_options,
     fleet_options,
     requests_option,
     run_options,
@@ -51,6 +52,7 @@ _LOAD = 0.6  # of a synthetic trace, as a share of the fleet's capacity
 @workload_options
 @fleet_options
 @world_options
+@autoscale_options
 @click.option("--rate", type=POSITIVE, metavar="R", help="Mean arrivals per second.  [default: the trace's own]")
 @click.option(
     "--load",

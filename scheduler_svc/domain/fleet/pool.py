@@ -49,6 +49,7 @@ class Pool:
         self._unavailable: tuple[tuple[str, str, str], ...] = ()
         self._longest_for_all = 0
         self._slots = 0
+        self.last_slots = 0  # of the instances for whole requests that were READY last
         self._kv_block_sizes: tuple[int, ...] = ()
         self._tokenizers: frozenset[str] = frozenset()
         self._vocab_for_all = 0
@@ -222,6 +223,7 @@ class Pool:
         known = (i.facts.kv_block_size for i in self._members.values() if i.facts is not None)
         self._kv_block_sizes = tuple(sorted(set(known)))
         self._slots = sum(a.max_running for a in self._accounts)
+        self.last_slots = self._slots or self.last_slots
         facts = [a.facts for a in self._accounts if a.facts is not None]
         self._tokenizers = frozenset(f.tokenizer_hash for f in facts)
         self._vocab_for_all = min((f.vocab_size for f in facts), default=0)

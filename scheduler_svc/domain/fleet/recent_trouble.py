@@ -1,38 +1,40 @@
-"""Requests of the last half minute that show a lack of instances."""
+"""Requests of the last minutes that show a lack of instances."""
 
 from __future__ import annotations
 
 from math import exp
 
-MEMORY_S = 30.0
-"""Seconds after which a request weighs 1/e of a new one."""
-_FEW = 20.0  # placements: fewer count as so many, the others without a miss
+TURNED_AWAY_S = 30.0
+"""Seconds after which a request that was turned away weighs 1/e of a new one."""
+FINISHED_S = 120.0
+"""The same of a request that finished: late ones are rare, so more of them have to be seen."""
+_FEW = 100.0  # requests that finished: fewer count as so many, the others in time
 
 
 class RecentTrouble:
-    """Counts placements, those predicted to miss a target, and requests that were turned away; all fade."""
+    """Counts requests that finished, those that missed a target, and those that were turned away; all fade."""
 
-    __slots__ = ("_at", "_missed", "_placed", "_turned_away")
+    __slots__ = ("_at", "_finished", "_late", "_turned_away")
 
     def __init__(self) -> None:
         self._at = float("-inf")
-        self._placed = self._missed = self._turned_away = 0.0
+        self._finished = self._late = self._turned_away = 0.0
 
-    def placed(self, now: float, *, missed: bool) -> None:
-        """Count a placement."""
+    def finished(self, now: float, *, late: bool) -> None:
+        """Count a request that finished.  ``late``: it missed a target."""
         self._fade(now)
-        self._placed += 1
-        self._missed += missed
+        self._finished += 1
+        self._late += late
 
     def turned_away(self, count: int, now: float) -> None:
         """Count requests that were refused for lack of room, or left the queue without a placement."""
         self._fade(now)
         self._turned_away += count
 
-    def missed_share(self, now: float) -> float:
-        """Return the share of recent placements that are predicted to miss a target."""
+    def late_share(self, now: float) -> float:
+        """Return the share of requests that finished recently and missed a target."""
         self._fade(now)
-        return self._missed / max(self._placed, _FEW)
+        return self._late / max(self._finished, _FEW)
 
     def recently_turned_away(self, now: float) -> float:
         """Return how many requests were turned away recently, faded."""
@@ -41,8 +43,8 @@ class RecentTrouble:
 
     def _fade(self, now: float) -> None:
         if now > self._at:
-            kept = exp((self._at - now) / MEMORY_S)
-            self._placed *= kept
-            self._missed *= kept
-            self._turned_away *= kept
+            kept = exp((self._at - now) / FINISHED_S)
+            self._finished *= kept
+            self._late *= kept
+            self._turned_away *= exp((self._at - now) / TURNED_AWAY_S)
             self._at = now

@@ -96,7 +96,9 @@ class RunningAttempts:
         self, instance: Instance, reservation: Reservation, now: float, output_tokens: int, own_tokens: int
     ) -> None:
         took_s = now - reservation.made_at
-        instance.account.late += _is_late(reservation, now, own_tokens)
+        late = _is_late(reservation, now, own_tokens)
+        instance.account.late += late
+        self._registry.pool_of(instance).trouble.finished(now, late=late)
         self._outputs.learn(instance.spec.model, reservation.max_tokens, output_tokens)
         self._registry.pool_of(instance).observe_service(took_s)
         if instance.predictor is not None and own_tokens > 0:

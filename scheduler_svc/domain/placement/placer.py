@@ -276,11 +276,9 @@ class Placer:
             prefill=prefill,
             cached_tokens=reservation.cached_tokens or 0,
         )
-        missed = self._signals.misses(request, decision, started=waiting.emitted_tokens > 0)
-        pool.trouble.placed(now, missed=missed)
         pool.split_share.add(prefill is not None)
         if policy.governed_by:
-            self._signals.placed(request, missed=missed)
+            self._signals.placed(request, decision, started=waiting.emitted_tokens > 0)
         return decision
 
     def _reserve(

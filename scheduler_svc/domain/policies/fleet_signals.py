@@ -37,13 +37,10 @@ class FleetSignals:
         """Count an arrival."""
         self._of(request.model).arrived(request)
 
-    def misses(self, request: Request, decision: Decision, *, started: bool) -> bool:
-        """Whether a request is predicted to miss a target.  ``started``: its first token came in an earlier attempt."""
-        return _misses(request, decision, effective_targets(request, self._defaults), started=started)
-
-    def placed(self, request: Request, *, missed: bool) -> None:
-        """Count a placement.  ``missed``: a target is predicted to be missed."""
-        self._of(request.model).missed.add(missed)
+    def placed(self, request: Request, decision: Decision, *, started: bool) -> None:
+        """Count a placement.  ``started``: an earlier attempt delivered its first token."""
+        targets = effective_targets(request, self._defaults)
+        self._of(request.model).missed.add(_misses(request, decision, targets, started=started))
 
     def read(
         self, model: str, accounts: Sequence[Account], load: OfferedLoad, waiting: Mapping[Priority, int], now: float

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 #: The least that the share falls to.
 LEAST = 0.35
-#: Factor of what the instances carry where targets are missed.
-LOWERED = 0.95
+#: Factor of the share where targets are missed.
+LOWERED = 0.9
 #: By how much the share rises back, per second.
 RAISED_PER_S = 1e-4
 #: Seconds after a fall in which misses teach nothing: the requests came under what was there before.
-LESSON_S = 60.0
+LESSON_S = 120.0
 
 
 class CarriedShare:
@@ -31,6 +31,6 @@ class CarriedShare:
         self.value = min(self._most, self.value + RAISED_PER_S * (now - self._at))
         self._at = now
         if short and carried <= self.value and now - self._learned_at >= LESSON_S:
-            self.value = max(LEAST, carried * LOWERED)
+            self.value = max(LEAST, self.value * LOWERED)
             self._learned_at = now
         return self.value

@@ -60,7 +60,7 @@ class Group:
             self._ready, self._ready_since = len(serving), now
         signals = self._signals(pool, roles, targets, serving, starting, waiting_elsewhere, warm_up_s, now)
         carried = signals.load / len(serving) if serving else 1.0
-        share = self._carried.learn(carried, now, short=signals.settled and bool(shortage(signals)))
+        share = self._carried.learn(carried, now, short=signals.settled and bool(shortage(signals, self._settings)))
         need = needed(signals, share, self._bounds, self._settings)
         present = len(serving) + len(starting)
         if self._count is None:
@@ -116,7 +116,7 @@ class Group:
             running=sum(i.account.live for i in pool.instances()),
             idle_s=pool.load.idle_s(now),
             wait_share=_wait_share(pool, targets, now),
-            missed_share=pool.trouble.missed_share(now),
+            late_share=pool.trouble.late_share(now),
             turned_away=pool.trouble.recently_turned_away(now),
             kv_use=1 - free / capacity if capacity else 0.0,
         )

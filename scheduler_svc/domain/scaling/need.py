@@ -9,8 +9,6 @@ from scheduler_svc.domain.scaling.carried_share import LEAST
 from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.scaling.signals import ScalingSignals
 
-#: Share of recent requests that may be predicted to miss a target before another instance is wanted.
-MISSED = 0.01
 #: Share of its TTFT target that a request may wait in the queue before another instance is wanted.
 WAITED = 0.5
 #: Share of KV tokens above which another instance is wanted: engines preempt soon after.
@@ -45,7 +43,7 @@ def needed(signals: ScalingSignals, share: float, bounds: Bounds, settings: Scal
         if signals.waiting:
             reason = f"{signals.waiting} requests wait and no instance is ready"
         return _bounded(count, reason, bounds)
-    why = shortage(signals)
+    why = shortage(signals, settings)
     if why:
         more = signals.ready + signals.starting
         if not signals.starting and signals.settled:
@@ -68,7 +66,7 @@ def carriers(signals: ScalingSignals, share: float) -> int:
     return signals.ready + max(0, ceil(left - 1e-9))
 
 
-def shortage(signals: ScalingSignals) -> str:
+def shortage(signals: ScalingSignals, settings: ScalingSettings) -> str:
     """Say what shows that the instances are too few; empty where nothing does.
 
     Targets that are missed by instances with little to do are too tight for these engines: more of them would not help.
@@ -77,8 +75,8 @@ def shortage(signals: ScalingSignals) -> str:
         return "requests are refused, or expire while they wait"
     if signals.wait_share > WAITED:
         return f"a request has waited {signals.wait_share:.0%} of its TTFT target"
-    if signals.missed_share > MISSED and signals.load > LEAST * signals.ready:
-        return f"{signals.missed_share:.1%} of the requests are predicted to miss a target"
+    if signals.late_share > settings.late_share and signals.load > LEAST * signals.ready:
+        return f"{signals.late_share:.1%} of the requests missed a target"
     if signals.kv_use > KV_USE:
         return f"{signals.kv_use:.0%} of the KV tokens are taken"
     return ""

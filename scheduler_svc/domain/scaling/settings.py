@@ -32,6 +32,7 @@ class ScalingSettings:
     enabled: bool = False
     interval_s: float = 5.0  # between two looks at the load
     share: float = 0.7  # most of what instances can do with every slot taken that they are meant to carry
+    late_share: float = 0.03  # of requests that may miss a target before more instances are needed
     up_delay_s: float = 10.0  # a larger number is wanted for this long before it is desired
     down_delay_s: float = 300.0  # the same of a smaller number
     idle_s: float = 600.0  # without a request before a model goes to zero, where its bounds allow that

@@ -20,7 +20,7 @@ class ScalingSignals:
     running: int
     idle_s: float  # since the last request came; infinite before the first
     wait_share: float  # of its TTFT target that a waiting request has waited, the largest
-    missed_share: float  # of requests placed recently that are predicted to miss a target
+    late_share: float  # of requests that finished recently, those that missed a target
     turned_away: float  # recently: refused for lack of room, displaced, given up or expired while they waited
     kv_use: float  # share of KV tokens taken, [0, 1]
 

@@ -16,7 +16,7 @@ from tests.integration.stack.shipped import DOCKER
 
 KUBERNETES = DOCKER / "kubernetes"
 OVERLAYS = tuple(sorted(path.name for path in (KUBERNETES / "overlays").iterdir()))
-CUSTOM = "monitoring.coreos.com/"  # kinds of Prometheus Operator, which Kubernetes' schemas do not have
+CUSTOM = ("monitoring.coreos.com/", "keda.sh/")  # of Prometheus Operator and KEDA: Kubernetes' schemas lack them
 
 Manifest = dict[str, Any]
 

@@ -253,7 +253,26 @@ def test_prefill_and_decode_are_two_groups_that_split(tmp_path: Path, monkeypatc
     assert len(set(selectors)) == 2, "a group's pods are its own"
 
 
-@pytest.mark.parametrize("overlay", ["gpu", "split", PRODUCTION])
+def test_keda_asks_for_a_model_and_role_that_the_scheduler_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests = rendered("autoscaled")
+    scaling = scheduler_config(manifests, tmp_path, monkeypatch).scaling
+    [scaled] = of_kind(manifests, "ScaledObject").values()
+    target, [trigger] = scaled["spec"]["scaleTargetRef"], scaled["spec"]["triggers"]
+    host, _, port = trigger["metadata"]["scalerAddress"].partition(":")
+    [workload] = executors(manifests).values()
+    assert target == {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": workload["metadata"]["name"]}
+    assert "replicas" not in workload["spec"]
+    assert scaling.enabled
+    bounds = scaling.models[trigger["metadata"]["model"]][trigger["metadata"]["role"]]
+    assert (scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]) == (bounds.min, bounds.max)
+    assert trigger["metadata"]["model"] == executor_config(workload).engine.model.model
+    assert (host, int(port)) == ("scheduler-0.scheduler.sage", 50051)
+    assert trigger["type"] == "external-push"
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "split", "autoscaled", PRODUCTION])
 def test_every_engine_has_a_gpu(overlay: str) -> None:
     for each in executors(rendered(overlay)).values():
         assert container(each)["resources"]["limits"]["nvidia.com/gpu"] == "1"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sage_local.fleet import status_report
 from sage_local.fleet.command_lines import (
     executor_processes,
     gateway_process,
@@ -21,6 +23,7 @@ from sage_local.fleet.progress import ProgressLines
 from sage_local.fleet.spec import Engine, FleetSpec
 from sage_local.fleet.state_dir import AlreadyRunning, StateDir
 from sage_local.fleet.status import FleetPhase, FleetStatus, InstanceProgress, ProcessStatus
+from tests.unit.clients.fleet_snapshots import instance
 
 
 def flag(command: tuple[str, ...], name: str) -> str | None:
@@ -301,3 +304,26 @@ def test_a_standby_is_a_second_scheduler_on_the_next_port_that_shares_a_database
     assert shared[0] == shared[1]
     for executor in executor_processes(spec):
         assert executor.command[executor.command.index("--scheduler") + 1] == "127.0.0.1:6000,127.0.0.1:6001"
+
+
+def test_a_fleet_with_a_standby_is_ready_once_its_executors_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = status(FleetPhase.READY, progress=1.0)
+    [process] = one.processes
+    names = ("postgres", "scheduler", "standby", "executor-1", "gateway")
+    state = StateDir(path=tmp_path)
+    state.path.mkdir(exist_ok=True)
+    state.write_status(replace(one, processes=tuple(replace(process, name=name) for name in names)))
+    monkeypatch.setattr(status_report, "_instances", lambda _: [instance("executor-1")])
+    with state.held():
+        assert status_report.report_status(state).exit_status == status_report.RUNNING
+
+
+def test_the_log_of_a_start_that_wrote_nothing_shows_the_one_before(tmp_path: Path) -> None:
+    state = StateDir(path=tmp_path)
+    first = state.open_log("p")
+    os.write(first, b"why it ended\n")
+    os.close(first)
+    os.close(state.open_log("p"))
+    assert state.log_tail("p") == "why it ended"

@@ -31,6 +31,10 @@ def test_the_highest_numbers_drain_first() -> None:
     assert change([member(1), member(2), member(3)], 1) == GroupChange(drain=(2, 3))
 
 
+def test_those_that_are_not_ready_drain_before_those_that_are() -> None:
+    assert change([member(1, ready=False), member(2), member(3)], 2) == GroupChange(drain=(1,))
+
+
 def test_the_number_of_one_that_still_drains_is_not_given_again() -> None:
     assert change([member(1), member(2, draining=True)], 2) == GroupChange(start=(3,))
 
@@ -49,6 +53,7 @@ def test_without_room_one_old_one_at_a_time_makes_it() -> None:
     assert change([member(1, "old"), member(2, "old", draining=True)], 2, room=False) == GroupChange()
     assert change([member(1, "old"), member(3, ready=False)], 2, room=False) == GroupChange()
     assert change([member(1, "old"), member(3)], 2, room=False) == GroupChange(drain=(1,))
+    assert change([*old, member(3)], 2, room=False) == GroupChange(drain=(2,)), "one of them, not both"
 
 
 def test_an_old_one_that_does_not_work_is_replaced_at_once() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sage_simulator.fleet_event import FleetEvent
 from sage_simulator.heartbeats import HeartbeatTimes
 from sage_simulator.kv_transfer import KvTransfer
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.settings import SchedulerSettings
 
 
@@ -41,6 +42,14 @@ class SimulationSettings:
             raise SimulationError(f"warm_up_s: {self.warm_up_s} is negative")
         if not 0 <= self.noise <= 2:
             raise SimulationError(f"noise: {self.noise} is not from 0 to 2")
+
+    def autoscaled(self, least: int, most: int, *, warm_up_s: float, down_delay_s: float) -> SimulationSettings:
+        """Let the number of instances of each model and role follow the load within these bounds.  Raises ValueError.
+
+        ``warm_up_s``: of each start.  ``down_delay_s``: how long fewer have to be needed before fewer are desired.
+        """
+        scaling = ScalingSettings(enabled=True, bounds=Bounds(least=least, most=most), down_delay_s=down_delay_s)
+        return replace(self, scheduler=replace(self.scheduler, scaling=scaling), warm_up_s=warm_up_s)
 
 
 def splitting(mode: str) -> SchedulerSettings:

@@ -1,4 +1,4 @@
-"""Every RPC of the contract, health checks and reflection, found from the descriptors of their services."""
+"""Every RPC of the contract, KEDA's, health checks and reflection, found from the descriptors of their services."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 import sage.controlplane.v1 as contract_package
+from externalscaler import externalscaler_pb2
 
+_SCALER = externalscaler_pb2.DESCRIPTOR.services_by_name["ExternalScaler"]
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 _REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
@@ -41,6 +43,7 @@ class Rpc:
 def contract_rpcs() -> list[Rpc]:
     """Return every RPC that a scheduler serves, so that a new one is fuzzed without a change here."""
     found = [rpc for service in _contract_services() for rpc in _rpcs(service, service.full_name)]
+    found += _rpcs(_SCALER, _SCALER.full_name)
     return found + executors_rpcs() + _rpcs(_REFLECTION, REFLECTION_V1)
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sage_simulator.fleet_spec import InstanceModel
     from sage_simulator.simulation_settings import SimulationSettings
     from sage_simulator.workload import Workload
-    from scheduler_svc.domain.scaling.settings import ScalingSettings
 
 DEFAULT_POLICY = "adaptive"
 
@@ -134,18 +133,17 @@ def named_kinds(options: dict[str, Any]) -> dict[str, InstanceModel]:
     return dict(map(parse_kind, options["kinds_named"]))
 
 
-def scaling_of(options: dict[str, Any]) -> ScalingSettings:
-    """Return how the number of instances follows the load; it does not where ``--autoscale`` is not given."""
-    from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
-
+def _autoscaled(settings: SimulationSettings, options: dict[str, Any]) -> SimulationSettings:
+    """Let the number of instances follow the load where ``--autoscale`` says so.  Raises ValueError."""
     text = options.get("autoscale")
     if text is None:
-        return ScalingSettings()
+        return settings
     least, _, most = text.partition("-")
     if not (least.isdigit() and most.isdigit()):
         raise click.UsageError(f"--autoscale {text}: it is MIN-MAX, such as 1-4")
-    bounds = Bounds(least=int(least), most=int(most))
-    return ScalingSettings(enabled=True, bounds=bounds, down_delay_s=options["down_delay_s"])
+    return settings.autoscaled(
+        int(least), int(most), warm_up_s=options["warm_up_s"], down_delay_s=options["down_delay_s"]
+    )
 
 
 def settings_of(options: dict[str, Any], instances: Iterable[InstanceModel]) -> SimulationSettings:
@@ -161,11 +159,11 @@ def settings_of(options: dict[str, Any], instances: Iterable[InstanceModel]) -> 
     roles = {each.role.value for each in instances}
     by_default = "always" if {"prefilling", "decoding"} <= roles else "never"
     described = _described(options)
-    return replace(
+    world = replace(
         described.settings() if described is not None else SimulationSettings(),
-        scheduler=replace(splitting(options["pd"] or by_default), scaling=scaling_of(options)),
-        warm_up_s=options.get("warm_up_s", 0.0),
+        scheduler=splitting(options["pd"] or by_default),
         kv_transfer=KvTransfer(latency_s=options["kv_latency"], bytes_per_s=options["kv_bandwidth"] * 1e9),
         noise=_noise(options),
         events=tuple(parse_event(text, kinds) for text in options["events"]),
     )
+    return _autoscaled(world, options)

@@ -17,8 +17,10 @@ from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
+from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.recording.recording import RecordingSettings
 from scheduler_svc.storage.journal.journal import JournalSettings
@@ -114,6 +116,20 @@ SETTINGS: dict[str, Any] = {
         "prefilling_threshold_ratio": 32.0,
     },
     "prefix": {"aware": False, "max_index_bytes": 2**21, "max_load_ratio": 3.5},
+    "scaling": {
+        "enabled": True,
+        "interval_s": 1.25,
+        "share": 0.5,
+        "late_share": 0.25,
+        "up_delay_s": 2.25,
+        "down_delay_s": 3.25,
+        "idle_s": 4.25,
+        "trend_s": 5.25,
+        "warm_up_s": 6.25,
+        "min": 2,
+        "max": 7,
+        "models": {"scaled": {"decoding": {"min": 0, "max": 3}}},
+    },
     "record": {"requests": 41, "memory_bytes": 2**20 + 1},
     "recording": {"file": Path("log.jsonl"), "max_bytes": 70_000, "files": 3, "tenants": False},
     "telemetry": {},  # has tests of its own
@@ -168,6 +184,23 @@ def test_what_bounds_batches() -> None:
     told = room_settings.batch_settings(CONFIG)
     assert {name: getattr(told, name) for name in SETTINGS["batches"]} == SETTINGS["batches"]
     assert room_settings.batch_settings(SchedulerConfig()) == BatchSettings()
+
+
+def test_how_the_number_of_instances_follows_the_load() -> None:
+    assert room_settings.scheduler_settings(CONFIG).scaling == ScalingSettings(
+        enabled=True,
+        interval_s=1.25,
+        share=0.5,
+        late_share=0.25,
+        up_delay_s=2.25,
+        down_delay_s=3.25,
+        idle_s=4.25,
+        trend_s=5.25,
+        warm_up_s=6.25,
+        bounds=Bounds(least=2, most=7),
+        models={"scaled": {InstanceRole.DECODING: Bounds(least=0, most=3)}},
+    )
+    assert room_settings.scheduler_settings(SchedulerConfig()).scaling == ScalingSettings()
 
 
 def test_what_placement_is_told_of_prefix_caches() -> None:
@@ -258,7 +291,7 @@ def test_what_control_is_built_with() -> None:
     assert control.requests._limits == RecordLimits(requests=41, memory_bytes=2**20 + 1)
     assert control.runner._max_attempts == 15
     assert control.watchdog._orphan_timeout_s == 14.0
-    assert control.models._configured == {"m"}
+    assert control.models._configured == {"m", "scaled"}
     assert control.epoch == 7
 
 

@@ -66,7 +66,7 @@ def test_the_cheapest_for_what_they_do_are_counted_first() -> None:
         ({"kv_use": 0.95}, "95% of the KV tokens"),
     ],
 )
-def test_what_shows_a_lack_wants_another_instance(trouble: dict[str, float], said: str) -> None:
+def test_what_shows_a_lack_wants_another_instance(trouble: dict[str, Any], said: str) -> None:
     found = need(signals(load=1.0, forecast=1.0, **trouble))
     assert found.count == 3
     assert said in found.reason

@@ -44,9 +44,9 @@ def load(scheduler: Scheduler, *, rate: float, begin: float, seconds: float) -> 
 
 def test_nothing_is_desired_before_the_first_look() -> None:
     scheduler = scaled()
-    assert scheduler.desired_instances == ()
+    assert not scheduler.desired_instances
     desired = look(scheduler, 0.0)
-    assert scheduler.desired_instances == (desired,)
+    assert list(scheduler.desired_instances) == [desired]
     assert (desired.model, desired.role, desired.desired, desired.ready) == (MODEL, InstanceRole.GENERAL, 1, 1)
 
 

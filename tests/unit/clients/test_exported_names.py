@@ -54,6 +54,7 @@ PUBLIC = {
     },
     "models": {"Model", "ModelFiles"},
     "scaling": {"DesiredFleet", "DesiredInstances"},
+    "adapters": {"Adapter", "AdapterState", "InstanceAdapter"},
     "fleet": {
         "Cancellation",
         "Explanation",

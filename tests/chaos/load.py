@@ -25,6 +25,7 @@ class Tally:
     cancelled: int = 0  # because their client left, on purpose
     refused: Counter[str] = field(default_factory=Counter)  # before they were accepted, by reason
     moved: int = 0  # finished after more than one placement
+    continued: int = 0  # of those, placed again after their client had tokens
     tokens: int = 0
     answered_by: Counter[str] = field(default_factory=Counter)  # finished, by the model's revision
 
@@ -99,6 +100,7 @@ class Load:
         self.tally.accepted += 1
         self.tally.finished += 1
         self.tally.moved += seen.placements > 1
+        self.tally.continued += seen.continued
         self.tally.tokens += len(seen.token_ids)
 
     async def _wanted(self, prompt: str, sampling: Sampling, seen: _Seen) -> Answer:
@@ -115,6 +117,7 @@ class _Seen:
     def __init__(self) -> None:
         self.accepted = False
         self.placements = 0
+        self.continued = False
         self.finished = 0
         self.indexes: list[int] = []
         self.token_ids: list[int] = []
@@ -126,6 +129,7 @@ class _Seen:
                 self.accepted = True
             case Scheduled():
                 self.placements += 1
+                self.continued |= bool(self.token_ids)
             case Tokens():
                 self.indexes += range(event.first_index, event.first_index + len(event.token_ids))
                 self.token_ids += event.token_ids

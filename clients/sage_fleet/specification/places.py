@@ -17,10 +17,10 @@ class RaySection(Section):
     """A Ray cluster."""
 
     address: str = Field(default="auto", min_length=1, description="Address of the cluster; auto: the one here.")
-    namespace: str = Field(default="sage", min_length=1, description="Ray namespace of the fleet's actors.")
     max_restarts: int = Field(
         default=-1, ge=-1, description="How often Ray starts an executor again that died; -1: without end."
     )
+    gpus_per_node: int = Field(default=8, ge=1, description="An engine with more GPUs runs on several nodes.")
 
 
 class KubernetesSection(Section):

@@ -7,23 +7,31 @@ import contextlib
 import os
 import signal
 import sys
+from typing import Protocol
 
 from sage_local.fleet.bound_child import ANY
 from sage_local.fleet.command_lines import ProcessSpec
 from sage_local.fleet.reaper_link import ReaperLink
 from sage_local.fleet.sessions import kill, members, started_at
-from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.status import ProcessStatus
 
 KILL_TIMEOUT_S = 10.0  # for killed processes to end
 
 
+class Logs(Protocol):
+    """Where the output of processes goes."""
+
+    def open_log(self, name: str) -> int:
+        """Open the log of a process and return the file descriptor, which the caller closes."""
+        ...
+
+
 class SupervisedProcess:
     """A process in a session of its own; it can be started again after it ended."""
 
-    def __init__(self, spec: ProcessSpec, state: StateDir, reaper: ReaperLink) -> None:
+    def __init__(self, spec: ProcessSpec, logs: Logs, reaper: ReaperLink) -> None:
         self.spec = spec
-        self._state = state
+        self._logs = logs
         self._reaper = reaper
         self._process: asyncio.subprocess.Process | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -44,7 +52,7 @@ class SupervisedProcess:
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
-        log = self._state.open_log(self.spec.name)
+        log = self._logs.open_log(self.spec.name)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "sage_local.fleet.bound_child", str(os.getpid()), self.spec.cores or ANY),

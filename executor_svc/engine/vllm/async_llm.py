@@ -19,6 +19,7 @@ from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.lifeline import announce_executor
 from executor_svc.engine.vllm.load import VllmLoad
 from executor_svc.engine.vllm.models import ResolvedModel
+from executor_svc.engine.vllm.ray_group import in_group
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.runtime.engine_port import EngineError
 
@@ -60,6 +61,8 @@ def make_llm(
         load.count_transfers = connector.counts
     try:
         engine_args = AsyncEngineArgs(**_with_configs(AsyncEngineArgs, arguments))
+        if settings.ray_placement_group is not None:
+            engine_args = in_group(engine_args, settings.ray_placement_group)
         llm = AsyncLLM.from_engine_args(engine_args, stat_loggers=[_stat_logger_for(load)])
     except Exception as error:
         raise EngineError(f"vLLM could not start: {start_failure(error)}") from error

@@ -8,7 +8,7 @@ from typing import Any
 class Gpus:
     """The engine's NVIDIA GPUs, read through NVML, without a CUDA context in this process.
 
-    On other platforms only ``count`` is known.
+    On other platforms, and of an engine on several nodes, only ``count`` is known.
     """
 
     def __init__(self, config: Any) -> None:
@@ -19,6 +19,8 @@ class Gpus:
         self.name: str | None = None
         self.total_bytes: int | None = None
         self._handles: list[Any] = []
+        if config.parallel_config.placement_group is not None:
+            return  # they are other machines', at least in part
         if self.count:
             self.name = current_platform.get_device_name(0)
         if current_platform.is_cuda():

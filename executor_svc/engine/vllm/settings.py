@@ -58,6 +58,12 @@ class VllmSettings(SettingsSection):
     pipeline_parallel_size: int = Field(
         default=1, ge=1, description="Number of groups of GPUs that the layers are split over."
     )
+    ray_placement_group: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Name of a Ray placement group whose GPUs the engine's workers take, on several nodes; a fleet on "
+        "Ray sets it.  Default: none, all GPUs are this machine's.",
+    )
     data_parallel_size: int = Field(
         default=1,
         ge=1,

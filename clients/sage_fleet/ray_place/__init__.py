@@ -1,0 +1,1 @@
+"""A fleet on a Ray cluster: one detached actor per executor, which Ray places and restarts."""

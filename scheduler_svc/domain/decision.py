@@ -17,7 +17,7 @@ class Phase(Enum):
     DECODING = "decoding"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Prediction:
     """The predicted run of a request.  Times are seconds since the decision."""
 
@@ -55,7 +55,7 @@ class PrefillLeg:
     cached_tokens: int = 0  # prompt tokens that its prefix cache was believed to hold
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Decision:
     """A placement, with everything needed to explain it.  The capacity is reserved from the moment this exists."""
 

@@ -93,7 +93,8 @@ class Figures:
     @property
     def sharing(self) -> Column:
         """How many sequences run once one more is there, those that queue at the engine included."""
-        return self.live + _ONE
+        sharing: Column = self.live + _ONE
+        return sharing
 
     def update(self, row: int, account: Account) -> None:
         """Take the account's figures as they are now."""

@@ -138,10 +138,9 @@ class Placer:
         """Return the objective's choice if that is a too loaded instance, else None."""
         objective, now = context.policy.objective, context.now
         too_loaded = self._prefixes.too_loaded(context.pool.accounts)
-        index_of_choice = getattr(objective, "index_of_choice", None)
-        if index_of_choice is not None:  # mostly enough, and takes half as long
-            if offered[index_of_choice(demand, offered, now)].instance_id not in too_loaded:
-                return None
+        index_of = getattr(objective, "index_of_choice", None)  # mostly enough, and takes half as long
+        if index_of is not None and offered[index_of(demand, offered, now)].instance_id not in too_loaded:
+            return None
         choice = objective.choose(demand, offered, now)
         return choice if offered[choice.index].instance_id in too_loaded else None
 

@@ -12,7 +12,6 @@ import pytest
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
-from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Mask
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.objectives.cheapest import CheapestInTime

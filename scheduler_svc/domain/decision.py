@@ -17,6 +17,10 @@ class Phase(Enum):
     DECODING = "decoding"
 
 
+# A prediction and a decision are made for every placement and never changed.  They are not frozen, because that makes
+# them four times as slow to make: 1.7 us of the 40 to 50 that a decision takes.
+
+
 @dataclass(kw_only=True, slots=True)
 class Prediction:
     """The predicted run of a request.  Times are seconds since the decision."""

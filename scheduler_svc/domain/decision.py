@@ -18,7 +18,7 @@ class Phase(Enum):
 
 
 # A prediction and a decision are made for every placement and never changed.  They are not frozen, because that makes
-# them four times as slow to make: 1.7 us of the 40 to 50 that a decision takes.
+# them two to four times as slow to make: 1.7 us of the 40 to 50 that a decision takes.
 
 
 @dataclass(kw_only=True, slots=True)

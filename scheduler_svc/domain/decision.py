@@ -17,7 +17,11 @@ class Phase(Enum):
     DECODING = "decoding"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# A prediction and a decision are made for every placement and never changed.  They are not frozen, because that makes
+# them two to four times as slow to make: 1.7 us of the 40 to 50 that a decision takes.
+
+
+@dataclass(kw_only=True, slots=True)
 class Prediction:
     """The predicted run of a request.  Times are seconds since the decision."""
 
@@ -55,7 +59,7 @@ class PrefillLeg:
     cached_tokens: int = 0  # prompt tokens that its prefix cache was believed to hold
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Decision:
     """A placement, with everything needed to explain it.  The capacity is reserved from the moment this exists."""
 

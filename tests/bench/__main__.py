@@ -129,7 +129,7 @@ async def _burst(size: Size) -> list[Row]:
 
 
 async def _idle(size: Size) -> list[Row]:
-    return await idle_fleet.measure(rounds=size.relay_rounds, seconds=size.idle_s)
+    return await idle_fleet.measure(rounds=size.relay_rounds, seconds=size.idle_s, requests=size.requests)
 
 
 async def _hold(size: Size) -> list[Row]:

@@ -228,8 +228,8 @@ class Account:
         self.reserved_tokens += reservation.tokens
         self.unseen_tokens += reservation.tokens
         if reservation.prefills:
-            reservation.prefill_s = self.prefill_s(reservation.prompt_tokens, reservation.cached_tokens)
             computed = self._computed_tokens(reservation.prompt_tokens, reservation.cached_tokens)
+            reservation.prefill_s = self.computed_token_s * computed
             self._age_prefill_rate(now)
             self.prefill_rate += self.pace.prefill_token_s * computed / PREFILL_MEMORY_S
         self.pending[number] = reservation

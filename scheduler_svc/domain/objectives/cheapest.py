@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
@@ -12,7 +11,7 @@ from scheduler_svc.domain.capacity.figures import Mask, count, highest, lowest
 from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.objective import Choice
-from scheduler_svc.domain.objectives.picker import pick
+from scheduler_svc.domain.objectives.picker import pick, pick_of
 from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.objectives.target_shares import TargetShares, reject_missed
@@ -47,28 +46,29 @@ class CheapestInTime:
         in_use = self._of(demand.request.model)
         able = demand.able or accounts
         in_use.review(able, demand.load, now)
-        firsts = scorers.first_token_s(accounts, demand, scorers.start_s(accounts, now))
+        prefills = scorers.prefill_s(accounts, demand)
+        firsts = scorers.first_token_after_s(accounts, prefills, now)
         per_token = scorers.token_s(accounts, demand)
         shares = self._shares.of(demand, accounts, now, first_tokens=firsts, per_token=per_token)
-        costs = scorers.cost(accounts, demand, per_token)
+        costs = scorers.cost(accounts, demand, per_token, prefills)
         scores: dict[str, Scores] = {"cost": costs, "target_share": shares}
         rejected = Rejected()
         within, remarks = _within_budget(demand.request.cost_budget, costs, rejected)
         used = in_use.mask(accounts)
-        mine = within & used & (figures_of(accounts).free_slots > 0)
-        most, number = highest(shares), count(mine)
-        meets = mine & (shares <= _HEADROOM) if most > _HEADROOM else mine
-        if number and (meets is mine or count(meets)):
-            index = pick(accounts, shares, among=meets)
+        mine = (_and(used, within) & figures_of(accounts).with_free_slot).nonzero()[0]
+        most, number = highest(shares), len(mine)
+        meets = mine[shares[mine] <= _HEADROOM] if most > _HEADROOM else mine
+        if len(meets):
+            index = pick_of(accounts, shares, meets)
             rule, why = "in_use", f"uses {float(shares[index]):.0%} of its targets, the least of {number} in use"
-        elif not number and _is_patient(shares[within & ~used]) and in_use.soon_has_capacity(able):
+        elif not number and _is_patient(shares[_and(~used, within)]) and in_use.soon_has_capacity(able):
             return Choice(index=0, why="waits for an instance in use", rule="waits", scores=scores, waits=True)
-        elif count(others := within & ~used & (shares <= _HEADROOM)) and not (number and in_use.excuses):
+        elif count(others := _and(~used, within) & (shares <= _HEADROOM)) and not (number and in_use.excuses):
             index = pick(accounts, costs, among=others, tolerance=_COST_TOLERANCE)
             rule, why = "cheapest", f"cheapest predicted cost {costs[index]:.6f} beside {number} in use"
         else:
             finishes = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
-            index = pick(accounts, finishes, among=mine) if number else _least(accounts, finishes, within)
+            index = pick_of(accounts, finishes, mine) if number else _least(accounts, finishes, within)
             rule = "none_meets_targets"
             why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
         if rule != "none_meets_targets" and most > 1:
@@ -90,7 +90,9 @@ class CheapestInTime:
 
 def _risk(share: float) -> float:
     """Estimate how likely a request misses its targets, [0, 1], by the share of them that it is predicted to use."""
-    return min(max(0.0, share - _HEADROOM) / (1 - _HEADROOM), 1.0) ** 2
+    if share <= _HEADROOM:
+        return 0.0
+    return min((share - _HEADROOM) / (1 - _HEADROOM), 1.0) ** 2
 
 
 def _is_patient(unused: Scores) -> bool:
@@ -101,22 +103,27 @@ def _is_patient(unused: Scores) -> bool:
     return not len(unused) or not _PATIENCE < lowest(unused) <= 1
 
 
-def _least(accounts: Sequence[Account], scores: Scores, among: Mask) -> int:
-    """Return the index of the least score of those that the mask holds for; a free slot goes first."""
-    free = among & (figures_of(accounts).free_slots > 0)
+def _and(mask: Mask, within: Mask | None) -> Mask:
+    """Return for which accounts both masks hold; ``within`` is None where it holds for all."""
+    return mask if within is None else mask & within
+
+
+def _least(accounts: Sequence[Account], scores: Scores, among: Mask | None) -> int:
+    """Return the index of the least score of those that the mask holds for, None: of all; a free slot goes first."""
+    free = _and(figures_of(accounts).with_free_slot, among)
     return pick(accounts, scores, among=free if count(free) else among)
 
 
-def _within_budget(budget: float | None, costs: Scores, rejected: Rejected) -> tuple[Mask, tuple[str, ...]]:
-    """Return whose cost is within the budget, all if none is, and what to say of it.
+def _within_budget(budget: float | None, costs: Scores, rejected: Rejected) -> tuple[Mask | None, tuple[str, ...]]:
+    """Return whose cost is within the budget, None for all if none is or there is none, and what to say of it.
 
     Those over the budget are entered in ``rejected``.
     """
-    within = costs <= (inf if budget is None else budget)
     if budget is None:
-        return within, ()
+        return None, ()
+    within = costs <= budget
     if not count(within):
         least = f"the least predicted cost is {lowest(costs):.6f}, the budget {budget:.6f}"
-        return ~within, (f"over budget everywhere: {least}",)
+        return None, (f"over budget everywhere: {least}",)
     rejected.add(~within, lambda i: ("budget", f"predicted cost {costs[i]:.6f} is over the budget"))
     return within, ()

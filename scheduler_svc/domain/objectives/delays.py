@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.objectives.scorers import Scores
 
 #: How often prefill counts beyond its own request's finish, where caches differ: all else that runs on the instance
@@ -14,6 +9,6 @@ from scheduler_svc.domain.objectives.scorers import Scores
 PREFILL_WEIGHT = 3.0
 
 
-def with_delays(finishes: Scores, accounts: Sequence[Account], demand: Demand) -> Scores:
+def with_delays(finishes: Scores, prefills: Scores) -> Scores:
     """Return the seconds until the finish and, weighed, those of the prefill of what no cache holds of the prompt."""
-    return finishes + PREFILL_WEIGHT * scorers.prefill_s(accounts, demand)
+    return finishes + PREFILL_WEIGHT * prefills

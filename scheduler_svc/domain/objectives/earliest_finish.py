@@ -29,27 +29,43 @@ class EarliestFinish:
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the instance with the earliest predicted finish."""
+        prefills = scorers.prefill_s(accounts, demand)
         if demand.overtakes:
-            return self._choose_for_critical(demand, accounts, now)
-        finishes = scorers.whole_run_s(accounts, demand, now)
+            return self._choose_for_critical(demand, accounts, prefills, now)
+        finishes = scorers.whole_run_s(accounts, demand, prefills, now)
         if demand.cached_tokens:
-            return self._choose_by_cache(demand, accounts, finishes)
+            return self._choose_by_cache(demand, accounts, finishes, prefills)
         index = pick(accounts, finishes)
         why = f"earliest predicted finish {float(finishes[index]):.2f} s"
         return Choice(index=index, why=why, rule="earliest_finish", scores={"finish_s": finishes})
 
-    def _choose_by_cache(self, demand: Demand, accounts: Sequence[Account], finishes: Scores) -> Choice:
+    def index_of_choice(self, demand: Demand, accounts: Sequence[Account], now: float) -> int:
+        """Return the index that ``choose`` chooses."""
+        prefills = scorers.prefill_s(accounts, demand)
+        if demand.overtakes:
+            ranked = scorers.overtaking_first_token_s(accounts, prefills, now)
+        else:
+            ranked = scorers.whole_run_s(accounts, demand, prefills, now)
+        if demand.cached_tokens:
+            ranked = with_delays(ranked, prefills)
+        return pick(accounts, ranked, cached=demand.cached_tokens)
+
+    def _choose_by_cache(
+        self, demand: Demand, accounts: Sequence[Account], finishes: Scores, prefills: Scores
+    ) -> Choice:
         """Choose the earliest finish, weighed with what the request's prefill delays."""
-        weighed = with_delays(finishes, accounts, demand)
+        weighed = with_delays(finishes, prefills)
         index = pick(accounts, weighed, cached=demand.cached_tokens)
-        why = f"earliest predicted finish {finishes[index]:.2f} s, {weighed[index]:.2f} s weighed with its prefill"
+        finish_s, weighed_s = float(finishes[index]), float(weighed[index])
+        why = f"earliest predicted finish {finish_s:.2f} s, {weighed_s:.2f} s weighed with its prefill"
         scores = {"finish_and_prefill_s": weighed, "finish_s": finishes}
         return Choice(index=index, why=why, rule="earliest_finish", scores=scores)
 
-    def _choose_for_critical(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
+    def _choose_for_critical(self, demand: Demand, accounts: Sequence[Account], prefills: Scores, now: float) -> Choice:
         """Choose the earliest first token: a whole run's seconds would hide the tenths that it differs by."""
-        firsts = scorers.overtaking_first_token_s(accounts, demand, now)
-        ranked = with_delays(firsts, accounts, demand) if demand.cached_tokens else firsts
+        firsts = scorers.overtaking_first_token_s(accounts, prefills, now)
+        ranked = with_delays(firsts, prefills) if demand.cached_tokens else firsts
         index = pick(accounts, ranked, cached=demand.cached_tokens)
-        why = f"earliest predicted first token {firsts[index]:.2f} s, before prompts of other classes that wait there"
+        first_s = float(firsts[index])
+        why = f"earliest predicted first token {first_s:.2f} s, before prompts of other classes that wait there"
         return Choice(index=index, why=why, rule="earliest_first_token", scores={"first_token_s": firsts})

@@ -28,7 +28,11 @@ class Choice:
 
 
 class Objective(Protocol):
-    """Chooses among instances that can serve a request and have capacity for it."""
+    """Chooses among instances that can serve a request and have capacity for it.
+
+    It may also have a method ``index_of_choice`` with the parameters of ``choose``, which returns only the index that
+    ``choose`` would return, sooner: where caches of too loaded instances hold a prompt, an objective is asked twice.
+    """
 
     @property
     def reserved_slots(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.cached_tokens import cached_column
-from scheduler_svc.domain.capacity.figures import Column, Mask, highest, lowest
+from scheduler_svc.domain.capacity.figures import Column, Mask, Rows, highest, lowest
 
 #: Predicted times closer than this count as equal: the difference is noise of the measurement.
 TIME_TOLERANCE_S = 2e-3
@@ -35,8 +35,22 @@ def pick(
     ``accounts`` is not empty and sorted by id.  ``among``: which of them to pick from, at least one; None: all.
     ``cached``: prompt tokens that caches hold, by instance id.
     """
-    scores = np.asarray(scores, dtype=np.float64)
     rows = None if among is None else among.nonzero()[0]
+    return pick_of(accounts, scores, rows, tolerance=tolerance, relative=relative, cached=cached)
+
+
+def pick_of(
+    accounts: Sequence[Account],
+    scores: Column | Sequence[float],
+    rows: Rows | None,
+    *,
+    tolerance: float = TIME_TOLERANCE_S,
+    relative: float = RELATIVE_TOLERANCE,
+    cached: Mapping[str, int] = _NOTHING,
+) -> int:
+    """Return what ``pick`` returns, among the accounts of some rows: ascending, at least one; None: all."""
+    if type(scores) is not np.ndarray:
+        scores = np.asarray(scores, dtype=np.float64)
     if rows is not None and len(rows) < len(scores):
         scores = scores[rows]
     else:

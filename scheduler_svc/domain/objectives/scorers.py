@@ -40,14 +40,19 @@ def first_token_s(accounts: Sequence[Account], demand: Demand, starts: Scores) -
     return starts + figures_of(accounts).decode_token_s + prefill_s(accounts, demand)
 
 
-def overtaking_first_token_s(accounts: Sequence[Account], demand: Demand, now: float) -> Scores:
+def first_token_after_s(accounts: Sequence[Account], prefills: Scores, now: float) -> Scores:
+    """Predict seconds until the first token, as ``first_token_s`` does, with ``prefills`` from ``prefill_s``."""
+    each = figures_of(accounts)
+    return np.maximum(each.first_step_at - now, each.first_step_floor) + prefills
+
+
+def overtaking_first_token_s(accounts: Sequence[Account], prefills: Scores, now: float) -> Scores:
     """Predict seconds until the first token of a request whose prompt goes before those of other classes.
 
-    The engines may be without priorities: then all that is ahead stays ahead.
+    The engines may be without priorities: then all that is ahead stays ahead.  ``prefills``: from ``prefill_s``.
     """
     each = figures_of(accounts)
-    starts = np.maximum(start_s(accounts, now) - each.overtaken_s, 0.0)
-    return first_token_s(accounts, demand, starts)
+    return np.maximum(start_s(accounts, now) - each.overtaken_s, 0.0) + each.decode_token_s + prefills
 
 
 def token_s(accounts: Sequence[Account], demand: Demand) -> Scores:
@@ -61,21 +66,26 @@ def finish_s(demand: Demand, first_tokens: Scores, per_token: Scores) -> Scores:
     return first_tokens + float(demand.output_tokens - 1) * per_token
 
 
-def whole_run_s(accounts: Sequence[Account], demand: Demand, now: float) -> Scores:
-    """Predict seconds until the last token, as ``finish_s`` does, without the times before it."""
+def whole_run_s(accounts: Sequence[Account], demand: Demand, prefills: Scores, now: float) -> Scores:
+    """Predict seconds until the last token, as ``finish_s`` does, with ``prefills`` from ``prefill_s``."""
     each = figures_of(accounts)
     later_tokens = float(demand.output_tokens - 1)
     later_kv = later_tokens * (demand.prompt_tokens + demand.output_tokens / 2)
     return (
         np.maximum(each.first_step_at - now, each.first_step_floor)
-        + prefill_s(accounts, demand)
+        + prefills
         + each.output_token_s * later_tokens
         + each.output_kv_token_s * later_kv
     )
 
 
-def cost(accounts: Sequence[Account], demand: Demand, per_token: Scores) -> Scores:
-    """Predict price x busy share: prefill has the engine to itself, a decode step is shared by all that run."""
+def cost(accounts: Sequence[Account], demand: Demand, per_token: Scores, prefills: Scores | None = None) -> Scores:
+    """Predict price x busy share: prefill has the engine to itself, a decode step is shared by all that run.
+
+    ``prefills``: from ``prefill_s``, if the caller has them.
+    """
     each = figures_of(accounts)
-    decode_s = float(demand.output_tokens - 1) * per_token / (each.live + 1.0)
-    return each.price_per_s * (prefill_s(accounts, demand) + each.decode_token_s + decode_s)
+    if prefills is None:
+        prefills = prefill_s(accounts, demand)
+    decode_s = float(demand.output_tokens - 1) * per_token / each.sharing
+    return each.price_per_s * (prefills + each.decode_token_s + decode_s)

@@ -49,16 +49,19 @@ class HeldTokens(CachedTokens):
         return self._column[accounts.rows]
 
     def _whole_column(self, accounts: Accounts) -> Column:
-        found = np.zeros(len(accounts))
+        found: Column | None = None
         for held, tokens in self._steps:  # those that hold more are overwritten in the next round
             if held.bit_count() > _FEW:
-                found = np.maximum(found, self._bits.column(held, tokens, accounts))
+                column = self._bits.column(held, tokens, accounts)
+                found = column.copy() if found is None else np.maximum(found, column)
                 continue
+            if found is None:
+                found = np.zeros(len(accounts))
             for name in self._bits.names(held):
                 row = accounts.find(name)
                 if row is not None:
                     found[row] = tokens
-        return found
+        return np.zeros(len(accounts)) if found is None else found
 
     def __getitem__(self, instance_id: str) -> int:
         tokens = self.get(instance_id, 0)

@@ -93,7 +93,7 @@ class ShareGroup:
         """Return the request that is next in this class; None if there is none, or only of tenants at their limit."""
         sole = self._sole
         if sole is not None:
-            return self._unless_held(sole)
+            return sole.first() if sole.use is None else self._unless_held(sole)
         offers = self._offers
         while offers:
             offer = offers[0]

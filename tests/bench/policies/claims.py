@@ -23,6 +23,7 @@ KNOWS_SPEEDS = "least_predicted_work"
 
 #: Loads that are always run: nearly idle, economical, busy, and overload for what has classes.
 IDLE, ECONOMICAL, BUSY, OVERLOAD = 0.05, 0.6, 0.9, 1.2
+_ALIKE = 0.1  # in target, between classes with equal targets: the smallest class has some hundred requests
 _ALL_BUT_ALL = 0.99  # share in target that "in time" means where cost is compared
 
 
@@ -77,6 +78,16 @@ def _slo_aware(readings: Readings, group: Group) -> Iterator[Verdict]:
         yield from _ratio(readings, group, f"{claim}: best ordering", claim, readings.best(group, ORDERINGS), None)
     yield from _ratio(readings, group, f"{claim}: nowhere below fifo", claim, "fifo", 1.0)
     yield from _ratio(readings, group, f"{claim}: share of the oracle", claim, ORACLE, None)
+
+
+def _equal_targets(readings: Readings, group: Group) -> Iterator[Verdict]:
+    if group.targets != "equal":
+        return
+    for load in (ECONOMICAL, BUSY):
+        value = readings.estimate(group, "slo_aware", load, lambda figures: figures.class_in_target_spread)
+        if value is not None:
+            claim, note = "slo_aware: equal targets", f"in target, best class less worst, load {load:g}"
+            yield Verdict(claim=claim, group=group, value=value, at_most=_ALIKE, note=note)
 
 
 def _fifo_and_priority(readings: Readings, group: Group) -> Iterator[Verdict]:
@@ -225,6 +236,7 @@ def _ttft_mean(figures: Figures) -> float | None:
 
 CLAIMS: Sequence[Callable[[Readings, Group], Iterator[Verdict]]] = (
     _slo_aware,
+    _equal_targets,
     _fifo_and_priority,
     _fifo_order,
     _priority_critical,

@@ -20,6 +20,7 @@ class Figures:
 
     requests: int
     in_target_share: float
+    class_in_target_spread: float  # largest share in target of a class less the smallest
     ttft_mean_s: float | None
     ttft_p50_s: float | None
     ttft_p99_s: float | None
@@ -45,6 +46,7 @@ class Figures:
         return cls(
             requests=summary.requests,
             in_target_share=summary.in_target_share,
+            class_in_target_spread=_spread([_in_target(each) for each in by_class.values() if each]),
             ttft_mean_s=_mean([o.ttft_s for o in result.outcomes if o.ttft_s is not None]),
             ttft_p50_s=summary.ttft.p50_s,
             ttft_p99_s=summary.ttft.p99_s,
@@ -65,6 +67,14 @@ class Figures:
 
 def _ttft_p99_s(outcomes: Sequence[Outcome]) -> float | None:
     return Quantiles.of(each.ttft_s for each in outcomes).p99_s
+
+
+def _in_target(outcomes: Sequence[Outcome]) -> float:
+    return fmean(each.in_target for each in outcomes)
+
+
+def _spread(values: Sequence[float]) -> float:
+    return max(values, default=0.0) - min(values, default=0.0)
 
 
 def _mean(values: Sequence[float]) -> float | None:

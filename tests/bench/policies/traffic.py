@@ -16,10 +16,10 @@ from sage_simulator.traces.synthetic.poisson_trace import OUTPUTS, PROMPTS
 from sage_simulator.traces.transformations import repeat_to, requests_per_s
 from tests.bench.policies.synthetic_loads import Bursts, Documents, Sessions, Steady, SyntheticLoad
 
-#: What requests state, by name: five classes with targets of their own, or the same targets for all.
+#: What requests state, by name: five classes with targets of their own, or five classes with the same targets.
 TARGETS: Mapping[str, Sequence[RequestClass]] = {
     "mixed": MIXES["mixed"],
-    "equal": (RequestClass(weight=1, ttft_target_s=2.0, tpot_target_s=0.033),),
+    "equal": tuple(replace(each, ttft_target_s=2.0, tpot_target_s=0.033) for each in MIXES["mixed"]),
 }
 
 _SAMPLE = 2_000  # requests that the mean lengths of a synthetic load are taken from

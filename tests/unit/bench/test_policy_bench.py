@@ -41,6 +41,7 @@ def figures(share: float = 1.0, **changes: Any) -> Figures:
     values: dict[str, Any] = {
         "requests": 100,
         "in_target_share": share,
+        "class_in_target_spread": 0.0,
         "ttft_mean_s": 0.1,
         "ttft_p50_s": 0.1,
         "ttft_p99_s": 0.2,
@@ -397,6 +398,28 @@ def test_critical_requests_may_wait_for_one_step_more_than_on_an_idle_fleet() ->
 
     assert found["priority: CRITICAL p99 TTFT s, load 0.9"].words == "met"
     assert found["priority: CRITICAL p99 TTFT s, load 1.2"].words.startswith("missed by ")
+
+
+def test_classes_with_equal_targets_are_served_alike_by_slo_aware_and_not_by_priority() -> None:
+    group = replace(E8, traffic="steady_chat", targets="equal")
+
+    spread = {
+        policy: Cell(group=group, policy=policy, load=1.2, seed=1, duration_s=20.0).run().class_in_target_spread
+        for policy in ("slo_aware", "priority")
+    }
+
+    assert spread["slo_aware"] < 0.1 < 0.5 < spread["priority"]
+
+
+def test_a_class_that_is_served_worse_by_slo_aware_misses_the_claim() -> None:
+    group = replace(E8, targets="equal")
+
+    def of(spread: float) -> list[Verdict]:
+        found = judge(filled(group, lambda *_: figures(class_in_target_spread=spread)))
+        return [each for each in found if each.claim == "slo_aware: equal targets"]
+
+    assert [each.words for each in of(0.05)] == ["met", "met"]
+    assert all(each.words.startswith("missed") for each in of(0.95))
 
 
 def test_one_overtaken_request_is_one_too_many_on_an_equal_fleet() -> None:

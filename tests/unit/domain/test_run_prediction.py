@@ -37,4 +37,6 @@ def test_a_run_is_predicted_as_its_instance_is_scored(load: int, prompt: int, ou
     assert [predicted.start_s, predicted.first_token_s] == [*starts, *firsts]
     assert [predicted.finish_s] == [*scorers.finish_s(demand, firsts, per_token)]
     assert [predicted.cost] == [*scorers.cost([account], demand, per_token)]
-    assert scorers.whole_run_s([account], demand, now) == pytest.approx([predicted.finish_s])
+    prefills = scorers.prefill_s([account], demand)
+    assert scorers.first_token_after_s([account], prefills, now) == pytest.approx([predicted.first_token_s])
+    assert scorers.whole_run_s([account], demand, prefills, now) == pytest.approx([predicted.finish_s])

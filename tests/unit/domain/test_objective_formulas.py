@@ -1,0 +1,179 @@
+"""An objective decides over columns as its formula does, worked out for one instance after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import inf
+from random import Random
+
+import numpy as np
+import pytest
+
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import Accounts
+from scheduler_svc.domain.capacity.figures import Mask
+from scheduler_svc.domain.capacity.ledger import Ledger
+from scheduler_svc.domain.objectives.cheapest import CheapestInTime
+from scheduler_svc.domain.objectives.earliest_finish import EarliestFinish
+from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
+from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
+from scheduler_svc.domain.placement.run_prediction import predict_run
+from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.targets import DEFAULT_TARGETS, effective_targets
+from tests.unit.domain.random_accounts import NOW, make_accounts, make_demand
+
+each_seed = pytest.mark.parametrize("seed", range(200))
+
+PREFILL_WEIGHT = 3.0
+HEADROOM = 0.65
+PATIENCE = 0.5
+
+
+class Fleet:
+    """Random accounts and a demand, with the formulas' terms as plain lists."""
+
+    def __init__(self, seed: int) -> None:
+        rng = Random(seed)
+        self.each: Sequence[Account] = make_accounts(rng, Ledger())
+        demand = make_demand(rng)
+        request = demand.request
+        if rng.random() < 0.3:
+            request = replace(request, cost_budget=rng.choice([0.0, 1e-6, 1e-3, 1.0]))
+        critical = request.priority is Priority.CRITICAL
+        self.demand = replace(demand, request=request, overtakes=critical and rng.random() < 0.5)
+        self.accounts = Accounts(self.each)
+        queued = replace(self.demand, overtakes=False)
+        runs = [predict_run(a, queued, NOW) for a in self.each]
+        self.finishes = [run.finish_s for run in runs]
+        self.costs = [run.cost for run in runs]
+        self.firsts = [run.first_token_s for run in runs]
+        self.shares = self._shares()
+        self.rows = range(len(self.each))
+        self.free = [row for row in self.rows if self.each[row].free_slots > 0]
+
+    def _shares(self) -> list[float]:
+        request = self.demand.request
+        targets = effective_targets(request, DEFAULT_TARGETS)
+        shares = [0.0 for _ in self.each]
+        if targets.ttft_s is not None and not self.demand.started:
+            left_s = request.arrived_at + targets.ttft_s - NOW
+            if request.target_at is None or min(self.firsts) <= left_s:
+                shares = [first / max(left_s, 1e-6) for first in self.firsts]
+        if targets.tpot_s is not None:
+            context = self.demand.prompt_tokens + self.demand.output_tokens / 2
+            tokens = [a.output_token_s + a.output_kv_token_s * context for a in self.each]
+            shares = [max(share, token / targets.tpot_s) for share, token in zip(shares, tokens, strict=True)]
+        if request.target_at is not None:
+            left_s = max(request.target_at - NOW, 1e-6)
+            shares = [max(share, finish / left_s) for share, finish in zip(shares, self.finishes, strict=True)]
+        return shares
+
+    def weighed(self, times: Sequence[float]) -> list[float]:
+        """Return the times and, weighed, those of the prefill."""
+        prefills = [a.prefill_s(self.demand.prompt_tokens, self.demand.cached_on(a.instance_id)) for a in self.each]
+        return [time + PREFILL_WEIGHT * prefill for time, prefill in zip(times, prefills, strict=True)]
+
+    def least(
+        self, values: Sequence[float], rows: Iterable[int], *, relative: float = 0.05, by_cache: bool = False
+    ) -> int:
+        """Return the row of the least value; of nearly equal ones that with most of the prompt, then least load."""
+        rows = list(rows)
+        best = min(values[row] for row in rows)
+        tolerance = 2e-3 if relative != 0.0 else 1e-12
+        near = [row for row in rows if values[row] <= best + best * (relative or 0.05) + tolerance]
+        cached = self.demand.cached_tokens if by_cache else {}
+        return min(near, key=lambda row: (-cached.get(self.each[row].instance_id, 0), self.each[row].turn, row))
+
+
+def earliest_finish(fleet: Fleet) -> int:
+    """Choose as ``EarliestFinish`` says."""
+    times = fleet.finishes
+    if fleet.demand.overtakes:
+        times = [predict_run(a, fleet.demand, NOW).first_token_s for a in fleet.each]
+    if fleet.demand.cached_tokens:
+        times = fleet.weighed(times)
+    return fleet.least(times, fleet.rows, by_cache=True)
+
+
+def least_target_used(fleet: Fleet) -> int:
+    """Choose as ``LeastTargetUsed`` says."""
+    shares = fleet.shares
+    if fleet.demand.cached_tokens:
+        return fleet.least(fleet.weighed(fleet.finishes), fleet.free or fleet.rows, by_cache=True)
+    if min(shares) > 1:
+        return fleet.least(fleet.finishes, fleet.rows)
+    meets = [row for row in fleet.rows if shares[row] <= 1]
+    at_once = [row for row in meets if row in fleet.free]
+    return fleet.least(shares if max(shares) > 0 else fleet.finishes, at_once or meets, relative=0.01)
+
+
+def cheapest_in_time(fleet: Fleet) -> int | None:
+    """Choose as ``CheapestInTime`` says of a load that has just begun; None where the request waits."""
+    in_use, shares, costs = InstancesInUse(), fleet.shares, fleet.costs
+    in_use.review(fleet.accounts, fleet.demand.load, NOW)
+    budget = fleet.demand.request.cost_budget
+    within = [row for row in fleet.rows if costs[row] <= (inf if budget is None else budget)] or list(fleet.rows)
+    used = [row for row in within if fleet.each[row].instance_id in in_use]
+    mine = [row for row in used if row in fleet.free]
+    meets = [row for row in mine if shares[row] <= HEADROOM]
+    if meets:
+        return fleet.least(shares, meets)
+    unused = [row for row in within if row not in used]
+    least = min((shares[row] for row in unused), default=None)
+    patient = least is None or not PATIENCE < least <= 1
+    if not mine and patient and in_use.soon_has_capacity(fleet.accounts):
+        return None
+    others = [row for row in unused if shares[row] <= HEADROOM]
+    if others and not (mine and in_use.excuses):
+        return fleet.least(costs, others, relative=0.0)
+    return fleet.least(fleet.finishes, mine or [row for row in within if row in fleet.free] or within)
+
+
+@each_seed
+@pytest.mark.parametrize("reserved_slots", [0, 1])
+def test_the_earliest_finish_is_that_of_the_formula(seed: int, reserved_slots: int) -> None:
+    fleet = Fleet(seed)
+    objective = EarliestFinish(reserved_slots=reserved_slots)
+
+    chosen = objective.choose(fleet.demand, fleet.accounts, NOW).index
+
+    assert chosen == objective.index_of_choice(fleet.demand, fleet.accounts, NOW) == earliest_finish(fleet)
+
+
+@each_seed
+def test_the_least_share_of_targets_is_that_of_the_formula(seed: int) -> None:
+    fleet = Fleet(seed)
+    objective = LeastTargetUsed(DEFAULT_TARGETS)
+
+    chosen = objective.choose(fleet.demand, fleet.accounts, NOW).index
+
+    assert chosen == objective.index_of_choice(fleet.demand, fleet.accounts, NOW) == least_target_used(fleet)
+
+
+@each_seed
+def test_the_cheapest_in_time_is_that_of_the_formula(seed: int) -> None:
+    fleet = Fleet(seed)
+
+    choice = CheapestInTime(DEFAULT_TARGETS).choose(fleet.demand, fleet.accounts, NOW)
+
+    assert (None if choice.waits else choice.index) == cheapest_in_time(fleet)
+
+
+@each_seed
+def test_some_of_many_instances_are_compared_as_if_there_were_no_others(seed: int) -> None:
+    fleet, rng = Fleet(seed), Random(seed)
+    kept = [row for row in fleet.rows if rng.random() < 0.6] or [0]
+    alone = Accounts([fleet.each[row] for row in kept])
+    some = fleet.accounts.where(_mask(kept, len(fleet.each)))
+
+    for objective in (EarliestFinish(), LeastTargetUsed(DEFAULT_TARGETS)):
+        among_many = objective.choose(fleet.demand, some, NOW)
+        among_few = objective.choose(fleet.demand, alone, NOW)
+        assert (among_many.index, among_many.why) == (among_few.index, among_few.why)
+
+
+def _mask(rows: Sequence[int], length: int) -> Mask:
+    mask = np.zeros(length, dtype=np.bool_)
+    mask[list(rows)] = True
+    return mask

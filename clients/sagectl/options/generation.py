@@ -156,7 +156,7 @@ SCHEDULING = (
     click.option(
         "--preferred-instance",
         shell_complete=complete_instance,
-        help="Instance id to use if it is eligible and has capacity.",
+        help="Instance to use if it is eligible and has capacity: its id, or the beginning of it.",
     ),
     click.option("--wait", is_flag=True, help="Wait in the queue if no instance serves the model now; otherwise fail."),
     click.option("--best-effort", is_flag=True, help="After a failover, continue even if the replayed tokens differ."),

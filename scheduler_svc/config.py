@@ -383,12 +383,14 @@ class BatchesSection(Section):
     tenant_files: int = Field(default=1_000, ge=1, description="Most files that one tenant has uploaded.")
     tenant_batches: int = Field(default=1_000, ge=1, description="Most batches of one tenant, ended ones included.")
     tenant_unfinished: int = Field(default=32, ge=1, description="Most batches of one tenant that have not ended.")
+    tenant_uploads: int = Field(default=16, ge=1, description="Most files that one tenant uploads at the same time.")
     bytes: int = Field(
         default=4 * 2**30, ge=1, description="Most bytes of all tenants' files; keep it below journal.max_bytes."
     )
     files: int = Field(default=20_000, ge=1, description="Most files that all tenants have uploaded.")
     batches: int = Field(default=20_000, ge=1, description="Most batches of all tenants, ended ones included.")
     unfinished: int = Field(default=256, ge=1, description="Most batches of all tenants that have not ended.")
+    uploads: int = Field(default=64, ge=1, description="Most files that all tenants upload at the same time.")
     lines_in_flight: int = Field(
         default=256, ge=1, description="Most lines of all batches that wait or run at the same time."
     )

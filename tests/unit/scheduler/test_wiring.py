@@ -98,6 +98,8 @@ SETTINGS: dict[str, Any] = {
         "keep_s": 95.0,
         "keep_limit_s": 96.0,
         "unknown_model_s": 97.0,
+        "tenant_uploads": 98,
+        "uploads": 99,
     },
     "usage": {
         "keep_s": 42.0,

@@ -68,7 +68,7 @@ PROMPT = (
     click.option("--chat", is_flag=True, help="Send the prompt as a user message through the model's chat template."),
     click.option("--system", type=_text_or_file, metavar="TEXT|@FILE", help="System message; implies --chat."),
     click.option("--token-ids", type=_ids, metavar="ID,ID,...", help="Token ids to use instead of a prompt."),
-    click.option("--model", shell_complete=complete_model, help="Model name.  [default: the only model of the fleet]"),
+    click.option("--model", shell_complete=complete_model, help="Model name.  [default: the only one that generates]"),
     click.option("--adapter", help="LoRA adapter name."),
 )
 

@@ -181,7 +181,8 @@ class Intake:
         async with TimeLimit(self._clock, returned[1], "before it was accepted again"):
             if submission.wait_for_instance and not submission.violations:
                 # First, so that those whose model is away do not take the places of the others.
-                await self._models.resolve(submission.model, wait=True, until=returned[1])
+                embeds = submission.embedding is not None
+                await self._models.resolve(submission.model, wait=True, until=returned[1], embeds=embeds)
             async with self._returning:
                 if key not in self._arriving and self._here(key) is known:
                     return await self._arrive(submission, reader, arrived_at, observed, returned), False

@@ -78,6 +78,7 @@ class RequestMaker:
                 submission.model,
                 wait=submission.wait_for_instance and not violations,
                 until=arrived_at + deadline_s,
+                embeds=submission.embedding is not None,
             )
         except (UnknownModel, NoInstance):
             self._recovery.check_model(submission.model)  # its instances may still come back

@@ -27,6 +27,5 @@ def test_one_caller_leaves_the_others_places() -> None:
 def test_all_callers_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "LIMIT", 2)
     places = Transfers()
-    with places.one("a"), places.one("b"):
-        with pytest.raises(LimitReachedError), places.one("c"):
-            pass
+    with places.one("a"), places.one("b"), pytest.raises(LimitReachedError), places.one("c"):
+        pass

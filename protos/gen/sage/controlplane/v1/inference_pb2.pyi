@@ -321,7 +321,7 @@ class GenerationSpec(_message.Message):
     RESUME_MODE_FIELD_NUMBER: _builtins.int
     SKIP_SPECIAL_TOKENS_IN_PROMPT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """name of the model; may be empty if the fleet serves exactly one"""
+    """name of the model; may be empty if exactly one of those that are served generates"""
     text: _builtins.str
     """at most 8 MiB; tokenized by the scheduler"""
     priority: _common_pb2.Priority.ValueType
@@ -1866,7 +1866,7 @@ class EmbedRequest(_message.Message):
     tenant: _builtins.str
     """empty: as in GenerateRequest"""
     model: _builtins.str
-    """name of the model; may be empty if the fleet serves exactly one"""
+    """name of the model; may be empty if exactly one of those that are served embeds"""
     dimensions: _builtins.int
     """length of each vector, for models that can shorten them; absent: the model's own"""
     normalize: _builtins.bool

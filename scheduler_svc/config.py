@@ -7,14 +7,23 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import SettingsConfigDict
 
 from sage_common import configuration
 from sage_common.addresses import check_address, refuse_exposed
 from sage_common.configuration import ConfigError, Program, Section, ServiceConfig, in_one_line
+from sage_common.event_loop import UVLOOP, checked_uvloop
 from sage_common.tls import CERTIFICATE_KEYS, CertificateSection
 from sage_telemetry.endpoints import OtlpEndpoint
 from sage_telemetry.settings import TelemetrySettings, checked_endpoint, unsafe_endpoint
@@ -481,6 +490,7 @@ class SchedulerConfig(ServiceConfig):
     drain_timeout_s: float = Field(
         default=30.0, ge=0, description="Seconds that running requests may take to finish after SIGTERM or SIGINT."
     )
+    uvloop: Annotated[bool, AfterValidator(checked_uvloop)] = Field(default=False, description=UVLOOP)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe level that is logged."
     )

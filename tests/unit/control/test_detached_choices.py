@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +15,7 @@ from scheduler_svc.control.journal.detached import Page
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished, RecordedFailure
 from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
-from scheduler_svc.domain.errors import InvalidRequest, Recovering
+from scheduler_svc.domain.errors import InvalidRequest, JournalUnavailable, Recovering
 from scheduler_svc.domain.request import RequestKey, RequestState
 from scheduler_svc.transport import request_views
 from scheduler_svc.transport.detached_records import error_of
@@ -282,3 +284,44 @@ async def test_an_attempt_before_the_one_that_is_written_down_is_not_adopted_aft
         again = next(order for order in after.orders("x") if order.request.key.choice == 2)
         assert again.continuation is not None
         assert list(again.continuation.emitted_token_ids) == expected(before[2])
+
+
+# --- random schedules -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_dies_when_each_choice_has_its_whole_output_once(seed: int) -> None:
+    dice, store = random.Random(seed), MemoryDetachedStore()
+    lengths, began_at = [dice.randint(5, 120) for _ in range(4)], 0.0
+    for epoch in range(1, 4):
+        settings = {"checkpoint_tokens": dice.choice([1, 10, 64])}
+        async with DetachedWorld(store=store, epoch=epoch, started_at=began_at, detached=settings) as world:
+            world.add("x", max_running=dice.choice([1, 2, 8]))
+            for number, length in enumerate(lengths):
+                with suppress(Recovering, JournalUnavailable):
+                    await world.leave(f"r{number}", max_tokens=length, wait_for_instance=True, **THREE)
+            for _ in range(6):
+                store.trouble = dice.choice(["", "", "the disk is full"])
+                if dice.random() < 0.2:
+                    world.executors["x"].crash()
+                    world.add(f"y{world.clock.now()}")
+                await world.advance(dice.uniform(0.0, 0.3))
+                for row in store.rows.values():
+                    kept = [row.stored.choice(index) for index in range(3)]
+                    assert len({each.end is None for each in kept}) == 1, "a request has ended as a whole or not"
+                    for each in kept:
+                        tokens = [token for piece in each.pieces for token in piece.token_ids]
+                        assert tokens == expected(len(tokens))
+            store.trouble = ""
+            if epoch == 3:
+                world.add("z")
+                await world.advance(12.0)
+                for number, length in enumerate(lengths):
+                    live = await world.plane.intake.find(RequestKey(tenant="t", request_id=f"r{number}"))
+                    assert texts(live) == [expected(length)] * 3
+                    assert [each.state for each in live.members] == FINISHED
+                world.assert_all_room_is_free()
+            store.closed = True
+            began_at += world.clock.now() + 1.0
+        left, store = store.rows, MemoryDetachedStore()
+        store.rows = left

@@ -5,6 +5,7 @@
 ...         print(piece, end="")
 """
 
+from sage_client._adapters import Adapter, AdapterState, InstanceAdapter
 from sage_client._async_client import AsyncClient
 from sage_client._async_stream import AsyncStream
 from sage_client._batches import (
@@ -144,6 +145,8 @@ from sage_client._usage import UsageGroup, UsageRecord, UsageSum
 __all__ = [
     "DEFAULT_ADDRESS",
     "Accepted",
+    "Adapter",
+    "AdapterState",
     "AsyncClient",
     "AsyncDetachedRequest",
     "AsyncStream",
@@ -185,6 +188,7 @@ __all__ = [
     "GenerationFailedError",
     "HistoryEntry",
     "Instance",
+    "InstanceAdapter",
     "InstanceDecision",
     "InstanceNotFoundError",
     "InstanceRole",

@@ -8,7 +8,7 @@ from collections.abc import Sized
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
-from sage_wire.protocol import MODEL_CONFIG_LIMIT_BYTES, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
+from sage_wire.protocol import MODEL_CONFIG_LIMIT_BYTES, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, RUN_TIME_ADAPTERS
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
@@ -89,6 +89,7 @@ def registration(wire: executor_pb2.Register) -> Registration:
             )
             for h in wire.held
         ),
+        run_time_adapters=RUN_TIME_ADAPTERS in wire.capabilities,
     )
 
 
@@ -133,6 +134,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         gpu_memory_bytes=wire.gpu_memory_bytes,
         adapters=frozenset(wire.adapters),
         adapter_weights=dict(wire.adapter_weights),
+        adapter_slots=min(wire.adapter_slots, ADAPTERS_LIMIT),
         supports_priority=wire.supports_priority,
         structured_output_kinds=frozenset(wire.structured_output_kinds),
         kv_connector=wire.kv_connector,

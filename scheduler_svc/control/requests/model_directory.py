@@ -103,7 +103,7 @@ class ModelDirectory:
         """
         tokenizer_by = self._clock.now() + TOKENIZER_WAIT_S
         while True:
-            name = self._name(model, embeds)
+            name = self.name(model, embeds)
             facts = self._facts_of(name)
             usable = tuple(each for each in facts if self._tokenizers.has(each.tokenizer_hash))
             if usable:
@@ -146,8 +146,12 @@ class ModelDirectory:
             if not self._waiting[name]:
                 del self._waiting[name]
 
-    def _name(self, model: str, embeds: bool | None) -> str:
-        """Return the name of the model to serve; ``model`` itself while no model is known."""
+    def name(self, model: str, embeds: bool | None = None) -> str:
+        """Return the name of the model to serve; ``model`` itself while no model is known.
+
+        ``embeds``: what the model has to do if ``model`` is empty, as for ``resolve``; None: anything.
+        Raises UnknownModel, and InvalidRequest for an empty name where there are several.
+        """
         known = self._known()
         if not known or model in known:
             return model

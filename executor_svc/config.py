@@ -6,17 +6,17 @@ import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from executor_svc.engine.settings import EngineSettings
 from sage_common import configuration
 from sage_common.addresses import check_address, refuse_exposed, split_host_port
 from sage_common.configuration import ConfigError, Program, Section, ServiceConfig
+from sage_common.event_loop import UVLOOP, checked_uvloop
 from sage_common.tls import CERTIFICATE_KEYS, CertificateSection
 from sage_telemetry.settings import TelemetrySettings
 
@@ -95,11 +95,7 @@ class ExecutorConfig(ServiceConfig):
         le=1_000_000,
         description="Most attempts held in memory, running or ended without the scheduler's acknowledgement yet.",
     )
-    uvloop: bool = Field(
-        default=False,
-        description="Run the event loop of uvloop, which takes less CPU per frame.  Needs the package uvloop "
-        "(pip install 'sage-control-plane[uvloop]'; vLLM brings it).",
-    )
+    uvloop: Annotated[bool, AfterValidator(checked_uvloop)] = Field(default=False, description=UVLOOP)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe level that is logged."
     )
@@ -141,13 +137,6 @@ class ExecutorConfig(ServiceConfig):
     def _well_formed(cls, value: str) -> str:
         if value and not re.fullmatch(INSTANCE_ID, value):
             raise ValueError(f"{value!r}: letters, digits and . _ : -, at most 128")
-        return value
-
-    @field_validator("uvloop")
-    @classmethod
-    def _is_installed(cls, value: bool) -> bool:
-        if value and find_spec("uvloop") is None:
-            raise ValueError("uvloop is not installed: pip install 'sage-control-plane[uvloop]'")
         return value
 
     @model_validator(mode="after")

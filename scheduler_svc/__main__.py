@@ -14,6 +14,7 @@ ignore_hangups()  # the imports below take a second, in which SIGHUP would end t
 try:
     from sage_common.addresses import is_loopback
     from sage_common.configuration import exit_for
+    from sage_common.event_loop import loop_factory
     from sage_common.garbage import collect_seldom, leave_out_present_objects
     from sage_telemetry.prometheus import CannotServe
     from scheduler_svc.config import PROGRAM, SchedulerConfig, load_or_exit
@@ -51,9 +52,11 @@ def main() -> None:
     config = load_or_exit(sys.argv[1:])
     configure_logging(config.log_level, json_lines=config.log_format == "json")
     try:
-        raise SystemExit(asyncio.run(_serve(config)))
+        with asyncio.Runner(loop_factory=loop_factory(uvloop=config.uvloop)) as runner:
+            status = runner.run(_serve(config))
     except CANNOT_START as error:
         exit_for(error, PROGRAM)
+    raise SystemExit(status)
 
 
 async def _serve(config: SchedulerConfig) -> int:

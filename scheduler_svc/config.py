@@ -7,14 +7,23 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import SettingsConfigDict
 
 from sage_common import configuration
 from sage_common.addresses import check_address, refuse_exposed
 from sage_common.configuration import ConfigError, Program, Section, ServiceConfig, in_one_line
+from sage_common.event_loop import UVLOOP, checked_uvloop
 from sage_common.tls import CERTIFICATE_KEYS, CertificateSection
 from sage_telemetry.endpoints import OtlpEndpoint
 from sage_telemetry.settings import TelemetrySettings, checked_endpoint, unsafe_endpoint
@@ -438,12 +447,14 @@ class BatchesSection(Section):
     tenant_files: int = Field(default=1_000, ge=1, description="Most files that one tenant has uploaded.")
     tenant_batches: int = Field(default=1_000, ge=1, description="Most batches of one tenant, ended ones included.")
     tenant_unfinished: int = Field(default=32, ge=1, description="Most batches of one tenant that have not ended.")
+    tenant_uploads: int = Field(default=16, ge=1, description="Most files that one tenant uploads at the same time.")
     bytes: int = Field(
         default=4 * 2**30, ge=1, description="Most bytes of all tenants' files; keep it below journal.max_bytes."
     )
     files: int = Field(default=20_000, ge=1, description="Most files that all tenants have uploaded.")
     batches: int = Field(default=20_000, ge=1, description="Most batches of all tenants, ended ones included.")
     unfinished: int = Field(default=256, ge=1, description="Most batches of all tenants that have not ended.")
+    uploads: int = Field(default=64, ge=1, description="Most files that all tenants upload at the same time.")
     lines_in_flight: int = Field(
         default=256, ge=1, description="Most lines of all batches that wait or run at the same time."
     )
@@ -534,6 +545,7 @@ class SchedulerConfig(ServiceConfig):
     drain_timeout_s: float = Field(
         default=30.0, ge=0, description="Seconds that running requests may take to finish after SIGTERM or SIGINT."
     )
+    uvloop: Annotated[bool, AfterValidator(checked_uvloop)] = Field(default=False, description=UVLOOP)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe level that is logged."
     )

@@ -72,6 +72,7 @@ def _result(message: inference_pb2.Result) -> Result:
         token_ids=tuple(message.token_ids),
         logprobs=decode.logprobs(message.logprobs),
         finished=decode.finished(message.finished) if message.HasField("finished") else None,
+        choices=tuple(_result(each) for each in message.choices),
     )
 
 

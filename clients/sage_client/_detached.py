@@ -41,12 +41,13 @@ class RequestInfo(Plain):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result(Plain):
-    """What detached work generated until its end."""
+    """What detached work generated until its end; of several choices that of choice 0, with ``choices``."""
 
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per token if requested
     finished: Finished | None  # None: it ended otherwise; ``RequestInfo.error`` says why
+    choices: tuple[Result, ...] = ()  # of several choices: the others, from index 1 on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,7 @@ Input = str | Sequence[int]
 class EmbedOptions(TypedDict, total=False):
     """Keyword arguments of ``embed``."""
 
-    model: str  # default: the only model of the fleet
+    model: str  # default: the only one that embeds
     dimensions: int  # length of each vector, for models that can shorten them; default: the model's own
     normalize: bool  # scale each vector to length 1; default: as the model is configured
     raw: bool  # leave out the model's last step, such as scaling to length 1 or the sigmoid of a score

@@ -34,7 +34,7 @@ class GenerateOptions(SamplingOptions, total=False):
     # What to generate from: exactly one of a text prompt, `messages` and `token_ids`.
     messages: Sequence[ChatMessage | Mapping[str, Any]]  # a conversation, rendered with the model's chat template
     token_ids: Sequence[int]
-    model: str  # default: the only model of the fleet
+    model: str  # default: the only one that generates
     adapter: str  # name of a LoRA adapter
     add_special_tokens: bool  # add the tokenizer's special tokens to a text prompt; default true
     continue_final_message: bool  # generate inside the last message instead of a new one

@@ -27,7 +27,7 @@ from sage_gateway.held_answer import HeldAnswer
 from sage_gateway.http_call import CURRENT, HttpCall
 from sage_gateway.http_headers import HttpHeaders
 from sage_gateway.json_body import json_object
-from sage_gateway.model_catalogue import ModelCatalogue
+from sage_gateway.model_catalogue import ModelCatalogue, answering
 from sage_gateway.model_routes import MODEL_ROUTES, OWN_ROUTES, why_not
 from sage_gateway.request_options import OptionError, read_options
 from sage_gateway.served_model import ServedModel
@@ -163,12 +163,12 @@ class FrontDoor:
         if fields is None:
             return invalid("the body is not a JSON object")
         name = fields.get("model", "")
-        served = self._catalogue.find(name if isinstance(name, str) else "")
+        served = self._catalogue.find(name if isinstance(name, str) else "", path)
         # The scheduler judges requests that reach it.
         if (served is None or path in OWN_ROUTES) and (refusal := await self._refusal(token)):
             return refusal
         if served is None:
-            return self._unknown(name)
+            return self._unknown(name, path)
         if why := why_not(served.model, path):
             return invalid(f"model {served.model.name!r} {why}", "model")
         if (part := not_text(fields)) is not None:
@@ -180,7 +180,8 @@ class FrontDoor:
         trace = {each: headers[each] for each in TRACE_HEADERS if each in headers}
         return served, HttpCall(token=token, options=options, trace=trace)
 
-    def _unknown(self, name: Any) -> HttpError:
+    def _unknown(self, name: Any, path: str = "") -> HttpError:
+        """Return why there is no model of a name, or which ones a request could have meant that names none."""
         models = self._catalogue.models()
         known = ", ".join(each for served in models for each in served.names)
         if isinstance(name, str) and (why := self._catalogue.why_not(name)):
@@ -196,7 +197,9 @@ class FrontDoor:
             what = self._catalogue.trouble() or "no model is served"
             return HttpError(status=503, kind=NOT_AVAILABLE, message=what, retry_after_s=2.0, code="NO_INSTANCE")
         if not name:
-            return invalid(f"name one of the models served: {known}", "model")
+            fitting = ", ".join(each for served in answering(models, path) for each in served.names)
+            what = f"name one of the models: {fitting}" if fitting else f"none of the models does that: {known}"
+            return invalid(what, "model")
         return HttpError(
             status=404,
             kind="not_found_error",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from sage_client import Model, ModelFiles, SageError
 from sage_gateway.asgi import Application
+from sage_gateway.model_routes import why_not
 from sage_gateway.served_model import ServedModel
 
 log = logging.getLogger(__name__)
@@ -86,11 +87,14 @@ class ModelCatalogue:
         """Return the models that are served, by name."""
         return [self._served[name] for name in sorted(self._served) if name not in self._gone]
 
-    def find(self, name: str) -> ServedModel | None:
-        """Return the model that serves a name, which may be an adapter's; the only one for an empty name."""
+    def find(self, name: str, path: str = "") -> ServedModel | None:
+        """Return the model that serves a name, which may be an adapter's.
+
+        For an empty name that is the only model, or the only one that answers the route ``path``.
+        """
         if not name:
-            only = self.models() or list(self._served.values())
-            return only[0] if len(only) == 1 else None
+            there = self.models() or list(self._served.values())
+            return next((only[0] for only in (there, answering(there, path)) if len(only) == 1), None)
         return self._served.get(name) or next((each for each in self._served.values() if name in each.names), None)
 
     def why_not(self, name: str) -> str:
@@ -184,6 +188,11 @@ class ModelCatalogue:
             self._retire(former.application)
         self._served[model.name] = ServedModel(model=model, application=application, created=int(time.time()))
         log.info("model %s is served, with up to %s tokens", model.name, model.max_model_len)
+
+
+def answering(models: Sequence[ServedModel], path: str) -> list[ServedModel]:
+    """Return those of the models that do what a route is for."""
+    return [each for each in models if not why_not(each.model, path)]
 
 
 async def _again_and_again(step: Callable[[], Awaitable[None]], period_s: float) -> None:

@@ -62,11 +62,14 @@ class DetachedRecords:
             raise Unreadable(f"its content cannot be read: {error!r}") from error
         return DecodedRequest(request=request, digest=made.digest, warnings=tuple(made.warnings))
 
-    def encode_outcome(self, outcome: Outcome) -> bytes:
-        """Return an outcome."""
-        if isinstance(outcome, Finished):
-            return record_pb2.DetachedEnd(finished=events.finished(outcome).finished).SerializeToString()
-        return record_pb2.DetachedEnd(error=to_status(outcome)).SerializeToString()
+    def encode_outcome(self, outcome: Outcome, of_all: Outcome | None = None) -> bytes:
+        """Return an outcome; ``of_all``: of choice 0 of several, how the request ended with all of them."""
+        if not isinstance(outcome, Finished):
+            return record_pb2.DetachedEnd(error=to_status(outcome)).SerializeToString()
+        made = record_pb2.DetachedEnd(finished=events.finished(outcome).finished)
+        if of_all is not None and not isinstance(of_all, Finished):
+            made.error_of_request.CopyFrom(to_status(of_all))
+        return made.SerializeToString()
 
     def decode_outcome(self, outcome: bytes) -> Outcome:
         """Return the outcome that was encoded, an error as ``RecordedFailure``.  Raises Unreadable."""
@@ -81,12 +84,14 @@ class DetachedRecords:
 
 
 def error_of(outcome: bytes) -> status_pb2.Status | None:
-    """Return the error of an encoded outcome; None if it has none, or another version wrote it."""
+    """Return the error of a request by choice 0's encoded outcome; None if it has none, or another version wrote it."""
     try:
         made = record_pb2.DetachedEnd.FromString(outcome)
     except DecodeError:
         return None
-    return made.error if made.HasField("error") else None
+    if made.HasField("error"):
+        return made.error
+    return made.error_of_request if made.HasField("error_of_request") else None
 
 
 def _finished(wire: inference_pb2.Finished) -> Finished:

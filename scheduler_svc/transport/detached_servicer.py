@@ -89,7 +89,7 @@ class DetachedServicer:
         key = key_seen(caller(), request.tenant, request.request_id)
         live = await self._intake.find(key)
         answer = inference_pb2.GetResponse(request=self._view(live))
-        if live.journaled and live.published_outcome is not None:
+        if live.journaled and live.whole_published_outcome is not None:
             result = request_views.result(live)
             if result is None:
                 answer.result_in_pieces = True

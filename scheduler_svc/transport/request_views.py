@@ -19,9 +19,7 @@ RESULT_BYTES = 2 * 2**20
 
 def view(live: LiveRequest, wall_s: float) -> inference_pb2.RequestView:
     """Show a request as far as its readers may know it.  ``wall_s``: seconds since 1970 at the control clock's zero."""
-    request, outcome = live.request, live.published_outcome
-    if live.choices is not None:
-        outcome = live.choices.published_outcome
+    request, outcome = live.request, live.whole_published_outcome
     state = live.whole_state if outcome is not None or not live.whole_state.ended else None
     made = inference_pb2.RequestView(
         request_id=live.key.request_id,
@@ -51,9 +49,15 @@ def _published(live: LiveRequest) -> int:
 
 def result(live: LiveRequest) -> inference_pb2.Result | None:
     """Return the result of a request whose end is published; None if it is too large for one message."""
-    output, outcome = live.output, live.published_outcome
-    if output.size_bytes > RESULT_BYTES:
+    if sum(each.output.size_bytes for each in live.members) > RESULT_BYTES:
         return None
+    first, *others = map(_of_choice, live.members)
+    first.choices.extend(others)
+    return first
+
+
+def _of_choice(live: LiveRequest) -> inference_pb2.Result:
+    output, outcome = live.output, live.published_outcome
     made = inference_pb2.Result(text=output.text, token_ids=output.token_ids)
     for start in range(0, len(output), 1_024):
         for found in output.piece(start, min(len(output), start + 1_024)).logprobs or ():

@@ -148,11 +148,11 @@ def _read(request: inference_pb2.GenerateRequest, violations: Violations) -> dic
 
 
 def _kept(request: inference_pb2.SubmitRequest, violations: Violations) -> dict[str, Any]:
-    """Return how long the result of detached work is to be kept."""
+    """Return how long the result of detached work is to be kept; who reads it says whether it tells choices apart."""
     keep_s = durations.from_wire(request.keep_result) if request.HasField("keep_result") else None
     if keep_s is not None and not 0 < keep_s <= durations.LIMIT_S:
         violations.add("keep_result", f"is {keep_s:g} s; it must be positive and at most {durations.LIMIT_S:g} s")
-    return {"detached": True, "fresh": not request.request_id, "keep_result_s": keep_s}
+    return {"detached": True, "takes_choices": True, "fresh": not request.request_id, "keep_result_s": keep_s}
 
 
 def _unconverted(request: Request, trace_headers: Mapping[str, str], tenant: str, violations: Violations) -> Submission:

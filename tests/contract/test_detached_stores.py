@@ -24,7 +24,8 @@ from scheduler_svc.control.journal.detached import (
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import RequestKey, RequestState
 from scheduler_svc.storage.journal.database import Database
-from scheduler_svc.storage.journal.detached_store import OUTPUT, REQUESTS, JournalDetachedStore, _named
+from scheduler_svc.storage.journal.detached_rows import named
+from scheduler_svc.storage.journal.detached_store import OUTPUT, REQUESTS, JournalDetachedStore
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings
 from scheduler_svc.storage.journal.maintenance import Maintenance
 from scheduler_svc.storage.journal.schema import prepare
@@ -79,7 +80,9 @@ def piece(start: int, count: int, *, logprobs: bool = False) -> OutputPiece:
     )
 
 
-def checkpoint(made: OutputPiece | None, request_id: str = "a", end: DetachedEnd | None = None) -> Checkpoint:
+def checkpoint(
+    made: OutputPiece | None, request_id: str = "a", end: DetachedEnd | None = None, *, choice: int = 0
+) -> Checkpoint:
     facts = OutputFacts(
         epoch=2**62,
         attempt_number=7,
@@ -88,7 +91,8 @@ def checkpoint(made: OutputPiece | None, request_id: str = "a", end: DetachedEnd
         first_token_at=1_001.5,
         identity=ModelIdentity(weights="w", dtype="d", tokenizer_hash="h"),
     )
-    return Checkpoint(key=RequestKey(tenant="t", request_id=request_id), facts=facts, piece=made, end=end)
+    key = RequestKey(tenant="t", request_id=request_id, choice=choice)
+    return Checkpoint(key=key, facts=facts, piece=made, end=end)
 
 
 END = DetachedEnd(
@@ -132,7 +136,7 @@ async def test_the_first_end_counts(store: DetachedStore) -> None:
 
 async def test_one_that_has_ended_is_written_with_its_result(store: DetachedStore) -> None:
     whole = checkpoint(piece(0, 3), end=END)
-    await store.add(request(), whole)
+    await store.add(request(), [whole])
     found = await store.find(request().key)
     assert found is not None
     assert (found.end, [list(each.token_ids) for each in found.pieces]) == (END, [[0, 1, 2]])
@@ -225,12 +229,85 @@ def test_requests_are_found_by_their_index(tmp_path: Path) -> None:
     prepare(database, "fleet")
     wanted = [RequestKey(tenant=tenant, request_id=f"{number}") for tenant in ("t", "u") for number in range(3)]
     for columns, table in ((REQUESTS, DETACHED_REQUESTS), (OUTPUT, DETACHED_OUTPUT)):
-        query = select(table.c.tenant).where(_named(columns, wanted))
+        query = select(table.c.tenant).where(named(columns, wanted))
         literal = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
         with database.writing() as connection:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {literal}").all()
         assert not [row.detail for row in plan if row.detail.startswith("SCAN")], table.name
     database.close()
+
+
+class TestSeveralChoices:
+    """Further choices have output and ends of their own, and go with their request."""
+
+    async def test_each_comes_back_with_its_output(self, store: DetachedStore) -> None:
+        await store.add(request("a"))
+        await store.add(request("b"))
+        await store.save([checkpoint(piece(0, 2)), checkpoint(piece(0, 3, logprobs=True), choice=2)])
+        await store.save([checkpoint(piece(3, 1, logprobs=True), choice=2), checkpoint(piece(0, 1), "b", choice=1)])
+        for found in (await store.find(request().key), (await store.unfinished())[0]):
+            assert found is not None
+            assert [found.choice(index).tokens for index in range(4)] == [2, 0, 4, 0]
+            assert [each.first_index for each in found.choice(2).pieces] == [0, 3]
+            first, made = found.choice(2).pieces[0], piece(0, 3, logprobs=True)
+            assert (first.text, list(first.token_ids), first.logprobs) == (made.text, [0, 1, 2], made.logprobs)
+            assert (found.choice(2).facts, found.choice(1).facts) == (checkpoint(None).facts, OutputFacts())
+            assert [found.choice(index).end for index in range(3)] == [None, None, None]
+
+    async def test_all_ends_are_written_at_once_and_count_first(self, store: DetachedStore) -> None:
+        await store.add(request())
+        cancelled = replace(END, state=RequestState.CANCELLED, outcome=b"why", tail="")
+        await store.save([checkpoint(piece(0, 2), end=END), checkpoint(piece(0, 3), choice=1, end=cancelled)])
+        await store.save([checkpoint(piece(3, 1), choice=1, end=END)])
+        found = await store.find(request().key)
+        assert found is not None
+        assert (found.choice(0).end, found.choice(1).end) == (END, cancelled)
+        assert found.choice(1).tokens == 3
+        assert await store.unfinished() == []
+
+    async def test_an_end_without_new_output_is_one_all_the_same(self, store: DetachedStore) -> None:
+        await store.add(request())
+        await store.save([checkpoint(piece(0, 3), choice=1)])
+        await store.save([checkpoint(None, end=END), checkpoint(None, choice=1, end=END)])
+        found = await store.find(request().key)
+        assert found is not None
+        assert (found.choice(1).end, found.choice(1).tokens) == (END, 3)
+
+    async def test_sizes_and_tokens_are_of_all(self, store: DetachedStore) -> None:
+        made = [checkpoint(piece(0, 2)), checkpoint(piece(0, 3), choice=1), checkpoint(piece(3, 4), choice=1)]
+        await store.add(request())
+        for each in made:
+            await store.save([each])
+        [summary] = await store.summaries()
+        assert summary.size_bytes == request().size_bytes + sum(each.size_bytes for each in made)
+        [listed] = await store.page(Page(tenant="t", limit=10))
+        assert listed.summary.output_tokens == 9
+
+    async def test_they_are_removed_with_their_request(self, store: DetachedStore) -> None:
+        await store.add(request())
+        await store.save([checkpoint(piece(0, 3), choice=1)])
+        await store.remove([request().key])
+        await store.add(request())
+        found = await store.find(request().key)
+        assert found is not None
+        assert found.choice(1).tokens == 0
+
+    async def test_one_that_ended_before_is_written_whole(self, store: DetachedStore) -> None:
+        whole = [checkpoint(piece(0, 2), end=END), checkpoint(piece(0, 1), choice=1, end=END)]
+        await store.add(request(), whole)
+        found = await store.find(request().key)
+        assert found is not None
+        assert [(found.choice(index).tokens, found.choice(index).end) for index in (0, 1)] == [(2, END), (1, END)]
+
+    async def test_what_was_written_is_not_written_again(self, store: DetachedStore) -> None:
+        if isinstance(store, MemoryDetachedStore):
+            return  # its writes happen or do not
+        await store.add(request())
+        for made in (piece(0, 3), piece(0, 3), piece(0, 6)):
+            await store.save([checkpoint(made, choice=1)])
+        found = await store.find(request().key)
+        assert found is not None
+        assert "".join(each.text for each in found.choice(1).pieces) == piece(0, 6).text
 
 
 class TestWritesThatMayHaveHappened:

@@ -15,6 +15,7 @@ from scheduler_svc.control.journal.detached import (
     OutputFacts,
     OutputPiece,
     Page,
+    StoredChoice,
     StoredRequest,
 )
 from scheduler_svc.domain.errors import JournalUnavailable
@@ -30,10 +31,21 @@ class _Row:
     pieces: list[OutputPiece] = field(default_factory=list)
     end: DetachedEnd | None = None
     size_bytes: int = 0
+    others: dict[int, StoredChoice] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
         return sum(len(piece.token_ids) for piece in self.pieces)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        made, choice = checkpoint.piece, checkpoint.key.choice
+        if not choice:
+            self.facts, self.end = checkpoint.facts, checkpoint.end
+            self.pieces += [] if made is None else [made]
+            return
+        before = self.others.get(choice, StoredChoice())
+        pieces = [*before.pieces, *([] if made is None else [made])]
+        self.others[choice] = StoredChoice(facts=checkpoint.facts, pieces=pieces, end=checkpoint.end)
 
     @property
     def summary(self) -> DetachedSummary:
@@ -41,7 +53,7 @@ class _Row:
             key=self.request.key,
             model=self.request.model,
             accepted_at=self.request.accepted_at,
-            output_tokens=self.tokens,
+            output_tokens=self.tokens + sum(each.tokens for each in self.others.values()),
             size_bytes=self.size_bytes,
             state=self.end.state if self.end else None,
             ended_at=self.end.ended_at if self.end else None,
@@ -50,7 +62,9 @@ class _Row:
 
     @property
     def stored(self) -> StoredRequest:
-        return StoredRequest(request=self.request, facts=self.facts, pieces=tuple(self.pieces), end=self.end)
+        return StoredRequest(
+            request=self.request, facts=self.facts, pieces=tuple(self.pieces), end=self.end, others=dict(self.others)
+        )
 
 
 class MemoryDetachedStore:
@@ -65,11 +79,10 @@ class MemoryDetachedStore:
         self.refused = 0
         self.held: asyncio.Event | None = None  # writes wait for it
 
-    async def add(self, request: DetachedRequest, whole: Checkpoint | None = None) -> None:
+    async def add(self, request: DetachedRequest, whole: Sequence[Checkpoint] = ()) -> None:
         await self._write()
         self.rows[request.key] = _Row(request, size_bytes=request.size_bytes)
-        if whole is not None:
-            self._save([whole])
+        self._save(whole)
 
     async def remove(self, keys: Sequence[RequestKey]) -> None:
         await self._write()
@@ -78,21 +91,23 @@ class MemoryDetachedStore:
 
     async def save(self, checkpoints: Sequence[Checkpoint]) -> None:
         await self._write()
-        if self.refuses in [each.key for each in checkpoints]:
+        if self.refuses in [each.key._replace(choice=0) for each in checkpoints]:
             self.refused += 1
             raise ValueError("the database does not take that")
         self._save(checkpoints)
 
     def _save(self, checkpoints: Sequence[Checkpoint]) -> None:
+        found = {key: self.rows.get(key) for key in {each.key._replace(choice=0) for each in checkpoints}}
+        rows = {key: row for key, row in found.items() if row is not None and row.end is None}
         for each in checkpoints:
-            row = self.rows.get(each.key)
-            if row is None or row.end is not None:
+            row = rows.get(each.key._replace(choice=0))
+            if row is None:
                 continue
-            row.facts, row.end = each.facts, each.end
-            row.size_bytes += each.size_bytes
             if each.piece is not None:
-                assert each.piece.first_index == row.tokens
-                row.pieces.append(each.piece)
+                have = row.stored.choice(each.key.choice).tokens
+                assert each.piece.first_index == have
+            row.save(each)
+            row.size_bytes += each.size_bytes
 
     async def summaries(self) -> Sequence[DetachedSummary]:
         self._check()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 
-from sage_client import AsyncClient, FilePurpose, LimitReachedError, SageError, StoredFile
+from sage_client import AsyncClient, FilePurpose, SageError, StoredFile
 from sage_gateway.asgi import BodyTooLarge, Receive, Scope, Send, answer_json, client_gone
 from sage_gateway.batches.answering import (
     PAGE,
@@ -22,6 +22,7 @@ from sage_gateway.batches.answering import (
 )
 from sage_gateway.batches.fields import BATCH, file_keep_s, list_fields, own_options
 from sage_gateway.batches.objects import file_object, list_object
+from sage_gateway.batches.transfers import Transfers
 from sage_gateway.batches.upload_form import SILENCE_S, FormError, UploadForm
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.error_answers import Refused, invalid
@@ -43,9 +44,6 @@ UPLOAD_TIMEOUT_S = 3_600.0
 READ_TIMEOUT_S = 300.0
 """Seconds in which the client takes a piece of a download, of at most 1 MiB."""
 
-TRANSFERS_LIMIT = 64
-"""Files that are on their way at once, up or down, in one process."""
-
 _NAMES = {
     "keep": "expires_after",
     "filename": "file",
@@ -61,7 +59,7 @@ class FileRoutes:
 
     def __init__(self, clients: CallerClients) -> None:
         self._clients = clients
-        self._transfers = 0
+        self._transfers = Transfers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request whose path begins with ROUTE."""
@@ -84,7 +82,7 @@ class FileRoutes:
         token, options = token_of(scope), own_options(headers)
         try:
             form = UploadForm(headers.get("content-type", ""), receive, UPLOAD_LIMIT_BYTES)
-            with self._transfer(token) as client:
+            with self._transfer(token, options.tenant) as client:
                 await form.begin()
                 _check_purpose(form.fields)
                 stored = await client.upload_file(
@@ -129,23 +127,20 @@ class FileRoutes:
 
     async def _download(self, scope: Scope, file_id: str, receive: Receive, send: Send) -> None:
         tenant = tenant_of(scope)
-        with self._transfer(token_of(scope)) as client:
+        with self._transfer(token_of(scope), tenant) as client:
             stored = await client.get_file(file_id, tenant=tenant)
             async with aclosing(client.read_file(file_id, tenant=tenant)) as pieces:
                 first = await anext(pieces, b"")  # before the answer begins: an error still gets its status
                 await _send_content(stored, first, pieces, receive, send)
 
     @contextmanager
-    def _transfer(self, token: str) -> Iterator[AsyncClient]:
-        """Give the caller's client for as long as a file is on its way.  Raises LimitReachedError."""
-        if self._transfers >= TRANSFERS_LIMIT:
-            raise LimitReachedError(f"{TRANSFERS_LIMIT} files are on their way at this gateway", reason="LIMIT_REACHED")
-        self._transfers += 1
-        try:
-            with self._clients.of(token) as client:
-                yield client
-        finally:
-            self._transfers -= 1
+    def _transfer(self, token: str, tenant: str | None) -> Iterator[AsyncClient]:
+        """Give the caller's client for as long as a file is on its way.  Raises TenantLimitError, LimitReachedError.
+
+        ``tenant``: tells callers without a token apart.
+        """
+        with self._transfers.one(token or f"tenant {tenant or ''}"), self._clients.of(token) as client:
+            yield client
 
 
 async def _pieces(form: UploadForm) -> AsyncGenerator[bytes, None]:

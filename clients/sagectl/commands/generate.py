@@ -48,7 +48,7 @@ def generate(
     With - or without PROMPT the prompt is read from stdin.  With --json every event is printed as one line.  Ctrl-C
     cancels the request, unless it is --detached.
     """
-    what = what_from(prompt, chat or system is not None, system, options)
+    what = what_from(client, prompt, chat or system is not None, system, options)
     stream = client.generate(**what)
     try:
         write(stream, output, verbose=verbose)

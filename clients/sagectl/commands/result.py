@@ -9,6 +9,7 @@ from sagectl.options.command import command
 from sagectl.options.completion import complete_request
 from sagectl.options.connecting import connecting
 from sagectl.options.prefixes import with_request
+from sagectl.output.events import choice_text
 from sagectl.output.formats import Output
 
 
@@ -25,7 +26,10 @@ from sagectl.output.formats import Output
 @click.option("--timeout", type=float, metavar="SECONDS", help="Longest time to wait.")
 @connecting
 def result(client: Client, request_id: str, wait: bool, timeout: float | None, output: Output) -> None:
-    """Print the output text of detached work that has ended; with --json everything that is kept of it."""
+    """Print the output text of detached work that has ended; with --json everything that is kept of it.
+
+    Of several choices (-n) the first is followed by the others, each under a line with its number.
+    """
     status = with_request(client, request_id, client.get)
     request_id = status.request.request_id
     if status.request.ended_at is None and not wait:
@@ -35,3 +39,5 @@ def result(client: Client, request_id: str, wait: bool, timeout: float | None, o
     kept = {"request": client.get(request_id).request, "result": done}
     if not output.printed(kept, names=[request_id]):
         click.echo(done.text)
+        for each in done.choices[1:]:
+            click.echo(choice_text(each.index, each.text))

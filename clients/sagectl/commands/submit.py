@@ -53,7 +53,7 @@ def submit(
     sagectl result.  The same id and content again give the same request.  With - or without PROMPT the prompt is read
     from stdin.
     """
-    what: Any = what_from(prompt, chat or system is not None, system, options)
+    what: Any = what_from(client, prompt, chat or system is not None, system, options)
     accepted = client.submit(**what, keep_result=keep_result).accepted
     if not output.printed(accepted, names=[accepted.request_id]):
         click.echo(accepted.request_id)

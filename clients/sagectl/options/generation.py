@@ -68,7 +68,7 @@ PROMPT = (
     click.option("--chat", is_flag=True, help="Send the prompt as a user message through the model's chat template."),
     click.option("--system", type=_text_or_file, metavar="TEXT|@FILE", help="System message; implies --chat."),
     click.option("--token-ids", type=_ids, metavar="ID,ID,...", help="Token ids to use instead of a prompt."),
-    click.option("--model", shell_complete=complete_model, help="Model name.  [default: the only model of the fleet]"),
+    click.option("--model", shell_complete=complete_model, help="Model name.  [default: the only one that generates]"),
     click.option("--adapter", help="LoRA adapter name."),
 )
 
@@ -156,7 +156,7 @@ SCHEDULING = (
     click.option(
         "--preferred-instance",
         shell_complete=complete_instance,
-        help="Instance id to use if it is eligible and has capacity.",
+        help="Instance to use if it is eligible and has capacity: its id, or the beginning of it.",
     ),
     click.option("--wait", is_flag=True, help="Wait in the queue if no instance serves the model now; otherwise fail."),
     click.option("--best-effort", is_flag=True, help="After a failover, continue even if the replayed tokens differ."),

@@ -31,6 +31,19 @@ def with_instance(client: Client, given: str, call: Callable[[str], _T]) -> _T:
     return _with(sage.InstanceNotFoundError, "instances", lambda: instance_ids(client), given, call)
 
 
+def preferred_instance(client: Client, given: str) -> str:
+    """Return the id of the instance whose id begins so; what is given, if none does or the caller may not list them.
+
+    Nothing is called with the id, as a request takes any: its decision says that a preferred instance is not there.
+    Raises InvalidRequestError if several begin so, and none is named so; names them.
+    """
+    try:
+        ids = instance_ids(client)
+    except sage.AuthenticationError:
+        return given
+    return given if given in ids else _only("instances", given, ids) or given
+
+
 def with_request(client: Client, given: str, call: Callable[[str], _T]) -> _T:
     """Call with a request's id, or else with the id that begins so, of detached work and of the latest decisions.
 

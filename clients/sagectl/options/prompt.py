@@ -8,12 +8,21 @@ from typing import Any
 import click
 
 import sage_client as sage
+from sage_client import Client
 from sagectl.options.generation import to_sdk
+from sagectl.options.prefixes import preferred_instance
 
 
-def what_from(prompt: str | None, chat: bool, system: str | None, options: dict[str, Any]) -> sage.GenerateOptions:
-    """Return the arguments of ``Client.generate``.  Raises click.UsageError."""
+def what_from(
+    client: Client, prompt: str | None, chat: bool, system: str | None, options: dict[str, Any]
+) -> sage.GenerateOptions:
+    """Return the arguments of ``Client.generate``.  Raises click.UsageError, and what ``preferred_instance`` raises.
+
+    ``client``: asked for the instances if one is preferred.
+    """
     given: Any = to_sdk(options)
+    if "preferred_instance" in given:
+        given["preferred_instance"] = preferred_instance(client, given["preferred_instance"])
     if "token_ids" in given:
         if prompt is not None or chat:
             raise click.UsageError("give either a prompt or --token-ids, not both")

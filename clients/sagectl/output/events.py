@@ -65,9 +65,14 @@ class OtherChoices:
     def write(self, *, verbose: bool) -> None:
         """Print each choice under a line with its number."""
         for choice in sorted(self._texts.keys() | self._ends.keys()):
-            click.echo(f"\n[choice {choice}]\n{''.join(self._texts.get(choice, ()))}")
+            click.echo(choice_text(choice, "".join(self._texts.get(choice, ()))))
             if end := self._ends.get(choice):
                 _note(end, verbose=verbose)
+
+
+def choice_text(choice: int, text: str) -> str:
+    """Return the text of a choice above 0 as it is printed, under a line with its number."""
+    return f"\n[choice {choice}]\n{text}"
 
 
 def _note(event: sage.Event, *, verbose: bool) -> None:

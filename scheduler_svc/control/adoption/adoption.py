@@ -224,8 +224,10 @@ class Adoption:
 
     def _live(self, held: HeldRequest) -> LiveRequest:
         restored = self._restoration.adopt(held) if self._restoration is not None else None
-        if restored is not None:
+        if restored is not None and restored.choices is None:
             return restored
+        if restored is not None:
+            self._regrouping.join(restored.members)
         if held.request.choices > 1:
             return self._regrouping.take(held)
         known = self._requests.find(held.request.key)

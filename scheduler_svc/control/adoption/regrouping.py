@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sage_common.clock import Clock
 from scheduler_svc.control.adoption.held_request import HeldRequest
@@ -17,7 +17,7 @@ class Regrouping:
     """Makes all choices of a request when the first one is adopted, and generates anew those that do not come back.
 
     A choice does not come back if it waited in the queue, if its executor is gone, or if it ended long before.  Nobody
-    reads the request before all its choices go on.
+    reads the request before all its choices go on.  What the journal has of a choice is not generated again.
     """
 
     def __init__(
@@ -44,6 +44,15 @@ class Regrouping:
         if self._requests.find(held.request.key) is None:
             self._make(held)
 
+    def join(self, members: Sequence[LiveRequest]) -> None:
+        """Let the choices of a request come back that are not admitted yet."""
+        choices = members[0].choices
+        assert choices is not None
+        choices.missing = len(members)
+        for live in members:
+            self._missing[live.key] = live
+            self._requests.admit(live)
+
     def take(self, held: HeldRequest) -> LiveRequest:
         """Return the live request of a choice that comes back."""
         self.expect(held)
@@ -65,7 +74,7 @@ class Regrouping:
             if not live.state.ended:
                 now = self._clock.now()
                 live.observed = self._observer.adopted(live, None, now)
-                live.note(now, "anew", "nobody holds what an earlier scheduler had of this choice")
+                live.note(now, "anew", _why(live))
                 self._enqueue(live)
 
     def _make(self, held: HeldRequest) -> None:
@@ -73,7 +82,12 @@ class Regrouping:
             LiveRequest(request=request, digest=held.digest, detached=held.detached, warnings=held.warnings)
             for request in split(held.request)
         ]
-        Choices(members).missing = len(members)
-        for live in members:
-            self._missing[live.key] = live
-            self._requests.admit(live)
+        Choices(members)
+        self.join(members)
+
+
+def _why(live: LiveRequest) -> str:
+    """Return why a choice that did not come back is generated."""
+    if live.journaled:
+        return f"no executor holds this choice: it goes on from the journal, after {len(live.output)} output tokens"
+    return "nobody holds what an earlier scheduler had of this choice"

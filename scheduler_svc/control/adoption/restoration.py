@@ -53,7 +53,7 @@ class Restoration:
         self._recovery = recovery
         self._observer = observer
         self._unreadable: list[tuple[StoredRequest, str]] = []  # and why
-        self._waiting: dict[RequestKey, StoredRequest] = {}
+        self._waiting: dict[RequestKey, StoredRequest] = {}  # by the key of choice 0
         self._changed = asyncio.Event()  # fewer requests may come back with their executors
         recovery.on_back(self._changed.set)
 
@@ -68,15 +68,15 @@ class Restoration:
 
     def refuses(self, held: HeldRequest) -> str:
         """Return why an attempt is not to be adopted, by what the journal has of its request; empty if it may be."""
-        key = held.request.key
+        key = _lead(held.request.key)
         end = self._work.end_of(key)
         if end is not None:
             return f"the journal has its end: {end.state.value}"
-        stored = self._waiting.get(key)
-        if stored is None:
+        kept = self._kept_of(held.request.key)
+        if kept is None:
             return ""
-        facts, tokens = stored.facts, _tokens(stored)
-        if held.attempt.name < (facts.epoch, facts.attempt_number) or held.attempt.tokens < tokens:
+        name, tokens = kept
+        if held.attempt.name < name or held.attempt.tokens < tokens:
             return f"a later attempt has {tokens} tokens in the journal"
         if held.request.sampling.logprobs is not None and held.delivered > tokens:
             return f"nobody has the log probabilities of its tokens from {tokens} to {held.delivered}"
@@ -84,14 +84,20 @@ class Restoration:
 
     def waits(self, key: RequestKey) -> bool:
         """Return whether a request is in the journal and does not go on here yet."""
-        return key in self._waiting
+        return _lead(key) in self._waiting
 
     def adopt(self, held: HeldRequest) -> LiveRequest | None:
-        """Return the live request of an attempt that is adopted, with the output of the journal; None if not there."""
-        stored = self._waiting.pop(held.request.key, None)
+        """Return the live request of an attempt that is adopted, with the output of the journal; None if not there.
+
+        Of several choices it is choice 0, and what is known of the attempt is not noted yet.
+        """
+        stored = self._waiting.pop(_lead(held.request.key), None)
         if stored is None:
             return None
         live = with_output(stored, held.request, held.warnings, self._work.wall_s())
+        if live.choices is not None:
+            self._begin(live, stored)
+            return live
         live.identity, live.cost, live.attempts_before = held.identity, held.cost, held.attempts
         live.first_token_at = held.first_token_at
         self._begin(live, stored)
@@ -110,8 +116,23 @@ class Restoration:
 
     # --- inside -----------------------------------------------------------------------------------
 
+    def _kept_of(self, key: RequestKey) -> tuple[tuple[int, int], int] | None:
+        """Return the attempt that made the last token which the journal had of a choice, and how many it had.
+
+        None if the journal did not have the request, or if it is one of a single choice that goes on already.
+        """
+        stored = self._waiting.get(_lead(key))
+        if stored is not None:
+            kept = stored.choice(key.choice)
+            return (kept.facts.epoch, kept.facts.attempt_number), kept.tokens
+        live = self._work.live(key)
+        if live is None or live.choices is None or live.restored is None:
+            return None
+        return live.restored.name, live.restored.tokens
+
     def _begin(self, live: LiveRequest, stored: StoredRequest) -> None:
-        self._work.begin(live, stored.request.keep_s).publish(len(live.output))
+        for each in self._work.begin(live, stored.request.keep_s):
+            each.publish(len(each.live.output))
 
     async def _queue_all(self) -> None:
         """Queue the requests that cannot come back any more, a few per turn of the event loop."""
@@ -135,11 +156,12 @@ class Restoration:
             self._unreadable.append((stored, str(error)))
             return
         self._begin(live, stored)
-        live.observed = self._observer.adopted(live, None, self._clock.now())
-        self._requests.admit(live)
-        tokens = len(live.output)
-        live.note(self._clock.now(), "restored", f"from the journal, after {tokens} output tokens")
-        self._runner.enqueue(live)
+        for each in live.members:
+            each.observed = self._observer.adopted(each, None, self._clock.now())
+            self._requests.admit(each)
+            tokens = len(each.output)
+            each.note(self._clock.now(), "restored", f"from the journal, after {tokens} output tokens")
+            self._runner.enqueue(each)
 
     async def _give_up(self, stored: StoredRequest, why: str) -> None:
         """End a request that this version cannot read."""
@@ -161,5 +183,6 @@ class Restoration:
                 await self._clock.sleep(RETRY_S)
 
 
-def _tokens(stored: StoredRequest) -> int:
-    return sum(len(piece.token_ids) for piece in stored.pieces)
+def _lead(key: RequestKey) -> RequestKey:
+    """Return the key of choice 0 of a request."""
+    return key._replace(choice=0)

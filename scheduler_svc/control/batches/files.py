@@ -32,9 +32,6 @@ from scheduler_svc.domain.errors import (
 
 log = logging.getLogger(__name__)
 
-UPLOADS_AT_ONCE = 64
-"""Files of all tenants that may be uploaded at the same time."""
-
 
 class Files:
     """What is known of each file, in memory; contents are in the journal.  Bounded by ``BatchSettings``."""
@@ -49,7 +46,12 @@ class Files:
         self._wall_clock = wall_clock
         self._files: dict[OwnedId, StoredFile] = {}
         self._readers: dict[OwnedId, int] = {}  # batches that have not ended, by the file that they read
-        self._uploads = Turns(UPLOADS_AT_ONCE, "files that are uploaded at the same time")
+        self._uploads = Turns(
+            settings.uploads,
+            "files that are uploaded at the same time (batches.uploads)",
+            tenant_limit=settings.tenant_uploads,
+            limit_name="batches.tenant_uploads",
+        )
 
     def load(self, files: Sequence[StoredFile]) -> None:
         """Take what the journal has."""

@@ -16,10 +16,12 @@ class BatchSettings:
     tenant_files: int = 1_000  # of one tenant, outputs not counted
     tenant_batches: int = 1_000  # of one tenant, ended ones included
     tenant_unfinished: int = 32  # of one tenant's batches, those that have not ended
+    tenant_uploads: int = 16  # of one tenant's files that are uploaded at the same time
     bytes: int = 4 * 2**30  # of all tenants' files
     files: int = 20_000  # of all tenants
     batches: int = 20_000  # of all tenants
     unfinished: int = 256  # of all tenants' batches, those that have not ended
+    uploads: int = 64  # of all tenants' files that are uploaded at the same time
     lines_in_flight: int = 256  # of all batches: lines that wait or run
     deadline_s: float = 86_400.0  # of batches that set none
     deadline_limit_s: float = 604_800.0  # most that a batch may ask for

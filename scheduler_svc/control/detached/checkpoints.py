@@ -53,7 +53,7 @@ class Checkpoints:
         self._end = end
         self._written = written
         self._due: dict[JournaledOutput, None] = {}  # in the order in which they became due
-        self._alone: dict[JournaledOutput, _Alone] = {}  # those of a write that failed for what was in it
+        self._alone: dict[JournaledOutput, _Alone] = {}  # requests of a write that failed for what was in it
         self._awake = asyncio.Event()
         self._failing = False
         self._frozen = False
@@ -65,7 +65,7 @@ class Checkpoints:
 
     def due(self, output: JournaledOutput) -> None:
         """Have what is new of a request written down."""
-        alone = self._alone.get(output)
+        alone = self._alone.get(output.lead)
         if not self._frozen and (alone is None or alone.timer is None):
             self._due[output] = None
             self._awake.set()
@@ -109,37 +109,42 @@ class Checkpoints:
         size = 0
         while self._due and len(batch) < BATCH and size < BATCH_BYTES:
             output = next(iter(self._due))
-            if output in self._alone and batch:
+            if output.lead in self._alone and batch:
                 break
-            del self._due[output]
-            checkpoint = output.checkpoint(self._epoch, self._end, self._wall_s())
-            batch.append((output, checkpoint))
-            size += checkpoint.size_bytes
-            if output in self._alone:
+            for each in output.together:
+                self._due.pop(each, None)
+                checkpoint = each.checkpoint(self._epoch, self._end, self._wall_s())
+                batch.append((each, checkpoint))
+                size += checkpoint.size_bytes
+            if output.lead in self._alone:
                 break
         return batch
 
     def _refused(self, outputs: Sequence[JournaledOutput], error: Exception) -> None:
         """Have each of the requests be written alone from now on; one that fails alone is tried again after a while."""
-        if len(outputs) > 1:
+        leads = {output.lead for output in outputs}
+        if len(leads) > 1:
             for output in outputs:
-                self._alone.setdefault(output, _Alone())
+                self._alone.setdefault(output.lead, _Alone())
                 self.due(output)
             return
-        (output,) = outputs
-        alone = self._alone.setdefault(output, _Alone())
+        (lead,) = leads
+        alone = self._alone.setdefault(lead, _Alone())
         if not alone.told:
             alone.told = True
-            log.error("detached request %s cannot be written down: %s; it is tried again", output.key, error)
-        alone.timer = self._clock.call_at(self._clock.now() + RETRY_S, lambda: self._try_again(output, alone))
+            log.error("detached request %s cannot be written down: %s; it is tried again", lead.key, error)
+        alone.timer = self._clock.call_at(self._clock.now() + RETRY_S, lambda: self._try_again(outputs, alone))
 
-    def _try_again(self, output: JournaledOutput, alone: _Alone) -> None:
+    def _try_again(self, outputs: Sequence[JournaledOutput], alone: _Alone) -> None:
         alone.timer = None
-        self.due(output)
+        for output in outputs:
+            self.due(output)
+        for output in outputs[0].choices:
+            output.wake()  # what became due meanwhile of other choices
 
     def _join(self, output: JournaledOutput) -> None:
         """Have a request be written together with others again."""
-        alone = self._alone.pop(output, None)
+        alone = self._alone.pop(output.lead, None)
         if alone is not None and alone.timer is not None:
             alone.timer.cancel()
 

@@ -38,8 +38,8 @@ class Codec(Protocol):
         """Return the request of its content; its times are seconds on the control clock.  Raises Unreadable."""
         ...
 
-    def encode_outcome(self, outcome: Outcome) -> bytes:
-        """Return an outcome."""
+    def encode_outcome(self, outcome: Outcome, of_all: Outcome | None = None) -> bytes:
+        """Return an outcome; ``of_all``: of choice 0 of several, how the request ended with all of them."""
         ...
 
     def decode_outcome(self, outcome: bytes) -> Outcome:

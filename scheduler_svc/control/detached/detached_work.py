@@ -78,7 +78,7 @@ class DetachedWork:
         self._epoch = epoch
         self._quotas = Quotas(settings)
         self._ends: dict[RequestKey, KeptEnd | None] = {}  # of all that the journal has; None: it has not ended
-        self._live: dict[RequestKey, JournaledOutput] = {}  # whose end is not written down yet
+        self._live: dict[RequestKey, JournaledOutput] = {}  # each choice whose end is not written down yet
         self._to_remove: dict[RequestKey, None] = {}  # what could not be deleted yet
         self._on_end: list[Callable[[LiveRequest], None]] = []
         self._on_removal: list[Callable[[RequestKey], None]] = []
@@ -95,7 +95,7 @@ class DetachedWork:
     @property
     def unfinished(self) -> int:
         """How many live requests have no end in the journal yet."""
-        return len(self._live)
+        return sum(not key.choice for key in self._live)
 
     async def load(self) -> Sequence[StoredRequest]:
         """Read what the journal has; return the requests that have not ended.  Raises JournalUnavailable."""
@@ -175,8 +175,8 @@ class DetachedWork:
         """
         keep_s = self._checked(keep_s)
         request = self._described(live, keep_s)
-        whole = self._whole(live, keep_s) if live.outcome is not None else None
-        size = request.size_bytes + (whole.size_bytes if whole is not None else 0)
+        whole = [self._whole(each, keep_s) for each in live.members] if live.all_ended else []
+        size = request.size_bytes + sum(each.size_bytes for each in whole)
         self._quotas.check(live.key.tenant, size)
         if live.key in self._to_remove:  # it takes the place of one that was to be deleted
             del self._to_remove[live.key]
@@ -187,26 +187,32 @@ class DetachedWork:
         except BaseException:
             await self._remove([live.key])  # it may be written down all the same
             raise
-        if whole is None:
+        if not whole:
             self.begin(live, keep_s)
             return
-        assert whole.end is not None
-        self._ends[live.key] = _kept(whole.end)
-        live.journaled = live.end_is_published = True
+        assert whole[0].end is not None
+        self._ends[live.key] = _kept(whole[0].end)
+        for each in live.members:
+            each.journaled = each.end_is_published = True
 
-    def begin(self, live: LiveRequest, keep_s: float) -> JournaledOutput:
-        """Write down what becomes of a request that the journal has."""
-        output = JournaledOutput(live, keep_s, self._clock, self.settings, self._checkpoints.due)
+    def begin(self, live: LiveRequest, keep_s: float) -> Sequence[JournaledOutput]:
+        """Write down what becomes of a request that the journal has; return each of its choices."""
+        outputs = [
+            JournaledOutput(each, keep_s, self._clock, self.settings, self._checkpoints.due) for each in live.members
+        ]
         self._ends[live.key] = None
-        self._live[live.key] = output
-        return output
+        for each in outputs:
+            each.choices = outputs
+            self._live[each.key] = each
+        return outputs
 
     async def withdraw(self, live: LiveRequest) -> None:
         """Delete a request that was written down, and then not accepted."""
-        output = self._live.pop(live.key, None)
-        if output is not None:
-            output.stop()
-            self._checkpoints.drop(output)
+        for each in live.members:
+            output = self._live.pop(each.key, None)
+            if output is not None:
+                output.stop()
+                self._checkpoints.drop(output)
         await self._remove([live.key])
 
     async def until_ended(self, live: LiveRequest) -> None:
@@ -214,8 +220,8 @@ class DetachedWork:
 
         Raises JournalUnavailable if that takes longer than END_LIMIT_S.
         """
-        output = self._live.get(live.key)
-        if output is None or output.live is not live:
+        output = self._live.get(live.lead.key)
+        if output is None or output.live is not live.lead:
             return
         try:
             async with TimeLimit(self._clock, self._clock.now() + END_LIMIT_S, "while its end was written down"):
@@ -273,7 +279,7 @@ class DetachedWork:
             key=live.key,
             digest=live.digest,
             model=request.model,
-            content=self._codec.encode(live),
+            content=self._codec.encode(_with_input(live)),
             about=self._codec.encode_about(live, accepted_at),
             accepted_at=accepted_at,
             deadline_at=None if request.deadline_at is None else request.deadline_at + wall_s,
@@ -281,7 +287,7 @@ class DetachedWork:
         )
 
     def _whole(self, live: LiveRequest, keep_s: float) -> Checkpoint:
-        """Return the output and the end of a request that has ended."""
+        """Return the output and the end of a choice whose request has ended."""
         tokens = len(live.output)
         return Checkpoint(
             key=live.key,
@@ -296,9 +302,10 @@ class DetachedWork:
     def _ended(self, live: LiveRequest, keep_s: float) -> DetachedEnd:
         now = self._wall_clock()
         assert live.outcome is not None
+        leads = live.lead is live
         return DetachedEnd(
-            state=live.state,
-            outcome=self._codec.encode_outcome(live.outcome),
+            state=live.whole_state if leads else live.state,
+            outcome=self._codec.encode_outcome(live.outcome, live.whole_outcome if leads else None),
             tail=live.output.tail,
             ended_at=now,
             keep_until=now + keep_s,
@@ -307,10 +314,11 @@ class DetachedWork:
     def _was_written(self, output: JournaledOutput, checkpoint: Checkpoint) -> None:
         if self._live.get(output.key) is not output:
             return  # it was withdrawn meanwhile
-        self._quotas.add(output.key, checkpoint.size_bytes)
+        self._quotas.add(output.lead.key, checkpoint.size_bytes)
         end = checkpoint.end
         if end is not None:
-            self._ends[output.key] = _kept(end)
+            if output is output.lead:
+                self._ends[output.key] = _kept(end)
             del self._live[output.key]
         output.saved(checkpoint)
         for listener in self._on_end if end is not None else ():
@@ -341,6 +349,11 @@ class DetachedWork:
                 self._quotas.drop(key)
                 for listener in self._on_removal:
                     listener(key)
+
+
+def _with_input(live: LiveRequest) -> LiveRequest:
+    """Return a choice whose prompt is still here, as the next scheduler makes all of them of any; else choice 0."""
+    return next((each for each in live.members if not each.state.ended), live)
 
 
 def _kept(end: DetachedEnd) -> KeptEnd:

@@ -1,9 +1,9 @@
-"""One detached request whose output and end are written down as they come."""
+"""One choice of a detached request, whose output and end are written down as they come."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sage_common.clock import Clock, Timer
 from scheduler_svc.control.detached.settings import DetachedSettings
@@ -19,9 +19,10 @@ READ_PACE_S = 0.05
 
 
 class JournaledOutput:
-    """Notes when what is new of a request is to be written down, and publishes what was.
+    """Notes when what is new of a choice is to be written down, and publishes what was.
 
-    Implements ``Reader``: the request wakes it, as it wakes its clients.
+    Implements ``Reader``: the request wakes it, as it wakes its clients.  A choice that has ended waits for the others
+    with what is new of it, so that all ends are in one write: in the journal a request has ended whole or not.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class JournaledOutput:
         "_settings",
         "_timer",
         "_timer_at",
+        "choices",
         "ended",
         "keep_s",
         "live",
@@ -45,11 +47,12 @@ class JournaledOutput:
         settings: DetachedSettings,
         due: Callable[[JournaledOutput], None],
     ) -> None:
-        """Begin to write down what becomes of a request.
+        """Begin to write down what becomes of a request, or of one of its choices.
 
         ``keep_s``: how long the result is kept after the end; ``due``: told when something is to be written.
         """
         self.live = live
+        self.choices: Sequence[JournaledOutput] = (self,)  # of the request, by index, this one included
         self.keep_s = keep_s
         self._clock = clock
         self._settings = settings
@@ -63,8 +66,18 @@ class JournaledOutput:
 
     @property
     def key(self) -> RequestKey:
-        """The request's tenant and id."""
+        """The request's tenant and id, and the index of the choice."""
         return self.live.key
+
+    @property
+    def lead(self) -> JournaledOutput:
+        """Choice 0 of the request."""
+        return self.choices[0]
+
+    @property
+    def together(self) -> Sequence[JournaledOutput]:
+        """What has to be in the same write: once the request has ended, all its choices."""
+        return self.choices if self.live.all_ended else (self,)
 
     @property
     def position(self) -> int:
@@ -78,7 +91,9 @@ class JournaledOutput:
     def wake(self) -> None:
         """Note that there is something new: it is due at once, at the reader's pace, or after a while."""
         live, settings, new = self.live, self._settings, len(self.live.output) - self.position
-        if live.outcome is not None or new >= settings.checkpoint_tokens:
+        if live.outcome is not None and not live.all_ended:
+            self._cancel()
+        elif live.outcome is not None or new >= settings.checkpoint_tokens:
             self._now()
         elif new:
             self._by(self._latest_at + (READ_PACE_S if len(live.readers) > 1 else settings.checkpoint_s))
@@ -95,7 +110,9 @@ class JournaledOutput:
         """
         output, start = self.live.output, self.position
         until = min(len(output), start + PIECE_TOKENS)
-        ended = self.live.outcome is not None and until == len(output)
+        ended = self.live.all_ended and all(each._fits for each in self.choices)
+        if self.live.outcome is not None and self._fits and not ended:
+            until = start
         return Checkpoint(
             key=self.key,
             facts=output_facts(self.live, until, epoch, wall_s),
@@ -115,6 +132,11 @@ class JournaledOutput:
         self.live.changed()
 
     # --- inside -----------------------------------------------------------------------------------
+
+    @property
+    def _fits(self) -> bool:
+        """Whether what is new of the choice fits into one checkpoint."""
+        return len(self.live.output) - self.position <= PIECE_TOKENS
 
     def _now(self) -> None:
         self._cancel()

@@ -6,8 +6,8 @@ Times are seconds since 1970 (wall clock).  What is returned from a write is on 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from scheduler_svc.domain.engine_facts import ModelIdentity
@@ -16,9 +16,9 @@ from scheduler_svc.domain.request import RequestKey, RequestState
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetachedRequest:
-    """A detached request as it was accepted."""
+    """A detached request as it was accepted, with all its choices."""
 
-    key: RequestKey
+    key: RequestKey  # of choice 0
     digest: bytes  # of its content
     model: str
     content: bytes  # the whole request, encoded
@@ -68,9 +68,9 @@ class OutputFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetachedEnd:
-    """How a detached request ended."""
+    """How one choice of a detached request ended."""
 
-    state: RequestState
+    state: RequestState  # of choice 0: of the request with all its choices
     outcome: bytes  # encoded
     tail: str  # text that was held back until the end
     ended_at: float
@@ -79,7 +79,10 @@ class DetachedEnd:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """What is new of one request: output, its end, or both."""
+    """What is new of one choice of a request: output, its end, or both.
+
+    The ends of all choices are in one write, that of choice 0 among them.
+    """
 
     key: RequestKey
     facts: OutputFacts
@@ -100,7 +103,7 @@ class DetachedSummary:
     key: RequestKey
     model: str
     accepted_at: float
-    output_tokens: int
+    output_tokens: int  # of all choices
     size_bytes: int  # of everything that is kept of it
     state: RequestState | None = None  # None: it has not ended
     ended_at: float | None = None
@@ -116,13 +119,34 @@ class ListedRequest(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StoredChoice:
+    """Everything that is kept of the output of one choice."""
+
+    facts: OutputFacts = field(default_factory=OutputFacts)
+    pieces: Sequence[OutputPiece] = ()  # in order, without a gap
+    end: DetachedEnd | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many output tokens there are."""
+        return sum(len(piece.token_ids) for piece in self.pieces)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StoredRequest:
     """Everything that is kept of a detached request."""
 
     request: DetachedRequest
-    facts: OutputFacts
+    facts: OutputFacts  # of choice 0, as the pieces and the end
     pieces: Sequence[OutputPiece]  # in order, without a gap
     end: DetachedEnd | None
+    others: Mapping[int, StoredChoice] = field(default_factory=dict)  # further choices of which there is something
+
+    def choice(self, index: int) -> StoredChoice:
+        """Return what is kept of one choice."""
+        if index:
+            return self.others.get(index, StoredChoice())
+        return StoredChoice(facts=self.facts, pieces=self.pieces, end=self.end)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,16 +163,16 @@ class Page:
 class DetachedStore(Protocol):
     """Keeps detached work.  Writes take effect in the order of their calls."""
 
-    async def add(self, request: DetachedRequest, whole: Checkpoint | None = None) -> None:
-        """Write down a request that is accepted; ``whole``: of one that has ended, its output and its end."""
+    async def add(self, request: DetachedRequest, whole: Sequence[Checkpoint] = ()) -> None:
+        """Write down a request that is accepted; ``whole``: of one that has ended, its choices' output and ends."""
         ...
 
     async def remove(self, keys: Sequence[RequestKey]) -> None:
-        """Delete requests with their output."""
+        """Delete requests with their output; ``keys``: of choice 0."""
         ...
 
     async def save(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Write down what is new of some requests; of one that is not known or has an end, nothing."""
+        """Write down what is new of some requests, all or nothing; of one that is not known or has an end, nothing."""
         ...
 
     async def summaries(self) -> Sequence[DetachedSummary]:

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from scheduler_svc.control.requests.live_request import LiveRequest
 
 
-ONE_CHOICE_KEPT = "detached work that the journal keeps has one choice"
-"""Why several choices are refused for detached work, where there is a journal."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadFrom:
     """Where a reader of several choices goes on with one of them."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sage_common.clock import Clock
-from scheduler_svc.control.requests.choices import ONE_CHOICE_KEPT, Choices, ReadFrom, outside, split
+from scheduler_svc.control.requests.choices import Choices, ReadFrom, outside, split
 from scheduler_svc.control.requests.detached_port import DetachedPort
 from scheduler_svc.control.requests.grace import Grace
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
@@ -181,7 +181,8 @@ class Intake:
         async with TimeLimit(self._clock, returned[1], "before it was accepted again"):
             if submission.wait_for_instance and not submission.violations:
                 # First, so that those whose model is away do not take the places of the others.
-                await self._models.resolve(submission.model, wait=True, until=returned[1])
+                embeds = submission.embedding is not None
+                await self._models.resolve(submission.model, wait=True, until=returned[1], embeds=embeds)
             async with self._returning:
                 if key not in self._arriving and self._here(key) is known:
                     return await self._arrive(submission, reader, arrived_at, observed, returned), False
@@ -389,16 +390,15 @@ class Intake:
         """Write a request down that is to be detached from now on, and was not."""
         if self._detached is None or not submission.detached or known.journaled:
             return
-        if known.choices is not None:
-            raise InvalidRequest([FieldViolation(field="detached", description=ONE_CHOICE_KEPT)])
         here = self._arriving[known.key] = _Arrival(submission.digest)
         try:
             await self._detached.accept(known, submission.keep_result_s)
         finally:
             del self._arriving[known.key]
             here.done.set()
-        known.detached = True
-        known.changed()
+        for each in known.members:
+            each.detached = True
+            each.changed()
 
     def _attach(
         self,

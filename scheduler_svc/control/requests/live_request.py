@@ -185,6 +185,11 @@ class LiveRequest:
         """How the request ended with all its choices; None before."""
         return self.outcome if self.choices is None else self.choices.outcome
 
+    @property
+    def whole_published_outcome(self) -> Outcome | None:
+        """How the request ended with all its choices, once readers may have it."""
+        return self.published_outcome if self.choices is None else self.choices.published_outcome
+
     def keep_in_journal(self) -> PublishedOutput:
         """Let readers have only what is published from here on; return where that is done."""
         published = PublishedOutput(self.output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sage_common.clock import Clock
@@ -18,6 +18,7 @@ from scheduler_svc.domain.errors import (
     QueueFull,
     UnknownModel,
 )
+from scheduler_svc.domain.instance_state import GONE
 from scheduler_svc.domain.scheduler import Scheduler
 
 TOKENIZER_WAIT_S = 5.0
@@ -96,17 +97,18 @@ class ModelDirectory:
         """Return the facts of the model's live instances, else of those it had last; empty if none was READY yet."""
         return self._facts_of(model)
 
-    async def resolve(self, model: str, *, wait: bool, until: float) -> tuple[str, Facts]:
+    async def resolve(self, model: str, *, wait: bool, until: float, embeds: bool | None = None) -> tuple[str, Facts]:
         """Return the model's name and the facts of its instances whose tokenizer is here.
 
-        ``model`` may be empty where there is only one.  ``until`` bounds the wait, in seconds on the control clock.
+        ``model`` may be empty where there is only one, or only one that ``embeds`` or, if that is False, generates.
+        ``until`` bounds the wait, in seconds on the control clock.
 
         Raises UnknownModel, NoInstance (nothing usable and ``wait`` false), QueueFull (too many wait for this model),
         DeadlineExceeded, InvalidRequest.
         """
         tokenizer_by = self._clock.now() + TOKENIZER_WAIT_S
         while True:
-            name = self.name(model)
+            name = self.name(model, embeds)
             facts = self._facts_of(name)
             usable = tuple(each for each in facts if self._tokenizers.has(each.tokenizer_hash))
             if usable:
@@ -149,9 +151,10 @@ class ModelDirectory:
             if not self._waiting[name]:
                 del self._waiting[name]
 
-    def name(self, model: str) -> str:
+    def name(self, model: str, embeds: bool | None = None) -> str:
         """Return the name of the model to serve; ``model`` itself while no model is known.
 
+        ``embeds``: what the model has to do if ``model`` is empty, as for ``resolve``; None: anything.
         Raises UnknownModel, and InvalidRequest for an empty name where there are several.
         """
         known = self._known()
@@ -159,12 +162,25 @@ class ModelDirectory:
             return model
         if model:
             raise UnknownModel(model, known)
-        if len(known) == 1:
-            return next(iter(known))
-        there_are = ", ".join(sorted(known))
-        raise InvalidRequest(
-            [FieldViolation(field="spec.model", description=f"name one of the models served: {there_are}")]
-        )
+        return self._meant(sorted(known), embeds)
+
+    def _meant(self, known: Sequence[str], embeds: bool | None) -> str:
+        """Return the model of a request that names none.  Raises InvalidRequest unless it can be only one."""
+        of_kind = [name for name in known if embeds is None or self._embeds(name) in (embeds, None)]
+        for only in (known, of_kind):
+            if len(only) == 1:
+                return only[0]
+        does = {None: "are served", True: "embed", False: "generate"}[embeds]
+        what = f"name one of the models that {does}: {', '.join(of_kind)}"
+        if not of_kind:
+            what = f"none of the models that are served {does}s: {', '.join(known)}"
+        raise InvalidRequest([FieldViolation(field="spec.model", description=what)])
+
+    def _embeds(self, model: str) -> bool | None:
+        """Return whether a model embeds, else it generates; None: it is not known yet, or its instances differ."""
+        kinds = {each.role.embeds for each in self._scheduler.instances(model) if each.state not in GONE}
+        kinds = kinds or {each.embedding_dimensions > 0 for each in self._facts_of(model)}
+        return kinds.pop() if len(kinds) == 1 else None
 
     def _known(self) -> frozenset[str]:
         """Return the models with an instance in any state, and those that the configuration names."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from sage_common.clock import Clock
 from sage_common.prefix_hashes import common_block_tokens, prefix_hashes
-from scheduler_svc.control.requests.choices import ONE_CHOICE_KEPT, outside
+from scheduler_svc.control.requests.choices import outside
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
 from scheduler_svc.control.requests.own_seed import with_own_seed
@@ -78,6 +78,7 @@ class RequestMaker:
                 submission.model,
                 wait=submission.wait_for_instance and not violations,
                 until=arrived_at + deadline_s,
+                embeds=submission.embedding is not None,
             )
         except (UnknownModel, NoInstance):
             self._recovery.check_model(submission.model)  # its instances may still come back
@@ -101,8 +102,6 @@ class RequestMaker:
         wanted, limit = submission.choices, self._settings.choices_limit
         if not 1 <= wanted <= limit:
             yield FieldViolation(field="spec.sampling.n", description=f"is {wanted}; it must be from 1 to {limit}")
-        elif wanted > 1 and submission.detached and self._detached_deadline_s is not None:
-            yield FieldViolation(field="spec.sampling.n", description=f"is {wanted}; {ONE_CHOICE_KEPT}")
         elif wanted > 1 and not submission.takes_choices:
             what = f"is {wanted}; the client does not say that it reads several choices (takes_choices)"
             yield FieldViolation(field="spec.sampling.n", description=what)

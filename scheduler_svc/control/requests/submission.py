@@ -54,7 +54,7 @@ class Submission:
 
     key: RequestKey
     digest: bytes  # of the content: model, prompt, sampling, targets
-    model: str  # empty: the only model served
+    model: str  # empty: the only one that does what is wanted, generate or embed
     prompt: Prompt | None  # None if it is at fault; then ``violations`` say why
     sampling: Mapping[str, Any]  # the fields of the domain's Sampling that the caller set
     choices: int = 1  # outputs of the prompt

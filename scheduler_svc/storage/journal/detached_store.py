@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, case, false, or_, select, tuple_
+from sqlalchemy import Connection, Select, and_, bindparam, case, or_, select, tuple_
 
 from scheduler_svc.control.journal.detached import (
     Checkpoint,
@@ -15,14 +14,15 @@ from scheduler_svc.control.journal.detached import (
     DetachedRequest,
     DetachedSummary,
     ListedRequest,
-    OutputFacts,
     OutputPiece,
     Page,
+    StoredChoice,
     StoredRequest,
 )
-from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import RequestKey, RequestState
-from scheduler_svc.storage.journal import output_columns
+from scheduler_svc.storage.journal import detached_choices, output_columns
+from scheduler_svc.storage.journal.detached_choices import EndOfAll
+from scheduler_svc.storage.journal.detached_rows import fact_columns, facts_of, key_of, name_columns, named, unwritten
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.tables.detached import DETACHED_CONTENTS, DETACHED_OUTPUT, DETACHED_REQUESTS
 
@@ -52,6 +52,7 @@ _WHOLE = select(DETACHED_REQUESTS, CONTENTS.content).join_from(
     and_(CONTENTS.tenant == REQUESTS.tenant, CONTENTS.request_id == REQUESTS.request_id),
 )
 _ADD_REQUEST, _ADD_CONTENT = DETACHED_REQUESTS.insert(), DETACHED_CONTENTS.insert()
+_SET_SIZE = DETACHED_REQUESTS.update().where(_OF_REQUEST)
 _NO_OUTPUT = {"output_tokens": 0, "epoch": 0, "attempt_number": 0, "attempts": 0, "cost": 0.0}
 _RUNNING = frozenset({RequestState.QUEUED, RequestState.RUNNING})
 
@@ -65,27 +66,31 @@ class JournalDetachedStore:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    async def add(self, request: DetachedRequest, whole: Checkpoint | None = None) -> None:
-        """Write down a request that is accepted; ``whole``: of one that has ended, its output and its end.
+    async def add(self, request: DetachedRequest, whole: Sequence[Checkpoint] = ()) -> None:
+        """Write down a request that is accepted; ``whole``: of one that has ended, its choices' output and ends.
 
         Raises JournalUnavailable.
         """
-        if whole is None:
+        if not whole:
             await self._journal.writer.write_item(_add, request, request.size_bytes)
             return
 
         def work(connection: Connection) -> None:
             _add(connection, [request])
-            _save(connection, [whole])
+            _save(connection, whole)
 
-        await self._journal.writer.write(work, request.size_bytes + whole.size_bytes)
+        size = request.size_bytes + sum(each.size_bytes for each in whole)
+        await self._journal.writer.write(work, size)
 
     async def remove(self, keys: Sequence[RequestKey]) -> None:
-        """Delete requests with their output.  Raises JournalUnavailable."""
+        """Delete requests with their output; ``keys``: of choice 0.  Raises JournalUnavailable."""
         await self._journal.writer.write(lambda connection: _remove(connection, keys), frees=True)
 
     async def save(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Write down what is new; of a request that is not known or has an end, nothing.  Raises JournalUnavailable."""
+        """Write down what is new, all or nothing; of a request that is not known or has an end, nothing.
+
+        Raises JournalUnavailable.
+        """
         size = sum(each.size_bytes for each in checkpoints)
         await self._journal.writer.write(lambda connection: _save(connection, checkpoints), size)
 
@@ -115,12 +120,7 @@ class JournalDetachedStore:
     async def page(self, page: Page) -> Sequence[ListedRequest]:
         """Return some requests of a tenant, the latest first.  Raises JournalUnavailable."""
         wanted = _page(page)
-        return await self._journal.database.read(
-            lambda connection: [
-                ListedRequest(_summary(row), bytes(row.about), bytes(row.failure or b""))
-                for row in connection.execute(wanted)
-            ]
-        )
+        return await self._journal.database.read(lambda connection: _listed(connection, wanted))
 
 
 # --- writes, in the writer's thread -------------------------------------------------------------------
@@ -129,10 +129,10 @@ class JournalDetachedStore:
 def _add(connection: Connection, requests: Sequence[DetachedRequest]) -> None:
     """Write requests down, in the place of those that have their names."""
     found = {each.key: each for each in requests}  # the last of a name
-    known = connection.execute(select(REQUESTS.tenant, REQUESTS.request_id).where(_named(REQUESTS, found)))
-    _remove(connection, [_key(row) for row in known.all()])
-    connection.execute(_ADD_REQUEST, [_name_columns(each.key) | _row(each) for each in found.values()])
-    connection.execute(_ADD_CONTENT, [_name_columns(each.key) | {"content": each.content} for each in found.values()])
+    known = connection.execute(select(REQUESTS.tenant, REQUESTS.request_id).where(named(REQUESTS, found)))
+    _remove(connection, [key_of(row) for row in known.all()])
+    connection.execute(_ADD_REQUEST, [name_columns(each.key) | _row(each) for each in found.values()])
+    connection.execute(_ADD_CONTENT, [name_columns(each.key) | {"content": each.content} for each in found.values()])
 
 
 def _row(request: DetachedRequest) -> dict[str, Any]:
@@ -154,22 +154,41 @@ def _remove(connection: Connection, keys: Sequence[RequestKey]) -> None:
         connection.execute(DETACHED_OUTPUT.delete().where(_OF_OUTPUT), names)
         connection.execute(DETACHED_CONTENTS.delete().where(_OF_CONTENT), names)
         connection.execute(DETACHED_REQUESTS.delete().where(_OF_REQUEST), names)
+        detached_choices.remove(connection, names)
 
 
 def _save(connection: Connection, checkpoints: Sequence[Checkpoint]) -> None:
-    open_requests = _open(connection, [each.key for each in checkpoints])
+    """Write down what is new of the requests that are known and have not ended."""
+    keys = {each.key._replace(choice=0) for each in checkpoints}
+    open_requests = _open(connection, keys)
+    new = [each for each in checkpoints if each.key._replace(choice=0) in open_requests]
+    detached_choices.save(connection, [each for each in new if each.key.choice])
+    sizes = {key: row.size_bytes for key, row in open_requests.items()}
+    for each in new:
+        sizes[each.key._replace(choice=0)] += each.size_bytes
+    first = [each for each in new if not each.key.choice]
+    _save_first(connection, first, open_requests, sizes)
+    of_others = sizes.keys() - {each.key for each in first}
+    if of_others:
+        connection.execute(_SET_SIZE, [_name(key) | {"size_bytes": sizes[key]} for key in of_others])
+
+
+def _save_first(
+    connection: Connection,
+    checkpoints: Sequence[Checkpoint],
+    open_requests: Mapping[RequestKey, Any],
+    sizes: Mapping[RequestKey, int],
+) -> None:
+    """Write down what is new of choice 0 of requests; ``sizes``: what they count from now on, with all choices."""
     pieces: list[dict[str, Any]] = []
     changes: dict[bool, list[dict[str, Any]]] = {False: [], True: []}  # by whether the request ends
     for each in checkpoints:
-        row = open_requests.get(each.key)
-        if row is None:
-            continue
-        tokens, piece = row.output_tokens, _after(each.piece, row.output_tokens)
+        tokens = open_requests[each.key].output_tokens
+        piece = unwritten(each.piece, tokens)
         if piece is not None:
-            pieces.append({"tenant": row.tenant, "request_id": row.request_id, **output_columns.columns(piece)})
+            pieces.append(name_columns(each.key) | output_columns.columns(piece))
             tokens += len(piece.token_ids)
-        size = row.size_bytes + each.size_bytes
-        changes[each.end is not None].append(_change(each, tokens, size))
+        changes[each.end is not None].append(_change(each, tokens, sizes[each.key]))
     if pieces:
         connection.execute(DETACHED_OUTPUT.insert(), pieces)
     for of_one_kind in changes.values():
@@ -177,50 +196,20 @@ def _save(connection: Connection, checkpoints: Sequence[Checkpoint]) -> None:
             connection.execute(DETACHED_REQUESTS.update().where(_OF_REQUEST), of_one_kind)
 
 
-def _open(connection: Connection, keys: Sequence[RequestKey]) -> dict[RequestKey, Any]:
+def _open(connection: Connection, keys: Iterable[RequestKey]) -> dict[RequestKey, Any]:
     """Return those of the requests that are known and have not ended."""
     columns = (REQUESTS.tenant, REQUESTS.request_id, REQUESTS.output_tokens, REQUESTS.size_bytes)
-    rows = connection.execute(select(*columns).where(_named(REQUESTS, keys), REQUESTS.state.is_(None)))
-    return {_key(row): row for row in rows}
-
-
-def _after(piece: OutputPiece | None, tokens: int) -> OutputPiece | None:
-    """Return what of a piece is not written down yet, of whose request ``tokens`` tokens are.
-
-    Raises ValueError if tokens between them are missing.
-    """
-    if piece is None or piece.first_index == tokens:
-        return piece
-    known = tokens - piece.first_index
-    if known < 0:
-        raise ValueError(f"output from {piece.first_index} does not follow the {tokens} tokens that are written down")
-    if known >= len(piece.token_ids):
-        return None
-    return OutputPiece(
-        first_index=tokens,
-        token_ids=piece.token_ids[known:],
-        text_lengths=piece.text_lengths[known:],
-        text=piece.text[sum(piece.text_lengths[:known]) :],
-        logprobs=None if piece.logprobs is None else piece.logprobs[known:],
-    )
+    rows = connection.execute(select(*columns).where(named(REQUESTS, keys), REQUESTS.state.is_(None)))
+    return {key_of(row): row for row in rows}
 
 
 def _change(checkpoint: Checkpoint, tokens: int, size_bytes: int) -> dict[str, Any]:
-    facts, end = checkpoint.facts, checkpoint.end
-    identity = facts.identity
+    end = checkpoint.end
     change: dict[str, Any] = {
         **_name(checkpoint.key),
         "output_tokens": tokens,
         "size_bytes": size_bytes,
-        "epoch": facts.epoch,
-        "attempt_number": facts.attempt_number,
-        "attempts": facts.attempts,
-        "cost": facts.cost,
-        "first_token_at": facts.first_token_at,
-        "weights": None if identity is None else identity.weights,
-        "dtype": None if identity is None else identity.dtype,
-        "tokenizer_hash": None if identity is None else identity.tokenizer_hash,
-        "adapter_weights": None if identity is None else identity.adapter_weights,
+        **fact_columns(checkpoint.facts),
     }
     if end is not None:
         change |= {
@@ -237,21 +226,6 @@ def _name(key: RequestKey) -> dict[str, str]:
     return {"of_tenant": key.tenant, "of_id": key.request_id}
 
 
-def _name_columns(key: RequestKey) -> dict[str, str]:
-    return {"tenant": key.tenant, "request_id": key.request_id}
-
-
-def _named(columns: Any, keys: Iterable[RequestKey]) -> ColumnElement[bool]:
-    """Return the condition that a row is of one of these requests; ``columns``: of the row's table.
-
-    It names each tenant once: for a list of pairs SQLite reads the whole table.
-    """
-    ids = defaultdict[str, list[str]](list)
-    for key in keys:
-        ids[key.tenant].append(key.request_id)
-    return or_(false(), *(and_(columns.tenant == tenant, columns.request_id.in_(of)) for tenant, of in ids.items()))
-
-
 # --- reads, in threads --------------------------------------------------------------------------------
 
 
@@ -260,7 +234,9 @@ def _find(connection: Connection, key: RequestKey) -> StoredRequest | None:
     if row is None:
         return None
     pieces = connection.execute(DETACHED_OUTPUT.select().where(_OF_OUTPUT).order_by(OUTPUT.first_index), _name(key))
-    return _stored(row, [output_columns.piece(each) for each in pieces])
+    end = None if row.state is None else EndOfAll(ended_at=row.ended_at, keep_until=row.keep_until)
+    others = detached_choices.read(connection, {key: end})
+    return _stored(row, [output_columns.piece(each) for each in pieces], others.get(key, {}))
 
 
 def _unfinished(connection: Connection, after: DetachedRequest | None) -> list[StoredRequest]:
@@ -271,10 +247,20 @@ def _unfinished(connection: Connection, after: DetachedRequest | None) -> list[S
         wanted = wanted.where(tuple_(*order) > (after.accepted_at, after.key.tenant, after.key.request_id))
     rows = connection.execute(wanted).all()
     pieces: dict[RequestKey, list[OutputPiece]] = {}
-    of_them = _named(OUTPUT, map(_key, rows))
+    of_them = named(OUTPUT, map(key_of, rows))
     for row in connection.execute(DETACHED_OUTPUT.select().where(of_them).order_by(OUTPUT.first_index)):
-        pieces.setdefault(_key(row), []).append(output_columns.piece(row))
-    return [_stored(row, pieces.get(_key(row), ())) for row in rows]
+        pieces.setdefault(key_of(row), []).append(output_columns.piece(row))
+    others = detached_choices.read(connection, dict.fromkeys(map(key_of, rows)))
+    return [_stored(row, pieces.get(key_of(row), ()), others.get(key_of(row), {})) for row in rows]
+
+
+def _listed(connection: Connection, wanted: Select[Any]) -> list[ListedRequest]:
+    rows = connection.execute(wanted).all()
+    others = detached_choices.output_tokens(connection, map(key_of, rows))
+    return [
+        ListedRequest(_summary(row, others.get(key_of(row), 0)), bytes(row.about), bytes(row.failure or b""))
+        for row in rows
+    ]
 
 
 def _page(page: Page) -> Select[Any]:
@@ -297,16 +283,12 @@ def _in_states(states: Iterable[RequestState]) -> Any:
     return REQUESTS.state.in_(ended)
 
 
-def _key(row: Any) -> RequestKey:
-    return RequestKey(tenant=row.tenant, request_id=row.request_id)
-
-
-def _summary(row: Any) -> DetachedSummary:
+def _summary(row: Any, tokens_of_others: int = 0) -> DetachedSummary:
     return DetachedSummary(
-        key=_key(row),
+        key=key_of(row),
         model=row.model,
         accepted_at=row.accepted_at,
-        output_tokens=row.output_tokens,
+        output_tokens=row.output_tokens + tokens_of_others,
         size_bytes=row.size_bytes,
         state=None if row.state is None else RequestState(row.state),
         ended_at=row.ended_at,
@@ -314,9 +296,9 @@ def _summary(row: Any) -> DetachedSummary:
     )
 
 
-def _stored(row: Any, pieces: Sequence[OutputPiece]) -> StoredRequest:
+def _stored(row: Any, pieces: Sequence[OutputPiece], others: Mapping[int, StoredChoice]) -> StoredRequest:
     request = DetachedRequest(
-        key=_key(row),
+        key=key_of(row),
         digest=bytes(row.digest),
         model=row.model,
         content=bytes(row.content),
@@ -325,26 +307,7 @@ def _stored(row: Any, pieces: Sequence[OutputPiece]) -> StoredRequest:
         deadline_at=row.deadline_at,
         keep_s=row.keep_s,
     )
-    return StoredRequest(request=request, facts=_facts(row), pieces=pieces, end=_end(row))
-
-
-def _facts(row: Any) -> OutputFacts:
-    identity = None
-    if row.weights is not None:
-        identity = ModelIdentity(
-            weights=row.weights,
-            dtype=row.dtype,
-            tokenizer_hash=row.tokenizer_hash,
-            adapter_weights=row.adapter_weights,
-        )
-    return OutputFacts(
-        epoch=row.epoch,
-        attempt_number=row.attempt_number,
-        attempts=row.attempts,
-        cost=row.cost,
-        first_token_at=row.first_token_at,
-        identity=identity,
-    )
+    return StoredRequest(request=request, facts=facts_of(row), pieces=pieces, end=_end(row), others=others)
 
 
 def _end(row: Any) -> DetachedEnd | None:

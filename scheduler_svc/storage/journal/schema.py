@@ -31,6 +31,7 @@ TABLES = (
     detached.DETACHED_REQUESTS,
     detached.DETACHED_CONTENTS,
     detached.DETACHED_OUTPUT,
+    detached.DETACHED_CHOICES,
     batches.FILES,
     batches.FILE_PIECES,
     batches.BATCHES,

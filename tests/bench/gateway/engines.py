@@ -24,6 +24,7 @@ OURS = "gateway"
 VLLM = "vLLM's server"
 STREAMS = 32
 PROMPT_TOKENS = 32
+UVLOOP = ("--uvloop",)  # as vLLM's server does
 
 
 async def measure(engine: Engine, *, rounds: int, tokens: int) -> list[Row]:
@@ -31,9 +32,10 @@ async def measure(engine: Engine, *, rounds: int, tokens: int) -> list[Row]:
     model = engine.settings.model.name
     async with AsyncExitStack() as stack:
         plane, theirs = await asyncio.gather(
-            stack.enter_async_context(control_plane(engine)), stack.enter_async_context(vllm_server(engine, 0))
+            stack.enter_async_context(control_plane(engine, scheduler_flags=UVLOOP, executor_flags=UVLOOP)),
+            stack.enter_async_context(vllm_server(engine, 0)),
         )
-        ours = await stack.enter_async_context(gateway(plane.address, model, flags=("--uvloop",)))
+        ours = await stack.enter_async_context(gateway(plane.address, model, flags=UVLOOP))
         client = await stack.enter_async_context(load_client())
         pids = [os.getpid(), *plane.pids, *ours.pids, *theirs.pids, client.pid]
         ports: dict[str, tuple[int, Callable[[], float]]] = {

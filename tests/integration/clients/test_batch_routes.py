@@ -11,7 +11,7 @@ import pytest
 from sage.controlplane.v1 import batch_pb2, common_pb2
 from sage_client import AsyncClient, Reconnect
 from sage_gateway.asgi import Message
-from sage_gateway.batches import file_routes
+from sage_gateway.batches import file_routes, transfers
 from sage_gateway.batches.batch_routes import ROUTE as BATCHES
 from sage_gateway.batches.batch_routes import BatchRoutes
 from sage_gateway.batches.file_routes import ROUTE as FILES
@@ -117,9 +117,18 @@ async def test_an_upload_that_is_too_large_is_refused(
 
 
 async def test_more_transfers_than_there_are_places_are_refused(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_routes, "TRANSFERS_LIMIT", 0)
+    monkeypatch.setattr(transfers, "LIMIT", 0)
     for answered in (await upload(ask, part("purpose", b"batch"), file()), await ask("GET", f"{FILES}/f/content")):
         assert (answered.status, answered.error["code"]) == (429, "LIMIT_REACHED")
+
+
+async def test_a_caller_that_has_its_places_is_told_when_to_try_again(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "CALLER_LIMIT", 0)
+    answered = await upload(ask, part("purpose", b"batch"), file())
+    assert (answered.status, answered.error["code"]) == (429, "TENANT_LIMIT")
+    assert "retry-after" in answered.headers
 
 
 async def test_what_the_scheduler_refuses_is_said(scheduler: FakeScheduler, ask: Ask) -> None:
@@ -207,7 +216,7 @@ async def test_a_client_that_does_not_read_its_download_gives_back_its_place(
     scheduler: FakeScheduler, door: FrontDoor, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_routes, "READ_TIMEOUT_S", 0.01)
-    monkeypatch.setattr(file_routes, "TRANSFERS_LIMIT", 1)
+    monkeypatch.setattr(transfers, "LIMIT", 1)
     scheduler.add_file("f", LINES)
 
     async def receive() -> Message:

@@ -145,6 +145,7 @@ async def test_the_prompt_may_come_from_stdin(scheduler: FakeScheduler, run: Run
 async def test_every_option_arrives(scheduler: FakeScheduler, run: Run, tmp_path: Path) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text('{"type": "object"}')
+    scheduler.admin["ListInstances"] = always(admin_pb2.ListInstancesResponse(instances=[instance("i")]))
     result = await run(*shlex.split(EVERYTHING), "--json-schema", f"@{schema}")
     request = scheduler.requests[0]
     spec, sampling = request.spec, request.spec.sampling
@@ -163,6 +164,41 @@ async def test_every_option_arrives(scheduler: FakeScheduler, run: Run, tmp_path
     assert (sampling.cache_salt, dict(sampling.engine_options)) == ("mine", {"a": "[1]"})
     assert not sampling.skip_special_tokens
     assert sampling.structured_output.json_schema == '{"type": "object"}'
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("exec", "executor-1"), ("executor-1", "executor-1"), ("gpu-1", "gpu-1"), ("other", "other")],
+)
+async def test_a_preferred_instance_is_named_by_the_beginning_of_its_id(
+    scheduler: FakeScheduler, run: Run, given: str, meant: str
+) -> None:
+    there = [instance(each) for each in ("executor-1", "gpu-1", "gpu-10")]
+    scheduler.admin["ListInstances"] = always(admin_pb2.ListInstancesResponse(instances=there))
+    result = await run("generate", "Once", "--preferred-instance", given)
+    assert result.exit_code == 0, result.output
+    assert scheduler.requests[0].spec.preferred_instance == meant
+
+
+async def test_a_preferred_instance_that_may_be_several_is_refused_with_their_names(
+    scheduler: FakeScheduler, run: Run
+) -> None:
+    there = [instance(each) for each in ("gpu-1", "gpu-10")]
+    scheduler.admin["ListInstances"] = always(admin_pb2.ListInstancesResponse(instances=there))
+    result = await run("generate", "Once", "--preferred-instance", "gpu")
+    assert result.exit_code == ExitStatus.INVALID
+    assert "'gpu' is the beginning of 2 instances: gpu-1, gpu-10" in result.stderr
+    assert not scheduler.requests
+
+
+async def test_a_caller_that_may_not_list_instances_names_the_whole_id(scheduler: FakeScheduler, run: Run) -> None:
+    async def denied(request: Any, context: Any) -> None:
+        await fail(context, ErrorReason.PERMISSION_DENIED, "not yours")
+
+    scheduler.admin["ListInstances"] = denied
+    result = await run("generate", "Once", "--preferred-instance", "executor-1")
+    assert result.exit_code == 0, result.output
+    assert scheduler.requests[0].spec.preferred_instance == "executor-1"
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,18 @@ async def test_submit_prints_the_id_and_result_the_text(run: Run) -> None:
     assert (await run("attach", request_id)).stdout.strip() == wanted.text.strip()
 
 
+async def test_the_result_of_several_choices_has_them_one_after_the_other(run: Run) -> None:
+    options = ("--temperature", "1", "--seed", "7", "--max-tokens", "10", "-n", "3")
+    submitted = await run("submit", PROMPT, *options, "--request-id", "r")
+    assert submitted.exit_code == 0, submitted.output
+    wanted = [(await answer(PROMPT, Sampling(temperature=1.0, seed=7 + i, max_tokens=10))).text for i in range(3)]
+    printed = await run("result", "r", "--wait")
+    first, second, third = wanted
+    assert printed.stdout == f"{first}\n\n[choice 1]\n{second}\n\n[choice 2]\n{third}\n"
+    kept = json.loads((await run("result", "r", "--json")).stdout)
+    assert [each["text"] for each in kept["result"]["choices"]] == wanted
+
+
 async def test_the_example_leaves_prompts_and_collects_the_answers_later(
     fleet: LocalFleet, one: LocalExecutor, tmp_path: Path
 ) -> None:

@@ -273,6 +273,47 @@ async def test_it_goes_on_after_a_restart(tmp_path: Path) -> None:
         assert (await until_ended(fleet.client, "r")).request.state is RequestState.FINISHED
 
 
+async def test_every_choice_goes_on_after_a_restart_and_is_in_the_result(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"n": 3, "temperature": 1.0, "seed": 7, "max_tokens": 150, "ignore_eos": True}
+    async with LocalFleet(state_dir=tmp_path, detached={"checkpoint_tokens": 10}) as fleet:
+        await fleet.add("one", step_base_s=0.01)
+        accepted = await fleet.client.submit(PROMPT, request_id="r", **options)
+        assert accepted.request_id == "r"
+        stream = fleet.client.attach("r")
+        while stream.next_token < 30:
+            await anext(stream)
+    async with LocalFleet(state_dir=tmp_path, recovery={"limit_s": 0.1}) as fleet:
+        await fleet.add("one")
+        done = await fleet.client.attach("r").result()
+        sampled = [Sampling(temperature=1.0, seed=7 + i, max_tokens=150, ignore_eos=True) for i in range(3)]
+        wanted = [await answer(PROMPT, each) for each in sampled]
+        assert [each.text for each in done.choices] == [each.text for each in wanted]
+        found = await until_ended(fleet.client, "r")
+        assert (found.request.state, found.request.usage.completion_tokens) == (RequestState.FINISHED, 450)
+    async with LocalFleet(state_dir=tmp_path, recovery={"limit_s": 0.1}) as fleet:
+        kept = (await fleet.client.get("r")).result
+        assert kept is not None
+        for index, each in enumerate((kept, *kept.choices)):
+            assert_tokens(each.token_ids, wanted[index].token_ids, f"choice {index}")
+        [listed] = [each async for each in fleet.client.list()]
+        assert listed.usage.completion_tokens == 450
+
+
+async def test_a_stub_that_does_not_tell_choices_apart_gets_the_result_and_no_stream(
+    fleet: LocalFleet, one: LocalExecutor
+) -> None:
+    await fleet.client.submit(PROMPT, n=2, temperature=1.0, seed=7, max_tokens=10, request_id="r")
+    await until_ended(fleet.client, "r")
+    stub = inference_pb2_grpc.InferenceServiceStub(fleet.channel())
+    got = await stub.Get(inference_pb2.GetRequest(request_id="r"))
+    assert [len(each.token_ids) for each in (got.result, *got.result.choices)] == [10, 10]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in stub.Attach(inference_pb2.AttachRequest(request_id="r")):
+            pass
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "takes_choices" in (caught.value.details() or "")
+
+
 async def test_the_blocking_client_does_the_same(fleet: LocalFleet, one: LocalExecutor) -> None:
     def use() -> None:
         with Client(fleet.address) as client:

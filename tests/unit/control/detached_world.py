@@ -123,29 +123,33 @@ class DetachedWorld(World):
         )
         return DetachedReader(self, subscription)
 
-    def come_back(self, instance_id: str, order: AssignOrder, *, tokens: int) -> ModelledExecutor:
-        """An executor registers that holds an attempt of an earlier scheduler, and gives its Assign."""
+    def come_back(self, instance_id: str, *orders: AssignOrder, tokens: int) -> ModelledExecutor:
+        """An executor registers that holds attempts of an earlier scheduler, and gives their Assigns."""
         link = self.executors[instance_id] = Executor(world=self, instance_id=instance_id)
-        wire = executor_pb2.HeldAssign(
-            attempt=common_pb2.Attempt(epoch=order.epoch, number=order.attempt_number),
-            assign=assign_message(order, instance_id, KEY),
-            tokens=tokens,
-        )
-        held = HeldAttempt(
-            epoch=order.epoch,
-            number=order.attempt_number,
-            tokens=tokens,
-            ended=False,
-            adoption_proof=wire.assign.adoption_proof,
-        )
+        held = [
+            HeldAttempt(
+                epoch=order.epoch,
+                number=order.attempt_number,
+                tokens=tokens,
+                ended=False,
+                adoption_proof=assign_message(order, instance_id, KEY).adoption_proof,
+            )
+            for order in orders
+        ]
         spec = InstanceSpec(instance_id=instance_id, model=MODEL, engine_start_id="start-1")
-        welcome = self.plane.sessions.register(Registration(spec=spec, held=(held,)), link)
+        welcome = self.plane.sessions.register(Registration(spec=spec, held=tuple(held)), link)
         session = link.session = self.plane.sessions.by_id(welcome.session_id)
         link.connected = True
         self.plane.sessions.engine_status(session, InstanceState.READY, None, "", link.facts())
         self.plane.sessions.outputs_opened(welcome.session_id)
-        found = held_request(wire, instance_id, KEY, self.clock.now())
-        self.plane.sessions.held_assign(session, (order.epoch, order.attempt_number), found)
+        for order in orders:
+            wire = executor_pb2.HeldAssign(
+                attempt=common_pb2.Attempt(epoch=order.epoch, number=order.attempt_number),
+                assign=assign_message(order, instance_id, KEY),
+                tokens=tokens,
+            )
+            found = held_request(wire, instance_id, KEY, self.clock.now())
+            self.plane.sessions.held_assign(session, (order.epoch, order.attempt_number), found)
         return link
 
     def send(self, instance_id: str, live: LiveRequest, start: int, end: int) -> None:
@@ -154,6 +158,10 @@ class DetachedWorld(World):
         ids = [token_at(i) for i in range(start, end)]
         columns = OutputColumns([number], [start], [len(ids)], [len(ids)], ids, "x" * len(ids))
         self.plane.attempts.columns(instance_id, columns)
+
+    def orders(self, instance_id: str) -> list[AssignOrder]:
+        found: list[AssignOrder] = self.executors[instance_id].__dict__["orders"]
+        return found
 
     def first_order(self, instance_id: str) -> AssignOrder:
         orders: list[AssignOrder] = self.executors[instance_id].__dict__["orders"]

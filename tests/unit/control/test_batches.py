@@ -11,7 +11,6 @@ import pytest
 
 from sage.controlplane.v1 import inference_pb2
 from sage_wire.batches import EMBEDDINGS
-from scheduler_svc.control.batches import files as files_module
 from scheduler_svc.control.batches.line_codec import BatchLine, LineFault
 from scheduler_svc.control.batches.settings import BatchSettings
 from scheduler_svc.control.journal.batches import BatchState, OwnedId
@@ -404,14 +403,34 @@ async def test_two_uploads_of_one_id_do_not_mix() -> None:
         assert world.store.content(key) == b"abcd"
 
 
-async def test_uploads_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files_module, "UPLOADS_AT_ONCE", 1)
-    async with BatchWorld() as world:
+async def endless() -> AsyncIterator[bytes]:
+    await asyncio.Event().wait()
+    yield b""
 
-        async def endless() -> AsyncIterator[bytes]:
-            await asyncio.Event().wait()
-            yield b""
 
+async def test_one_tenant_leaves_the_others_places_to_upload() -> None:
+    async with BatchWorld(batches={"uploads": 3, "tenant_uploads": 2}) as world:
+        files = world.batches.files
+        taken = [
+            asyncio.create_task(files.upload(OwnedId(tenant="greedy", id=each), "", None, endless())) for each in "ab"
+        ]
+        await world.advance(1)
+        with pytest.raises(TenantLimitReached, match=r"batches\.tenant_uploads \(2\)") as caught:
+            await files.upload(OwnedId(tenant="greedy", id="c"), "", None, endless())
+        assert caught.value.expected_wait_s > 0
+        await world.file(b"x")
+        taken[0].cancel()
+        await asyncio.gather(taken[0], return_exceptions=True)
+        taken.append(asyncio.create_task(files.upload(OwnedId(tenant="greedy", id="c"), "", None, endless())))
+        await world.advance(1)
+        assert not taken[-1].done()
+        for each in taken:
+            each.cancel()
+        await asyncio.gather(*taken, return_exceptions=True)
+
+
+async def test_uploads_at_once_are_bounded() -> None:
+    async with BatchWorld(batches={"uploads": 1}) as world:
         first = asyncio.create_task(world.batches.files.upload(OwnedId(tenant="t", id="a"), "", None, endless()))
         await world.advance(1)
         with pytest.raises(LimitReached):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -284,23 +283,6 @@ async def test_keep_result_has_a_bound() -> None:
         world.add("x")
         with pytest.raises(InvalidRequest, match="keep_result"):
             await world.leave("a", keep_result_s=101.0)
-
-
-async def test_detached_work_of_several_choices_is_refused_by_the_field() -> None:
-    several: dict[str, Any] = {"choices": 3, "takes_choices": True, "sampling": {"seed": 1, "temperature": 1.0}}
-    async with DetachedWorld() as world:
-        world.add("x")
-        with pytest.raises(InvalidRequest) as caught:
-            await world.leave("a", **several)
-        assert [each.field for each in caught.value.violations] == ["spec.sampling.n"]
-        await world.submit("b", max_tokens=50, **several)
-        with pytest.raises(InvalidRequest) as caught:
-            await world.plane.intake.submit(replace(world.submission("b", max_tokens=50, **several), detached=True))
-        assert [each.field for each in caught.value.violations] == ["detached"]
-        assert not world.store.rows
-        live = world.plane.requests.get(key("b"))
-        await world.advance(5.0)
-        assert live.whole_state is RequestState.FINISHED, "its first submission goes on"
 
 
 async def test_a_request_that_runs_becomes_detached_when_it_is_submitted_so() -> None:

@@ -81,6 +81,27 @@ async def test_each_kind_of_model_has_its_routes(path: str, wrong: dict[str, str
             assert wrong[name] in answered.error["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [(CHAT, "g"), ("/v1/messages", "g"), ("/v1/embeddings", "e"), ("/classify", "c"), ("/rerank", "e, c")],
+)
+async def test_without_a_name_the_only_model_is_meant_that_answers_the_route(path: str, meant: str) -> None:
+    fleet = ListedModels(model("g"), model("e", embeds=True), model("c", embeds=True, classifies=True))
+    answered = await call(await door_of(fleet), "POST", path, {"input": "x"})
+    if "," not in meant:
+        assert answered.json["model"] == meant
+        return
+    assert (answered.status, answered.error["param"]) == (400, "model")
+    assert set(answered.error["message"].partition(": ")[2].split(", ")) == set(meant.split(", "))
+
+
+async def test_without_a_name_and_a_model_that_answers_the_route_all_are_named() -> None:
+    fleet = ListedModels(model("c", embeds=True, classifies=True), model("e", embeds=True))
+    answered = await call(await door_of(fleet), "POST", CHAT, {})
+    assert (answered.status, answered.error["param"]) == (400, "model")
+    assert answered.error["message"].endswith("none of the models does that: c, e")
+
+
 async def test_several_models_need_one() -> None:
     door = await door_of(ListedModels(model("a"), model("b")))
     answered = await call(door, "POST", "/tokenize", {"prompt": "x"})

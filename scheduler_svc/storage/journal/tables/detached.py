@@ -76,4 +76,31 @@ DETACHED_OUTPUT = Table(
         "logprobs", LargeBinary, info=PRIVATE
     ),  # of each token: four bytes of length, then the message; NULL: not asked for
 )
-"""A row for each checkpoint that has output."""
+"""A row for each checkpoint of choice 0 that has output."""
+
+DETACHED_CHOICES = Table(
+    "detached_choices",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    Column("choice", Integer, primary_key=True, autoincrement=False),  # index of the output, from 1
+    Column("first_index", Integer, primary_key=True, autoincrement=False),  # output position
+    Column("tokens", Integer, nullable=False),  # of the piece; 0: the row has the end alone
+    Column("token_ids", LargeBinary, nullable=False, info=PRIVATE),  # this and the next three as in detached_output
+    Column("text_lengths", LargeBinary, nullable=False, info=PRIVATE),
+    Column("text", LargeBinary, nullable=False, info=PRIVATE),
+    Column("logprobs", LargeBinary, info=PRIVATE),
+    Column("epoch", BigInteger, nullable=False),  # this and the next eight as in detached_requests, of this choice
+    Column("attempt_number", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("cost", Double, nullable=False),
+    Column("first_token_at", WALL_TIME),
+    Column("weights", Text),
+    Column("dtype", Text),
+    Column("tokenizer_hash", Text),
+    Column("adapter_weights", Text),
+    Column("state", String(20)),  # NULL but in the choice's last row, once the request has ended
+    Column("outcome", LargeBinary, info=PRIVATE),  # sage.controlplane.v1.DetachedEnd
+    Column("tail", LargeBinary, info=PRIVATE),  # UTF-8
+)
+"""A row for each checkpoint of a further choice, with what was known of the choice then: the last row counts."""

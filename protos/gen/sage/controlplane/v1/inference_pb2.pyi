@@ -321,7 +321,7 @@ class GenerationSpec(_message.Message):
     RESUME_MODE_FIELD_NUMBER: _builtins.int
     SKIP_SPECIAL_TOKENS_IN_PROMPT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """name of the model; may be empty if the fleet serves exactly one"""
+    """name of the model; may be empty if exactly one of those that are served generates"""
     text: _builtins.str
     """at most 8 MiB; tokenized by the scheduler"""
     priority: _common_pb2.Priority.ValueType
@@ -1743,6 +1743,7 @@ class Result(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """the whole output text"""
     @_builtins.property
@@ -1757,6 +1758,10 @@ class Result(_message.Message):
     def finished(self) -> Global___Finished:
         """absent: it ended otherwise than by itself"""
 
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Result]:
+        """of several choices: those from index 1 on; the fields above are those of choice 0"""
+
     def __init__(
         self,
         *,
@@ -1764,10 +1769,11 @@ class Result(_message.Message):
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         logprobs: _abc.Iterable[_common_pb2.TokenLogprobs] | None = ...,
         finished: Global___Finished | None = ...,
+        choices: _abc.Iterable[Global___Result] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "finished", b"finished", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1866,7 +1872,7 @@ class EmbedRequest(_message.Message):
     tenant: _builtins.str
     """empty: as in GenerateRequest"""
     model: _builtins.str
-    """name of the model; may be empty if the fleet serves exactly one"""
+    """name of the model; may be empty if exactly one of those that are served embeds"""
     dimensions: _builtins.int
     """length of each vector, for models that can shorten them; absent: the model's own"""
     normalize: _builtins.bool

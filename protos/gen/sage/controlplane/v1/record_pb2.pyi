@@ -250,6 +250,7 @@ class DetachedEnd(_message.Message):
 
     FINISHED_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    ERROR_OF_REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def finished(self) -> _inference_pb2.Finished:
         """by itself"""
@@ -258,15 +259,20 @@ class DetachedEnd(_message.Message):
     def error(self) -> _status_pb2.Status:
         """otherwise"""
 
+    @_builtins.property
+    def error_of_request(self) -> _status_pb2.Status:
+        """of choice 0 that finished: why the request did not; absent: it did"""
+
     def __init__(
         self,
         *,
         finished: _inference_pb2.Finished | None = ...,
         error: _status_pb2.Status | None = ...,
+        error_of_request: _status_pb2.Status | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finished", b"finished", "outcome", b"outcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "error_of_request", b"error_of_request", "finished", b"finished", "outcome", b"outcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finished", b"finished", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "error_of_request", b"error_of_request", "finished", b"finished", "outcome", b"outcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["finished", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

@@ -27,6 +27,8 @@ class Model(Plain):
     tokenizer_hash: str  # SHA-256 of the tokenizer files, hex; empty: no instance has been ready yet
     adapters: tuple[str, ...]  # LoRA adapters, by name
     revisions: tuple[str, ...]  # of the weights; more than one while a fleet is updated
+    most_images: int  # that a prompt may have; 0: it takes text only
+    image_placeholder_token_id: int | None  # stands for an image in a prompt of token ids; None: it takes text only
     files_hash: str  # changes with the model's files; empty: no instance has been ready yet
 
 
@@ -55,6 +57,8 @@ def decode_model(message: inference_pb2.ModelView) -> Model:
         tokenizer_hash=message.tokenizer_hash,
         adapters=tuple(message.adapters),
         revisions=tuple(message.revisions),
+        most_images=message.most_images,
+        image_placeholder_token_id=message.image_placeholder_token_id if message.most_images else None,
         files_hash=message.files_hash,
     )
 

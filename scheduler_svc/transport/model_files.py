@@ -77,6 +77,9 @@ class ModelFiles:
             view.tokenizer_hash = facts.tokenizer_hash
             view.adapters.extend(sorted(facts.adapters))
             view.files_hash = _hash(facts)
+            if facts.image_input is not None:
+                view.most_images = facts.image_input.most_images
+                view.image_placeholder_token_id = facts.image_input.placeholder_token_id
         return view
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from executor_svc.engine.checks import Limits
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.vllm.gpus import Gpus
+from executor_svc.engine.vllm.image_input import image_input_of
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.kv_connectors.connector import KvLayout
 from executor_svc.engine.vllm.models import ResolvedModel, adapter_fingerprint, weights_fingerprint
@@ -65,6 +66,7 @@ def engine_facts(
         adapter_weights={name: adapter_fingerprint(path) for name, path in settings.adapters.items()},
         config_json=_content(resolved, "config.json"),
         generation_config_json=_content(resolved, "generation_config.json"),
+        image_input=image_input_of(llm),
     )
 
 
@@ -92,6 +94,7 @@ def embedding_facts(
         kv_connector=None,
         compatibility_key="",
         kv_lease_s=None,
+        image_input=None,
     )
 
 
@@ -113,6 +116,7 @@ def request_limits(config: Any, facts: EngineFacts, settings: VllmSettings) -> L
         adapters=frozenset(facts.adapters),
         kv_connector=facts.kv_connector is not None,
         request_options=frozenset(settings.request_options),
+        image_input=facts.image_input,
     )
 
 

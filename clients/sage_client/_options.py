@@ -28,7 +28,7 @@ class ChatMessage:
 ContentPart = str | Image | Mapping[str, Any]
 """A part of a turn: a text, an image, or a mapping as OpenAI's clients write it, such as {"type": "text", "text": ...}.
 
-An image of such a mapping holds the image itself: {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}.
+The URL of an image holds the image: {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}.
 """
 
 

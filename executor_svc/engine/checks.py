@@ -34,7 +34,8 @@ def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
     elif request.prompt_tokens >= limits.max_model_len:
         raise InvalidRequestError(
             "prompt",
-            f"the prompt has {request.prompt_tokens} tokens; the model's limit of {limits.max_model_len} leaves none for output",
+            f"the prompt has {request.prompt_tokens} tokens; "
+            f"the model's limit of {limits.max_model_len} leaves none for output",
         )
     _check_ids("prompt", (min(prompt), max(prompt)), limits.vocab_size)
     if request.adapter is not None and request.adapter not in limits.adapters:

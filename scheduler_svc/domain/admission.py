@@ -145,6 +145,7 @@ def _images(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
         return
     if count > takes.most_images:
         yield _at(request.images[takes.most_images].field, f"is image {count}; the model takes {takes.most_images}")
+        return
     places = sum(each == takes.placeholder_token_id for each in request.prompt_token_ids)
     if places != count:
         what = f"has {places} placeholders (token {takes.placeholder_token_id}) for {count} images"

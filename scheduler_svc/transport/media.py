@@ -55,4 +55,4 @@ def to_wire(image: Image) -> inference_pb2.Media:
 
 def from_wire(images: Sequence[inference_pb2.Media]) -> tuple[Image, ...]:
     """Return the images of what an executor holds, or of what the journal has."""
-    return tuple(Image(data=each.data) for each in images)
+    return tuple(Image(data=each.data, field=f"spec.images[{index}]") for index, each in enumerate(images))

@@ -66,7 +66,7 @@ def engine_facts(
         adapter_weights={name: adapter_fingerprint(path) for name, path in settings.adapters.items()},
         config_json=_content(resolved, "config.json"),
         generation_config_json=_content(resolved, "generation_config.json"),
-        image_input=image_input_of(llm),
+        image_input=image_input_of(config.model_config),
     )
 
 

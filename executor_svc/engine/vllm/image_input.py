@@ -9,7 +9,6 @@ from typing import Any
 
 from executor_svc.engine.vllm.errors import first_line
 from executor_svc.runtime.engine_port import EngineImage, EngineRequest, ImageInput, InvalidRequestError
-from sage_wire.protocol import IMAGES_LIMIT
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +22,12 @@ _PLACEHOLDERS = ("image_token_id", "image_token_index")
 """Names that models' configurations have for the id of the token that stands for an image."""
 
 
-def image_input_of(llm: Any) -> ImageInput | None:
-    """Return how ``llm``, an AsyncLLM, takes images; None if its model takes text only, or in a way unknown here."""
-    config = llm.model_config
-    if not config.is_multimodal_model or config.multimodal_config is None:
+def image_input_of(config: Any) -> ImageInput | None:
+    """Return how an engine takes images; None if its model takes text only, or takes images in a way unknown here.
+
+    ``config``: vLLM's ModelConfig.
+    """
+    if getattr(config, "multimodal_config", None) is None:
         return None
     try:
         return _read(config)
@@ -52,9 +53,7 @@ def _read(config: Any) -> ImageInput | None:
     with set_default_torch_num_threads():  # as vLLM does where it processes images at its start
         largest = processor.get_dummy_mm_inputs({"image": 1}, cache=None)
     [place] = largest["mm_placeholders"]["image"]
-    return ImageInput(
-        placeholder_token_id=placeholder, most_tokens=place.length, most_images=min(most_images, IMAGES_LIMIT)
-    )
+    return ImageInput(placeholder_token_id=placeholder, most_tokens=place.length, most_images=most_images)
 
 
 async def prompt_with_images(request: EngineRequest) -> dict[str, Any]:

@@ -35,7 +35,7 @@ TOKENIZERS_TRIED = 4
 EMBEDDING_SAMPLING = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
 """Of a request that is embedded: nothing is sampled, and the engine takes the time of one token."""
 
-PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
+PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat", "spec.images")
 """Fields that a violation of the prompt names.  After one of them the prompt's length and ids are not checked."""
 
 

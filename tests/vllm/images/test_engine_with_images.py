@@ -71,7 +71,7 @@ async def test_it_says_how_it_takes_images(engine: VllmEngine, encode: Encode) -
     assert takes is not None
     assert [takes.placeholder_token_id] == encode("<image>")
     assert takes.most_tokens == IMAGE_TOKENS
-    assert takes.most_images == 16
+    assert takes.most_images >= 16
 
 
 async def test_the_same_tokens_as_vllm_asked_directly(

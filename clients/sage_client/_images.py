@@ -21,12 +21,17 @@ class Image:
     data: bytes = field(repr=False)  # as it is encoded
     mime_type: str = ""  # such as "image/png"; empty: the executor finds out
 
+    @classmethod
+    def from_url(cls, found: str | Mapping[str, Any]) -> Image:
+        """Return the image of an ``image_url``, as OpenAI's clients write it.
 
-def image_at(found: str | Mapping[str, Any]) -> Image:
-    """Return the image of an ``image_url``, as OpenAI's clients write it.
+        Raises:
+            ValueError: the URL does not hold the image itself; nothing is fetched.
+        """
+        return _image_at(found)
 
-    Raises ValueError for one that does not hold the image itself: the SDK fetches nothing.
-    """
+
+def _image_at(found: str | Mapping[str, Any]) -> Image:
     url = found if isinstance(found, str) else found["url"]
     head, comma, content = url.partition(",")
     if not (head[:5].lower() == "data:" and comma and head.endswith(";base64")):

@@ -11,7 +11,7 @@ from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_client._durations import duration
 from sage_client._enums import NoInstance, Priority, ResumeMode
 from sage_client._field_faults import FieldFaults
-from sage_client._images import Image, image_at, image_of
+from sage_client._images import Image, image_of
 from sage_client._options import ChatMessage, ContentPart, GenerateOptions
 from sage_client._response_format import schema_of
 from sage_client._sampling import SamplingOptions, encode_sampling
@@ -180,6 +180,6 @@ def _fill_part(found: inference_pb2.ContentPart, part: Mapping[str, Any]) -> Non
     if kind == "text":
         found.text = part["text"]
     elif kind == "image_url":
-        found.image.CopyFrom(image_of(image_at(part["image_url"])))
+        found.image.CopyFrom(image_of(Image.from_url(part["image_url"])))
     else:
         raise ValueError(f"parts of type {kind!r} are not supported: text and image_url are")

@@ -256,6 +256,9 @@ class EngineFacts:
     embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
     classifies: bool = False  # with embedding_dimensions: its vectors have one number per class
     image_input: ImageInput | None = None  # None: it takes text only
+    processor_files: Mapping[str, str] = field(
+        default_factory=dict, repr=False
+    )  # how it processes images: by file name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

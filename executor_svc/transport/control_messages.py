@@ -168,6 +168,7 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         keeps_output_history=facts.keeps_output_history,
         config_json=_bounded(facts.config_json, "config.json"),
         generation_config_json=_bounded(facts.generation_config_json, "generation_config.json"),
+        processor_files={name: _bounded(content, name) for name, content in facts.processor_files.items()},
         image_input=None if facts.image_input is None else _image_input(facts.image_input),
     )
 

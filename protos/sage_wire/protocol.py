@@ -33,6 +33,9 @@ IMAGES_LIMIT_BYTES = 8 * 1024 * 1024
 IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
 """Media types of the images that requests may have."""
 
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+"""Files of a model that say how images are processed; at most MODEL_CONFIG_LIMIT_BYTES each."""
+
 TOKENIZER_LIMIT_BYTES = 64 * 1024 * 1024
 """Most bytes of a model's tokenizer files together; the largest public ones have about 35 MB."""
 

@@ -54,6 +54,7 @@ class ModelFiles:
             model=self._view(name, tokenizer_hash=first.tokenizer_hash),
             config_json=first.config_json,
             generation_config_json=first.generation_config_json,
+            processor_files=first.processor_files,
         )
         return _messages(configuration, self._documents.document(first.tokenizer_hash, PIECE_BYTES))
 
@@ -84,7 +85,8 @@ class ModelFiles:
 
 
 def _hash(facts: EngineFacts) -> str:
-    parts = (facts.tokenizer_hash, facts.config_json, facts.generation_config_json)
+    processing = (part for name in sorted(facts.processor_files) for part in (name, facts.processor_files[name]))
+    parts = (facts.tokenizer_hash, facts.config_json, facts.generation_config_json, *processing)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -12,6 +12,7 @@ from sage_wire.protocol import (
     IMAGES_LIMIT,
     MODEL_CONFIG_LIMIT_BYTES,
     OLDEST_PROTOCOL_VERSION,
+    PROCESSOR_FILES,
     PROTOCOL_VERSION,
 )
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
@@ -150,8 +151,17 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         generation_config_json=wire.generation_config_json,
         embedding_dimensions=wire.embedding_dimensions,
         classifies=wire.classifies,
+        processor_files=_processor_files(wire),
         image_input=_image_input(wire.image_input) if wire.HasField("image_input") else None,
     )
+
+
+def _processor_files(wire: executor_pb2.EngineFacts) -> dict[str, str]:
+    """Return the files that front ends process images with; others are left out."""
+    found = {name: wire.processor_files[name] for name in PROCESSOR_FILES if name in wire.processor_files}
+    for name, content in found.items():
+        _bounded(f"facts.processor_files[{name!r}]", content, MODEL_CONFIG_LIMIT_BYTES)
+    return found
 
 
 def _image_input(wire: executor_pb2.ImageInput) -> ImageInput:

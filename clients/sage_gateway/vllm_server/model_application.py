@@ -122,7 +122,8 @@ class ApplicationBuilder:
     def _engine(self, config: Any, model: Model) -> FleetEngineClient:
         """Return what vLLM's server takes for its engine."""
         if not model.embeds:
-            return PlainStreamEngine(config, model.name, self._clients, self._trouble)
+            placeholder = model.image_placeholder_token_id
+            return PlainStreamEngine(config, model.name, self._clients, self._trouble, placeholder)
         return FleetPoolingClient(config, model.name, self._clients, self._trouble, classifies=model.classifies)
 
     def _trouble(self) -> str:

@@ -33,6 +33,7 @@ def engine_facts(
     import vllm
 
     config = llm.vllm_config
+    image_input = image_input_of(config.model_config)
     cache, parallel, scheduler = config.cache_config, config.parallel_config, config.scheduler_config
     return EngineFacts(
         engine="vllm",
@@ -66,7 +67,8 @@ def engine_facts(
         adapter_weights={name: adapter_fingerprint(path) for name, path in settings.adapters.items()},
         config_json=_content(resolved, "config.json"),
         generation_config_json=_content(resolved, "generation_config.json"),
-        image_input=image_input_of(config.model_config),
+        image_input=image_input,
+        processor_files=_processor_files(resolved) if image_input is not None else {},
     )
 
 
@@ -95,6 +97,7 @@ def embedding_facts(
         compatibility_key="",
         kv_lease_s=None,
         image_input=None,
+        processor_files={},
     )
 
 
@@ -104,6 +107,11 @@ def _content(resolved: ResolvedModel, name: str) -> str:
         return (Path(resolved.path) / name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _processor_files(resolved: ResolvedModel) -> dict[str, str]:
+    found = {name: _content(resolved, name) for name in ("preprocessor_config.json", "processor_config.json")}
+    return {name: content for name, content in found.items() if content}
 
 
 def request_limits(config: Any, facts: EngineFacts, settings: VllmSettings) -> Limits:

@@ -136,6 +136,7 @@ FACTS = EngineFacts(
     embedding_dimensions=256,
     classifies=True,
     image_input=ImageInput(placeholder_token_id=9, most_tokens=19, most_images=4),
+    processor_files={"processor_config.json": "{}"},
 )
 
 SPEC = InstanceSpec(
@@ -256,6 +257,15 @@ def test_an_engine_that_takes_images_of_no_size_is_refused() -> None:
     wire = the_facts()
     wire.image_input.most_tokens = 0
     with pytest.raises(WireError, match="image_input"):
+        registrations.facts(wire)
+
+
+def test_of_the_files_that_images_are_processed_with_only_known_ones_are_kept_and_bounded() -> None:
+    wire = the_facts()
+    wire.processor_files["../../elsewhere.json"] = "{}"
+    assert registrations.facts(wire).processor_files.keys() == {"processor_config.json"}
+    wire.processor_files["processor_config.json"] = "x" * (MODEL_CONFIG_LIMIT_BYTES + 1)
+    with pytest.raises(WireError, match="processor_files"):
         registrations.facts(wire)
 
 
@@ -657,6 +667,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         embedding_dimensions=256,
         classifies=True,
         image_input=executor_pb2.ImageInput(placeholder_token_id=9, most_tokens=19, most_images=4),
+        processor_files={"processor_config.json": "{}"},
     )
 
 

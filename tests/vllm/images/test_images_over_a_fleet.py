@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import BadRequestError
 
 from sage_client import AsyncClient, Completion, Image, InvalidRequestError
 from tests.bench.free_port import free_port
 from tests.support.counted_stream import CountedStream
 from tests.support.fleet_processes import FleetProcesses
+from tests.vllm.gateway.gateway_fleet import GatewayProcess
 from tests.vllm.images.vision_model import IMAGE_TOKENS
-from tests.vllm.system.engine_settings import NAMES, UP_WITHIN_S, executor_flags
+from tests.vllm.system.engine_settings import MODEL_NAME, NAMES, UP_WITHIN_S, executor_flags
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
@@ -53,6 +55,13 @@ def about(picture: bytes, question: str) -> dict[str, Any]:
     return {"messages": messages, "max_tokens": LONG, "temperature": 0, "ignore_eos": True}
 
 
+def written(picture: bytes, question: str) -> Any:
+    """The same as OpenAI's clients write it."""
+    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": question}]
+    return [{"role": "user", "content": content}]
+
+
 def questions(pictures: Pictures) -> list[dict[str, Any]]:
     found = list(pictures.values())
     return [about(found[index % len(found)], f"Question {index}: what is it?") for index in range(STREAMS)]
@@ -88,10 +97,8 @@ async def test_a_conversation_token_ids_and_a_data_url_are_one_prompt(
     given = await client.generate(None, token_ids=ids, images=[picture], **options).result()
     assert given.token_ids == spoken.token_ids
     assert given.usage.prompt_tokens == len(ids) - 1 + IMAGE_TOKENS
-    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What?"}]
-    written = await client.generate(None, messages=[{"role": "user", "content": content}], **options).result()
-    assert written.token_ids == spoken.token_ids
+    linked = await client.generate(None, messages=written(picture, "What?"), **options).result()
+    assert linked.token_ids == spoken.token_ids
 
 
 async def test_placeholders_and_images_have_to_agree(
@@ -107,6 +114,29 @@ async def test_what_is_no_image_is_refused_where_it_stands(client: AsyncClient) 
     with pytest.raises(InvalidRequestError, match="is no image of these formats") as refused:
         await client.generate(None, **about(b"noise", "What?")).result()
     assert [each.field for each in refused.value.violations] == ["spec.chat.messages[0].content[0]"]
+
+
+async def test_over_http_the_answer_is_the_same(
+    session_fleet: FleetProcesses, client: AsyncClient, pictures: Pictures, tmp_path: Path
+) -> None:
+    gateway = GatewayProcess(session_fleet, tmp_path)
+    async with gateway.serving(MODEL_NAME), gateway.openai() as openai:
+        options = {"model": MODEL_NAME, "max_tokens": 24, "temperature": 0, "extra_body": {"ignore_eos": True}}
+        for name in ("red", "radial"):
+            wanted = await client.generate(None, **about(pictures[name], "What?") | {"max_tokens": 24}).result()
+            made = await openai.chat.completions.create(messages=written(pictures[name], "What?"), **options)
+            assert made.choices[0].message.content == wanted.text
+            assert made.usage.prompt_tokens == wanted.usage.prompt_tokens
+            stream = await openai.chat.completions.create(
+                messages=written(pictures[name], "What?"), stream=True, **options
+            )
+            assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == wanted.text
+        plain = await openai.chat.completions.create(messages=[{"role": "user", "content": "No picture."}], **options)
+        assert plain.choices[0].message.content
+        for url, words in (("https://example.com/a.png", "is not fetched"), ("data:image/png;base64,eA==", "formats")):
+            content = [{"type": "image_url", "image_url": {"url": url}}]
+            with pytest.raises(BadRequestError, match=words):
+                await openai.chat.completions.create(messages=[{"role": "user", "content": content}], **options)
 
 
 async def test_kill_9_of_the_scheduler_mid_stream(

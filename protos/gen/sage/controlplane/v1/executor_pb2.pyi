@@ -420,6 +420,26 @@ class EngineFacts(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ProcessorFilesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ENGINE_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
@@ -449,6 +469,7 @@ class EngineFacts(_message.Message):
     GENERATION_CONFIG_JSON_FIELD_NUMBER: _builtins.int
     CLASSIFIES_FIELD_NUMBER: _builtins.int
     IMAGE_INPUT_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FILES_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """"vllm", "simulated" """
     engine_version: _builtins.str
@@ -517,6 +538,10 @@ class EngineFacts(_message.Message):
     def image_input(self) -> Global___ImageInput:
         """absent: it takes text only"""
 
+    @_builtins.property
+    def processor_files(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """with image_input: preprocessor_config.json, processor_config.json, by name, at most 256 KiB each"""
+
     def __init__(
         self,
         *,
@@ -549,10 +574,11 @@ class EngineFacts(_message.Message):
         generation_config_json: _builtins.str = ...,
         classifies: _builtins.bool = ...,
         image_input: Global___ImageInput | None = ...,
+        processor_files: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image_input", b"image_input", "parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_weights", b"adapter_weights", "adapters", b"adapters", "classifies", b"classifies", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "image_input", b"image_input", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_weights", b"adapter_weights", "adapters", b"adapters", "classifies", b"classifies", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "image_input", b"image_input", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "processor_files", b"processor_files", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2368,9 +2368,30 @@ class ModelConfiguration(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ProcessorFilesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     CONFIG_JSON_FIELD_NUMBER: _builtins.int
     GENERATION_CONFIG_JSON_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FILES_FIELD_NUMBER: _builtins.int
     config_json: _builtins.str
     """content of the model's config.json; empty: its executors do not send it"""
     generation_config_json: _builtins.str
@@ -2379,16 +2400,21 @@ class ModelConfiguration(_message.Message):
     def model(self) -> Global___ModelView:
         """as ListModels has it"""
 
+    @_builtins.property
+    def processor_files(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """of a model that takes images: preprocessor_config.json, processor_config.json, by name"""
+
     def __init__(
         self,
         *,
         model: Global___ModelView | None = ...,
         config_json: _builtins.str = ...,
         generation_config_json: _builtins.str = ...,
+        processor_files: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "generation_config_json", b"generation_config_json", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "generation_config_json", b"generation_config_json", "model", b"model", "processor_files", b"processor_files"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

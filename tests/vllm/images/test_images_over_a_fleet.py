@@ -21,7 +21,7 @@ from tests.vllm.system.engine_settings import MODEL_NAME, NAMES, UP_WITHIN_S, ex
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
-LONG = 160
+LONG = 100
 STREAMS = 8
 Pictures = dict[str, bytes]
 
@@ -67,9 +67,16 @@ def questions(pictures: Pictures) -> list[dict[str, Any]]:
     return [about(found[index % len(found)], f"Question {index}: what is it?") for index in range(STREAMS)]
 
 
-async def undisturbed(client: AsyncClient, pictures: Pictures) -> list[Completion]:
-    done = [await client.generate(None, **each).result() for each in questions(pictures)]
-    assert len({each.token_ids for each in done}) == STREAMS
+@pytest.fixture(scope="session")
+def undisturbed(session_fleet: FleetProcesses, pictures: Pictures) -> list[Completion]:
+    """What the model answers to each question, alone."""
+
+    async def ask() -> list[Completion]:
+        async with session_fleet.client() as client:
+            return [await client.generate(None, **each).result() for each in questions(pictures)]
+
+    done = asyncio.run(ask())
+    assert len({each.token_ids for each in done}) == STREAMS, "one answer for two questions"
     return done
 
 
@@ -140,25 +147,23 @@ async def test_over_http_the_answer_is_the_same(
 
 
 async def test_kill_9_of_the_scheduler_mid_stream(
-    session_fleet: FleetProcesses, client: AsyncClient, pictures: Pictures
+    session_fleet: FleetProcesses, client: AsyncClient, pictures: Pictures, undisturbed: list[Completion]
 ) -> None:
-    wanted = await undisturbed(client, pictures)
     streams = await streaming(client, pictures)
     session_fleet.scheduler.kill()
     assert await session_fleet.scheduler.ended() == -9
     session_fleet.scheduler.start()
     done = await asyncio.gather(*(each.complete() for each in streams))
-    assert [each.token_ids for each in done] == [each.token_ids for each in wanted]
+    assert [each.token_ids for each in done] == [each.token_ids for each in undisturbed]
 
 
 async def test_kill_9_of_one_of_two_executors_mid_stream(
-    session_fleet: FleetProcesses, client: AsyncClient, pictures: Pictures
+    session_fleet: FleetProcesses, client: AsyncClient, pictures: Pictures, undisturbed: list[Completion]
 ) -> None:
-    wanted = await undisturbed(client, pictures)
     streams = await streaming(client, pictures)
     victim = session_fleet.executors["one"]
     victim.kill()
     done = await asyncio.gather(*(each.complete() for each in streams))
-    assert [each.token_ids for each in done] == [each.token_ids for each in wanted]
+    assert [each.token_ids for each in done] == [each.token_ids for each in undisturbed]
     assert any(each.attempts > 1 for each in done), "those that ran there went on elsewhere"
     assert await victim.ended() == -9

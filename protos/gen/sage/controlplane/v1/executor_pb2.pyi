@@ -540,7 +540,7 @@ class EngineFacts(_message.Message):
 
     @_builtins.property
     def processor_files(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """with image_input: preprocessor_config.json, processor_config.json, by name, at most 256 KiB each"""
+        """With image_input: content of preprocessor_config.json and processor_config.json, by name; at most 256 KiB each."""
 
     def __init__(
         self,

@@ -2402,7 +2402,7 @@ class ModelConfiguration(_message.Message):
 
     @_builtins.property
     def processor_files(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """of a model that takes images: preprocessor_config.json, processor_config.json, by name"""
+        """how the model's images are processed: content of files, by name; empty: text only"""
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ NODE_PACKAGES := clients/examples/node/node_modules
 .PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-chaos test-fuzz test-otel-versions test-stack \
         test-vllm test fuzz \
         demo demo-pd up down bench lock clean need-libnuma unit integration integration-system \
-        integration-pd integration-clients contract test-fleets test-skew chaos
+        integration-pd integration-clients contract test-fleets test-skew test-images chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -205,6 +205,9 @@ test-skew: setup ## this checkout's services and SDK together with those of an e
 
 test-stack: setup ## the compose stack: rules and dashboards on a real Prometheus, linters, the compose file
 	$(PY) -m pytest $(ONCE_MORE) tests/integration/stack
+
+test-images: setup ## the images, built and run by podman: what docker/README.md says of them (root, a quarter of an hour)
+	$(PY) -m pytest tests/images
 
 test-otel-versions: setup ## the telemetry's unit tests on the oldest and the newest OpenTelemetry that is allowed
 	@sh .ci/otel-versions.sh $(PY)

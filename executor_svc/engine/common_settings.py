@@ -32,7 +32,8 @@ class ModelSettings(SettingsSection):
     revision: str | None = Field(
         default=None,
         min_length=1,
-        description="Branch, tag or commit of a hub model; only a commit never changes.  Not for local paths.",
+        description="Branch, tag or commit of a hub model; only a commit never changes.  Not for local paths.  Of a "
+        "simulated engine: other tokens for each.",
     )
     cache_dir: Path | None = Field(
         default=None, description="Directory to keep downloads in.  Default: the hub library's own cache."

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from executor_svc.runtime.engine_port import Sampling
 from sage_client import Accepted, AsyncClient, Finished, SageError, Scheduled, Tokens
-from tests.support.simulated_answer import answer
+from tests.support.simulated_answer import Answer, answer
 from tests.support.token_check import assert_tokens
 
 
@@ -25,13 +26,18 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)  # before they were accepted, by reason
     moved: int = 0  # finished after more than one placement
     tokens: int = 0
+    answered_by: Counter[str] = field(default_factory=Counter)  # finished, by the model's revision
 
 
 class Load:
     """``clients`` at once, each one request after another.  Raises what a wrong answer is."""
 
-    def __init__(self, client: AsyncClient, *, clients: int, seed: int) -> None:
+    def __init__(
+        self, client: AsyncClient, *, clients: int, seed: int, revisions: Sequence[str | None] = (None,)
+    ) -> None:
+        """``revisions``: of the model, whose answers are right."""
         self._client = client
+        self._revisions = revisions
         self._clients = clients
         self._seed = seed
         self._over = asyncio.Event()
@@ -85,7 +91,7 @@ class Load:
         await self._judge(request_id, prompt, sampling, seen)
 
     async def _judge(self, request_id: str, prompt: str, sampling: Sampling, seen: _Seen) -> None:
-        wanted = await answer(prompt, sampling)
+        wanted = await self._wanted(prompt, sampling, seen)
         assert seen.finished == 1, f"{request_id} ended {seen.finished} times"
         assert seen.indexes == list(range(len(seen.token_ids))), f"{request_id}: positions {seen.indexes}"
         assert_tokens(seen.token_ids, wanted.token_ids, request_id)
@@ -94,6 +100,15 @@ class Load:
         self.tally.finished += 1
         self.tally.moved += seen.placements > 1
         self.tally.tokens += len(seen.token_ids)
+
+    async def _wanted(self, prompt: str, sampling: Sampling, seen: _Seen) -> Answer:
+        """Return the answer of the revision that came; of the last one, if none did."""
+        for revision in self._revisions:
+            wanted = await answer(prompt, sampling, revision=revision)
+            if wanted.token_ids == tuple(seen.token_ids):
+                break
+        self.tally.answered_by[str(revision)] += 1
+        return wanted
 
 
 class _Seen:

@@ -43,13 +43,14 @@ async def answer(
     sampling: Sampling,
     *,
     model: str = "sim",
+    revision: str | None = None,
     adapter: str | None = None,
     settings: SimulatedSettings = ENDLESS,
 ) -> Answer:
     """The whole, uninterrupted answer of an engine that serves ``model``."""
     if adapter is not None:
         settings = settings.model_copy(update={"adapters": (adapter,)})
-    factory = SimulatedEngineFactory(ModelSettings(model=model), settings, InstantClock())
+    factory = SimulatedEngineFactory(ModelSettings(model=model, revision=revision), settings, InstantClock())
     engine = await factory.start(_ignore)
     request = EngineRequest(
         engine_request_id="direct/1",

@@ -28,7 +28,7 @@ from executor_svc.engine.simulated.step_outputs import StepOutputs
 from executor_svc.engine.simulated.steps import StepLoop
 from executor_svc.engine.simulated.structured import satisfying_texts
 from executor_svc.engine.simulated.tokenizer import tokenizer_for
-from executor_svc.engine.simulated.tokens import TokenSource, is_greedy, model_salt
+from executor_svc.engine.simulated.tokens import TokenSource, is_greedy, model_salt, weights_name
 from executor_svc.engine.step_requests import STEPS, why_not_by_steps
 from executor_svc.runtime.engine_port import (
     CacheEvent,
@@ -197,7 +197,7 @@ class SimulatedEngine:
         return sequence
 
     def _sequence_of(self, request: EngineRequest) -> Sequence:
-        salt = model_salt(self._model.name, request.adapter)
+        salt = model_salt(weights_name(self._model), request.adapter)
         self._arrivals += 1
         return Sequence(
             request=request,
@@ -229,7 +229,7 @@ class SimulatedEngine:
     def _corrupted(self, sequence: Sequence) -> None:
         """Make a sequence draw wrong tokens, because the KV that was fetched for it is another prompt's."""
         request = sequence.request
-        sequence.source = self._source(request, ~model_salt(self._model.name, request.adapter) & 0xFFFFFFFF)
+        sequence.source = self._source(request, ~model_salt(weights_name(self._model), request.adapter) & 0xFFFFFFFF)
 
     def _forced_tokens(self, request: EngineRequest) -> list[int] | None:
         sampling = request.sampling

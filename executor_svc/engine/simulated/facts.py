@@ -9,6 +9,7 @@ from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.simulated.settings import SimulatedSettings
 from executor_svc.engine.simulated.structured import SUPPORTED
 from executor_svc.engine.simulated.tokenizer import EOS_ID, tokenizer_files
+from executor_svc.engine.simulated.tokens import weights_name
 from executor_svc.runtime.engine_port import EngineFacts
 
 ENGINE_VERSION = "1"
@@ -24,7 +25,7 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings, *, embeds: b
         engine="simulated",
         engine_version=ENGINE_VERSION,
         model=model.name,
-        revision=None,
+        revision=model.revision,
         dtype="none",
         vocab_size=settings.vocab_size,
         max_model_len=settings.max_model_len,
@@ -49,7 +50,7 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings, *, embeds: b
         prefix_caching=True,
         reports_cache=True,
         keeps_output_history=settings.output_history,
-        weights=f"simulated {model.name}",  # tokens follow from the model's name
+        weights=f"simulated {weights_name(model)}",
         config_json=json.dumps(config_json(settings.vocab_size, settings.max_model_len)),
         embedding_dimensions=EMBEDDING_DIMENSIONS if embeds else 0,
     )

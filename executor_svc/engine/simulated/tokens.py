@@ -15,6 +15,7 @@ import zlib
 from array import array
 from collections.abc import Sequence
 
+from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.simulated.tokenizer import (
     CONTINUATION_FIRST_ID,
     EOS_ID,
@@ -37,6 +38,11 @@ def _mix(value: int) -> int:
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
     return value ^ (value >> 31)
+
+
+def weights_name(model: ModelSettings) -> str:
+    """Name what tokens follow from: the served name, and the revision where one is set, as of other weights."""
+    return model.name if model.revision is None else f"{model.name}@{model.revision}"
 
 
 def model_salt(model: str, adapter: str | None) -> int:

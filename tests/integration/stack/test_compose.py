@@ -17,7 +17,7 @@ from scheduler_svc.config import load as load_scheduler
 from tests.integration.stack.shipped import DOCKER, ROOT, read_yaml
 from tests.integration.stack.tool import compose
 
-PROFILES = ("cpu", "gpu")
+EXECUTORS = {"cpu": 2, "gpu": 2, "one-gpu": 1}  # by profile
 STOP_MARGIN_S = 15  # an engine takes seconds to end its processes once the drain is over
 
 
@@ -29,9 +29,15 @@ def resolved(profile: str, file: Path = DOCKER / "compose.yaml") -> dict[str, An
     return {name: each for name, each in services.items() if profile in each.get("profiles", [profile])}
 
 
-@pytest.fixture(scope="module", params=PROFILES)
-def services(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return resolved(request.param)
+@pytest.fixture(scope="module", params=EXECUTORS)
+def profile(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def services(profile: str) -> dict[str, Any]:
+    return resolved(profile)
 
 
 def executors(services: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,9 +61,9 @@ def test_compose_notices_what_is_wrong(tmp_path: Path) -> None:
     assert compose("-f", str(wrong), "config", folder=DOCKER).returncode != 0
 
 
-def test_everything_that_is_to_be_there_is_there(services: dict[str, Any]) -> None:
+def test_everything_that_is_to_be_there_is_there(profile: str, services: dict[str, Any]) -> None:
     assert services.keys() >= {"scheduler", "otel-collector", "jaeger", "prometheus", "grafana"}
-    assert len(executors(services)) == 2
+    assert len(executors(services)) == EXECUTORS[profile]
 
 
 def test_the_scheduler_takes_every_setting_it_is_given(
@@ -70,7 +76,7 @@ def test_the_scheduler_takes_every_setting_it_is_given(
 
 def test_the_executors_take_every_setting_they_are_given(services: dict[str, Any]) -> None:
     configs = [configured(each["environment"]) for each in executors(services).values()]
-    assert len({config.instance_id for config in configs}) == 2
+    assert len({config.instance_id for config in configs}) == len(configs)
     for config in configs:
         assert config.scheduler == ("scheduler:50051",)
         assert config.telemetry.metrics_listen == "0.0.0.0:9464"
@@ -78,7 +84,7 @@ def test_the_executors_take_every_setting_they_are_given(services: dict[str, Any
 
 
 def test_a_setting_that_is_none_would_be_noticed(services: dict[str, Any]) -> None:
-    [environment, _] = [each["environment"] for each in executors(services).values()]
+    environment = next(iter(executors(services).values()))["environment"]
     with pytest.raises(ConfigError, match=r"(?i)polciy"):
         configured({**environment, "SAGE_EXECUTOR_POLCIY": "fifo"})
 
@@ -195,6 +201,14 @@ def test_gpu_executors_have_a_gpu_a_role_and_a_side_channel_of_their_own() -> No
     assert [configured(e["environment"]).role for e in executors(services).values()].count("prefilling") == 1
     assert {configured(e["environment"]).role for e in executors(services).values()} == {"prefilling", "decoding"}
     assert sorted(devices) == [["0"], ["1"]]
+
+
+def test_the_only_gpu_serves_whole_requests() -> None:
+    [executor] = executors(resolved("one-gpu")).values()
+    config = configured(executor["environment"])
+    assert (config.role, config.engine.vllm.kv_transfer.connector) == ("general", "")
+    [device] = executor["deploy"]["resources"]["reservations"]["devices"]
+    assert device["device_ids"] == ["0"]
 
 
 def test_every_variable_of_the_file_has_a_value_or_a_default() -> None:

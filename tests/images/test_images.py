@@ -1,0 +1,44 @@
+"""What an image holds, and as whom it runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.images.podman import podman
+
+pytestmark = pytest.mark.timeout(1_800)  # the first test builds the images
+
+SERVICES = {"sage-scheduler": "scheduler_svc", "sage-executor:cpu": "executor_svc", "sage-gateway": "sage_gateway"}
+MISSING = {  # packages that an image must not have
+    "sage-scheduler": ["vllm", "torch", "pip", "executor_svc", "sage_client"],
+    "sage-executor:cpu": ["pip", "scheduler_svc", "sage_client"],
+    "sage-gateway": ["pip", "scheduler_svc"],
+}
+
+
+def python(image: str, program: str) -> str:
+    return podman("run", "--rm", "--network=none", "--entrypoint", "python", *_limits(), image, "-c", program)
+
+
+def _limits() -> list[str]:
+    return ["--ulimit", "nofile=20000:20000", "--ulimit", "nproc=4000:4000"]
+
+
+@pytest.mark.parametrize("image", SERVICES)
+def test_an_image_has_its_service_and_none_of_what_it_does_not_need(images: None, image: str) -> None:
+    wanted, unwanted = SERVICES[image], MISSING[image]
+    program = f"from importlib.util import find_spec as f; print(bool(f({wanted!r})), *filter(f, {unwanted!r}))"
+    assert python(image, program).split() == ["True"]
+
+
+@pytest.mark.parametrize("image", SERVICES)
+def test_an_image_runs_as_an_ordinary_user(images: None, image: str) -> None:
+    assert python(image, "import os; print(os.getuid())").strip() == "10001"
+
+
+def test_a_scheduler_that_anyone_could_reach_does_not_start(images: None) -> None:
+    done = podman("run", "--rm", "--network=none", *_limits(), "sage-scheduler", check=False)
+    status = podman("run", "--network=none", *_limits(), "--name", "sage-open", "sage-scheduler", check=False)
+    found = podman("inspect", "--format", "{{.State.ExitCode}}", "sage-open").strip()
+    podman("rm", "sage-open")
+    assert (done, status, found) == ("", "", "2")

@@ -139,7 +139,10 @@ async def test_over_http_the_answer_is_the_same(
             assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == wanted.text
         plain = await openai.chat.completions.create(messages=[{"role": "user", "content": "No picture."}], **options)
         assert plain.choices[0].message.content
-        for url, words in (("https://example.com/a.png", "is not fetched"), ("data:image/png;base64,eA==", "formats")):
+        for url, words in (
+            ("https://example.com/a.png", "is not fetched"),
+            ("data:image/png;base64,eA==", "cannot identify"),
+        ):
             content = [{"type": "image_url", "image_url": {"url": url}}]
             with pytest.raises(BadRequestError, match=words):
                 await openai.chat.completions.create(messages=[{"role": "user", "content": content}], **options)

@@ -5,6 +5,7 @@
 ...         print(piece, end="")
 """
 
+from sage_client._adapters import Adapter, AdapterState, InstanceAdapter
 from sage_client._async_client import AsyncClient
 from sage_client._async_stream import AsyncStream
 from sage_client._batches import (
@@ -145,6 +146,8 @@ from sage_client._usage import UsageGroup, UsageRecord, UsageSum
 __all__ = [
     "DEFAULT_ADDRESS",
     "Accepted",
+    "Adapter",
+    "AdapterState",
     "AsyncClient",
     "AsyncDetachedRequest",
     "AsyncStream",
@@ -187,6 +190,7 @@ __all__ = [
     "HistoryEntry",
     "Image",
     "Instance",
+    "InstanceAdapter",
     "InstanceDecision",
     "InstanceNotFoundError",
     "InstanceRole",

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
+from sage_client._adapters import Adapter
 from sage_client._async_client import (
     DEADLINE_GRACE_S,
     DEFAULT_BUFFER_BYTES,
@@ -253,6 +254,23 @@ class Client(BlockingBatchCalls):
     def set_instance_role(self, instance_id: str, role: InstanceRole | str) -> Instance:
         """Change an instance's role while it runs; see ``AsyncClient.set_instance_role``."""
         return self._run(self._client.set_instance_role(instance_id, role))
+
+    def add_adapter(self, name: str, source: str, *, model: str = "", revision: str = "", max_rank: int = 0) -> Adapter:
+        """Have every instance of a model load a LoRA adapter; see ``AsyncClient.add_adapter``."""
+        return self._run(self._client.add_adapter(name, source, model=model, revision=revision, max_rank=max_rank))
+
+    def list_adapters(self, *, model: str = "") -> tuple[Adapter, ...]:
+        """Return the adapters that were added, or those of one model, and what each instance has of them."""
+        return self._run(self._client.list_adapters(model=model))
+
+    def remove_adapter(self, name: str, *, model: str = "") -> Adapter:
+        """Take an adapter out: accepted requests end first, new ones are refused.
+
+        Raises:
+            InvalidRequestError: no such adapter was added.
+            UnknownModelError: no instance serves the model.
+        """
+        return self._run(self._client.remove_adapter(name, model=model))
 
     def get_prefill_decode(self) -> PrefillDecodeStatus:
         """Return when requests are split, the instance pairs, and conditions that prevent it."""

@@ -10,6 +10,7 @@ from sage.controlplane.v1 import admin_pb2
 from sage_client import _decode_admin as decode
 from sage_client import _decode_fleet_snapshot as fleet_snapshot
 from sage_client import _decode_prefill_decode as prefill_decode
+from sage_client._adapters import Adapter, decode_adapter
 from sage_client._channels import Channels
 from sage_client._decode_scheduler_status import scheduler_status
 from sage_client._enums import InstanceRole
@@ -130,6 +131,43 @@ class OperatorCalls(LeaderCalls):
         """
         request = admin_pb2.SetInstanceRoleRequest(instance_id=instance_id, role=decode.encode_role(role))
         return decode.instance((await self._ask(lambda at: at.admin.SetInstanceRole, request)).instance)
+
+    async def add_adapter(
+        self, name: str, source: str, *, model: str = "", revision: str = "", max_rank: int = 0
+    ) -> Adapter:
+        """Have every instance of a model load a LoRA adapter, which requests may name at once.
+
+        Args:
+            name: what requests name.
+            source: directory on the executors' machines, or id on the model hub.
+            model: the model that it adapts; empty: the only one.
+            revision: branch, tag or commit of the hub.
+            max_rank: refuse a larger rank; 0: each engine's own bound only.
+
+        Raises:
+            InvalidRequestError: the name is taken, or an argument cannot be.
+            UnknownModelError: no instance serves the model.
+            LimitReachedError: there are 1,024 adapters.
+        """
+        request = admin_pb2.AddAdapterRequest(
+            name=name, source=source, model=model, revision=revision, max_rank=max_rank
+        )
+        return decode_adapter((await self._ask(lambda at: at.admin.AddAdapter, request)).adapter)
+
+    async def list_adapters(self, *, model: str = "") -> tuple[Adapter, ...]:
+        """Return the adapters that were added, or those of one model, and what each instance has of them."""
+        request = admin_pb2.ListAdaptersRequest(model=model)
+        return tuple(map(decode_adapter, (await self._ask(lambda at: at.admin.ListAdapters, request)).adapters))
+
+    async def remove_adapter(self, name: str, *, model: str = "") -> Adapter:
+        """Take an adapter out: accepted requests end first, new ones are refused.
+
+        Raises:
+            InvalidRequestError: no such adapter was added.
+            UnknownModelError: no instance serves the model.
+        """
+        request = admin_pb2.RemoveAdapterRequest(name=name, model=model)
+        return decode_adapter((await self._ask(lambda at: at.admin.RemoveAdapter, request)).adapter)
 
     async def get_prefill_decode(self) -> PrefillDecodeStatus:
         """Return when requests are split, the instance pairs, and conditions that prevent it."""

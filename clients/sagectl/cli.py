@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 import sage_client as sage
+from sagectl.commands.adapter import adapter
 from sagectl.commands.attach import attach
 from sagectl.commands.batch import batch
 from sagectl.commands.cancel import cancel
@@ -81,7 +82,7 @@ _EXAMPLES: Sequence[Example] = (
 
 _COMMANDS: Mapping[str, Sequence[click.Command]] = {
     "Requests": (generate, embed, score, submit, requests, attach, result, cancel, explain, batch),
-    "Fleet": (top, models, instances, drain, resume, role),
+    "Fleet": (top, models, instances, drain, resume, role, adapter),
     "Scheduler": (policy, pd, usage, journal, doctor, version),
     "On this machine": (up, status, down, demo, gateway, keys, simulate, completion),
 }

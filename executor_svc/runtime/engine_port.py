@@ -112,6 +112,24 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterSource:
+    """A LoRA adapter that is added while the engine runs, and where its weights are."""
+
+    name: str  # what requests name
+    source: str  # directory on this machine, or id on the model hub
+    revision: str = ""  # branch, tag or commit of the hub; empty: the default branch, or a directory
+    max_rank: int = 0  # a larger rank is refused; 0: the engine's own bound only
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedAdapter:
+    """What is known of an adapter once the engine made tokens with it."""
+
+    weights: str  # fingerprint: engines with equal ones compute the same with it
+    rank: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddingOptions:
     """How a prompt becomes a vector."""
 
@@ -219,7 +237,7 @@ class TokenizerFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineFacts:
-    """The fixed properties of an engine, known once it is READY."""
+    """The fixed properties of an engine, known once it is READY.  Adapters that are added later are not in them."""
 
     engine: str  # "vllm" | "simulated"
     engine_version: str
@@ -251,6 +269,8 @@ class EngineFacts:
     keeps_output_history: bool = False  # it takes ``EngineRequest.output_history``
     weights: str = ""  # fingerprint: engines with equal weights, dtype and tokenizer run the same model
     adapter_weights: Mapping[str, str] = field(default_factory=dict)  # fingerprint of each adapter's weights
+    adapter_slots: int = 0  # adapters that ``add_adapter`` takes beside ``adapters``
+    adapter_rank: int = 0  # largest rank of one that it takes
     config_json: str = field(default="", repr=False)  # content of the model's config.json; empty: it has none
     generation_config_json: str = field(default="", repr=False)  # content of its generation_config.json
     embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
@@ -369,6 +389,21 @@ class Engine(Protocol):
         The parameters are those of the prefill's last output.  Return True if the message reached that engine, as far
         as can be known; False if that engine keeps the KV until the lease ends.  Raises EngineError for parameters that
         make no sense, EngineDeadError.
+        """
+        ...
+
+    async def add_adapter(self, source: AdapterSource) -> LoadedAdapter:
+        """Load a LoRA adapter, so that requests may name it; the one before it has been added or refused.
+
+        Files are read in a thread.  Raises ModelError for one that cannot be loaded, and says why: its files, its rank,
+        the engine's slots, or a name that is taken; EngineError, EngineDeadError.
+        """
+        ...
+
+    async def remove_adapter(self, name: str) -> None:
+        """Unload an adapter that ``add_adapter`` loaded and that no request uses.  An unknown one is ignored.
+
+        Raises EngineError, EngineDeadError.
         """
         ...
 

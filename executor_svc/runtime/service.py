@@ -23,6 +23,7 @@ from executor_svc.runtime.kv_releases import KvReleases
 from executor_svc.runtime.messages.outputs import EndCause
 from executor_svc.runtime.messages.reports import EngineStatus
 from executor_svc.runtime.outputs.outbox import Outbox
+from executor_svc.runtime.run_time_adapters import RunTimeAdapters
 from executor_svc.runtime.session.load_meter import LoadMeter
 from executor_svc.runtime.session.loop_lag import LoopLag
 from executor_svc.runtime.session.opener import RegistrationRefused
@@ -87,6 +88,7 @@ class ExecutorService:
         self._health = health
         self._tasks = tasks
         self._releases = KvReleases(session.control.answer)
+        self._adapters = RunTimeAdapters(uses=attempts.uses, on_change=session.control.want_adapter_states)
         self._engine: Engine | None = None
         self._starting: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -95,6 +97,8 @@ class ExecutorService:
         attempts.on_change = self._load_changed
         session.on_drain = drain.ordered
         session.on_release_kv = self._releases.release
+        session.on_adapters_wanted = lambda command: self._adapters.want(command.number, command.sources)
+        session.control.adapter_states = self._adapters.states
         session.on_connection = self._connection_changed
 
     # --- events -----------------------------------------------------------------------------------------
@@ -126,11 +130,13 @@ class ExecutorService:
 
     def _load_changed(self) -> None:
         self._session.load_changed()
+        self._adapters.check()
         self._drain.check()
 
     def _connection_changed(self) -> None:
         if self._session.connected:
             self._releases.forget()
+            self._adapters.begin_session()
             self._drain.session_changed()
         self._report_health()
 
@@ -218,6 +224,7 @@ class ExecutorService:
         self._meter.watch(engine)
         self._session.cache_reports.watch(engine)
         self._releases.serve(engine)
+        self._tasks.start(self._adapters.run(engine), name="adapters")
         self._session.text_source = text
         self._session.control.set_status(
             EngineStatus(

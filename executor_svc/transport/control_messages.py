@@ -24,6 +24,7 @@ from executor_svc.runtime.messages.registration import (
     Welcome,
 )
 from executor_svc.runtime.messages.reports import (
+    AdapterStates,
     ControlUp,
     Drained,
     DrainRequested,
@@ -35,11 +36,19 @@ from executor_svc.runtime.messages.reports import (
     PrefixCacheReport,
     TokenizerChunk,
 )
+from executor_svc.transport.adapters import adapter_states, adapters_wanted
 from executor_svc.transport.assign import assign_command, kv_transfer_params
 from executor_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE, STATE_TO_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
-from sage_wire.protocol import ADOPTION, ASSIGN_BATCHES, MODEL_CONFIG_LIMIT_BYTES, PROTOCOL_VERSION, STEP_FRAMES
+from sage_wire.protocol import (
+    ADOPTION,
+    ASSIGN_BATCHES,
+    MODEL_CONFIG_LIMIT_BYTES,
+    PROTOCOL_VERSION,
+    RUN_TIME_ADAPTERS,
+    STEP_FRAMES,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +67,7 @@ def register_request(register: Register) -> executor_pb2.ControlRequest:
     return executor_pb2.ControlRequest(
         register=executor_pb2.Register(
             protocol_version=PROTOCOL_VERSION,
-            capabilities=[STEP_FRAMES, ADOPTION, ASSIGN_BATCHES],
+            capabilities=[STEP_FRAMES, ADOPTION, ASSIGN_BATCHES, RUN_TIME_ADAPTERS],
             instance_id=identity.instance_id,
             engine_start_id=identity.engine_start_id,
             role=ROLE_TO_WIRE[identity.role],
@@ -111,6 +120,8 @@ def control_request(message: ControlUp) -> executor_pb2.ControlRequest:
             return executor_pb2.ControlRequest(tokenizer_chunk=chunk)
         case PrefixCacheReport():
             return executor_pb2.ControlRequest(prefix_cache_report=_cache_report(message))
+        case AdapterStates():
+            return executor_pb2.ControlRequest(adapter_states=adapter_states(message))
         case KvReleased():
             answer = executor_pb2.KvReleased(number=message.number, released=message.released, message=message.message)
             return executor_pb2.ControlRequest(kv_released=answer)
@@ -141,6 +152,7 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         revision=facts.revision or "",
         weights=facts.weights,
         adapter_weights=facts.adapter_weights,
+        adapter_slots=facts.adapter_slots,
         embedding_dimensions=facts.embedding_dimensions,
         classifies=facts.classifies,
         dtype=facts.dtype,
@@ -295,6 +307,8 @@ def _command(wire: executor_pb2.ControlResponse) -> Command | None:
         case "release_kv":
             release = wire.release_kv
             return ReleaseKv(number=release.number, kv_transfer_params=kv_transfer_params(release.kv_transfer_params))
+        case "adapters_wanted":
+            return adapters_wanted(wire.adapters_wanted)
         case "fetch_assign":
             return FetchAssign(attempt=attempt_from_wire(wire.fetch_assign.attempt))
         case _:

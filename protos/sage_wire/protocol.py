@@ -15,6 +15,9 @@ ADOPTION = "adoption"
 ASSIGN_BATCHES = "assign_batches"
 """The capability to read Assigns, which Register names."""
 
+RUN_TIME_ADAPTERS = "run_time_adapters"
+"""The capability to load and unload LoRA adapters while the engine runs, which Register names."""
+
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Largest gRPC message in either direction.  Prompts have the smaller bound PROMPT_LIMIT_BYTES."""
 

@@ -42,9 +42,7 @@ def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) ->
         found += check_sampling(request.sampling, facts.vocab_size)
         found += _seeds(request)
         found += _prompt_logprobs(request)
-    if request.adapter and request.adapter not in facts.adapters:
-        there_are = ", ".join(sorted(facts.adapters)) or "none"
-        found.append(_at("spec.adapter", f"{request.adapter!r} is not one of the model's adapters: {there_are}"))
+    found += _adapter(request.adapter, facts)
     found += _supported(request.sampling.structured_output, facts)
     return found
 
@@ -123,6 +121,15 @@ def _task(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
         yield _at("spec.dimensions", f"is {wanted.dimensions}; {request.model!r} classifies: it has {most} classes")
     elif wanted is not None and wanted.dimensions is not None and not 1 <= wanted.dimensions <= most:
         yield _at("spec.dimensions", f"is {wanted.dimensions}; the model's vectors have {most} numbers")
+
+
+def _adapter(name: str, facts: EngineFacts) -> Iterator[FieldViolation]:
+    """Check that the engine serves the adapter, or can load it, and that nobody removes it."""
+    if name in facts.run_time.leaving:
+        yield _at("spec.adapter", f"{name!r} is being removed: new requests cannot use it")
+    elif name and name not in facts.adapters and name not in facts.run_time.loadable:
+        there_are = ", ".join(sorted(facts.adapters | facts.run_time.loadable)) or "none"
+        yield _at("spec.adapter", f"{name!r} is not one of the model's adapters: {there_are}")
 
 
 def _prompt(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scheduler_svc.domain.images import ImageInput
 
@@ -36,8 +36,17 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunTimeAdapters:
+    """The LoRA adapters of the registry at one engine, beside those from its start."""
+
+    loaded: Mapping[str, str] = field(default_factory=dict, hash=False)  # fingerprint of each that it serves, by name
+    loadable: frozenset[str] = frozenset()  # may be named: the engine can load them, and does once it has a slot
+    leaving: frozenset[str] = frozenset()  # being removed: only requests that were accepted before use them
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EngineFacts:
-    """Limits and abilities of one running engine; they do not change while it runs."""
+    """Limits and abilities of one running engine; only its run-time adapters change while it runs."""
 
     engine: str
     engine_version: str
@@ -55,6 +64,8 @@ class EngineFacts:
     gpu_memory_bytes: int = 0
     adapters: frozenset[str] = frozenset()
     adapter_weights: Mapping[str, str] = field(default_factory=dict, hash=False)  # fingerprints, by adapter
+    adapter_slots: int = 0  # adapters that it holds beside those from its start
+    run_time: RunTimeAdapters = RunTimeAdapters()  # those in ``loaded`` are in ``adapters``, too
     supports_priority: bool = False
     structured_output_kinds: frozenset[str] = frozenset()
     kv_connector: str = ""  # empty: the engine cannot hand KV over
@@ -67,15 +78,33 @@ class EngineFacts:
     embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
     classifies: bool = False  # with embedding_dimensions: its vectors have one number per class
     image_input: ImageInput | None = None  # None: it takes text only
-    processor_files: Mapping[str, str] = field(
-        default_factory=dict, compare=False, repr=False
-    )  # for front ends, by name
+    # How front ends process images: content of files, by name.
+    processor_files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def abilities(self) -> tuple[object, ...]:
         """What decides whether a request is valid here, apart from the engine's capacity."""
         kinds, vectors = self.structured_output_kinds, (self.embedding_dimensions, self.classifies)
-        return self.tokenizer_hash, self.max_model_len, self.vocab_size, self.adapters, kinds, vectors, self.image_input
+        adapters = (self.adapters | self.run_time.loadable, self.run_time.leaving)
+        return self.tokenizer_hash, self.max_model_len, self.vocab_size, adapters, kinds, vectors, self.image_input
+
+    @property
+    def started_with(self) -> frozenset[str]:
+        """The adapters that the engine has from its start."""
+        return self.adapters.difference(self.run_time.loaded)
+
+    def with_adapters(self, found: RunTimeAdapters) -> EngineFacts:
+        """Return these facts with other run-time adapters.  One from the engine's start stays what it is."""
+        own = self.started_with
+        loaded = {name: weights for name, weights in found.loaded.items() if name not in own}
+        return replace(
+            self,
+            adapters=own.union(loaded),
+            adapter_weights={n: w for n, w in self.adapter_weights.items() if n in own} | loaded,
+            run_time=RunTimeAdapters(
+                loaded=loaded, loadable=found.loadable.difference(own, loaded), leaving=found.leaving - own
+            ),
+        )
 
     @property
     def identity(self) -> ModelIdentity:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.door import Door
-from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
+from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity, RunTimeAdapters
 from scheduler_svc.domain.errors import NoInstance, Overloaded, PolicyFailed, SchedulerError
 from scheduler_svc.domain.expected_wait import expected_wait, expected_wait_of
 from scheduler_svc.domain.fleet.engine_reports import EngineReports
@@ -165,6 +165,13 @@ class Scheduler:
         instance = self._reports.engine_ready(instance_id, facts, now)
         self.renew_pairs()  # even while splitting is off: handoffs of the old engine prove nothing about the new one
         return instance
+
+    def set_adapters(self, instance_id: str, found: RunTimeAdapters) -> bool:
+        """Take the run-time adapters of an instance; return whether they changed.  Raises InstanceNotFound.
+
+        Nothing changes while its engine is not known.
+        """
+        return self._registry.set_adapters(instance_id, found)
 
     def report(self, instance_id: str, load: LoadReport, now: float) -> None:
         """Take a heartbeat.  Raises InstanceNotFound."""

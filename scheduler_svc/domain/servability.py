@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.fleet.pool import Pool
@@ -76,5 +77,7 @@ def _in_words(reasons: list[str]) -> str:
 def _refusal(instance: Instance, facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
     if instance.role.embeds and request.embedding is None:
         return "does not generate"
+    if request.adapter in facts.run_time.loadable:  # the request waits until it is loaded
+        facts = replace(facts, adapters=facts.adapters | {request.adapter})
     refusal = cannot_serve(facts, request, total_tokens)
     return refusal[1] if refusal is not None else None

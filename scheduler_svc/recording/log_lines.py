@@ -121,6 +121,7 @@ class RequestLine:
     last_token_s: float | None = None
     ended_s: float
     cached_prompt_tokens: int = 0
+    expected_wait_s: float | None = None  # in the queue, told with the acceptance
     predicted_first_token_s: float | None = None  # at the last placement, after it
     predicted_finish_s: float | None = None
 

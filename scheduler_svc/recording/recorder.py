@@ -100,6 +100,7 @@ class Recorder:
             last_token_s=self._since(live.last_token_at),
             ended_s=self._clock.now() - self._began,
             cached_prompt_tokens=finished.cached_prompt_tokens if finished is not None else 0,
+            expected_wait_s=live.expected_wait_s,
             predicted_first_token_s=last.prediction.first_token_s if last is not None else None,
             predicted_finish_s=last.prediction.finish_s if last is not None else None,
         )

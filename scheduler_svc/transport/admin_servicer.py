@@ -13,6 +13,7 @@ import grpc
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2
 from sage_common.clock import Clock
 from scheduler_svc.access.caller import caller
+from scheduler_svc.control.adapters.adapters import Adapters
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.journal import fleet_decisions
 from scheduler_svc.control.journal.decisions import POLICY, SHADOW, SPLITTING, Plain
@@ -25,6 +26,7 @@ from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import fleet_snapshots, instance_decisions, prefill_decode
+from scheduler_svc.transport.adapters import AdapterAnswers
 from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import InstanceViews, instance_view
@@ -56,6 +58,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         fleet_watch: FleetWatch,
         wakeup: Wakeup,
         decisions: OperatorDecisions,
+        adapters: Adapters,
         usage: UsageAnswers,
         journal: JournalAnswers,
         *,
@@ -73,6 +76,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._snapshots = fleet_snapshots.SnapshotConversion(scheduler, epoch, self._views)
         self._wakeup = wakeup
         self._decisions = decisions
+        self._adapters = AdapterAnswers(adapters)
         self._usage = usage
         self._journal = journal
         self._epoch = epoch
@@ -304,6 +308,22 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         async with aclosing(self._journal.export(request)) as pages:
             async for page in pages:
                 yield page
+
+    async def AddAdapter(self, request: admin_pb2.AddAdapterRequest, context: Context) -> admin_pb2.AddAdapterResponse:
+        """Enter a LoRA adapter into the registry.  Raises InvalidRequest, UnknownModel, LimitReached."""
+        return await self._adapters.add(request)
+
+    async def ListAdapters(
+        self, request: admin_pb2.ListAdaptersRequest, context: Context
+    ) -> admin_pb2.ListAdaptersResponse:
+        """Return the adapters of the registry, and what each instance has of them."""
+        return self._adapters.list(request)
+
+    async def RemoveAdapter(
+        self, request: admin_pb2.RemoveAdapterRequest, context: Context
+    ) -> admin_pb2.RemoveAdapterResponse:
+        """Take a LoRA adapter out of the registry.  Raises InvalidRequest, UnknownModel."""
+        return await self._adapters.remove(request)
 
 
 def _client(context: Context) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_names import AttemptNames
 from scheduler_svc.control.attempts.executor_link import AssignOrder
+from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
+from scheduler_svc.transport.adapters import source_to_wire
 from scheduler_svc.transport.assign import fill_assign
 from scheduler_svc.transport.control_outbox import OUTBOX_BYTES, OUTBOX_LIMIT, ControlOutbox
 from scheduler_svc.transport.outbox import Outbox, Overflow
@@ -106,6 +108,11 @@ class StreamLink:
         """Ask for the tokenizer files of this SHA-256 hash (hex)."""
         wanted = executor_pb2.TokenizerWanted(tokenizer_hash=tokenizer_hash)
         self._send(executor_pb2.ControlResponse(tokenizer_wanted=wanted))
+
+    def want_adapters(self, number: int, sources: Sequence[AdapterSource]) -> None:
+        """Tell the executor which adapters its engine is to hold beside those from its start."""
+        wanted = executor_pb2.AdaptersWanted(number=number, adapters=[source_to_wire(each) for each in sources])
+        self._send(executor_pb2.ControlResponse(adapters_wanted=wanted))
 
     def acknowledge_heartbeat(self, number: int) -> None:
         """Answer heartbeat ``number``, which renews the lease."""

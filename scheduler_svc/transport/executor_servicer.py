@@ -23,6 +23,7 @@ from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.transport import registrations
+from scheduler_svc.transport.adapters import adapter_reports
 from scheduler_svc.transport.attempt_reports import AttemptReports
 from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.enums import ENGINE_STATE_FROM_WIRE, ROLE_TO_WIRE
@@ -140,6 +141,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             answer = message.held_assign
             held = held_request(answer, session.instance_id, self._proofs, self._sessions.now())
             self._sessions.held_assign(session, attempt_name(answer.attempt), held)
+        elif kind == "adapter_states":
+            states = message.adapter_states
+            self._sessions.adapter_states(session, states.number, adapter_reports(states))
         elif kind == "engine_status":
             self._on_engine_status(session, message.engine_status)
         elif kind == "tokenizer_chunk":

@@ -69,19 +69,26 @@ class ModelFiles:
             revisions=sorted({each.facts.revision for each in instances if each.facts and each.facts.revision}),
             embeds=bool(instances) and all(each.spec.role is InstanceRole.EMBEDDING for each in instances),
         )
-        facts = next((f for f in self._models.facts(name) if tokenizer_hash in (None, f.tokenizer_hash)), None)
-        if facts is not None:
+        known = [f for f in self._models.facts(name) if tokenizer_hash in (None, f.tokenizer_hash)]
+        if known:
+            facts = known[0]
             view.max_model_len = facts.max_model_len
             view.vocab_size = facts.vocab_size
             view.dtype = facts.dtype
             view.classifies = facts.classifies
             view.tokenizer_hash = facts.tokenizer_hash
-            view.adapters.extend(sorted(facts.adapters))
+            alike = (f for f in known if f.tokenizer_hash == facts.tokenizer_hash)
+            view.adapters.extend(sorted({name for each in alike for name in _adapters(each)}))
             view.files_hash = _hash(facts)
             if facts.image_input is not None:
                 view.most_images = facts.image_input.most_images
                 view.image_placeholder_token_id = facts.image_input.placeholder_token_id
         return view
+
+
+def _adapters(facts: EngineFacts) -> frozenset[str]:
+    """Return the adapters that new requests may name at an engine with these facts."""
+    return (facts.adapters | facts.run_time.loadable) - facts.run_time.leaving
 
 
 def _hash(facts: EngineFacts) -> str:

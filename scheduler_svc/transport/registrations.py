@@ -14,6 +14,7 @@ from sage_wire.protocol import (
     OLDEST_PROTOCOL_VERSION,
     PROCESSOR_FILES,
     PROTOCOL_VERSION,
+    RUN_TIME_ADAPTERS,
 )
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.instances.registration import Registration
@@ -96,6 +97,7 @@ def registration(wire: executor_pb2.Register) -> Registration:
             )
             for h in wire.held
         ),
+        run_time_adapters=RUN_TIME_ADAPTERS in wire.capabilities,
     )
 
 
@@ -140,6 +142,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         gpu_memory_bytes=wire.gpu_memory_bytes,
         adapters=frozenset(wire.adapters),
         adapter_weights=dict(wire.adapter_weights),
+        adapter_slots=min(wire.adapter_slots, ADAPTERS_LIMIT),
         supports_priority=wire.supports_priority,
         structured_output_kinds=frozenset(wire.structured_output_kinds),
         kv_connector=wire.kv_connector,

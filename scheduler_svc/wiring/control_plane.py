@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from sage_common.clock import Clock
 from scheduler_svc.config import SchedulerConfig
+from scheduler_svc.control.adapters.adapter_use import AdapterUses
+from scheduler_svc.control.adapters.adapters import Adapters
+from scheduler_svc.control.adapters.registry import AdapterRegistry
 from scheduler_svc.control.adoption.adoption import Adoption
 from scheduler_svc.control.adoption.handing_over import handed_over
 from scheduler_svc.control.adoption.restoration import Restoration
@@ -69,6 +72,7 @@ class ControlPlane:
     runner: RequestRunner
     kv_releases: KvReleases
     sessions: Sessions
+    adapters: Adapters
     adoption: Adoption
     recovery: Recovery
     dispatcher: Dispatcher
@@ -158,7 +162,8 @@ def build_control(
     attempts = _attempts(base, requests)
     restoration = _restoration(base, requests, attempts)
     adoption = _adoption(base, requests, attempts, restoration)
-    sessions = _sessions(base, requests, attempts, adoption, observe_fleet, decisions)
+    adapters = _adapters(base, requests, decisions)
+    sessions = _sessions(base, requests, attempts, adoption, observe_fleet, decisions, adapters)
     return ControlPlane(
         scheduler=scheduler,
         clock=clock,
@@ -167,12 +172,13 @@ def build_control(
         runner=attempts.runner,
         kv_releases=attempts.kv_releases,
         sessions=sessions,
+        adapters=adapters,
         adoption=adoption,
         recovery=requests.recovery,
         dispatcher=Dispatcher(attempts.runner, attempts.handoffs, base.wakeup, statistics),
         intake=requests.intake,
         models=requests.models,
-        watchdog=_watchdog(base, requests, attempts, sessions),
+        watchdog=_watchdog(base, requests, attempts, sessions, adapters),
         warm_ups=attempts.warm_ups,
         loop_lag=base.loop_lag,
         explainer=Explainer(scheduler, clock, requests.table),
@@ -344,6 +350,7 @@ def _sessions(
     adoption: Adoption,
     observer: FleetObserver,
     decisions: OperatorDecisions,
+    adapters: Adapters,
 ) -> Sessions:
     recovery = requests.recovery
     sessions = Sessions(
@@ -362,6 +369,7 @@ def _sessions(
         adoption=adoption,
         ends=requests.ends,
         decisions=decisions,
+        adapters=adapters,
         seen=lambda models: base.earlier.keep_instances(_with_a_session({**recovery.awaited_models, **models})),
     )
     recovery.on_end(sessions.tell_seen)
@@ -369,13 +377,23 @@ def _sessions(
     return sessions
 
 
-def _watchdog(base: _Base, requests: _Requests, attempts: _Attempts, sessions: Sessions) -> Watchdog:
+def _adapters(base: _Base, requests: _Requests, decisions: OperatorDecisions) -> Adapters:
+    uses = AdapterUses(base.clock)
+    requests.table.on_admission(uses.accepted)
+    requests.table.on_end(lambda live, reason: uses.ended(live))
+    return Adapters(base.scheduler, requests.models, base.wakeup, AdapterRegistry(decisions), uses)
+
+
+def _watchdog(
+    base: _Base, requests: _Requests, attempts: _Attempts, sessions: Sessions, adapters: Adapters
+) -> Watchdog:
     return Watchdog(
         base.scheduler,
         base.clock,
         requests.table,
         sessions,
         attempts.warm_ups,
+        adapters,
         base.wakeup,
         orphan_timeout_s=base.config.queue.orphan_timeout_s,
         configured=base.models,

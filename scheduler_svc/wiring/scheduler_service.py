@@ -162,6 +162,7 @@ class SchedulerService:
         except JournalUnavailable as error:
             raise UnusableJournal(f"journal: operators' decisions cannot be read: {error.why}") from error
         restore_fleet_decisions(control.decisions, control.scheduler, control.clock.now())
+        control.adapters.restore()
 
     async def _load_detached(self) -> None:
         """Read the detached work of an earlier scheduler.  Raises UnusableJournal."""

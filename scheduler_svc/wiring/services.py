@@ -78,6 +78,7 @@ def admin_servicer(
         control.fleet_watch,
         control.wakeup,
         control.decisions,
+        control.adapters,
         UsageAnswers(usage_store),
         JournalAnswers(maintenance, usage_store, usage_retention(config), counts),
         epoch=control.epoch,

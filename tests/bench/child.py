@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 from tests.bench.cpu_clock import cpu_seconds
@@ -96,20 +96,22 @@ class Child:
         return ChildFailed("\n  ".join([f"{self.name} {what}; its last words:", *self._lines]))
 
 
-def child(name: str, *arguments: str) -> AbstractAsyncContextManager[Child]:
+def child(
+    name: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> AbstractAsyncContextManager[Child]:
     """``python -m <arguments>`` for as long as the context lasts."""
-    return command(name, sys.executable, "-m", *arguments)
+    return command(name, sys.executable, "-m", *arguments, environment=environment)
 
 
 @asynccontextmanager
-async def command(name: str, *words: str) -> AsyncIterator[Child]:
+async def command(name: str, *words: str, environment: Mapping[str, str] | None = None) -> AsyncIterator[Child]:
     """A program with its arguments, in a session of its own, for as long as the context lasts."""
     process = await asyncio.create_subprocess_exec(
         *words,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
         limit=LINE_LIMIT,
         start_new_session=True,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class Engine:
     start_timeout_s: float
     bound_to: int | None = None  # the core its computing is bound to
     settle_s: float = 0.0  # after its last step, until it leaves the cores to others
+    environment: Mapping[str, str] = field(default_factory=dict)  # further variables of its executor's process
 
     @property
     def executor_flags(self) -> tuple[str, ...]:

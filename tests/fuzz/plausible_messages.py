@@ -70,6 +70,8 @@ def _register(register: Any, dice: Random) -> None:
     register.engine_start_id = f"start-{dice.randrange(1_000)}"
     register.model = name
     register.role = dice.choice((0, 1, 1, 2, 3, 4))
+    if dice.random() < 0.5:
+        register.capabilities.append("run_time_adapters")
     register.price_per_hour = dice.choice((0.0, 1.0))
 
 
@@ -91,6 +93,7 @@ def _facts(facts: Any, dice: Random) -> None:
     facts.weights = "w"
     facts.kv_connector = dice.choice(("", "NixlConnector"))
     facts.compatibility_key = dice.choice(("", "k"))
+    facts.adapter_slots = dice.choice((0, 1, 4))
     facts.keeps_output_history = dice.random() < 0.5
     facts.prefix_caching = dice.random() < 0.5
 
@@ -155,6 +158,29 @@ def _watch(watch: Any, dice: Random) -> None:
     watch.interval.nanos = 300_000_000
 
 
+def _adapter_source(source: Any, dice: Random) -> None:
+    """Fill AdapterSource, AddAdapterRequest: the same names."""
+    source.name = f"adapter-{dice.randrange(3)}"
+    source.source = dice.choice(("org/adapter", "/nowhere"))
+    source.max_rank = dice.choice((0, 0, 8))
+
+
+def _adapter_state(state: Any, dice: Random) -> None:
+    _adapter_source(state.source, dice)
+    state.state = dice.randrange(6)
+    state.weights = "simulated org/adapter@"
+
+
+def _add_adapter(request: Any, dice: Random) -> None:
+    _adapter_source(request, dice)
+    request.model = MODEL if dice.random() < 0.3 else rogue(dice)
+
+
+def _remove_adapter(request: Any, dice: Random) -> None:
+    request.name = f"adapter-{dice.randrange(3)}"
+    request.model = MODEL if dice.random() < 0.3 else rogue(dice)
+
+
 _PACKAGE = "sage.controlplane.v1."
 
 PLAUSIBLE: dict[str, Fill] = {
@@ -175,5 +201,9 @@ PLAUSIBLE: dict[str, Fill] = {
     _PACKAGE + "WatchFleetRequest": _watch,
     _PACKAGE + "SessionRequest": _session_request,
     _PACKAGE + "Submit": _session_submit,
+    _PACKAGE + "AdapterSource": _adapter_source,
+    _PACKAGE + "AdapterState": _adapter_state,
+    _PACKAGE + "AddAdapterRequest": _add_adapter,
+    _PACKAGE + "RemoveAdapterRequest": _remove_adapter,
 }
 """What fills a message of each type, by the type's full name."""

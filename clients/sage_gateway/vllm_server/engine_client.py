@@ -203,7 +203,7 @@ class FleetEngineClient(EngineClient):
         """Do nothing: no images are kept."""
 
     async def add_lora(self, lora_request: Any) -> bool:
-        """Refuse: executors load adapters at their start."""
+        """Refuse: operators add adapters to the fleet, through the scheduler."""
         return False
 
     def shutdown(self, timeout: float | None = None) -> None:

@@ -9,6 +9,8 @@ import click
 
 from sagectl.options.command import command
 from sagectl.simulation.json_file import write_json
+from sagectl.simulation.predictions import draw_predictions, show_predictions
+from sagectl.simulation.report import check_report
 from sagectl.simulation.tables import Table
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ _FIT_COLUMNS = (
 @command(
     examples=[
         ("simulate calibrate log.jsonl --out fleet.json", "fit engines to what sage-scheduler --record wrote"),
+        ("simulate calibrate log.jsonl --plot predicted.svg", "how close its predictions came"),
     ]
 )
 @click.argument("recording", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -51,6 +54,12 @@ _FIT_COLUMNS = (
     help="Simulate the latest N recorded requests on the fitted fleet, and compare; 0: none.",
 )
 @click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw what was predicted against what came, as SVG.",
+)
+@click.option(
     "--json", "json_file", type=click.File("w"), metavar="FILE", help="Write the result as JSON; - for stdout."
 )
 def calibrate(
@@ -60,39 +69,49 @@ def calibrate(
     from_s: float,
     to_s: float,
     replayed: int,
+    plot: Path | None,
     json_file: IO[str] | None,
 ) -> None:
     """Fit the engine model to RECORDING, a file of `sage-scheduler --record`.
 
     The time of a step is fitted for each instance: a base, and a time for each prefill token, running sequence and
     token of context.  Delay, heartbeats and random variation are fitted to the fleet.  `run` and `sweep` take what
-    --out FILE writes as --fleet FILE.
+    --out FILE writes as --fleet FILE.  What the recorded scheduler predicted is compared with what came.
     """
     # The simulator needs the scheduler's package, which the other commands do without.
     from sage_simulator.calibration.calibration import calibrate as fit
+    from sage_simulator.calibration.predictions import predictions
     from sage_simulator.calibration.replay import replay
     from sage_simulator.fleet_file import write_fleet
     from sage_simulator.traces.recording.log_reader import read_log
 
+    check_report(plot, "--plot")
     try:
-        log = read_log(recording).between(from_s, to_s)
+        whole = read_log(recording)
+        log = whole.between(from_s, to_s)
         found = fit(log, model)
         names = {each.instance for each in found.instances}
         requests = [each for each in log.requests if each.instance in names][-replayed:] if replayed else []
         again = replay(requests, found.fleet) if requests else None
+        told = predictions((each for each in whole.requests if each.instance in names), from_s, to_s)
         if out is not None:
             write_fleet(found.fleet, out)
+        if plot is not None:
+            draw_predictions(told, plot)
     except ValueError as e:  # of the recording, the fit or the simulation, said in a sentence
         raise click.UsageError(str(e)) from None
     except OSError as e:
         raise click.UsageError(f"{e.filename}: {e.strerror}") from None
-    if write_json({"json_file": json_file}, calibration=found, replay=again):
+    errors = told.errors()
+    if write_json({"json_file": json_file}, calibration=found, replay=again, predictions=errors):
         return
     _show(found)
     if again is not None:
         _show_replay(again)
-    if out is not None:
-        click.echo(f"wrote {out}")
+    show_predictions(errors)
+    for file in (out, plot):
+        if file is not None:
+            click.echo(f"wrote {file}")
 
 
 def _show(found: Calibration) -> None:

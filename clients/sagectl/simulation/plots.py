@@ -11,7 +11,10 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sage_simulator.calibration.predictions import CLOSE
+
 if TYPE_CHECKING:
+    from sage_simulator.calibration.predictions import Predicted
     from sage_simulator.cheapest_fleet import CheapestFleet
     from sage_simulator.highest_load import HighestLoad
     from sage_simulator.report import Summary
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
 
 # Text stays text, and the same data always gives the same bytes.
 _STYLE = {"svg.fonttype": "none", "svg.hashsalt": "sage", "font.family": "sans-serif", "font.size": 9}
-_SIZE_IN = (5.2, 3.2)
+_SIZE_IN = (5.2, 3.2)  # of one panel
+_LEAST_PLOTTED_S = 1e-3  # a predicted time below it is drawn here, as its logarithm may not exist
 
 
 def ttft_cdf(runs: Mapping[str, Sequence[Summary]]) -> str:
@@ -84,6 +88,28 @@ def attainment_against_price(found: Sequence[CheapestFleet], share: float) -> st
     return _drawn(draw)
 
 
+def predicted_against_measured(panels: Mapping[str, Sequence[Predicted]]) -> str:
+    """Draw predicted times against those that came, a panel for each kind, with lines where they agree to a quarter."""
+
+    def draw(title: str, found: Sequence[Predicted]) -> Callable[[Axes], None]:
+        def on(axes: Axes) -> None:
+            came = [each.came_s for each in found]
+            predicted = [max(each.predicted_s, _LEAST_PLOTTED_S) for each in found]
+            axes.scatter(came, predicted, s=4, alpha=0.4, linewidths=0)
+            ends = [min((*came, *predicted), default=0.1), max((*came, *predicted), default=1.0)]
+            for factor, style in ((1.0, "-"), (1 - CLOSE, ":"), (1 + CLOSE, ":")):
+                axes.plot(ends, [end * factor for end in ends], color="grey", linestyle=style, linewidth=1)
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_title(f"{title} ({len(found)})", fontsize=9)
+            axes.set_xlabel("came after, seconds")
+            axes.set_ylabel("predicted, seconds")
+
+        return on
+
+    return _drawn(*(draw(title, found) for title, found in panels.items()))
+
+
 def _cdf(
     label: str,
     runs: Mapping[str, Sequence[Summary]],
@@ -122,15 +148,17 @@ def _changes(points: Sequence[TimelinePoint]) -> list[float]:
     return [after.at_s for before, after in pairwise(points) if before.instances != after.instances]
 
 
-def _drawn(draw: Callable[[Axes], None]) -> str:
+def _drawn(*panels: Callable[[Axes], None]) -> str:
+    width_in, height_in = _SIZE_IN
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=_SIZE_IN, layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False)
+        figure = Figure(figsize=(width_in * len(panels), height_in), layout="constrained")
+        for number, draw in enumerate(panels, 1):
+            axes = figure.add_subplot(1, len(panels), number)
+            draw(axes)
+            axes.grid(alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(frameon=False)
         written = StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None})
     return written.getvalue()

@@ -41,17 +41,17 @@ class Plot:
     svg: str
 
 
-def check_report(file: Path | None) -> None:
-    """Raise UsageError if a report is asked for and cannot be written; called before anything is simulated."""
+def check_report(file: Path | None, option: str = "--report") -> None:
+    """Raise UsageError if plots are asked for and cannot be written; called before anything is simulated."""
     if file is None:
         return
     if not file.parent.is_dir():
-        raise click.UsageError(f"--report {file}: there is no folder {file.parent}")
+        raise click.UsageError(f"{option} {file}: there is no folder {file.parent}")
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
         raise click.UsageError(
-            "--report needs the package matplotlib, which is not installed; install the extra simulator: "
+            f"{option} needs the package matplotlib, which is not installed; install the extra simulator: "
             "pip install 'sage-control-plane[simulator]' (in a checkout: '.[simulator]')"
         ) from None
 

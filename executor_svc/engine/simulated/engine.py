@@ -11,10 +11,12 @@ import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from collections.abc import Sequence as Listing
+from dataclasses import replace
 from functools import partial
 
 from executor_svc.engine.checks import refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.simulated.adapters import SimulatedAdapters
 from executor_svc.engine.simulated.batch import Batch
 from executor_svc.engine.simulated.embedding import embedding
 from executor_svc.engine.simulated.facts import compatibility_key, engine_facts, request_limits
@@ -31,6 +33,7 @@ from executor_svc.engine.simulated.tokenizer import tokenizer_for
 from executor_svc.engine.simulated.tokens import TokenSource, is_greedy, model_salt, weights_name
 from executor_svc.engine.step_requests import STEPS, why_not_by_steps
 from executor_svc.runtime.engine_port import (
+    AdapterSource,
     CacheEvent,
     EngineDeadError,
     EngineError,
@@ -40,6 +43,7 @@ from executor_svc.runtime.engine_port import (
     EngineRequest,
     Iteration,
     JsonValue,
+    LoadedAdapter,
     Step,
     StepReader,
     StructuredOutput,
@@ -95,6 +99,7 @@ class SimulatedEngine:
         self._transfer = self._make_transfer(channel) if settings.kv_transfer.connector else None
         self._facts = engine_facts(model, settings, embeds=embeds)
         self._limits = request_limits(settings, embeds=embeds)
+        self._adapters = SimulatedAdapters(settings, self._clock)
 
     def _make_transfer(self, channel: SideChannel | None) -> KvTransfer:
         return KvTransfer(
@@ -309,6 +314,21 @@ class SimulatedEngine:
         if self._transfer is None:
             raise EngineError("this engine has no KV connector")
         return await self._transfer.release(kv_transfer_params)
+
+    # --- adapters -------------------------------------------------------------------------------------------
+
+    async def add_adapter(self, source: AdapterSource) -> LoadedAdapter:
+        """Take a LoRA adapter, as ``Engine.add_adapter`` describes."""
+        self._refuse_when_dead()
+        loaded = await self._adapters.add(source)
+        self._limits = replace(self._limits, adapters=self._adapters.names)
+        return loaded
+
+    async def remove_adapter(self, name: str) -> None:
+        """Drop a LoRA adapter, as ``Engine.remove_adapter`` describes."""
+        self._refuse_when_dead()
+        self._adapters.remove(name)
+        self._limits = replace(self._limits, adapters=self._adapters.names)
 
     # --- watching and stopping ------------------------------------------------------------------------------
 

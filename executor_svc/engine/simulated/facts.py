@@ -40,6 +40,8 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings, *, embeds: b
         gpu_name=None,
         gpu_memory_bytes=None,
         adapters=settings.adapters,
+        adapter_slots=settings.adapter_slots,
+        adapter_rank=settings.adapter_rank if settings.adapter_slots else 0,
         supports_priority=True,
         structured_output_kinds=SUPPORTED,
         kv_connector=transfer.connector or None,

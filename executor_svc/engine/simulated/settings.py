@@ -79,6 +79,14 @@ class SimulatedSettings(SettingsSection):
         default=0.0, ge=0.0, description="Seconds that the start takes: the modelled download, load and warm-up."
     )
     adapters: tuple[str, ...] = Field(default=(), description="Names of LoRA adapters that requests may ask for.")
+    adapter_slots: int = Field(
+        default=0,
+        ge=0,
+        le=1_024,
+        description="LoRA adapters that operators may add while the engine runs, beside those in adapters.  0: none.",
+    )
+    adapter_rank: int = Field(default=16, ge=1, description="Largest rank of a LoRA adapter that is added.")
+    adapter_load_s: float = Field(default=0.0, ge=0.0, description="Seconds that loading an adapter takes.")
     output_history: bool = Field(
         default=True,
         description="Continue requests of lost instances from their delivered tokens as output; off, requests with a "

@@ -12,6 +12,9 @@ from executor_svc.engine.vllm.kv_connectors import connector_named
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.runtime.engine_port import EngineError
 
+ADAPTERS_IN_ONE_BATCH = 4
+"""Different adapters in one batch where adapters are added at run time and ``max_loras`` is not set."""
+
 WORKER_EXTENSION = "executor_svc.engine.vllm.worker_extension.WorkerExtension"
 
 
@@ -46,7 +49,7 @@ def engine_arguments(
         "pipeline_parallel_size": settings.pipeline_parallel_size,
         "seed": settings.seed,
         "enforce_eager": settings.enforce_eager,
-        "enable_lora": bool(settings.adapters),
+        **_lora_arguments(settings),
         "scheduling_policy": "priority",
         "disable_log_stats": True,  # only vLLM's own log lines; a stat logger, which we pass, enables statistics
         "enable_logging_iteration_details": True,
@@ -62,6 +65,16 @@ def engine_arguments(
     # With "auto" the first request would choose the backend that compiles the constraints of all later ones.
     arguments["structured_outputs_config"] = {"backend": "xgrammar"}
     return arguments | settings.engine_args
+
+
+def _lora_arguments(settings: VllmSettings) -> dict[str, Any]:
+    """Return vLLM's arguments for LoRA adapters: none is evicted from memory while the engine holds it."""
+    held = len(settings.adapters) + settings.adapter_slots
+    found: dict[str, Any] = {"enable_lora": held > 0}
+    if settings.adapter_slots:
+        in_one_batch = int(settings.engine_args.get("max_loras", min(held, ADAPTERS_IN_ONE_BATCH)))
+        found |= {"max_loras": in_one_batch, "max_cpu_loras": max(held, in_one_batch)}
+    return found
 
 
 def refuse_unknown(settings: VllmSettings, known: Iterable[str], version: str) -> None:

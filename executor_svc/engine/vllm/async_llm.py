@@ -60,9 +60,11 @@ def make_llm(
         load.count_transfers = connector.counts
     try:
         engine_args = AsyncEngineArgs(**_with_configs(AsyncEngineArgs, arguments))
-        return AsyncLLM.from_engine_args(engine_args, stat_loggers=[_stat_logger_for(load)])
+        llm = AsyncLLM.from_engine_args(engine_args, stat_loggers=[_stat_logger_for(load)])
     except Exception as error:
         raise EngineError(f"vLLM could not start: {start_failure(error)}") from error
+    time_steps(llm.engine_core, load)
+    return llm
 
 
 def _import_vllm() -> Any:
@@ -87,6 +89,22 @@ def _with_configs(engine_args_class: type, arguments: dict[str, Any]) -> dict[st
                     converted[name] = candidate(**value)
                     break
     return converted
+
+
+def time_steps(engine_core: Any, load: VllmLoad) -> None:
+    """Tell ``load`` when each step ended by the engine core's clock.
+
+    The event loop takes a step's outputs later, where it is busy those of several steps at once: by its own clock
+    one step would take all the time and the others none.
+    """
+    take = engine_core.get_output_async
+
+    async def take_timed() -> Any:
+        outputs = await take()
+        load.step_ended_at = outputs.timestamp or None
+        return outputs
+
+    engine_core.get_output_async = take_timed
 
 
 def _stat_logger_for(load: VllmLoad) -> Callable[..., Any]:

@@ -20,6 +20,9 @@ _LONGEST_PATH = 100  # bytes; the kernel takes 107
 _BATCHES_KEPT = 10_000  # that wait in the socket; beyond that ZeroMQ drops them, and the numbers show a gap
 
 
+NO_ADAPTERS: Mapping[str, str] = {}
+
+
 class CacheEventChannel:
     """Subscribes to vLLM's KV cache events.  ``config`` makes the engine core publish them here."""
 
@@ -65,6 +68,15 @@ class CacheEventChannel:
         """Return the events since the last call, oldest first."""
         return self._received.take()
 
+    @property
+    def adapters(self) -> Mapping[str, str]:
+        """The names that requests give to adapters, by vLLM's; one that is not here has the same name."""
+        return self._received.adapters
+
+    @adapters.setter
+    def adapters(self, names: Mapping[str, str]) -> None:
+        self._received.adapters = names
+
     def close(self) -> None:
         """Stop listening.  Idempotent."""
         if self._reading is not None:
@@ -96,6 +108,7 @@ class ReceivedEvents:
     """Batches of vLLM's events, converted, until they are taken."""
 
     def __init__(self) -> None:
+        self.adapters: Mapping[str, str] = {}  # names that requests give, by vLLM's
         self._events = CacheEvents()
         self._last_number = -1
 
@@ -113,13 +126,15 @@ class ReceivedEvents:
             self.lost()
         self._last_number = number
         for event in events:
-            found = cache_event(event)
+            found = cache_event(event, self.adapters)
             if found is not None:
                 self._events.add(found)
 
 
-def cache_event(event: Any) -> CacheEvent | None:
+def cache_event(event: Any, adapters: Mapping[str, str] = NO_ADAPTERS) -> CacheEvent | None:
     """Convert one of vLLM's events; None for one that is not about the prefix cache in the engine's own memory.
+
+    ``adapters``: the names that requests give, by vLLM's.
 
     Blocks with further keys (images, a salt) are left out: a prompt of token ids does not find them.
     """
@@ -140,5 +155,5 @@ def cache_event(event: Any) -> CacheEvent | None:
         hashes=tuple(event.block_hashes),
         parent=event.parent_block_hash,
         token_ids=event.token_ids,
-        adapter=adapter,
+        adapter=adapters.get(adapter, adapter),
     )

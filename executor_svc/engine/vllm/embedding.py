@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from executor_svc.engine.checks import Limits, refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
-from executor_svc.engine.vllm.adapters import adapter_requests, load_adapters
+from executor_svc.engine.vllm.adapters import EngineAdapters
 from executor_svc.engine.vllm.async_llm import end_llm, end_outputs
 from executor_svc.engine.vllm.errors import VllmErrors
 from executor_svc.engine.vllm.facts import embedding_facts
@@ -16,6 +17,7 @@ from executor_svc.engine.vllm.load import VllmLoad
 from executor_svc.engine.vllm.models import ResolvedModel
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.runtime.engine_port import (
+    AdapterSource,
     CacheEvent,
     EmbeddingOptions,
     EngineDeadError,
@@ -28,6 +30,7 @@ from executor_svc.runtime.engine_port import (
     InvalidRequestError,
     Iteration,
     JsonValue,
+    LoadedAdapter,
     ModelError,
     Sampling,
     Step,
@@ -71,7 +74,6 @@ class VllmEmbeddingEngine:
         self._tracing = settings.traces_endpoint is not None
         self._pooling_params = PoolingParams
         self._errors = VllmErrors()
-        self._adapters = adapter_requests(settings.adapters)
         self._gpus = Gpus(llm.vllm_config)
         self._facts = embedding_facts(llm, model, settings, resolved, self._gpus, classifies=task == CLASSIFY)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
@@ -84,6 +86,9 @@ class VllmEmbeddingEngine:
             output_history=False,
             embedding_dimensions=self._facts.embedding_dimensions,
             classifies=self._facts.classifies,
+        )
+        self._adapters = EngineAdapters(
+            llm, settings.adapters, facts=self._facts, cache_dir=model.cache_dir, changed=self._adapters_changed
         )
         self._active: set[str] = set()  # ids of requests that vLLM has
         self._prompt_tokens = 0
@@ -99,20 +104,24 @@ class VllmEmbeddingEngine:
 
         Raises EngineError, or ModelError if an adapter does not load.
         """
-        await load_adapters(self._llm, self._adapters)
-        for adapter_name in (None, *self._adapters):
-            request = EngineRequest(
-                engine_request_id=f"warm-up/{adapter_name or 'model'}",
-                prompt_token_ids=[token % self._facts.vocab_size for token in range(16)],
-                sampling=Sampling(),
-                adapter=adapter_name,
-                embedding=EmbeddingOptions(),
-            )
-            size = 0
-            async for output in self.generate(request):
-                size = len(output.embedding or b"") // 4
-            if size != self._facts.embedding_dimensions:
-                raise EngineError(f"the warm-up gave {size} numbers instead of {self._facts.embedding_dimensions}")
+        await self._adapters.load_all()
+        for adapter_name in (None, *sorted(self._adapters.names)):
+            await self._try_out(adapter_name)
+
+    async def _try_out(self, adapter: str | None) -> None:
+        """Make a vector.  Raises EngineError."""
+        request = EngineRequest(
+            engine_request_id=f"warm-up/{adapter or 'model'}",
+            prompt_token_ids=[token % self._facts.vocab_size for token in range(16)],
+            sampling=Sampling(),
+            adapter=adapter,
+            embedding=EmbeddingOptions(),
+        )
+        size = 0
+        async for output in self.generate(request):
+            size = len(output.embedding or b"") // 4
+        if size != self._facts.embedding_dimensions:
+            raise EngineError(f"the warm-up gave {size} numbers instead of {self._facts.embedding_dimensions}")
 
     # --- requests -------------------------------------------------------------------------------------------
 
@@ -146,7 +155,7 @@ class VllmEmbeddingEngine:
             prompt,
             params,
             request.engine_request_id,
-            lora_request=None if request.adapter is None else self._adapters[request.adapter],
+            lora_request=None if request.adapter is None else self._adapters.request(request.adapter),
             trace_headers=request.trace_headers if self._tracing else None,
             priority=request.priority,
         )
@@ -178,6 +187,19 @@ class VllmEmbeddingEngine:
     async def release_kv(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
         """Raise EngineError: this engine has no KV connector."""
         raise EngineError("this engine has no KV connector")
+
+    async def add_adapter(self, source: AdapterSource) -> LoadedAdapter:
+        """Load a LoRA adapter, as ``Engine.add_adapter`` describes."""
+        self._refuse_when_stopped()
+        return await self._adapters.add(source, self._try_out)
+
+    async def remove_adapter(self, name: str) -> None:
+        """Unload a LoRA adapter, as ``Engine.remove_adapter`` describes."""
+        self._refuse_when_stopped()
+        await self._adapters.remove(name)
+
+    def _adapters_changed(self, names: Mapping[str, str]) -> None:
+        self._limits = replace(self._limits, adapters=frozenset(names.values()))
 
     # --- watching and stopping ------------------------------------------------------------------------------
 

@@ -65,6 +65,8 @@ def engine_facts(
         reports_cache=reports_cache and bool(cache.enable_prefix_caching),
         weights=weights_fingerprint(resolved.path),
         adapter_weights={name: adapter_fingerprint(path) for name, path in settings.adapters.items()},
+        adapter_slots=_adapter_slots(config, settings),
+        adapter_rank=config.lora_config.max_lora_rank if settings.adapter_slots else 0,
         config_json=_content(resolved, "config.json"),
         generation_config_json=_content(resolved, "generation_config.json"),
         image_input=image_input,
@@ -99,6 +101,14 @@ def embedding_facts(
         image_input=None,
         processor_files={},
     )
+
+
+def _adapter_slots(config: Any, settings: VllmSettings) -> int:
+    """Return how many adapters are added at most; ``engine_args.max_cpu_loras`` may allow fewer than the setting."""
+    if not settings.adapter_slots:
+        return 0
+    in_memory: int = config.lora_config.max_cpu_loras
+    return max(0, min(settings.adapter_slots, in_memory - len(settings.adapters)))
 
 
 def _content(resolved: ResolvedModel, name: str) -> str:

@@ -43,6 +43,8 @@ class VllmLoad:
         self._listeners: list[Callable[[], None]] = []
         self._awaiting: list[asyncio.Future[None]] = []  # resolved at the end of the current step
         self._last_record: float | None = None  # when the last step ended; None if nothing ran after it
+        #: When the step ended whose statistics come next, by the engine core's clock; None where it does not say.
+        self.step_ended_at: float | None = None
 
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after each step, when all its outputs were taken."""
@@ -103,7 +105,7 @@ class VllmLoad:
             loop.call_soon(listener)  # runs after the readers of this batch, which were woken first
 
     def _take_snapshot(self, stats: Any) -> None:
-        now = time.monotonic()
+        now = self.step_ended_at if self.step_ended_at is not None else time.monotonic()
         self.running = stats.num_running_reqs
         self.blocked = stats.num_skipped_waiting_reqs
         self.waiting = stats.num_waiting_reqs + self.blocked

@@ -13,7 +13,7 @@ from typing import Any
 from executor_svc.engine.checks import refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.handoff_seal import opened
-from executor_svc.engine.vllm.adapters import adapter_requests, load_adapters
+from executor_svc.engine.vllm.adapters import EngineAdapters
 from executor_svc.engine.vllm.async_llm import end_llm, end_outputs
 from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
 from executor_svc.engine.vllm.constraints.gate import Turn
@@ -41,6 +41,7 @@ from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.step_path.step_path import StepPath
 from executor_svc.engine.vllm.step_path.stepped_requests import SteppedRequests
 from executor_svc.runtime.engine_port import (
+    AdapterSource,
     CacheEvent,
     EngineDeadError,
     EngineError,
@@ -51,6 +52,7 @@ from executor_svc.runtime.engine_port import (
     InvalidRequestError,
     Iteration,
     JsonValue,
+    LoadedAdapter,
     Sampling,
     Step,
     StepReader,
@@ -89,7 +91,6 @@ class VllmEngine:
         self._structured_params = StructuredOutputsParams
         self._delta = RequestOutputKind.DELTA
         self._errors = VllmErrors()
-        self._adapters = adapter_requests(settings.adapters)
         self._connector = configured_connector(settings.kv_transfer)
         self._side_channel = side_channel
         self._cache_events = cache_events
@@ -102,6 +103,9 @@ class VllmEngine:
         self._facts = engine_facts(llm, model, settings, resolved, self._gpus, reports_cache=reports_cache)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
         self._limits = request_limits(llm.vllm_config, self._facts, settings)
+        self._adapters = EngineAdapters(
+            llm, settings.adapters, facts=self._facts, cache_dir=model.cache_dir, changed=self._adapters_changed
+        )
         self._trials = trial_process(llm)
         self._constraints = gate_for(llm, self._trials, settings.constraint_compile_limit_s)
         self._active: dict[str, EngineRequest] = {}  # requests that vLLM has and that have not ended
@@ -122,17 +126,20 @@ class VllmEngine:
 
         Raises EngineError, or ModelError for an adapter that does not load.
         """
-        await load_adapters(self._llm, self._adapters)
-        for adapter in (None, *self._adapters):
-            request = self._warm_up_request(adapter or "model", adapter)
-            tokens = 0
-            async for output in self.generate(request):
-                tokens += len(output.token_ids)
-            if tokens != WARM_UP_TOKENS:
-                raise EngineError(f"the warm-up request got {tokens} of {WARM_UP_TOKENS} tokens")
+        await self._adapters.load_all()
+        for adapter in (None, *sorted(self._adapters.names)):
+            await self._try_out(adapter)
         await self._steps.try_out(self._warm_up_request, self._submit)
         if self._wants_history:
             await self._try_history()
+
+    async def _try_out(self, adapter: str | None) -> None:
+        """Run a request of a few tokens.  Raises EngineError."""
+        tokens = 0
+        async for output in self.generate(self._warm_up_request(adapter or "model", adapter)):
+            tokens += len(output.token_ids)
+        if tokens != WARM_UP_TOKENS:
+            raise EngineError(f"the warm-up request got {tokens} of {WARM_UP_TOKENS} tokens")
 
     def _warm_up_request(self, name: str, adapter: str | None = None) -> EngineRequest:
         return EngineRequest(
@@ -345,7 +352,7 @@ class VllmEngine:
         }
 
     def _adapter_of(self, request: EngineRequest) -> Any:
-        return None if request.adapter is None else self._adapters[request.adapter]
+        return None if request.adapter is None else self._adapters.request(request.adapter)
 
     def _trace_headers_of(self, request: EngineRequest) -> Mapping[str, str] | None:
         return request.trace_headers if self._tracing else None
@@ -404,6 +411,23 @@ class VllmEngine:
         step = EngineRequest(engine_request_id=engine_request_id, prompt_token_ids=[0], sampling=sampling)
         async for _ in self.generate(step):
             pass
+
+    # --- adapters -------------------------------------------------------------------------------------------
+
+    async def add_adapter(self, source: AdapterSource) -> LoadedAdapter:
+        """Load a LoRA adapter, as ``Engine.add_adapter`` describes."""
+        self._refuse_when_stopped()
+        return await self._adapters.add(source, self._try_out)
+
+    async def remove_adapter(self, name: str) -> None:
+        """Unload a LoRA adapter, as ``Engine.remove_adapter`` describes."""
+        self._refuse_when_stopped()
+        await self._adapters.remove(name)
+
+    def _adapters_changed(self, names: Mapping[str, str]) -> None:
+        self._limits = replace(self._limits, adapters=frozenset(names.values()))
+        if self._cache_events is not None:
+            self._cache_events.adapters = names
 
     # --- watching and stopping ------------------------------------------------------------------------------
 

@@ -106,6 +106,13 @@ class VllmSettings(SettingsSection):
     adapters: dict[str, str] = Field(
         default_factory=dict, description="LoRA adapters as name=path or name=hub id; clients ask for the name."
     )
+    adapter_slots: int = Field(
+        default=0,
+        ge=0,
+        le=1_024,
+        description="LoRA adapters that operators may add while the engine runs (sagectl adapter add), beside those in "
+        "adapters; they are kept in the host's memory.  0: none.  engine_args.max_lora_rank bounds their rank (16).",
+    )
     traces_endpoint: str | None = Field(
         default=None,
         description="OTLP endpoint for the engine's own spans.  Default: telemetry.otlp_endpoint.",

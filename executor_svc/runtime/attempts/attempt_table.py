@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
@@ -60,6 +61,7 @@ class AttemptTable:
         self._generates = generates
         self._services: AttemptServices | None = None
         self._running: dict[AttemptId, Run] = {}
+        self._adapters: Counter[str] = Counter()  # attempts that begin or run, by adapter
         self._held: dict[AttemptId, AttemptOutput] = {}  # running and ended ones
         self._epoch = 0
         self._changed = asyncio.Event()
@@ -74,6 +76,10 @@ class AttemptTable:
     def running(self) -> int:
         """Number of attempts the engine works on."""
         return len(self._running)
+
+    def uses(self, adapter: str) -> bool:
+        """Return whether the engine works on an attempt with this adapter."""
+        return adapter in self._adapters
 
     @property
     def held(self) -> tuple[HeldAttempt, ...]:
@@ -174,6 +180,7 @@ class AttemptTable:
         self._note_change()
 
     def _start(self, attempt: Attempt, deadline: float | None) -> None:
+        self._count_adapter(attempt.assign, 1)
         over = partial(self._concluded, attempt)
         try:
             submitted = partial(self._submitted, attempt.assign)
@@ -185,6 +192,12 @@ class AttemptTable:
             over(None)
         elif attempt.output.ended is None:
             self._running[attempt.assign.attempt] = run
+
+    def _count_adapter(self, assign: Assign, by: int) -> None:
+        if assign.adapter is not None:
+            self._adapters[assign.adapter] += by
+            if not self._adapters[assign.adapter]:
+                del self._adapters[assign.adapter]
 
     def _refusal(self, assign: Assign) -> Refusal | None:
         if assign.attempt.epoch != self._epoch:
@@ -321,6 +334,7 @@ class AttemptTable:
             )
         self._submitted(assign)
         self._running.pop(assign.attempt, None)
+        self._count_adapter(assign, -1)
         try:
             attempt.conclude()
         except Exception as broken:

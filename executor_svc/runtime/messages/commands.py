@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from executor_svc.runtime.engine_port import EmbeddingOptions, EngineImage, JsonValue, Sampling
+from executor_svc.runtime.engine_port import AdapterSource, EmbeddingOptions, EngineImage, JsonValue, Sampling
 from executor_svc.runtime.messages.attempt_id import AttemptId
 
 
@@ -144,4 +144,23 @@ class FetchAssign:
     attempt: AttemptId
 
 
-Command = Assign | InvalidAssign | Cancel | Drain | HeartbeatAck | TokenizerWanted | Resume | ReleaseKv | FetchAssign
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdaptersWanted:
+    """Says which adapters the engine is to hold beside those from its start: all of them."""
+
+    number: int  # counts these in the session
+    sources: Sequence[AdapterSource]  # each name once
+
+
+Command = (
+    Assign
+    | InvalidAssign
+    | Cancel
+    | Drain
+    | HeartbeatAck
+    | TokenizerWanted
+    | Resume
+    | ReleaseKv
+    | FetchAssign
+    | AdaptersWanted
+)

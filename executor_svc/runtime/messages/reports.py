@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
-from executor_svc.runtime.engine_port import EngineFacts, EngineLoad, EngineState, Iteration
+from executor_svc.runtime.engine_port import AdapterSource, EngineFacts, EngineLoad, EngineState, Iteration
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import Assign
 
@@ -97,11 +98,41 @@ class Goodbye:
     reason: str
 
 
+class AdapterState(Enum):
+    """What the engine does with an adapter."""
+
+    WAITING = "waiting"  # for a slot that another adapter still has
+    LOADING = "loading"
+    LOADED = "loaded"
+    FAILED = "failed"
+    UNLOADING = "unloading"  # attempts still use it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterReport:
+    """One adapter that was wanted or is still held."""
+
+    source: AdapterSource
+    state: AdapterState
+    reason: str = ""  # in words; with FAILED always
+    weights: str = ""  # with LOADED: fingerprint
+    rank: int = 0  # with LOADED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterStates:
+    """The state of every adapter that was wanted or is still held, sorted by name."""
+
+    number: int  # of the latest AdaptersWanted of the session that was taken into account; 0: none
+    adapters: Sequence[AdapterReport]
+
+
 ControlUp = (
     EngineStatus
     | TokenizerChunk
     | Heartbeat
     | PrefixCacheReport
+    | AdapterStates
     | KvReleased
     | HeldAssign
     | DrainRequested

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from executor_svc.runtime.engine_port import EngineState
 from executor_svc.runtime.messages.reports import (
+    AdapterStates,
     ControlUp,
     Drained,
     DrainRequested,
@@ -38,6 +39,8 @@ class ControlOutbox:
         """``next_cache_report`` is called after each heartbeat, until it returns None."""
         self._make_heartbeat = make_heartbeat
         self._next_cache_report = next_cache_report
+        self.adapter_states: Callable[[], AdapterStates | None] = lambda: None  # None: no adapter was ever wanted
+        self._adapter_states_wanted = False
         self._cache_report_due = False
         self._status = EngineStatus(state=EngineState.DOWNLOADING)
         self._status_wanted = True
@@ -58,6 +61,7 @@ class ControlOutbox:
     def restart(self) -> None:
         """Begin a new session, whose scheduler has received no report yet."""
         self._status_wanted = True
+        self._adapter_states_wanted = True
         self._heartbeat_wanted = True
         self._drain_request_wanted = self._drain_reason is not None
         self._drained_wanted = False
@@ -76,6 +80,11 @@ class ControlOutbox:
     def want_heartbeat(self) -> None:
         """Send a heartbeat as soon as the link can take it."""
         self._heartbeat_wanted = True
+        self._wake.set()
+
+    def want_adapter_states(self) -> None:
+        """Send the states of all run-time adapters, because one changed."""
+        self._adapter_states_wanted = True
         self._wake.set()
 
     def want_tokenizer(self, chunks: Iterator[TokenizerChunk]) -> None:
@@ -117,6 +126,10 @@ class ControlOutbox:
         if self._status_wanted:
             self._status_wanted = False
             return self._status
+        if self._adapter_states_wanted:
+            self._adapter_states_wanted = False
+            if (states := self.adapter_states()) is not None:
+                return states
         if self._heartbeat_wanted:
             self._heartbeat_wanted = False
             self._cache_report_due = True

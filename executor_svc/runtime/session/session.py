@@ -13,6 +13,7 @@ from typing import Any
 from executor_svc.runtime.attempts.attempt_table import AttemptTable
 from executor_svc.runtime.link import Dialer, Link, LinkBroken, LinkRefused
 from executor_svc.runtime.messages.commands import (
+    AdaptersWanted,
     Assign,
     Cancel,
     Command,
@@ -80,6 +81,7 @@ class Session:
         self.on_connection: Callable[[], None] = lambda: None
         self.on_drain: Callable[[bool], None] = lambda resume: None
         self.on_release_kv: Callable[[ReleaseKv], None] = lambda command: None
+        self.on_adapters_wanted: Callable[[AdaptersWanted], None] = lambda command: None
 
     # --- for the rest of the executor -------------------------------------------------------------------
 
@@ -248,6 +250,8 @@ class Session:
                 self.on_drain(command.resume)
             case ReleaseKv():
                 self.on_release_kv(command)
+            case AdaptersWanted():
+                self.on_adapters_wanted(command)
             case FetchAssign():
                 self.control.answer(self._attempts.held_assign(command.attempt))
 

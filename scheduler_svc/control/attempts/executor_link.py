@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
 from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.request import Request, Sampling
@@ -98,6 +99,13 @@ class ExecutorLink(Protocol):
 
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         """Ask the executor for the files of its tokenizer."""
+        ...
+
+    def want_adapters(self, number: int, sources: Sequence[AdapterSource]) -> None:
+        """Have the executor's engine hold these adapters, and no others beside those from its start.
+
+        ``number`` counts these orders in the session; reports name the latest one that they follow.
+        """
         ...
 
     def acknowledge_heartbeat(self, number: int) -> None:

@@ -15,6 +15,7 @@ class Registration:
     spec: InstanceSpec
     resume_secret: bytes = field(default=b"", repr=False)  # of the session that it goes on from; empty: of none
     held: tuple[HeldAttempt, ...] = ()
+    run_time_adapters: bool = False  # the executor takes adapters while its engine runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sage_common.clock import Clock
+from scheduler_svc.control.adapters.adapters import Adapters
+from scheduler_svc.control.adapters.instance_adapters import AdapterReport, InstanceAdapters
 from scheduler_svc.control.adoption.adoption import Adoption
 from scheduler_svc.control.adoption.held_request import HeldRequest
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
@@ -74,6 +76,7 @@ class Sessions:
         adoption: Adoption,
         ends: KeptEnds,
         decisions: OperatorDecisions,
+        adapters: Adapters,
         seen: Callable[[Mapping[str, str]], None] = lambda models: None,
     ) -> None:
         """``seen`` is told the models of the instances that have a session, by id, whenever that changes."""
@@ -93,6 +96,7 @@ class Sessions:
         self._ends = ends
         self._seen = seen
         self._decisions = decisions
+        self._adapters = adapters
         self._drains = Drains(scheduler, clock, decisions)
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
@@ -150,6 +154,7 @@ class Sessions:
         if old is not None:
             self._close(old, "replaced by a newer session of the same executor")
         self._open(session)
+        self._adapters.opened(_adapters_of(session, supports=registration.run_time_adapters))
         log.info("instance %s registered (model %s, role %s)", instance_id, spec.model, instance.role.value)
         others = [each for each in registration.held if (each.epoch, each.number) not in keep_ended]
         self._adoption.registered(instance_id, others, link)
@@ -297,6 +302,7 @@ class Sessions:
             self._models.asked(facts.tokenizer_hash)
             session.link.want_tokenizer(facts.tokenizer_hash)
         self._scheduler.engine_ready(session.instance_id, facts, self._clock.now())
+        self._adapters.engine_ready(session.instance_id)
         drain_reason = self._drains.reason(session)
         if instance.state is InstanceState.READY and drain_reason is not None:
             self._move(instance, InstanceState.DRAINING, drain_reason)
@@ -327,6 +333,11 @@ class Sessions:
         if self.current(session):
             self._adoption.answered(session.instance_id, name, held, session.link)
             self._wakeup.notify()
+
+    def adapter_states(self, session: Session, number: int, reports: Sequence[AdapterReport]) -> None:
+        """Take what an executor says of all its run-time adapters; ``number``: of the latest order that it knew."""
+        if self.current(session):
+            self._adapters.reported(session.instance_id, number, reports)
 
     def cache_report(self, session: Session, number: int, report: CacheReport) -> None:
         """Take a report of an engine's prefix cache; after a gap in the numbers, nothing before it counts."""
@@ -532,6 +543,7 @@ class Sessions:
         """End a session; the attempts' requests go on elsewhere."""
         instance = session.instance
         self._close(session, reason)
+        self._adapters.closed(session.instance_id)
         log.warning("instance %s is gone: %s", instance.instance_id, reason)
         if instance.state is not InstanceState.FAILED:
             self._move(instance, InstanceState.LOST, reason)
@@ -564,3 +576,13 @@ class Sessions:
 
     def _move(self, instance: Instance, state: InstanceState, reason: str) -> None:
         self._scheduler.transition(instance.instance_id, state, reason, self._clock.now())
+
+
+def _adapters_of(session: Session, *, supports: bool) -> InstanceAdapters:
+    return InstanceAdapters(
+        instance_id=session.instance_id,
+        model=session.instance.spec.model,
+        engine_start_id=session.engine_start_id,
+        link=session.link,
+        supports=supports,
+    )

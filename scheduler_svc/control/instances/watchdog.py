@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from sage_common.clock import Clock
+from scheduler_svc.control.adapters.adapters import Adapters
 from scheduler_svc.control.attempts.warm_ups import WarmUps
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.requests.request_table import RequestTable
@@ -29,6 +30,7 @@ class Watchdog:
         requests: RequestTable,
         sessions: Sessions,
         warm_ups: WarmUps,
+        adapters: Adapters,
         wakeup: Wakeup,
         *,
         orphan_timeout_s: float,
@@ -43,6 +45,7 @@ class Watchdog:
         self._requests = requests
         self._sessions = sessions
         self._warm_ups = warm_ups
+        self._adapters = adapters
         self._wakeup = wakeup
         self._orphan_timeout_s = orphan_timeout_s
         self._configured = configured
@@ -61,6 +64,7 @@ class Watchdog:
         self._sessions.check_progress()
         self._sessions.check_instances()
         self._warm_ups.check()
+        self._adapters.check()
         for switch in self._scheduler.tick(self._clock.now()):
             log.info("policy %s -> %s: %s", switch.from_policy, switch.to_policy, switch.reason)
             self._wakeup.notify()

@@ -14,6 +14,9 @@ Plain: TypeAlias = str | int | float
 POLICY, SHADOW, SPLITTING = "policy", "shadow_policy", "prefill_decode"
 """What can be decided about the fleet."""
 
+ADAPTER = "adapter "
+"""How the names of decisions begin each of which is a LoRA adapter that operators added."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceDecision:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from sage_common.clock import Clock
 from scheduler_svc.control.journal.decisions import (
+    ADAPTER,
     POLICY,
     SHADOW,
     SPLITTING,
@@ -72,9 +73,13 @@ class OperatorDecisions:
         """Return what is decided under a name of ``fleet_decisions``; empty: nothing."""
         return self._fleet.get(name, _NONE)
 
+    def fleet_beginning(self, beginning: str) -> dict[str, Mapping[str, Plain]]:
+        """Return the decisions about the fleet whose names begin so."""
+        return {name: value for name, value in self._fleet.items() if name.startswith(beginning)}
+
     def decide(self, name: str, value: Mapping[str, Plain]) -> None:
         """Note a decision about the fleet; an empty one takes it back."""
-        assert name in (POLICY, SHADOW, SPLITTING), name
+        assert name in (POLICY, SHADOW, SPLITTING) or name.startswith(ADAPTER), name
         if value == self.fleet(name):
             return
         if value:

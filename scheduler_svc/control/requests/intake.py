@@ -332,11 +332,14 @@ class Intake:
     def expected_wait_s(self, live: LiveRequest) -> float:
         """Predict how long a request waits for its first placement, in seconds; 0 once it is placed.
 
-        A request that waited before its client attached is predicted as if it had just come.
+        A request that waited before its client attached is predicted as if it had just come.  The request keeps the
+        first prediction, which is that of its acceptance.
         """
-        if live.state is not RequestState.QUEUED:
-            return 0.0
-        return self._scheduler.expected_wait_of(live.request, self._clock.now())
+        queued = live.state is RequestState.QUEUED
+        wait_s = self._scheduler.expected_wait_of(live.request, self._clock.now()) if queued else 0.0
+        if live.expected_wait_s is None:
+            live.expected_wait_s = wait_s
+        return wait_s
 
     def close(self, why: SchedulerError | None = None) -> None:
         """Refuse new requests from here on with ``why``; None: because the scheduler shuts down."""

@@ -126,6 +126,7 @@ class LiveRequest:
     outcome: Outcome | None = None
     identity: ModelIdentity | None = None  # of the model that gave the first token
     setbacks: Setbacks = field(default_factory=Setbacks)
+    expected_wait_s: float | None = None  # told its client with the acceptance; None: nothing was told yet
     deadline_timer: Timer | None = None
     first_assigned_at: float | None = None
     prefill_ended_at: float | None = None  # of a split request: when its prefill leg ended

@@ -101,7 +101,7 @@ class ModelDirectory:
         """
         tokenizer_by = self._clock.now() + TOKENIZER_WAIT_S
         while True:
-            name = self._name(model)
+            name = self.name(model)
             facts = self._facts_of(name)
             usable = tuple(each for each in facts if self._tokenizers.has(each.tokenizer_hash))
             if usable:
@@ -144,8 +144,11 @@ class ModelDirectory:
             if not self._waiting[name]:
                 del self._waiting[name]
 
-    def _name(self, model: str) -> str:
-        """Return the name of the model to serve; ``model`` itself while no model is known."""
+    def name(self, model: str) -> str:
+        """Return the name of the model to serve; ``model`` itself while no model is known.
+
+        Raises UnknownModel, and InvalidRequest for an empty name where there are several.
+        """
         known = self._known()
         if not known or model in known:
             return model

@@ -41,11 +41,16 @@ class RequestTable:
         self._sizes: dict[RequestKey, int] = {}  # in bytes, of those in the record
         self.recorded_bytes = 0
         self._end_listeners: list[EndListener] = []
+        self._admission_listeners: list[Callable[[LiveRequest], None]] = []
         self._handed_over = False
 
     def on_end(self, listener: EndListener) -> None:
         """Call ``listener`` once for every request that ends, before its readers see the outcome."""
         self._end_listeners.append(listener)
+
+    def on_admission(self, listener: Callable[[LiveRequest], None]) -> None:
+        """Call ``listener`` once for every request that is accepted, adopted or restored."""
+        self._admission_listeners.append(listener)
 
     def __len__(self) -> int:
         return len(self._live)
@@ -87,6 +92,8 @@ class RequestTable:
     def admit(self, live: LiveRequest) -> None:
         """Enter a request: from here on it ends exactly once, at its deadline at the latest."""
         self._live[live.key] = live
+        for listener in self._admission_listeners:
+            listener(live)
         if live.request.deadline_at is not None:
             live.deadline_timer = self._clock.call_at(live.request.deadline_at, lambda: self._expire(live))
 

@@ -15,6 +15,8 @@ from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
 PREFILL_MEMORY_S = 10.0
 #: Largest share of engine time that prefill is expected to take: output tokens get the rest.
 _MOST_PREFILL = 0.9
+#: An eighth of a step's tokens, at least, is expected to go to prompts: sequences end all the time.
+_LEAST_FOR_PROMPTS = 8
 #: Steps of the engine that prompts are sent ahead for: the one that runs and the next, so that it never runs dry.
 _CHUNKS_AHEAD = 2
 #: Share of the prompts behind the oldest at an engine that have not begun, on average, when a CRITICAL one comes: it
@@ -109,7 +111,7 @@ class Account:
         self.lookahead = 0  # sequences beyond max_running that may queue at the engine
         self.chunk = 0  # tokens of one iteration
         self.uncached_share = 1.0  # of prompt tokens
-        self.chunk_s = 0.0  # seconds of a step with ``chunk`` prompt tokens
+        self.chunk_s = 0.0  # seconds of a step that is full of prompt tokens
         self.prefill_token_s = 0.0  # seconds until the first token, per prompt token
         self.prefill_limit_s = 0.0  # once so much prefill is ahead, the next prompt waits in the scheduler
         self.capacity = 0  # KV tokens
@@ -357,8 +359,10 @@ class Account:
         pace = self.pace
         # seconds of an iteration once one more sequence is there
         self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used
-        # A step that computes a chunk of prompts also computes a token of each sequence.
-        chunk = self.chunk or 1
+        # A step that computes a chunk of prompts also computes a token of each sequence.  These come first: prompts get
+        # what they leave of the step's tokens.
+        decoding = min(live - len(self.pending), self.max_running)
+        chunk = max(1, self.chunk // _LEAST_FOR_PROMPTS, self.chunk - max(0, decoding))
         self.chunk_s = pace.prefill_token_s * chunk + self.decode_token_s
         self.computed_token_s = self.chunk_s / chunk  # of a token that is not cached
         self.prefill_token_s = self.computed_token_s * self.uncached_share  # of a token of which that is not known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from scheduler_svc.domain.engine_facts import RunTimeAdapters
 from scheduler_svc.domain.errors import FieldViolation, InstanceNotFound, InvalidRequest, LimitReached
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance import Instance
@@ -82,6 +83,20 @@ class Registry:
     def _give_role(self, instance: Instance, role: InstanceRole) -> None:
         instance.role = role
         self.pool_of(instance).invalidate()
+
+    def set_adapters(self, instance_id: str, found: RunTimeAdapters) -> bool:
+        """Take the run-time adapters of an engine that is known; return whether they changed.
+
+        Raises InstanceNotFound.
+        """
+        instance = self.get(instance_id)
+        facts = instance.facts
+        changed = facts.with_adapters(found) if facts is not None else None
+        if changed == facts:
+            return False
+        instance.facts = instance.account.facts = changed
+        self.pool_of(instance).invalidate()
+        return True
 
     def transition(self, instance_id: str, state: InstanceState, reason: str, now: float) -> Instance:
         """Change an instance's state; the same state again only changes the reason.

@@ -39,6 +39,8 @@ def adapter(facts: EngineFacts, request: Request, total_tokens: int) -> str | No
     """Say why an engine lacks the request's adapter; None if it has it."""
     if not request.adapter or request.adapter in facts.adapters:
         return None
+    if request.adapter in facts.run_time.loadable:
+        return f"does not hold the adapter {request.adapter!r} yet"
     return f"does not have the adapter {request.adapter!r} (has: {', '.join(sorted(facts.adapters)) or 'none'})"
 
 

@@ -20,12 +20,19 @@ FIRST_REQUEST_TIMEOUT_S = 60.0
 
 
 @asynccontextmanager
-async def fleet(engines: Sequence[Engine], roles: Sequence[str], *, split: bool) -> AsyncIterator[AsyncClient]:
+async def fleet(
+    engines: Sequence[Engine],
+    roles: Sequence[str],
+    *,
+    split: bool,
+    prices: Sequence[float] = (0.0, 0.0),
+    scheduler_flags: Sequence[str] = (),
+) -> AsyncIterator[AsyncClient]:
     """Up: every engine has served, every pair has handed over.  ``split``: prefill/decode separation is on."""
     async with AsyncExitStack() as stack:
         flags = ("--pd-separation.enabled", "--pd-separation.routing-policy", "threshold") if split else ()
         scheduler = await stack.enter_async_context(
-            child("scheduler", "scheduler_svc", "--listen", "127.0.0.1:0", *flags)
+            child("scheduler", "scheduler_svc", "--listen", "127.0.0.1:0", *flags, *scheduler_flags)
         )
         address = f"127.0.0.1:{port_in(await scheduler.wait_for('serving on', START_TIMEOUT_S))}"
         executors = [
@@ -34,10 +41,12 @@ async def fleet(engines: Sequence[Engine], roles: Sequence[str], *, split: bool)
                     f"executor-{number}",
                     "executor_svc",
                     *("--scheduler", address, "--instance-id", f"executor-{number}", "--role", role),
+                    *("--price-per-hour", str(price)),
                     *engine.executor_flags,
+                    environment=engine.environment,
                 )
             )
-            for number, (engine, role) in enumerate(zip(engines, roles, strict=True))
+            for number, (engine, role, price) in enumerate(zip(engines, roles, prices, strict=True))
         ]
         began = time.monotonic()
         for executor, engine in zip(executors, engines, strict=True):

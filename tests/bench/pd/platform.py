@@ -38,21 +38,39 @@ class Platform:
     longest_step_s: float  # what a wait for an engine to be asleep must last
     kv_block_size: int | None = None  # tokens; vLLM's own if None
 
-    def engine(self, place: int, *, chunk: int, connector: str = "", exact: bool = False) -> Engine:
-        """``place``: 0 or 1, the core on a CPU.  ``chunk``: tokens of one iteration.
+    def engine(
+        self,
+        place: int,
+        *,
+        chunk: int,
+        connector: str = "",
+        exact: bool = False,
+        slots: int = MAX_RUNNING,
+        kv_bytes: int | None = None,
+    ) -> Engine:
+        """``place``: 0 or 1, the core on a CPU.  ``chunk``: tokens of one iteration.  ``kv_bytes``: None: a default.
 
         ``exact``: float32, so that the same tokens come out however a prompt is cut into steps, and no prefix cache, so
         that nothing is served from what an earlier request left behind, right or wrong.
         """
         own = (
-            {"kv_cache_bytes": GPU_KV_BYTES, "gpu_memory_utilization": GPU_SHARE, "engine_args": GPU_ENGINE_ARGS}
+            {
+                "kv_cache_bytes": kv_bytes or GPU_KV_BYTES,
+                "gpu_memory_utilization": GPU_SHARE,
+                "engine_args": GPU_ENGINE_ARGS,
+            }
             if self.gpu
-            else {"kv_cache_bytes": CPU_KV_BYTES, "dtype": "float32", "enforce_eager": True, "cpu_cores": str(place)}
+            else {
+                "kv_cache_bytes": kv_bytes or CPU_KV_BYTES,
+                "dtype": "float32",
+                "enforce_eager": True,
+                "cpu_cores": str(place),
+            }
         )
         settings = VllmSettings.model_validate(
             {
                 "max_model_len": MAX_MODEL_LEN,
-                "max_running": MAX_RUNNING,
+                "max_running": slots,
                 "max_batched_tokens": chunk,
                 "kv_block_size": self.kv_block_size,
                 "kv_transfer": KvTransferSettings(connector=connector),

@@ -12,11 +12,13 @@ import itertools
 import json
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
 from executor_svc.runtime.engine_port import (
+    AdapterSource,
     BlocksStored,
     Engine,
     EngineError,
@@ -25,6 +27,7 @@ from executor_svc.runtime.engine_port import (
     FinishReason,
     InvalidRequestError,
     Iteration,
+    ModelError,
     Sampling,
     StructuredKind,
     StructuredOutput,
@@ -43,6 +46,7 @@ class Subject:
     settle: Callable[[], Awaitable[None]]  # let a little time pass, as the engine sees it
     prompts: list[list[int]] = field(repr=False)  # at least 8
     adapter: str | None = None  # one it has
+    adapter_source: str | None = None  # where the weights of an adapter are that can be added
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +303,53 @@ class EngineContract:
         adapted = await answer(subject.engine, subject.prompts[0], GREEDY_48, adapter=subject.adapter)
         assert subject.adapter in subject.engine.facts.adapters
         assert adapted.token_ids != plain.token_ids
+
+    async def test_an_added_adapter_serves_until_it_is_removed(self, subject: Subject) -> None:
+        engine, prompt = subject.engine, subject.prompts[0]
+        if subject.adapter_source is None:
+            pytest.skip("this engine takes no adapters while it runs")
+        source = AdapterSource(name="added", source=subject.adapter_source)
+        plain = await answer(engine, prompt, GREEDY_48)
+        loaded = await engine.add_adapter(source)
+        assert loaded.rank == 8
+        assert loaded.weights
+        adapted = await answer(engine, prompt, GREEDY_48, adapter="added")
+        assert adapted.token_ids != plain.token_ids
+        with pytest.raises(ModelError, match="has an adapter 'added' already"):
+            await engine.add_adapter(source)
+        with pytest.raises(ModelError, match="holds 1 adapters beside"):
+            await engine.add_adapter(AdapterSource(name="second", source=subject.adapter_source))
+        await engine.remove_adapter("added")
+        await engine.remove_adapter("added")  # nothing happens
+        assert (await refusal(engine, prompt, GREEDY_48, adapter="added")).field_name == "adapter"
+        again = await engine.add_adapter(AdapterSource(name="other", source=subject.adapter_source))
+        assert again == loaded
+        assert (await answer(engine, prompt, GREEDY_48, adapter="other")).token_ids != plain.token_ids
+        await engine.remove_adapter("other")
+        assert (await answer(engine, prompt, GREEDY_48)).token_ids == plain.token_ids
+
+    async def test_an_adapter_that_cannot_be_loaded_leaves_the_engine_as_it_was(
+        self, subject: Subject, tmp_path: Path
+    ) -> None:
+        engine = subject.engine
+        if subject.adapter_source is None:
+            pytest.skip("this engine takes no adapters while it runs")
+        (tmp_path / "wide").mkdir()
+        (tmp_path / "wide" / "adapter_config.json").write_text('{"r": 4096, "peft_type": "LORA"}')
+        for source, why in (
+            (AdapterSource(name="x", source=str(tmp_path / "nothing")), "nothing"),
+            (AdapterSource(name="x", source=str(tmp_path)), "adapter_config.json"),
+            (AdapterSource(name="x", source=str(tmp_path / "wide")), "rank 4096"),
+            (AdapterSource(name="x", source=subject.adapter_source, max_rank=4), "rank 8"),
+        ):
+            with pytest.raises(ModelError, match=why):
+                await engine.add_adapter(source)
+        if subject.adapter is not None:
+            with pytest.raises(ModelError, match="already"):
+                await engine.add_adapter(AdapterSource(name=subject.adapter, source=subject.adapter_source))
+            with pytest.raises(EngineError, match="from the engine's start"):
+                await engine.remove_adapter(subject.adapter)
+        assert len((await answer(engine, subject.prompts[1], GREEDY_48)).token_ids) == 48
 
     # --- structured output ----------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ SETTINGS = SimulatedSettings(
     max_batched_tokens=256,
     max_model_len=1024,
     adapters=("french",),
+    adapter_slots=1,
 )
 
 
@@ -36,6 +37,7 @@ async def subject() -> AsyncIterator[Subject]:
         settle=lambda: asyncio.sleep(0),
         prompts=[tokenizer.encode(f"This is prompt number {n}.").ids for n in range(8)],
         adapter="french",
+        adapter_source="org/adapter",
     )
     await engine.shutdown()
 

@@ -53,6 +53,7 @@ PUBLIC = {
         "SplitMode",
     },
     "models": {"Model", "ModelFiles"},
+    "adapters": {"Adapter", "AdapterState", "InstanceAdapter"},
     "fleet": {
         "Cancellation",
         "Explanation",

@@ -131,3 +131,68 @@ def test_a_file_that_is_no_recording_is_named(tmp_path: Path) -> None:
     path.write_text('{"format": "sage_trace", "version": 1}\n')
     assert "expected 'sage_log', got 'sage_trace'" in sagectl("calibrate", str(path)).output
     assert "expected the format 'sage_fleet'" in sagectl("run", "--fleet", str(path)).output
+
+
+def predicting(recording: Path) -> Path:
+    """Make it 400 requests that wait 2 s; told were 1 s, and after the placement 20 % less than what came."""
+    *others, request = (json.loads(line) for line in recording.read_text().splitlines()[:4])
+    lines = [
+        {
+            **request,
+            "arrival_s": n * 0.1,
+            "decided_s": n * 0.1 + 2.0,
+            "first_token_s": n * 0.1 + 2.1,
+            "last_token_s": n * 0.1 + 2.2,
+            "ended_s": n * 0.1 + 2.2,
+            "expected_wait_s": 1.0,
+            "predicted_first_token_s": 0.08,
+        }
+        for n in range(400)
+    ]
+    recording.write_text("".join(json.dumps(each) + "\n" for each in (*others, *lines)))
+    return recording
+
+
+def test_what_was_predicted_is_compared_with_what_came(recording: Path) -> None:
+    shown = sagectl("calibrate", str(predicting(recording)), "--replay", "0", "--json", "-")
+    errors = json.loads(shown.stdout)["predictions"]
+    assert (errors["first_token"]["judged"], errors["wait"]["judged"]) == (200, 400), "200 are for learning"
+    assert errors["first_token"]["median_error"] == pytest.approx(0.2)
+    assert errors["first_token"]["close_share"] == 1.0
+    assert errors["wait"] == {
+        "judged": 400,
+        "median_error": 0.5,
+        "p90_error": 0.5,
+        "median_ratio": 0.5,
+        "close_share": 0,
+    }
+
+
+def test_what_came_before_the_judged_time_counts_as_learned_from(recording: Path) -> None:
+    path = str(predicting(recording))
+    shown = sagectl("calibrate", path, "--from", "10.05", "--replay", "0", "--json", "-")
+    assert shown.exit_code == 2, "the iterations of that time are too few"
+    shown = sagectl("calibrate", path, "--to", "30.05", "--replay", "0", "--json", "-")
+    assert json.loads(shown.stdout)["predictions"]["first_token"]["judged"] == 101
+
+
+def test_a_recording_without_predictions_has_none_to_judge(recording: Path) -> None:
+    shown = sagectl("calibrate", str(recording), "--json", "-")
+    assert json.loads(shown.stdout)["predictions"]["wait"] == {
+        **dict.fromkeys(("median_error", "p90_error", "median_ratio", "close_share")),
+        "judged": 0,
+    }
+
+
+def test_the_plot_shows_both_kinds(recording: Path, tmp_path: Path) -> None:
+    shown = sagectl("calibrate", str(predicting(recording)), "--plot", str(tmp_path / "p.svg"))
+    assert shown.exit_code == 0, shown.output
+    drawn = (tmp_path / "p.svg").read_text()
+    assert "First token, from placement (200)" in drawn
+    assert "Wait in the queue (400)" in drawn
+
+
+def test_a_plot_for_a_folder_that_is_not_there_is_refused_before_anything_is_read(recording: Path) -> None:
+    shown = sagectl("calibrate", str(recording), "--plot", "/not/there/p.svg")
+    assert shown.exit_code == 2
+    assert "--plot /not/there/p.svg: there is no folder /not/there" in shown.stderr

@@ -13,6 +13,7 @@ from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.instances.registration import DuplicateInstance, Registration
 from scheduler_svc.control.instances.session import Session
+from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceSpec
@@ -106,6 +107,9 @@ class Wire:
 
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         raise AssertionError("tokenizers are always here")
+
+    def want_adapters(self, number: int, sources: Sequence[AdapterSource]) -> None:
+        raise AssertionError("no adapters are registered here")
 
     def acknowledge_heartbeat(self, number: int) -> None:
         """Do nothing."""

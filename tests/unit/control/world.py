@@ -25,6 +25,7 @@ from scheduler_svc.control.requests.output_reader import Event
 from scheduler_svc.control.requests.submission import Submission, TokenPrompt
 from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
 from scheduler_svc.control.requests.tokenizers import NO_LIMITS, Conversation, TokenizingLimits
+from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
@@ -101,6 +102,10 @@ class ModelledExecutor:
     tokenizer_hash: str = "t"
     weights: str = "w"
     adapter_weights: dict[str, str] = field(default_factory=dict)
+    adapter_slots: int = 0
+    run_time_adapters: bool = True
+    wanted_adapters: list[str] | None = None
+    adapters_number: int = 0  # of the latest order
     resume_secret: bytes = b""
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
@@ -186,6 +191,10 @@ class ModelledExecutor:
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         raise AssertionError("tokenizers are always here")
 
+    def want_adapters(self, number: int, sources: Sequence[AdapterSource]) -> None:
+        self.adapters_number = number
+        self.wanted_adapters = [each.name for each in sources]
+
     def acknowledge_heartbeat(self, number: int) -> None:
         self.acknowledged_heartbeats.append(self.world.clock.now())
 
@@ -204,7 +213,10 @@ class ModelledExecutor:
         spec = InstanceSpec(
             instance_id=self.instance_id, model=self.model, engine_start_id=self.start_id, role=self.role
         )
-        welcome = plane.sessions.register(Registration(spec=spec, resume_secret=self.resume_secret, held=held), self)
+        registration = Registration(
+            spec=spec, resume_secret=self.resume_secret, held=held, run_time_adapters=self.run_time_adapters
+        )
+        welcome = plane.sessions.register(registration, self)
         self.resume_secret = welcome.resume_secret
         self.held = {n: r for n, r in self.held.items() if n in welcome.keep}
         self.session = plane.sessions.by_id(welcome.session_id)
@@ -221,6 +233,7 @@ class ModelledExecutor:
             adapters=self.adapters,
             weights=self.weights,
             adapter_weights=self.adapter_weights,
+            adapter_slots=self.adapter_slots,
             kv_capacity_tokens=100_000,
             max_running=self.max_running,
             max_batched_tokens=2048,

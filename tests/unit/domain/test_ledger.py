@@ -233,6 +233,28 @@ def test_a_step_that_computes_prompts_also_computes_a_token_of_each_sequence() -
     )
 
 
+def decoding(sequences: int, chunk: int) -> Account:
+    """An account with so many sequences past their first token, and one whose prompt is being computed."""
+    account, ledger = make_account(max_running=64, kv_capacity_tokens=100_000, max_batched_tokens=chunk), Ledger()
+    for _ in range(sequences):
+        runs = make_reservation()
+        ledger.enter(account, runs, 0.0)
+        ledger.first_token(runs, 0.0)
+    ledger.enter(account, make_reservation(prompt=200), 0.0)
+    return account
+
+
+def test_prompts_get_what_output_tokens_leave_of_a_step() -> None:
+    account = decoding(40, chunk=512)
+    assert account.chunk_s == pytest.approx(account.pace.prefill_token_s * (512 - 40) + account.decode_token_s)
+    assert account.computed_token_s == pytest.approx(account.chunk_s / (512 - 40))
+
+
+def test_prompts_are_expected_to_get_an_eighth_of_a_step_at_least() -> None:
+    account = decoding(63, chunk=64)
+    assert account.computed_token_s == pytest.approx(account.chunk_s / 8)
+
+
 # --- prefill ahead ----------------------------------------------------------------------------------
 
 

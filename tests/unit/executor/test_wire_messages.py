@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from executor_svc.runtime.engine_port import EngineState, FinishReason, TokenLogprob
+from executor_svc.runtime.engine_port import AdapterSource, EngineState, FinishReason, TokenLogprob
 from executor_svc.runtime.messages.attempt_id import AttemptId
-from executor_svc.runtime.messages.commands import Assign, ReleaseKv
+from executor_svc.runtime.messages.commands import AdaptersWanted, Assign, ReleaseKv
 from executor_svc.runtime.messages.outputs import (
     Accepted,
     Ack,
@@ -21,12 +21,18 @@ from executor_svc.runtime.messages.outputs import (
     RejectReason,
     StepFrame,
 )
-from executor_svc.runtime.messages.registration import Role
-from executor_svc.runtime.messages.reports import EngineStatus, KvReleased
+from executor_svc.runtime.messages.registration import Identity, Register, Role
+from executor_svc.runtime.messages.reports import AdapterReport, AdapterState, AdapterStates, EngineStatus, KvReleased
 from executor_svc.transport import enums
-from executor_svc.transport.control_messages import commands_from_wire, control_request, welcome_from_wire
+from executor_svc.transport.control_messages import (
+    commands_from_wire,
+    control_request,
+    register_request,
+    welcome_from_wire,
+)
 from executor_svc.transport.output_messages import acks, output_requests
 from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage_wire.protocol import RUN_TIME_ADAPTERS
 
 EPOCH = 7
 CHOSEN = TokenLogprob(token_id=4, logprob=-0.5, rank=None)
@@ -222,3 +228,27 @@ def test_a_release_is_asked_for_and_answered_by_number() -> None:
 def test_an_end_without_a_handoff_has_no_lease() -> None:
     ended = ended_message(cause=EndCause.FINISHED, total_tokens=8)
     assert not ended.HasField("kv_lease")
+
+
+def test_adapters_on_the_wire() -> None:
+    source = executor_pb2.AdapterSource(name="legal", source="org/legal", revision="v2", max_rank=8)
+    wanted = executor_pb2.ControlResponse(adapters_wanted=executor_pb2.AdaptersWanted(number=3, adapters=[source]))
+    own = AdapterSource(name="legal", source="org/legal", revision="v2", max_rank=8)
+    assert list(commands_from_wire(wanted)) == [AdaptersWanted(number=3, sources=[own])]
+
+    states = AdapterStates(
+        number=3,
+        adapters=[AdapterReport(source=own, state=state, reason="why", weights="w", rank=4) for state in AdapterState],
+    )
+    assert control_request(states).adapter_states.number == 3
+    sent = control_request(states).adapter_states.adapters
+    assert [each.source for each in sent] == [source] * len(AdapterState)
+    assert [executor_pb2.AdapterState.State.Name(each.state) for each in sent] == [
+        f"STATE_{state.name}" for state in AdapterState
+    ]
+    assert (sent[0].reason, sent[0].weights, sent[0].rank) == ("why", "w", 4)
+
+
+def test_an_executor_says_that_it_takes_adapters_while_it_runs() -> None:
+    identity = Identity(instance_id="a", engine_start_id="1", role=Role.GENERAL, model="m")
+    assert RUN_TIME_ADAPTERS in register_request(Register(identity=identity)).register.capabilities

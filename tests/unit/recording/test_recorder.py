@@ -59,6 +59,20 @@ async def test_a_finished_request() -> None:
     assert "secret" not in repr(line)
 
 
+async def test_the_wait_that_was_told_is_the_first_one() -> None:
+    async with RecordedWorld() as world:
+        world.add("e1", max_running=1)
+        await world.advance(1.0)
+        await world.submit("runs", max_tokens=20)
+        waits = await world.submit("waits", max_tokens=2)
+        told = world.plane.intake.expected_wait_s(waits.live)
+        await world.advance(5.0)
+        assert world.plane.intake.expected_wait_s(waits.live) == 0
+        runs, waited = world.of(RequestLine)
+    assert told > 0
+    assert (runs.expected_wait_s, waited.expected_wait_s) == (None, told)
+
+
 async def test_a_request_that_never_ran() -> None:
     async with RecordedWorld() as world:
         world.add("e1", max_running=1)

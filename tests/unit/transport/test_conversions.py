@@ -122,6 +122,7 @@ FACTS = EngineFacts(
     gpu_name="H200",
     gpu_memory_bytes=141,
     adapters=frozenset({"lora"}),
+    adapter_slots=6,
     supports_priority=True,
     structured_output_kinds=frozenset({"regex"}),
     kv_connector="nixl",
@@ -653,6 +654,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         gpu_name="H200",
         gpu_memory_bytes=141,
         adapters=["lora"],
+        adapter_slots=6,
         supports_priority=True,
         structured_output_kinds=["regex"],
         kv_connector="nixl",
@@ -675,7 +677,7 @@ def test_engine_facts() -> None:
     wire = the_facts()
     assert unset(wire) == set(), "the test itself must fill everything"
     assert registrations.facts(wire) == FACTS
-    assert at_default(FACTS) == set()
+    assert at_default(FACTS) == {"run_time"}  # comes with AdapterStates
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from pathlib import Path
 RANK = 8
 
 
-def make_adapter(model: Path, directory: Path) -> Path:
+def make_adapter(model: Path, directory: Path, *, seed: int = 1) -> Path:
     """Write a PEFT adapter on the query projections of every layer; returns its directory."""
     import torch
     from safetensors.torch import save_file
 
     config = json.loads((model / "config.json").read_text())
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     width = config["num_attention_heads"] * config["head_dim"]
     tensors = {}
     for layer in range(config["num_hidden_layers"]):

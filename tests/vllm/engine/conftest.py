@@ -57,6 +57,7 @@ def settings(adapters: dict[str, str]) -> VllmSettings:
         kv_cache_bytes=64 << 20,
         cpu_cores="0",
         adapters=adapters,
+        adapter_slots=1 if adapters else 0,
         constraint_compile_limit_s=2.0,
         # A model that says noise would fill JSON with blanks for ever.
         engine_args={"structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}},
@@ -78,8 +79,20 @@ async def engine(model_path: Path, settings: VllmSettings, progress: Progress) -
 
 
 @pytest.fixture(scope="session")
-def subject(engine: VllmEngine, adapters: dict[str, str]) -> Subject:
+def other_adapter(model_path: Path, adapters: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str | None:
+    """The directory of an adapter that the engine does not have from its start."""
+    if not adapters:
+        return None
+    return str(make_adapter(model_path, tmp_path_factory.mktemp("adapters") / "added", seed=2))
+
+
+@pytest.fixture(scope="session")
+def subject(engine: VllmEngine, adapters: dict[str, str], other_adapter: str | None) -> Subject:
     prompts = [[(17 + 37 * n + 11 * i) % 4000 + 20 for i in range(12 + n)] for n in range(8)]
     return Subject(
-        engine=engine, settle=lambda: asyncio.sleep(0.005), prompts=prompts, adapter=next(iter(adapters), None)
+        engine=engine,
+        settle=lambda: asyncio.sleep(0.005),
+        prompts=prompts,
+        adapter=next(iter(adapters), None),
+        adapter_source=other_adapter,
     )

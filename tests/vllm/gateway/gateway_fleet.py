@@ -19,7 +19,10 @@ MODEL = "sim"
 VECTORS = "vectors"
 EMBEDS = ("--engine.kind", "simulated", "--model", VECTORS, "--role", "embedding")
 ADAPTER = "poet"
-SIMULATED = ("--engine.kind", "simulated", "--model", MODEL, "--engine.simulated.adapters", f'["{ADAPTER}"]')
+SIMULATED = (
+    *("--engine.kind", "simulated", "--model", MODEL, "--engine.simulated.adapters", f'["{ADAPTER}"]'),
+    *("--engine.simulated.adapter-slots", "1"),
+)
 UP_WITHIN_S = 90.0
 LISTENING = r"listening on 127\.0\.0\.1:(\d+)"
 

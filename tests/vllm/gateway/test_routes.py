@@ -9,6 +9,7 @@ import openai as openai_package
 import pytest
 
 from sage_client import AsyncClient
+from tests.support.eventually import eventually
 from tests.vllm.gateway.gateway_fleet import ADAPTER, MODEL, VECTORS, GatewayProcess
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
@@ -39,6 +40,30 @@ async def test_an_adapter_is_a_model(openai: Any, client: AsyncClient) -> None:
         assert chat.model == name
         texts.append(made.choices[0].text)
     assert texts[0] != texts[1]
+
+
+async def test_an_adapter_that_is_added_at_run_time_is_a_model_until_it_is_removed(
+    openai: Any, client: AsyncClient, gateway: GatewayProcess
+) -> None:
+    await client.add_adapter("legal", "org/legal", model=MODEL)
+    await gateway.serves("legal")
+    assert (await openai.models.retrieve("legal")).parent == MODEL
+    options: Any = {"temperature": 0, "max_tokens": 12}
+    wanted = await client.generate(PROMPT, model=MODEL, adapter="legal", ignore_eos=True, **options).result()
+    made = await openai.completions.create(model="legal", prompt=PROMPT, extra_body=WHOLE, **options)
+    assert (made.choices[0].text, made.model) == (wanted.text, "legal")
+    chat = await openai.chat.completions.create(model="legal", messages=CHAT, extra_body=WHOLE, **options)
+    assert chat.model == "legal"
+
+    await client.remove_adapter("legal", model=MODEL)
+
+    async def gone() -> bool:
+        return "legal" not in {card.id async for card in openai.models.list()}
+
+    await eventually(gone, within_s=30.0, what="the removed adapter to be no model", every_s=0.2)
+    with pytest.raises(openai_package.NotFoundError):
+        await openai.completions.create(model="legal", prompt=PROMPT, **options)
+    assert {card.id async for card in openai.models.list()} == {MODEL, VECTORS, ADAPTER}
 
 
 async def test_the_gateway_logs_what_it_serves(gateway: GatewayProcess) -> None:

@@ -89,6 +89,8 @@ def _request(record: JsonRecord) -> RecordedRequest:
         first_token_s=optional_number(record, "first_token_s"),
         last_token_s=optional_number(record, "last_token_s"),
         ended_s=record.number("ended_s"),
+        expected_wait_s=optional_number(record, "expected_wait_s"),
+        predicted_first_token_s=optional_number(record, "predicted_first_token_s"),
     )
 
 

@@ -36,6 +36,8 @@ class RecordedRequest:
     first_token_s: float | None
     last_token_s: float | None
     ended_s: float
+    expected_wait_s: float | None = None  # in the queue, told with the acceptance
+    predicted_first_token_s: float | None = None  # from the last placement on
 
     @property
     def finished(self) -> bool:

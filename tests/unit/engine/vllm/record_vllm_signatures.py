@@ -33,7 +33,7 @@ CLASSES = {
     "vllm/platforms/interface.py": ["Platform"],
     "vllm/sampling_params.py": ["SamplingParams", "StructuredOutputsParams", "RequestOutputKind"],
     "vllm/v1/core/sched/scheduler.py": ["Scheduler"],
-    "vllm/v1/engine/__init__.py": ["EngineCoreRequest", "EngineCoreOutput"],
+    "vllm/v1/engine/__init__.py": ["EngineCoreRequest", "EngineCoreOutput", "EngineCoreOutputs"],
     "vllm/v1/engine/async_llm.py": ["AsyncLLM"],
     "vllm/v1/engine/core_client.py": ["AsyncMPClient"],
     "vllm/v1/engine/exceptions.py": None,
@@ -59,6 +59,7 @@ METHODS = {
     "get_total_num_kv_heads", "get_head_size", "get_total_num_hidden_layers", "collective_rpc", "abort",
     "abort_requests_async", "get_supported_tasks_async", "append_output_token_ids", "take_prefill_stats",
     "add_request", "_add_request", "get_scheduler_cls", "__post_init__", "process_outputs", "abort_requests",
+    "get_output_async",
 }  # fmt: skip
 
 NIXL_FILES = (

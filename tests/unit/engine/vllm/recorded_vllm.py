@@ -159,6 +159,7 @@ class RecordedVllm:
         core = release.thing(CORE)
         for name in ("abort_requests_async", "get_supported_tasks_async"):
             setattr(core, name, release.checked(CORE, name, self._noting(name)))
+        core.get_output_async = release.checked(CORE, "get_output_async", self._next_outputs)
         llm = release.thing(LLM, vllm_config=config, errored=False, output_processor=processor, engine_core=core)
         llm.abort = release.checked(LLM, "abort", self._abort)
         llm.add_request = release.checked(LLM, "add_request", self.processor.add_request)
@@ -194,6 +195,10 @@ class RecordedVllm:
             special_tokens_map={"eos_token": "<|im_end|>", "extra": ["a", "b"]},
             eos_token_id=258,
         )
+
+    async def _next_outputs(self) -> Any:
+        """A step's outputs as the engine core sends them; what reads them is not part of the release."""
+        return self.release.thing("vllm.v1.engine:EngineCoreOutputs", timestamp=time.monotonic())
 
     def _noting(self, name: str) -> Callable[..., Any]:
         async def note(request_ids: Any = None, request_id: Any = None, internal: Any = None) -> None:

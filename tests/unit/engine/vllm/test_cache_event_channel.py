@@ -60,6 +60,18 @@ def test_an_adapters_blocks_are_its_own() -> None:
     assert event.adapter == "french"
 
 
+def test_an_added_adapters_blocks_have_the_name_that_requests_give() -> None:
+    named = "french@abc"
+    event = stored(lora_name=named, extra_keys=[(named,), (named,)])
+    received = ReceivedEvents()
+    received.adapters = {named: "french"}
+    received.add(0, [event])
+
+    [found] = received.take()
+    assert isinstance(found, BlocksStored)
+    assert found.adapter == "french"
+
+
 @pytest.mark.parametrize(
     "event",
     [

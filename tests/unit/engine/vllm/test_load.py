@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from executor_svc.engine.vllm.async_llm import time_steps
 from executor_svc.engine.vllm.load import ITERATIONS_KEPT, VllmLoad
 
 
@@ -78,6 +79,21 @@ async def test_steps_back_to_back_are_timed_from_end_to_end(load: VllmLoad, monk
     now = 200.0
     load.record(stats(), None)  # after idling: only its own time counts
     assert [iteration.elapsed_s for iteration in load.take_iterations()] == pytest.approx([0.008, 0.050, 0.008])
+
+
+async def test_steps_taken_together_are_timed_by_the_engine_core(load: VllmLoad) -> None:
+    ended = iter((50.0, 50.010, 50.040))
+
+    class Core:
+        async def get_output_async(self) -> Any:
+            return SimpleNamespace(timestamp=next(ended))
+
+    core = Core()
+    time_steps(core, load)
+    for _ in range(3):
+        await core.get_output_async()
+        load.record(stats(), None)
+    assert [iteration.elapsed_s for iteration in load.take_iterations()] == pytest.approx([0.008, 0.010, 0.030])
 
 
 async def test_steps_without_tokens_are_no_progress(load: VllmLoad) -> None:

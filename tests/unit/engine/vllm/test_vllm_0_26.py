@@ -98,6 +98,7 @@ async def test_its_facts_are_complete(engine: VllmEngine) -> None:
     assert facts.tokenizer.chat_template == "{{ messages }}"
     assert facts.tokenizer.special_tokens == {"eos_token": "<|im_end|>"}
     assert facts.adapters == ("dialect",)
+    assert facts.adapter_slots == 0
     assert facts.supports_priority
 
 

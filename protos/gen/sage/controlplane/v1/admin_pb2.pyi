@@ -131,6 +131,295 @@ USAGE_GROUP_DAY: UsageGroup.ValueType  # 5
 Global___UsageGroup: _TypeAlias = UsageGroup  # noqa: Y015
 
 @_typing.final
+class AddAdapterRequest(_message.Message):
+    """Request of AdminService.AddAdapter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    MAX_RANK_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """what requests name: letters, digits and . _ : / -, at most 128, not beginning with one of the signs"""
+    model: _builtins.str
+    """the name clients ask for; empty where there is only one"""
+    source: _builtins.str
+    """directory on the executors' machines, or id on the model hub; at most 1,024 bytes"""
+    revision: _builtins.str
+    """branch, tag or commit of the hub; empty: its default branch, or a directory"""
+    max_rank: _builtins.int
+    """an adapter of a larger rank is refused; 0: each engine's own bound only"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        model: _builtins.str = ...,
+        source: _builtins.str = ...,
+        revision: _builtins.str = ...,
+        max_rank: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_rank", b"max_rank", "model", b"model", "name", b"name", "revision", b"revision", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddAdapterRequest: _TypeAlias = AddAdapterRequest  # noqa: Y015
+
+@_typing.final
+class AddAdapterResponse(_message.Message):
+    """Response of AdminService.AddAdapter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def adapter(self) -> Global___Adapter:
+        """as it is in the registry"""
+
+    def __init__(
+        self,
+        *,
+        adapter: Global___Adapter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddAdapterResponse: _TypeAlias = AddAdapterResponse  # noqa: Y015
+
+@_typing.final
+class ListAdaptersRequest(_message.Message):
+    """Request of AdminService.ListAdapters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """only of this model; empty: of all"""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAdaptersRequest: _TypeAlias = ListAdaptersRequest  # noqa: Y015
+
+@_typing.final
+class ListAdaptersResponse(_message.Message):
+    """Response of AdminService.ListAdapters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Adapter]:
+        """sorted by model and name"""
+
+    def __init__(
+        self,
+        *,
+        adapters: _abc.Iterable[Global___Adapter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAdaptersResponse: _TypeAlias = ListAdaptersResponse  # noqa: Y015
+
+@_typing.final
+class RemoveAdapterRequest(_message.Message):
+    """Request of AdminService.RemoveAdapter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """of the adapter"""
+    model: _builtins.str
+    """its model; empty where there is only one"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveAdapterRequest: _TypeAlias = RemoveAdapterRequest  # noqa: Y015
+
+@_typing.final
+class RemoveAdapterResponse(_message.Message):
+    """Response of AdminService.RemoveAdapter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def adapter(self) -> Global___Adapter:
+        """as it is now; REMOVING while accepted requests still name it"""
+
+    def __init__(
+        self,
+        *,
+        adapter: Global___Adapter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveAdapterResponse: _TypeAlias = RemoveAdapterResponse  # noqa: Y015
+
+@_typing.final
+class Adapter(_message.Message):
+    """A LoRA adapter of the registry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    MAX_RANK_FIELD_NUMBER: _builtins.int
+    REMOVING_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    INSTANCES_FIELD_NUMBER: _builtins.int
+    NOT_KEPT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """what requests name"""
+    model: _builtins.str
+    """the model that it adapts"""
+    source: _builtins.str
+    """directory on the executors' machines, or id on the model hub"""
+    revision: _builtins.str
+    """of the hub"""
+    max_rank: _builtins.int
+    """0: each engine's own bound only"""
+    removing: _builtins.bool
+    """it is taken out: new requests are refused"""
+    requests: _builtins.int
+    """accepted requests that name it and have not ended"""
+    not_kept: _builtins.str
+    """why this is not in the journal yet, in words; empty if it is, or without a journal"""
+    @_builtins.property
+    def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceAdapter]:
+        """those of its model, sorted by id"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        model: _builtins.str = ...,
+        source: _builtins.str = ...,
+        revision: _builtins.str = ...,
+        max_rank: _builtins.int = ...,
+        removing: _builtins.bool = ...,
+        requests: _builtins.int = ...,
+        instances: _abc.Iterable[Global___InstanceAdapter] | None = ...,
+        not_kept: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "max_rank", b"max_rank", "model", b"model", "name", b"name", "not_kept", b"not_kept", "removing", b"removing", "requests", b"requests", "revision", b"revision", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Adapter: _TypeAlias = Adapter  # noqa: Y015
+
+@_typing.final
+class InstanceAdapter(_message.Message):
+    """What one instance has of an adapter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[InstanceAdapter._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: InstanceAdapter._State.ValueType  # 0
+        STATE_ABSENT: InstanceAdapter._State.ValueType  # 1
+        """not loaded: other adapters have the slots, or the instance is not ready"""
+        STATE_LOADING: InstanceAdapter._State.ValueType  # 2
+        """it is being loaded, or waits for its slot"""
+        STATE_LOADED: InstanceAdapter._State.ValueType  # 3
+        """requests run with it"""
+        STATE_FAILED: InstanceAdapter._State.ValueType  # 4
+        """it could not be loaded"""
+        STATE_UNLOADING: InstanceAdapter._State.ValueType  # 5
+        """attempts still use it, and then it is unloaded"""
+        STATE_UNSUPPORTED: InstanceAdapter._State.ValueType  # 6
+        """the executor is of an earlier version, or its engine takes no adapters while it runs"""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """What an instance has of an adapter."""
+
+    STATE_UNSPECIFIED: InstanceAdapter.State.ValueType  # 0
+    STATE_ABSENT: InstanceAdapter.State.ValueType  # 1
+    """not loaded: other adapters have the slots, or the instance is not ready"""
+    STATE_LOADING: InstanceAdapter.State.ValueType  # 2
+    """it is being loaded, or waits for its slot"""
+    STATE_LOADED: InstanceAdapter.State.ValueType  # 3
+    """requests run with it"""
+    STATE_FAILED: InstanceAdapter.State.ValueType  # 4
+    """it could not be loaded"""
+    STATE_UNLOADING: InstanceAdapter.State.ValueType  # 5
+    """attempts still use it, and then it is unloaded"""
+    STATE_UNSUPPORTED: InstanceAdapter.State.ValueType  # 6
+    """the executor is of an earlier version, or its engine takes no adapters while it runs"""
+
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    instance_id: _builtins.str
+    """of the instance"""
+    state: Global___InstanceAdapter.State.ValueType
+    """now"""
+    reason: _builtins.str
+    """why, in words"""
+    weights: _builtins.str
+    """with LOADED: fingerprint of the weights"""
+    rank: _builtins.int
+    """with LOADED: of the adapter"""
+    def __init__(
+        self,
+        *,
+        instance_id: _builtins.str = ...,
+        state: Global___InstanceAdapter.State.ValueType = ...,
+        reason: _builtins.str = ...,
+        weights: _builtins.str = ...,
+        rank: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance_id", b"instance_id", "rank", b"rank", "reason", b"reason", "state", b"state", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InstanceAdapter: _TypeAlias = InstanceAdapter  # noqa: Y015
+
+@_typing.final
 class GetSchedulerRequest(_message.Message):
     """Request of AdminService.GetScheduler."""
 

@@ -130,6 +130,21 @@ class AdminServiceStub(object):
                 request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetSchedulerRequest.SerializeToString,
                 response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetSchedulerResponse.FromString,
                 _registered_method=True)
+        self.AddAdapter = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/AddAdapter',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.AddAdapterRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.AddAdapterResponse.FromString,
+                _registered_method=True)
+        self.ListAdapters = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/ListAdapters',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListAdaptersRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListAdaptersResponse.FromString,
+                _registered_method=True)
+        self.RemoveAdapter = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/RemoveAdapter',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.RemoveAdapterRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.RemoveAdapterResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -282,6 +297,31 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddAdapter(self, request, context):
+        """Enters a LoRA adapter into the registry: every instance of its model that can loads it, and requests may name it at
+        once. Again with the same content: nothing changes, and instances where loading failed try again. Errors:
+        INVALID_ARGUMENT (a name or source that cannot be, the name of an adapter with another source or from an engine's
+        start), NOT_FOUND (no such model), RESOURCE_EXHAUSTED (1,024 adapters).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAdapters(self, request, context):
+        """Lists the adapters of the registry, and what each instance of their model has of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveAdapter(self, request, context):
+        """Takes a LoRA adapter out of the registry. New requests that name it are refused from now on; those that were
+        accepted end first, and then the instances unload it. Errors: INVALID_ARGUMENT (no such adapter).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -379,6 +419,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetScheduler,
                     request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetSchedulerRequest.FromString,
                     response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetSchedulerResponse.SerializeToString,
+            ),
+            'AddAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddAdapter,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.AddAdapterRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.AddAdapterResponse.SerializeToString,
+            ),
+            'ListAdapters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAdapters,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListAdaptersRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListAdaptersResponse.SerializeToString,
+            ),
+            'RemoveAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveAdapter,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.RemoveAdapterRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.RemoveAdapterResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -895,6 +950,87 @@ class AdminService(object):
             '/sage.controlplane.v1.AdminService/GetScheduler',
             sage_dot_controlplane_dot_v1_dot_admin__pb2.GetSchedulerRequest.SerializeToString,
             sage_dot_controlplane_dot_v1_dot_admin__pb2.GetSchedulerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/AddAdapter',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.AddAdapterRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.AddAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAdapters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/ListAdapters',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.ListAdaptersRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.ListAdaptersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/RemoveAdapter',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.RemoveAdapterRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.RemoveAdapterResponse.FromString,
             options,
             channel_credentials,
             insecure,

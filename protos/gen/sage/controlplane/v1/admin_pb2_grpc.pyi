@@ -94,6 +94,18 @@ class AdminServiceStub:
     """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
     it refuses with UNAVAILABLE, reason NOT_LEADER.
     """
+    AddAdapter: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AddAdapterRequest, _admin_pb2.AddAdapterResponse]
+    """Enters a LoRA adapter into the registry: every instance of its model that can loads it, and requests may name it at
+    once. Again with the same content: nothing changes, and instances where loading failed try again. Errors:
+    INVALID_ARGUMENT (a name or source that cannot be, the name of an adapter with another source or from an engine's
+    start), NOT_FOUND (no such model), RESOURCE_EXHAUSTED (1,024 adapters).
+    """
+    ListAdapters: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAdaptersRequest, _admin_pb2.ListAdaptersResponse]
+    """Lists the adapters of the registry, and what each instance of their model has of them."""
+    RemoveAdapter: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveAdapterRequest, _admin_pb2.RemoveAdapterResponse]
+    """Takes a LoRA adapter out of the registry. New requests that name it are refused from now on; those that were
+    accepted end first, and then the instances unload it. Errors: INVALID_ARGUMENT (no such adapter).
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -160,6 +172,18 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetScheduler: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSchedulerRequest, _admin_pb2.GetSchedulerResponse]  # type: ignore[assignment]
     """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
     it refuses with UNAVAILABLE, reason NOT_LEADER.
+    """
+    AddAdapter: _aio.UnaryUnaryMultiCallable[_admin_pb2.AddAdapterRequest, _admin_pb2.AddAdapterResponse]  # type: ignore[assignment]
+    """Enters a LoRA adapter into the registry: every instance of its model that can loads it, and requests may name it at
+    once. Again with the same content: nothing changes, and instances where loading failed try again. Errors:
+    INVALID_ARGUMENT (a name or source that cannot be, the name of an adapter with another source or from an engine's
+    start), NOT_FOUND (no such model), RESOURCE_EXHAUSTED (1,024 adapters).
+    """
+    ListAdapters: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAdaptersRequest, _admin_pb2.ListAdaptersResponse]  # type: ignore[assignment]
+    """Lists the adapters of the registry, and what each instance of their model has of them."""
+    RemoveAdapter: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveAdapterRequest, _admin_pb2.RemoveAdapterResponse]  # type: ignore[assignment]
+    """Takes a LoRA adapter out of the registry. New requests that name it are refused from now on; those that were
+    accepted end first, and then the instances unload it. Errors: INVALID_ARGUMENT (no such adapter).
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -338,6 +362,36 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.GetSchedulerResponse, _abc.Awaitable[_admin_pb2.GetSchedulerResponse]]:
         """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
         it refuses with UNAVAILABLE, reason NOT_LEADER.
+        """
+
+    @_abc_1.abstractmethod
+    def AddAdapter(
+        self,
+        request: _admin_pb2.AddAdapterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.AddAdapterResponse, _abc.Awaitable[_admin_pb2.AddAdapterResponse]]:
+        """Enters a LoRA adapter into the registry: every instance of its model that can loads it, and requests may name it at
+        once. Again with the same content: nothing changes, and instances where loading failed try again. Errors:
+        INVALID_ARGUMENT (a name or source that cannot be, the name of an adapter with another source or from an engine's
+        start), NOT_FOUND (no such model), RESOURCE_EXHAUSTED (1,024 adapters).
+        """
+
+    @_abc_1.abstractmethod
+    def ListAdapters(
+        self,
+        request: _admin_pb2.ListAdaptersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListAdaptersResponse, _abc.Awaitable[_admin_pb2.ListAdaptersResponse]]:
+        """Lists the adapters of the registry, and what each instance of their model has of them."""
+
+    @_abc_1.abstractmethod
+    def RemoveAdapter(
+        self,
+        request: _admin_pb2.RemoveAdapterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveAdapterResponse, _abc.Awaitable[_admin_pb2.RemoveAdapterResponse]]:
+        """Takes a LoRA adapter out of the registry. New requests that name it are refused from now on; those that were
+        accepted end first, and then the instances unload it. Errors: INVALID_ARGUMENT (no such adapter).
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -42,6 +42,7 @@ class ControlRequest(_message.Message):
     KV_RELEASED_FIELD_NUMBER: _builtins.int
     PREFIX_CACHE_REPORT_FIELD_NUMBER: _builtins.int
     HELD_ASSIGN_FIELD_NUMBER: _builtins.int
+    ADAPTER_STATES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def register(self) -> Global___Register: ...
     @_builtins.property
@@ -62,6 +63,10 @@ class ControlRequest(_message.Message):
     def prefix_cache_report(self) -> Global___PrefixCacheReport: ...
     @_builtins.property
     def held_assign(self) -> Global___HeldAssign: ...
+    @_builtins.property
+    def adapter_states(self) -> Global___AdapterStates:
+        """by executors with the capability "run_time_adapters" """
+
     def __init__(
         self,
         *,
@@ -75,12 +80,13 @@ class ControlRequest(_message.Message):
         kv_released: Global___KvReleased | None = ...,
         prefix_cache_report: Global___PrefixCacheReport | None = ...,
         held_assign: Global___HeldAssign | None = ...,
+        adapter_states: Global___AdapterStates | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "held_assign", b"held_assign", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter_states", b"adapter_states", "drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "held_assign", b"held_assign", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "held_assign", b"held_assign", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_states", b"adapter_states", "drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "held_assign", b"held_assign", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["register", "engine_status", "tokenizer_chunk", "heartbeat", "drained", "goodbye", "drain_requested", "kv_released", "prefix_cache_report", "held_assign"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["register", "engine_status", "tokenizer_chunk", "heartbeat", "drained", "goodbye", "drain_requested", "kv_released", "prefix_cache_report", "held_assign", "adapter_states"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -102,6 +108,7 @@ class ControlResponse(_message.Message):
     RELEASE_KV_FIELD_NUMBER: _builtins.int
     FETCH_ASSIGN_FIELD_NUMBER: _builtins.int
     ASSIGNS_FIELD_NUMBER: _builtins.int
+    ADAPTERS_WANTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -124,6 +131,10 @@ class ControlResponse(_message.Message):
     def assigns(self) -> Global___Assigns:
         """several that wait at once; where the executor has the capability "assign_batches" """
 
+    @_builtins.property
+    def adapters_wanted(self) -> Global___AdaptersWanted:
+        """where the executor has the capability "run_time_adapters" """
+
     def __init__(
         self,
         *,
@@ -137,12 +148,13 @@ class ControlResponse(_message.Message):
         release_kv: Global___ReleaseKv | None = ...,
         fetch_assign: Global___FetchAssign | None = ...,
         assigns: Global___Assigns | None = ...,
+        adapters_wanted: Global___AdaptersWanted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "assigns", b"assigns", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "assigns", b"assigns", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv", "fetch_assign", "assigns"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv", "fetch_assign", "assigns", "adapters_wanted"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -468,6 +480,7 @@ class EngineFacts(_message.Message):
     CONFIG_JSON_FIELD_NUMBER: _builtins.int
     GENERATION_CONFIG_JSON_FIELD_NUMBER: _builtins.int
     CLASSIFIES_FIELD_NUMBER: _builtins.int
+    ADAPTER_SLOTS_FIELD_NUMBER: _builtins.int
     IMAGE_INPUT_FIELD_NUMBER: _builtins.int
     PROCESSOR_FILES_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
@@ -518,6 +531,8 @@ class EngineFacts(_message.Message):
     """content of its generation_config.json, at most 256 KiB; empty: it has none"""
     classifies: _builtins.bool
     """with embedding_dimensions: its vectors have one number per class, such as a pair's score"""
+    adapter_slots: _builtins.int
+    """LoRA adapters that can be added while it runs, beside `adapters`; 0: none"""
     @_builtins.property
     def parallelism_config(self) -> _common_pb2.ParallelismConfig:
         """how the engine is distributed over devices"""
@@ -573,12 +588,13 @@ class EngineFacts(_message.Message):
         config_json: _builtins.str = ...,
         generation_config_json: _builtins.str = ...,
         classifies: _builtins.bool = ...,
+        adapter_slots: _builtins.int = ...,
         image_input: Global___ImageInput | None = ...,
         processor_files: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image_input", b"image_input", "parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_weights", b"adapter_weights", "adapters", b"adapters", "classifies", b"classifies", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "image_input", b"image_input", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "processor_files", b"processor_files", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_slots", b"adapter_slots", "adapter_weights", b"adapter_weights", "adapters", b"adapters", "classifies", b"classifies", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "image_input", b"image_input", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "processor_files", b"processor_files", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -613,6 +629,172 @@ class ImageInput(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImageInput: _TypeAlias = ImageInput  # noqa: Y015
+
+@_typing.final
+class AdaptersWanted(_message.Message):
+    """Tells the executor which LoRA adapters its engine is to hold beside those from its start: all of them, at most
+    EngineFacts.adapter_slots. The executor unloads others once no attempt uses them, loads those that it lacks, in this
+    order, and reports every change with AdapterStates.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTERS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """counts these messages in the session, from 1"""
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___AdapterSource]:
+        """each name once"""
+
+    def __init__(
+        self,
+        *,
+        adapters: _abc.Iterable[Global___AdapterSource] | None = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdaptersWanted: _TypeAlias = AdaptersWanted  # noqa: Y015
+
+@_typing.final
+class AdapterSource(_message.Message):
+    """Where the weights of a LoRA adapter are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    MAX_RANK_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """what requests name"""
+    source: _builtins.str
+    """directory on the executor's machine, or id on the model hub"""
+    revision: _builtins.str
+    """branch, tag or commit of the hub; empty: the default branch, or a directory"""
+    max_rank: _builtins.int
+    """a larger rank is refused; 0: the engine's own bound only"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        source: _builtins.str = ...,
+        revision: _builtins.str = ...,
+        max_rank: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_rank", b"max_rank", "name", b"name", "revision", b"revision", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdapterSource: _TypeAlias = AdapterSource  # noqa: Y015
+
+@_typing.final
+class AdapterStates(_message.Message):
+    """The state of every LoRA adapter that was wanted or is still held. Sent at the session's begin and at every change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTERS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """of the latest AdaptersWanted of the session that was taken into account; 0: none"""
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___AdapterState]:
+        """sorted by name; one that is not here is not held"""
+
+    def __init__(
+        self,
+        *,
+        adapters: _abc.Iterable[Global___AdapterState] | None = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdapterStates: _TypeAlias = AdapterStates  # noqa: Y015
+
+@_typing.final
+class AdapterState(_message.Message):
+    """A LoRA adapter in one engine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[AdapterState._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: AdapterState._State.ValueType  # 0
+        STATE_WAITING: AdapterState._State.ValueType  # 1
+        """it waits for a slot that another adapter still has"""
+        STATE_LOADING: AdapterState._State.ValueType  # 2
+        """its files are fetched and checked, and the engine loads it"""
+        STATE_LOADED: AdapterState._State.ValueType  # 3
+        """the engine made tokens with it"""
+        STATE_FAILED: AdapterState._State.ValueType  # 4
+        """it could not be loaded; tried again when it is added anew, or the engine starts again"""
+        STATE_UNLOADING: AdapterState._State.ValueType  # 5
+        """not wanted any more; attempts still use it"""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """What an engine does with an adapter."""
+
+    STATE_UNSPECIFIED: AdapterState.State.ValueType  # 0
+    STATE_WAITING: AdapterState.State.ValueType  # 1
+    """it waits for a slot that another adapter still has"""
+    STATE_LOADING: AdapterState.State.ValueType  # 2
+    """its files are fetched and checked, and the engine loads it"""
+    STATE_LOADED: AdapterState.State.ValueType  # 3
+    """the engine made tokens with it"""
+    STATE_FAILED: AdapterState.State.ValueType  # 4
+    """it could not be loaded; tried again when it is added anew, or the engine starts again"""
+    STATE_UNLOADING: AdapterState.State.ValueType  # 5
+    """not wanted any more; attempts still use it"""
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    state: Global___AdapterState.State.ValueType
+    """now"""
+    reason: _builtins.str
+    """why, in words: with FAILED always"""
+    weights: _builtins.str
+    """with LOADED: fingerprint of the weights"""
+    rank: _builtins.int
+    """with LOADED: of the adapter"""
+    @_builtins.property
+    def source(self) -> Global___AdapterSource:
+        """as AdaptersWanted had it"""
+
+    def __init__(
+        self,
+        *,
+        source: Global___AdapterSource | None = ...,
+        state: Global___AdapterState.State.ValueType = ...,
+        reason: _builtins.str = ...,
+        weights: _builtins.str = ...,
+        rank: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rank", b"rank", "reason", b"reason", "source", b"source", "state", b"state", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdapterState: _TypeAlias = AdapterState  # noqa: Y015
 
 @_typing.final
 class TokenizerWanted(_message.Message):

@@ -1,0 +1,116 @@
+"""Finds the files of a LoRA adapter: a local directory, or a snapshot of the hub at a fixed commit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from executor_svc.engine.vllm.models import adapter_fingerprint
+from executor_svc.runtime.engine_port import AdapterSource, ModelError
+
+CONFIG = "adapter_config.json"
+CONFIG_BYTES = 1 << 20  # largest adapter_config.json
+WEIGHT_FILES = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.pt")
+HUB_LIMIT_S = 10.0  # for one answer of the hub
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterFiles:
+    """An adapter whose files are on this machine."""
+
+    path: str  # directory with its files
+    weights: str  # fingerprint
+    rank: int
+
+
+def find_adapter(source: AdapterSource, rank_limit: int, cache_dir: Path | None) -> AdapterFiles:
+    """Find an adapter's files, downloading what is missing, and check them.  Blocks; call it from a thread.
+
+    ``rank_limit``: the largest rank that the engine takes.
+
+    Raises ModelError: no such directory, hub id or revision, no access, files missing or broken, a rank too large.
+    """
+    if Path(source.source).is_dir():
+        if source.revision:
+            raise ModelError(f"revision is for adapters of the hub; {source.source} is a local directory")
+        path = Path(source.source)
+    else:
+        path = Path(_download(source, cache_dir))
+    rank = _rank(path)
+    limit = min(rank_limit, source.max_rank or rank_limit)
+    if rank > limit:
+        whose = "the registry" if limit < rank_limit else "this engine"
+        raise ModelError(f"adapter {source.name!r} has rank {rank}; {whose} allows {limit}")
+    if not any((path / name).is_file() for name in WEIGHT_FILES):
+        raise ModelError(f"{path} holds no weights (none of {', '.join(WEIGHT_FILES)})")
+    try:
+        return AdapterFiles(path=str(path), weights=adapter_fingerprint(str(path)), rank=rank)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+def _rank(path: Path) -> int:
+    """Return the largest rank that an adapter's configuration states.  Raises ModelError."""
+    config = _config(path / CONFIG)
+    pattern = config.get("rank_pattern") or {}
+    stated = [config.get("r"), *(pattern.values() if isinstance(pattern, dict) else ())]
+    ranks = [rank for rank in stated if isinstance(rank, int) and rank > 0]
+    if len(ranks) != len(stated):
+        raise ModelError(f"{path / CONFIG} states no rank: r is {config.get('r')!r}")
+    return max(ranks)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(CONFIG_BYTES + 1)
+        found = json.loads(content) if len(content) <= CONFIG_BYTES else None
+    except FileNotFoundError:
+        raise ModelError(f"{path.parent} has no {path.name}: it is not an adapter's directory") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} holds no JSON object of at most {CONFIG_BYTES} bytes")
+    return found
+
+
+def _download(source: AdapterSource, cache_dir: Path | None) -> str:
+    """Download a snapshot of the hub, or find it in the cache; return its directory.  Raises ModelError."""
+    from huggingface_hub import errors
+
+    name = source.source
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise ModelError(f"there is no directory {name}")
+    try:
+        return _snapshot(source, cache_dir)
+    except errors.GatedRepoError as error:
+        raise ModelError(f"{name} is gated: accept its terms on the hub and set HF_TOKEN") from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelError(f"{name} has no revision {source.revision!r}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(
+            f"there is no adapter {name!r} on the hub (private ones need HF_TOKEN), and no such directory"
+        ) from error
+    except errors.HFValidationError as error:
+        raise ModelError(f"{name!r} is neither a directory nor a hub id") from error
+    except Exception as error:  # the hub is out of reach: each version of the library raises its client's own errors
+        try:
+            return _snapshot(source, cache_dir, local_files_only=True)
+        except Exception:  # there is no usable snapshot, for whatever reason
+            why = f"{type(error).__name__}: {error}"
+            raise ModelError(f"{name} is not in the cache and the hub cannot be reached: {why}") from error
+
+
+def _snapshot(source: AdapterSource, cache_dir: Path | None, *, local_files_only: bool = False) -> str:
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(
+        source.source,
+        revision=source.revision or None,
+        cache_dir=cache_dir,
+        allow_patterns=[CONFIG, *WEIGHT_FILES],
+        etag_timeout=HUB_LIMIT_S,
+        local_files_only=local_files_only,
+    )

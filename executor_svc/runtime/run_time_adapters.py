@@ -1,0 +1,165 @@
+"""Has the engine hold the LoRA adapters that the scheduler wants, and reports what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from executor_svc.runtime.engine_port import (
+    AdapterSource,
+    Engine,
+    EngineDeadError,
+    EngineError,
+    LoadedAdapter,
+    ModelError,
+)
+from executor_svc.runtime.messages.reports import AdapterReport, AdapterState, AdapterStates
+
+log = logging.getLogger(__name__)
+
+LOAD_LIMIT_S = 600.0
+"""Most seconds that one adapter may take to be fetched and loaded; then it counts as failed."""
+
+UNLOAD_LIMIT_S = 60.0
+"""Most seconds that unloading one may take."""
+
+REASON_LENGTH = 2_048
+"""Most characters of a reason."""
+
+
+class RunTimeAdapters:
+    """Loads and unloads one adapter at a time, until the engine holds what is wanted.
+
+    An adapter is unloaded only when no attempt uses it; its slot is taken until then.  Bounded by what is wanted and
+    the engine's slots.
+    """
+
+    def __init__(self, *, uses: Callable[[str], bool], on_change: Callable[[], None]) -> None:
+        """Hold nothing.  ``uses``: whether an attempt runs with an adapter; ``on_change`` is called at each change."""
+        self._uses = uses
+        self._on_change = on_change
+        self._wanted: dict[str, AdapterSource] | None = None  # by name, the first is loaded first; None: never asked
+        self._held: dict[str, tuple[AdapterSource, LoadedAdapter]] = {}
+        self._failed: dict[str, tuple[AdapterSource, str]] = {}  # of those that are wanted: why
+        self._number = 0  # of the latest order of the session
+        self._loading: AdapterSource | None = None
+        self._told: AdapterStates | None = None
+        self._wake = asyncio.Event()
+
+    def begin_session(self) -> None:
+        """Note that a new session began, which has not said yet what it wants."""
+        self._number = 0
+
+    def want(self, number: int, sources: Sequence[AdapterSource]) -> None:
+        """Begin to have the engine hold these adapters.  One that failed is tried again once it was not wanted.
+
+        ``number`` counts these orders in the session.
+        """
+        self._number = number
+        self._wanted = {each.name: each for each in sources}
+        self._failed = {n: failed for n, failed in self._failed.items() if self._wanted.get(n) == failed[0]}
+        self._changed()
+        self._wake.set()
+
+    def check(self) -> None:
+        """Go on with an adapter that waits for attempts to end."""
+        if any(not self._is_wanted(name) for name in self._held):
+            self._wake.set()
+
+    def states(self) -> AdapterStates | None:
+        """Return the state of every adapter that is wanted or held, sorted by name; None if none ever was wanted."""
+        if self._wanted is None:
+            return None
+        found = {name: self._wanted_report(each) for name, each in self._wanted.items()}
+        for name, (source, _) in self._held.items():
+            if not self._is_wanted(name):
+                reason = "attempts use it" if self._uses(name) else ""
+                found[name] = AdapterReport(source=source, state=AdapterState.UNLOADING, reason=reason)
+        return AdapterStates(number=self._number, adapters=[found[name] for name in sorted(found)])
+
+    def _wanted_report(self, source: AdapterSource) -> AdapterReport:
+        held, failed = self._held.get(source.name), self._failed.get(source.name)
+        if held is not None and held[0] == source:
+            loaded = held[1]
+            return AdapterReport(source=source, state=AdapterState.LOADED, weights=loaded.weights, rank=loaded.rank)
+        if failed is not None:
+            return AdapterReport(source=source, state=AdapterState.FAILED, reason=failed[1])
+        state = AdapterState.LOADING if self._loading == source else AdapterState.WAITING
+        return AdapterReport(source=source, state=state)
+
+    def _is_wanted(self, name: str) -> bool:
+        return (self._wanted or {}).get(name) == self._held[name][0]
+
+    def _changed(self) -> None:
+        """Report the states, if they differ from those reported last."""
+        if (states := self.states()) != self._told:
+            self._told = states
+            self._on_change()
+
+    # --- the work ---------------------------------------------------------------------------------------
+
+    async def run(self, engine: Engine) -> None:
+        """Load and unload with ``engine``, which is up, until cancelled."""
+        while True:
+            if not await self._step(engine):
+                await self._wake.wait()
+            self._wake.clear()
+
+    async def _step(self, engine: Engine) -> bool:
+        """Unload or load one adapter; return False if there is nothing to do now."""
+        for name in self._held:
+            if not self._is_wanted(name) and not self._uses(name):
+                await self._unload(engine, name)
+                return True
+        source = self._next()
+        if source is None or len(self._held) >= engine.facts.adapter_slots:
+            return False
+        await self._load(engine, source)
+        return True
+
+    def _next(self) -> AdapterSource | None:
+        """Return the first adapter that is wanted and neither held nor failed."""
+        wanted = (self._wanted or {}).values()
+        return next((each for each in wanted if each.name not in self._held and each.name not in self._failed), None)
+
+    async def _unload(self, engine: Engine, name: str) -> None:
+        del self._held[name]  # first: one that is wanted again meanwhile has to be loaded anew
+        try:
+            async with asyncio.timeout(UNLOAD_LIMIT_S):
+                await engine.remove_adapter(name)
+        except EngineDeadError:
+            pass  # the health check ends the process
+        except TimeoutError:
+            log.error("adapter %s was not unloaded within %g s", name, UNLOAD_LIMIT_S)
+        except EngineError as error:
+            log.error("adapter %s could not be unloaded: %s", name, error)
+        else:
+            log.info("adapter %s is unloaded", name)
+        self._changed()
+
+    async def _load(self, engine: Engine, source: AdapterSource) -> None:
+        self._loading = source
+        self._changed()
+        try:
+            async with asyncio.timeout(LOAD_LIMIT_S):
+                loaded = await engine.add_adapter(source)
+        except TimeoutError:
+            self._note_failure(source, f"it was not loaded within {LOAD_LIMIT_S:g} s")
+        except (ModelError, EngineError) as error:
+            self._note_failure(source, str(error))
+        except Exception as error:
+            log.exception("adapter %s failed in the executor", source.name)
+            self._note_failure(source, f"the executor failed: {error!r}")
+        else:
+            log.info("adapter %s is loaded from %s", source.name, source.source)
+            self._held[source.name] = source, loaded
+        finally:
+            self._loading = None
+        self._changed()
+
+    def _note_failure(self, source: AdapterSource, why: str) -> None:
+        """Remember why an adapter failed, while it is still wanted."""
+        log.warning("adapter %s does not load: %s", source.name, why)
+        if (self._wanted or {}).get(source.name) == source:
+            self._failed[source.name] = source, why[:REASON_LENGTH]

@@ -1,0 +1,1 @@
+"""Which instances hold which LoRA adapters of the registry."""

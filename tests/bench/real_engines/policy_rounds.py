@@ -1,0 +1,102 @@
+"""Every policy on the same two real engines, in turns, on the same arrivals."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sage_client import AsyncClient
+from tests.bench.engines import Engine
+from tests.bench.pd.fleet import fleet
+from tests.bench.policies.traffic import Traffic
+from tests.bench.real_engines.answer import Answer
+from tests.bench.real_engines.load_run import LoadRun, play, saturation
+from tests.bench.real_engines.machine_turn import machine_turn
+from tests.bench.real_engines.window import prompts, window
+
+POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
+PRICES = (2.0, 3.0)  # per hour, of the two engines
+WARMING = 32  # requests before anything is measured
+SATURATING = 2.5  # requests at once by slots
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is to be measured."""
+
+    traffic: Traffic
+    targets: str  # "mixed": five classes with their own; "equal"
+    loads: Sequence[float]  # shares of the measured capacity
+    policies: Sequence[str]
+    turns: int  # each runs every policy at every load
+    run_s: float  # of arrivals
+    recording: Path  # that the scheduler writes
+    lock: Path | None  # held during a turn
+
+
+async def policy_rounds(engines: Sequence[Engine], plan: Plan, done: Callable[[LoadRun], None]) -> None:
+    """Measure, and give each run to ``done``.  Raises ChildFailed where the fleet does not start."""
+    saturating = int(SATURATING * sum(engine.settings.vllm.max_running or 0 for engine in engines))
+    begun = datetime.now(UTC).isoformat(timespec="seconds")
+    async with AsyncExitStack() as stack:
+        capacity, client = 0.0, None
+        for turn in range(1, plan.turns + 1):
+            async with machine_turn(plan.lock):
+                if client is None:
+                    client = await stack.enter_async_context(_fleet(engines, plan.recording))
+                    capacity = await _capacity(client, plan, saturating)
+                for load in plan.loads:
+                    async for policy, answers in _runs(client, plan, turn, load * capacity, engines[0].settle_s):
+                        run = LoadRun(
+                            begun=begun, turn=turn, load=load, rate=load * capacity, policy=policy, answers=answers
+                        )
+                        done(run)
+                        _say(f"turn {turn}, load {load:g}, {policy}: {_in_words(run)}")
+
+
+async def _runs(
+    client: AsyncClient, plan: Plan, turn: int, rate: float, settle_s: float
+) -> AsyncIterator[tuple[str, Sequence[Answer]]]:
+    """Send the turn's window once under each policy.  Yields each policy and its answers."""
+    requests = window(plan.traffic, plan.targets, rate=rate, duration_s=plan.run_s, seed=turn)
+    for policy in _rotated(plan.policies, turn):
+        await asyncio.sleep(settle_s)
+        await client.set_policy(policy)
+        yield policy, await play(client, requests, prompts(requests, f"{turn}/{rate}/{policy}"))
+
+
+def _fleet(engines: Sequence[Engine], recording: Path) -> AbstractAsyncContextManager[AsyncClient]:
+    roles = ("general",) * len(engines)
+    flags = ("--record", str(recording))
+    return fleet(engines, roles, split=False, prices=PRICES[: len(engines)], scheduler_flags=flags)
+
+
+async def _capacity(client: AsyncClient, plan: Plan, saturating: int) -> float:
+    """Return the requests per second that the fleet answers under ``fifo``, once it has had some."""
+    await client.set_policy("fifo")
+    found = 0.0
+    for count in (WARMING, saturating):
+        requests = window(plan.traffic, plan.targets, rate=float(count), duration_s=1.0, seed=0)
+        found = await saturation(client, requests, prompts(requests, f"capacity/{count}"))
+    _say(f"capacity: {found:.2f} requests/s")
+    return found
+
+
+def _rotated(policies: Sequence[str], turn: int) -> list[str]:
+    """Return the policies in another order each turn, so that none always follows the same one."""
+    begin = turn % len(policies)
+    return [*policies[begin:], *policies[:begin]]
+
+
+def _in_words(run: LoadRun) -> str:
+    kept = sum(each.in_target for each in run.answers)
+    return f"{kept} of {len(run.answers)} in target"
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)

@@ -1,0 +1,63 @@
+"""The runs as tables: each policy beside ``fifo`` on the same arrivals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from tests.bench.real_engines.load_run import LoadRun
+
+BASE = "fifo"
+_COLUMNS = ("load", "policy", "in target, %", "beside fifo, points", "TTFT p50 / p90, s", "TPOT p50 / p90, ms")
+_MORE = ("placed on", "cost per million tokens", "requests")
+
+
+def policy_table(runs: Sequence[LoadRun]) -> str:
+    """Return a Markdown table; figures are of all turns' requests, the difference to ``fifo`` the median of turns."""
+    rows = [(*_COLUMNS, *_MORE), ("---",) * len((*_COLUMNS, *_MORE))]
+    for load in sorted({each.load for each in runs}):
+        policies = dict.fromkeys(each.policy for each in sorted(runs, key=lambda run: run.policy != BASE))
+        rows += [_row([each for each in runs if each.load == load], policy) for policy in policies]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _row(runs: Sequence[LoadRun], policy: str) -> tuple[str, ...]:
+    own = [each for each in runs if each.policy == policy]
+    answers = [answer for each in own for answer in each.answers]
+    placed = Counter(each.instance for each in answers if each.instance)
+    tokens = sum(each.output_tokens for each in answers)
+    return (
+        f"{own[0].load:g}",
+        f"`{policy}`",
+        f"{100 * _kept(own):.1f}",
+        _beside(runs, policy),
+        _times((each.ttft_s for each in answers), 1.0, "{:.2f}"),
+        _times((each.tpot_s for each in answers), 1e3, "{:.0f}"),
+        " / ".join(str(placed[name]) for name in sorted(placed)),
+        f"{1e6 * sum(each.cost for each in answers) / tokens:.3f}" if tokens else "-",
+        f"{len(answers)} in {len(own)} turns",
+    )
+
+
+def _kept(runs: Iterable[LoadRun]) -> float:
+    answers = [answer.in_target for each in runs for answer in each.answers]
+    return sum(answers) / len(answers)
+
+
+def _beside(runs: Sequence[LoadRun], policy: str) -> str:
+    """Return by how many points a policy is above ``fifo``, turn by turn: median, lowest and highest."""
+    own, base = ({(each.begun, each.turn): each for each in runs if each.policy == name} for name in (policy, BASE))
+    points = [100 * (_kept([own[turn]]) - _kept([base[turn]])) for turn in own if turn in base]
+    if policy == BASE or not points:
+        return "-"
+    return f"{median(points):+.1f} ({min(points):+.1f} to {max(points):+.1f})"
+
+
+def _times(values: Iterable[float | None], factor: float, form: str) -> str:
+    found = sorted(each * factor for each in values if each is not None)
+
+    def at(percent: int) -> float:
+        return found[-(-percent * len(found) // 100) - 1]
+
+    return f"{form.format(at(50))} / {form.format(at(90))}" if found else "-"

@@ -123,6 +123,7 @@ from sage_client._fleet_view import (
     ShadowPolicyChange,
     TimeSlice,
 )
+from sage_client._images import Image
 from sage_client._journal import JournalCompaction, JournalStatus
 from sage_client._models import Model, ModelFiles
 from sage_client._options import ChatMessage, GenerateOptions
@@ -190,6 +191,7 @@ __all__ = [
     "GenerateOptions",
     "GenerationFailedError",
     "HistoryEntry",
+    "Image",
     "Instance",
     "InstanceAdapter",
     "InstanceDecision",

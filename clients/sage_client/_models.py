@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass, field
 
 from sage.controlplane.v1 import inference_pb2
 from sage_client._errors import ProtocolError
@@ -28,6 +28,8 @@ class Model(Plain):
     adapters: tuple[str, ...]  # LoRA adapters, by name
     revisions: tuple[str, ...]  # of the weights; more than one while a fleet is updated
     files_hash: str  # changes with the model's files; empty: no instance has been ready yet
+    most_images: int = 0  # that a prompt may have; 0: it takes text only
+    image_placeholder_token_id: int | None = None  # stands for an image in a prompt of token ids; None: text only
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +40,9 @@ class ModelFiles:
     config_json: str  # content of config.json; empty: the model's executors do not send it
     generation_config_json: str  # content of generation_config.json; empty: the model has none
     tokenizer: bytes  # a JSON document with tokenizer_json, chat_template and special_tokens
+    processor_files: Mapping[str, str] = field(
+        default_factory=dict
+    )  # how the model's images are processed, by file name
 
 
 def decode_model(message: inference_pb2.ModelView) -> Model:
@@ -55,6 +60,8 @@ def decode_model(message: inference_pb2.ModelView) -> Model:
         tokenizer_hash=message.tokenizer_hash,
         adapters=tuple(message.adapters),
         revisions=tuple(message.revisions),
+        most_images=message.most_images,
+        image_placeholder_token_id=message.image_placeholder_token_id if message.most_images else None,
         files_hash=message.files_hash,
     )
 
@@ -78,5 +85,6 @@ async def collect_files(messages: AsyncIterable[inference_pb2.GetModelFilesRespo
         model=decode_model(configuration.model),
         config_json=configuration.config_json,
         generation_config_json=configuration.generation_config_json,
+        processor_files=dict(configuration.processor_files),
         tokenizer=bytes(tokenizer),
     )

@@ -11,6 +11,7 @@ from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_client._durations import duration
 from sage_client._enums import NoInstance, Priority, ResumeMode
 from sage_client._field_faults import FieldFaults
+from sage_client._images import Image, image_of
 from sage_client._options import ChatMessage, ContentPart, GenerateOptions
 from sage_client._response_format import schema_of
 from sage_client._sampling import SamplingOptions, encode_sampling
@@ -102,6 +103,8 @@ def _set_prompt(
     given_prompts = (prompt is not None) + ("messages" in given) + ("token_ids" in given)
     if given_prompts != 1:
         faults.add("spec.prompt", f"exactly one of prompt, messages and token_ids must be given, not {given_prompts}")
+    elif "token_ids" not in given and "images" in given:
+        faults.add("images", "are for token_ids; the parts of messages have their own")
     elif "messages" not in given and "tools" in given:
         faults.add("tools", "only messages have tools")
     elif prompt is not None:
@@ -113,6 +116,9 @@ def _set_prompt(
         with faults.at("spec.tokens.ids"):
             spec.tokens.ids.extend(given["token_ids"])
         spec.tokens.SetInParent()  # an empty list is sent, so that the server refuses it
+        for index, image in enumerate(given.get("images", ())):
+            with faults.at(f"spec.images[{index}]"):
+                spec.images.append(image_of(image))
     else:
         _set_chat(spec.chat, given, faults)
 
@@ -157,16 +163,23 @@ def _tool_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _part(part: ContentPart, path: str, faults: FieldFaults) -> inference_pb2.ContentPart:
-    """Encode a part of a turn; one that is no text is recorded in ``faults``."""
+    """Encode a part of a turn; one that is neither text nor an image is recorded in ``faults``."""
     found = inference_pb2.ContentPart()
     with faults.at(path):
-        found.text = part if isinstance(part, str) else _text_of(part)
+        if isinstance(part, str):
+            found.text = part
+        elif isinstance(part, Image):
+            found.image.CopyFrom(image_of(part))
+        else:
+            _fill_part(found, part)
     return found
 
 
-def _text_of(part: Mapping[str, Any]) -> str:
+def _fill_part(found: inference_pb2.ContentPart, part: Mapping[str, Any]) -> None:
     kind = part.get("type", "text" if "text" in part else "")
-    if kind != "text":
-        raise ValueError(f"parts of type {kind!r} are not supported: only text is")
-    text: str = part["text"]
-    return text
+    if kind == "text":
+        found.text = part["text"]
+    elif kind == "image_url":
+        found.image.CopyFrom(image_of(Image.from_url(part["image_url"])))
+    else:
+        raise ValueError(f"parts of type {kind!r} are not supported: text and image_url are")

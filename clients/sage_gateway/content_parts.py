@@ -1,9 +1,12 @@
-"""The parts of a conversation that are not text, which no model here is sent."""
+"""The parts of a conversation that are not text: images, which some models take, and what no model here is sent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from sage_client import Image
+from sage_wire.protocol import IMAGES_LIMIT
 
 KINDS = {
     **dict.fromkeys(("image_url", "input_image", "image", "image_pil", "image_embeds"), "an image"),
@@ -14,19 +17,54 @@ KINDS = {
 }
 """Types of content parts in the APIs of OpenAI, Anthropic and vLLM, and what they are in words."""
 
+IMAGE = "image_url"
+"""The type of an image in OpenAI's chat completions, and the field of its URL."""
+
 CONVERSATIONS = ("messages", "input")
 """The fields of a body that hold one."""
 
 
-def not_text(fields: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return where the first part that is not text is, and what it is; None if there is none.
+class BadPart(Exception):
+    """An image cannot be sent; ``str()`` says why.
 
-    ``fields``: of the body of a request; the place is a path in it, such as ``messages[0].content[1]``.
+    Attributes:
+        place: path in the body, such as ``messages[0].content[1]``.
+    """
+
+    def __init__(self, place: str, what: str) -> None:
+        self.place = place
+        super().__init__(what)
+
+
+def images_of(fields: Mapping[str, Any]) -> tuple[Image, ...]:
+    """Return the images of a chat completion's messages, in their order.  Nothing is fetched.
+
+    Raises:
+        BadPart: an image is not in the body, is too large, or is one too many.
+    """
+    found: list[Image] = []
+    for place, part in _parts(fields.get("messages"), "messages"):
+        if part.get("type") != IMAGE:
+            continue
+        if len(found) == IMAGES_LIMIT:
+            raise BadPart(place, f"is image {IMAGES_LIMIT + 1}; the limit is {IMAGES_LIMIT}")
+        try:
+            found.append(Image.from_url(part[IMAGE]))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BadPart(place, str(error) if isinstance(error, ValueError) else "has no URL of an image") from None
+    return tuple(found)
+
+
+def not_text(fields: Mapping[str, Any], *, images: bool = False) -> tuple[str, str] | None:
+    """Return where the first part that cannot be sent is, and what it is; None if there is none.
+
+    ``fields``: of the body of a request; the place is a path in it, such as ``messages[0].content[1]``.  ``images``:
+    whether images of messages, as ``images_of`` finds them, can be sent.
     """
     for name in CONVERSATIONS:
         for place, part in _parts(fields.get(name), name):
             kind = part.get("type")
-            if isinstance(kind, str) and kind in KINDS:
+            if isinstance(kind, str) and kind in KINDS and not (images and kind == IMAGE):
                 return place, KINDS[kind]
     return None
 

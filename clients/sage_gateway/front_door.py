@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from sage_client import SageError
+from sage_client import Model, SageError
 from sage_gateway.asgi import (
     Application,
     BodyTooLarge,
@@ -21,7 +21,7 @@ from sage_gateway.asgi import (
     replaying,
 )
 from sage_gateway.caller_clients import unusable_token
-from sage_gateway.content_parts import not_text
+from sage_gateway.content_parts import BadPart, images_of, not_text
 from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, http_error, invalid, unauthenticated
 from sage_gateway.held_answer import HeldAnswer
 from sage_gateway.http_call import CURRENT, HttpCall
@@ -40,6 +40,9 @@ BODY_TIMEOUT_S = 60.0
 
 UNBUILT_RETRY_S = 30.0
 """Seconds after which to ask again for a model whose front end cannot be built; its executors have to change."""
+
+CHAT = "/v1/chat/completions"
+"""The route whose conversations may have images."""
 
 TRACE_HEADERS = ("traceparent", "tracestate")
 
@@ -171,14 +174,18 @@ class FrontDoor:
             return self._unknown(name, path)
         if why := why_not(served.model, path):
             return invalid(f"model {served.model.name!r} {why}", "model")
-        if (part := not_text(fields)) is not None:
-            return invalid(f"{part[0]} is {part[1]}; this server sends models text only", part[0])
+        try:
+            images = images_of(fields) if path == CHAT and served.model.most_images else ()
+        except BadPart as error:
+            return invalid(f"{error.place}: {error}", error.place)
+        if (part := not_text(fields, images=bool(images))) is not None:
+            return invalid(f"{part[0]} is {part[1]}; {_sends(path, served.model)}", part[0])
         try:
             options = read_options(headers, fields)
         except OptionError as error:
             return invalid(str(error), error.name)
         trace = {each: headers[each] for each in TRACE_HEADERS if each in headers}
-        return served, HttpCall(token=token, options=options, trace=trace)
+        return served, HttpCall(token=token, options=options, images=images, trace=trace)
 
     def _unknown(self, name: Any, path: str = "") -> HttpError:
         """Return why there is no model of a name, or which ones a request could have meant that names none."""
@@ -207,6 +214,13 @@ class FrontDoor:
             param="model",
             code="UNKNOWN_MODEL",
         )
+
+
+def _sends(path: str, model: Model) -> str:
+    """Say what a model is sent through a route."""
+    if not model.most_images:
+        return f"model {model.name!r} takes text only"
+    return "this server sends models text and images" if path == CHAT else f"images are for {CHAT}"
 
 
 def _beginning(path: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sage_client import ModelFiles
+from sage_wire.protocol import PROCESSOR_FILES
 
 TOKENIZER = "tokenizer.json"
 
@@ -35,6 +36,9 @@ def write_model(files: ModelFiles, directory: Path) -> None:
     (directory / "config.json").write_text(_without_quantization(files.config_json), encoding="utf-8")
     if files.generation_config_json:
         (directory / "generation_config.json").write_text(files.generation_config_json, encoding="utf-8")
+    for name in PROCESSOR_FILES:
+        if name in files.processor_files:
+            (directory / name).write_text(files.processor_files[name], encoding="utf-8")
     (directory / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     config = _tokenizer_config(document, files.model.max_model_len)
     (directory / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from executor_svc.runtime.engine_port import EngineRequest, InvalidRequestError, Sampling
+from executor_svc.runtime.engine_port import EngineRequest, ImageInput, InvalidRequestError, Sampling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +21,7 @@ class Limits:
     request_options: frozenset[str] = frozenset()  # options of the engine that requests may set by its own names
     embedding_dimensions: int = 0  # it embeds and does not generate: most numbers of a vector; 0: it generates
     classifies: bool = False  # it embeds, with one number per class
+    image_input: ImageInput | None = None  # None: it takes text only
 
 
 def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
@@ -30,10 +31,11 @@ def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
         raise InvalidRequestError("prompt", "the prompt is empty")
     if request.embedding is not None or limits.embedding_dimensions:
         _check_embedding(request, limits)
-    elif len(prompt) >= limits.max_model_len:
+    elif request.prompt_tokens >= limits.max_model_len:
         raise InvalidRequestError(
             "prompt",
-            f"the prompt has {len(prompt)} tokens; the model's limit of {limits.max_model_len} leaves none for output",
+            f"the prompt has {request.prompt_tokens} tokens; "
+            f"the model's limit of {limits.max_model_len} leaves none for output",
         )
     _check_ids("prompt", (min(prompt), max(prompt)), limits.vocab_size)
     if request.adapter is not None and request.adapter not in limits.adapters:
@@ -44,8 +46,24 @@ def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
     if request.prefill_only and request.kv_transfer_params is not None:
         raise InvalidRequestError("kv_transfer_params", "a prompt's KV is fetched or kept for another engine, not both")
     _check_sampling(request.sampling, limits)
+    if request.images:
+        _check_images(request, limits.image_input)
     if request.output_history:
         _check_history(request, limits)
+
+
+def _check_images(request: EngineRequest, takes: ImageInput | None) -> None:
+    count = len(request.images)
+    if takes is None:
+        raise InvalidRequestError("images", f"there are {count}; this engine takes text only")
+    if count > takes.most_images:
+        raise InvalidRequestError("images", f"there are {count}; this engine takes {takes.most_images}")
+    if request.prefill_only or request.kv_transfer_params is not None:
+        raise InvalidRequestError("images", "a split request has none")
+    # The tokens that were delivered may follow the prompt, and may have a placeholder among them.
+    placeholders = sum(each == takes.placeholder_token_id for each in request.prompt_token_ids)
+    if placeholders < count:
+        raise InvalidRequestError("images", f"there are {count}, for {placeholders} placeholders in the prompt")
 
 
 def _check_embedding(request: EngineRequest, limits: Limits) -> None:
@@ -71,7 +89,7 @@ def _check_history(request: EngineRequest, limits: Limits) -> None:
         raise InvalidRequestError(
             "output_history", f"its {len(history)} tokens leave none of the {request.sampling.max_tokens} allowed"
         )
-    if len(request.prompt_token_ids) + len(history) >= limits.max_model_len:
+    if request.prompt_tokens + len(history) >= limits.max_model_len:
         raise InvalidRequestError(
             "output_history", f"prompt and history reach the model's limit of {limits.max_model_len} tokens"
         )

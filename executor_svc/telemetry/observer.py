@@ -61,7 +61,7 @@ class TelemetryObserver:
             "gen_ai.operation.name": "text_completion",  # prompts come as tokens, chats included
             "gen_ai.provider.name": self._engine,
             "gen_ai.request.model": self._model,
-            "gen_ai.usage.input_tokens": len(assign.prompt_token_ids),
+            "gen_ai.usage.input_tokens": assign.prompt_tokens,
             "sage.request.id": assign.request_id,
             "sage.instance.id": self._instance_id,
             "sage.engine": self._engine,

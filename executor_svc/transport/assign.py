@@ -6,13 +6,21 @@ new number, string, boolean or list of both needs no change here.  A test fails 
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Self, cast
 
-from executor_svc.runtime.engine_port import EmbeddingOptions, JsonValue, Sampling, StructuredKind, StructuredOutput
+from executor_svc.runtime.engine_port import (
+    EmbeddingOptions,
+    EngineImage,
+    JsonValue,
+    Sampling,
+    StructuredKind,
+    StructuredOutput,
+)
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import (
     Assign,
@@ -110,9 +118,18 @@ def _assign(wire: executor_pb2.Assign, attempt: AttemptId) -> Assign:
         kv_lease_s=durations.from_wire(wire.kv_lease) if wire.HasField("kv_lease") else None,
         reasons=tuple(wire.reasons),
         embedding=_embedding(wire.embedding) if wire.HasField("embedding") else None,
+        images=tuple(_images(wire)),
+        image_tokens=wire.image_tokens,
         adoption_proof=wire.adoption_proof,
         source=wire if wire.adoption_proof else None,
     )
+
+
+def _images(wire: executor_pb2.Assign) -> Iterator[EngineImage]:
+    for index, each in enumerate(wire.images):
+        if not each.data:
+            raise BadField(f"images[{index}]", "has no data; executors fetch nothing")
+        yield EngineImage(data=each.data, digest=hashlib.sha256(each.data).hexdigest())
 
 
 def _phase(wire: executor_pb2.Assign) -> Phase:

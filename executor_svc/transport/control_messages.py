@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from executor_svc.runtime.engine_port import EngineFacts
+from executor_svc.runtime.engine_port import EngineFacts, ImageInput
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import (
     Cancel,
@@ -180,6 +180,21 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         keeps_output_history=facts.keeps_output_history,
         config_json=_bounded(facts.config_json, "config.json"),
         generation_config_json=_bounded(facts.generation_config_json, "generation_config.json"),
+        processor_files=_sent_files(facts.processor_files),
+        image_input=None if facts.image_input is None else _image_input(facts.image_input),
+    )
+
+
+def _sent_files(files: Mapping[str, str]) -> dict[str, str]:
+    found = {name: _bounded(content, name) for name, content in files.items()}
+    return {name: content for name, content in found.items() if content}
+
+
+def _image_input(takes: ImageInput) -> executor_pb2.ImageInput:
+    return executor_pb2.ImageInput(
+        placeholder_token_id=takes.placeholder_token_id,
+        most_tokens=takes.most_tokens,
+        most_images=takes.most_images,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import FieldViolation
+from scheduler_svc.domain.images import Image
 from scheduler_svc.domain.request import Request, Sampling, StructuredOutput
 
 _HOTTEST = 2.0  # temperature: what vLLM accepts
@@ -35,6 +36,7 @@ def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) ->
     found += _task(request, facts)
     if prompt_known:
         found += _prompt(request, facts)
+        found += _images(request, facts)
     found += _lengths(request, facts, prompt_known=prompt_known)
     if request.embedding is None:
         found += check_sampling(request.sampling, facts.vocab_size)
@@ -140,6 +142,29 @@ def _prompt(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
         outside = [(i, t) for i, t in enumerate(ids) if t >= facts.vocab_size]
         where = ", ".join(f"{t} at {i}" for i, t in outside[:_SHOWN])
         yield _at("spec.tokens.ids", f"{len(outside)} outside the vocabulary of {facts.vocab_size}: {where}")
+
+
+def _images(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
+    """Check that the model takes the images, and that the prompt has a placeholder for each and no other."""
+    count, takes = len(request.images), facts.image_input
+    if not count or takes is None:  # text may hold what stands for an image elsewhere
+        yield from text_only(request.images, request.model) if count else ()
+        return
+    if count > takes.most_images:
+        yield _at(request.images[takes.most_images].field, f"is image {count}; the model takes {takes.most_images}")
+        return
+    places = sum(each == takes.placeholder_token_id for each in request.prompt_token_ids)
+    if places != count:
+        what = f"has {places} placeholders (token {takes.placeholder_token_id}) for {count} images"
+        yield _at("spec.prompt", what)
+    if request.sampling.prompt_logprobs is not None:
+        yield _at("spec.sampling.prompt_logprobs", "is not supported for a prompt with images")
+
+
+def text_only(images: Sequence[Image], model: str) -> Iterator[FieldViolation]:
+    """Say of each image that the model takes none."""
+    for each in images:
+        yield _at(each.field, f"is an image; model {model!r} takes text only")
 
 
 def _lengths(request: Request, facts: EngineFacts, *, prompt_known: bool) -> Iterator[FieldViolation]:

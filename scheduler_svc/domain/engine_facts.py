@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from scheduler_svc.domain.images import ImageInput
+
 DIMENSIONS_LIMIT = 65_536
 """Most numbers of a vector."""
 
@@ -75,13 +77,16 @@ class EngineFacts:
     generation_config_json: str = field(default="", compare=False, repr=False)  # the same of generation_config.json
     embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
     classifies: bool = False  # with embedding_dimensions: its vectors have one number per class
+    image_input: ImageInput | None = None  # None: it takes text only
+    # How front ends process images: content of files, by name.
+    processor_files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def abilities(self) -> tuple[object, ...]:
         """What decides whether a request is valid here, apart from the engine's capacity."""
         kinds, vectors = self.structured_output_kinds, (self.embedding_dimensions, self.classifies)
         adapters = (self.adapters | self.run_time.loadable, self.run_time.leaving)
-        return self.tokenizer_hash, self.max_model_len, self.vocab_size, adapters, kinds, vectors
+        return self.tokenizer_hash, self.max_model_len, self.vocab_size, adapters, kinds, vectors, self.image_input
 
     @property
     def started_with(self) -> frozenset[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import NamedTuple
 
+from scheduler_svc.domain.images import Image
+
 
 class Priority(IntEnum):
     """Class of a request; lower is sooner."""
@@ -152,11 +154,13 @@ class Request:
     prefix_block_tokens: int = 0  # tokens per block of ``prefix_hashes``; 0 where there are none
     embedding: Embedding | None = None  # a vector of the prompt is wanted, and nothing is generated
     choices: int = 1  # outputs of the prompt; each is a request like this one, with its index in its key
+    images: tuple[Image, ...] = ()  # one for each placeholder in the prompt, in order
+    image_tokens: int = 0  # most tokens that they take beside their placeholders
 
     @property
     def prompt_tokens(self) -> int:
-        """Length of the prompt."""
-        return len(self.prompt_token_ids)
+        """Length of the prompt; with images, the most that it can have."""
+        return len(self.prompt_token_ids) + self.image_tokens
 
     @property
     def total_tokens(self) -> int:

@@ -14,7 +14,7 @@ import jinja2.nodes
 import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError
+from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, Mark, PromptError
 from scheduler_svc.tokenization.content_shape import ContentShape, content_shape
 
 LEFT_OPEN = "<<here the final message goes on>> "
@@ -88,16 +88,21 @@ class ChatTemplate:
         last = next((index for index in reversed(range(len(turns))) if turns[index].role == "user"), None)
         if last is None or not turns[last].text.strip() or turns[last].texts[-1].strip() in text:
             return False
-        turns[last] = replace(turns[last], text=LEFT_OPEN, parts=())
+        marks = tuple(each for each in turns[last].parts if isinstance(each, Mark))
+        turns[last] = replace(turns[last], text=LEFT_OPEN, parts=(*marks, LEFT_OPEN) if marks else ())
         return self._render(conversation, turns, shape) == text
 
 
 def _message(turn: ChatTurn, shape: ContentShape) -> dict[str, Any]:
     content: Any = turn.text
     if shape is ContentShape.PARTS and turn.role != "tool":  # as vLLM does: few templates take parts of tools
-        content = [{"type": "text", "text": text} for text in turn.texts]
+        content = [_part(each) for each in turn.content]
     name = {"name": turn.name} if turn.name else {}
     return {**turn.fields, "role": turn.role, "content": content, **name}
+
+
+def _part(part: str | Mark) -> dict[str, str]:
+    return {"type": part.value} if isinstance(part, Mark) else {"type": "text", "text": part}
 
 
 def _left_open(conversation: Conversation, turns: Sequence[ChatTurn]) -> Sequence[ChatTurn]:
@@ -107,7 +112,10 @@ def _left_open(conversation: Conversation, turns: Sequence[ChatTurn]) -> Sequenc
     if not turns or not turns[-1].texts[-1].strip():
         raise PromptError("the final message cannot be continued: it is empty")
     last = turns[-1]
-    parts = (*last.parts[:-1], last.parts[-1] + LEFT_OPEN) if last.parts else ()
+    ends = last.content[-1]
+    if isinstance(ends, Mark):
+        raise PromptError(f"the final message cannot be continued: it ends with an {ends.value}")
+    parts = (*last.parts[:-1], ends + LEFT_OPEN) if last.parts else ()
     return [*turns[:-1], replace(last, text=last.text + LEFT_OPEN, parts=parts)]
 
 

@@ -8,7 +8,7 @@ from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation
 from scheduler_svc.domain.continuation import ContinuationMode
-from scheduler_svc.transport import embeddings, request_records, sampling_params
+from scheduler_svc.transport import embeddings, media, request_records, sampling_params
 from scheduler_svc.transport.enums import PHASE_TO_WIRE
 
 _MODES = {
@@ -59,6 +59,8 @@ def _fill(message: executor_pb2.Assign, order: AssignOrder) -> None:
     message.reasons.extend(order.reasons)
     if request.embedding is not None:
         message.embedding.CopyFrom(embeddings.to_wire(request.embedding))
+    message.images.extend(media.to_wire(each) for each in request.images)
+    message.image_tokens = request.image_tokens
 
 
 def _continuation(how: Continuation) -> executor_pb2.Continuation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
@@ -13,7 +14,7 @@ from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.control.detached.codec import DecodedRequest, Unreadable
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished, Outcome, RecordedFailure, SloOutcome
-from scheduler_svc.transport import events, request_records, sampling_params
+from scheduler_svc.transport import events, media, request_records, sampling_params
 from scheduler_svc.transport.enums import FINISH_REASON_FROM_WIRE
 from scheduler_svc.transport.errors import to_status
 from scheduler_svc.transport.request_views import view
@@ -31,7 +32,12 @@ class DetachedRecords:
             traceparent=headers.get(TRACEPARENT, ""), tracestate=headers.get(TRACESTATE, "")
         )
         record = record_pb2.DetachedRecord(
-            request=made, prompt_token_ids=request.prompt_token_ids, adapter=request.adapter, trace_context=trace
+            request=made,
+            prompt_token_ids=request.prompt_token_ids,
+            adapter=request.adapter,
+            trace_context=trace,
+            images=[media.to_wire(each) for each in request.images],
+            image_tokens=request.image_tokens,
         )
         return record.SerializeToString()
 
@@ -58,6 +64,7 @@ class DetachedRecords:
                 arrived_at,
                 deadline_at,
             )
+            request = replace(request, images=media.from_wire(record.images), image_tokens=record.image_tokens)
         except (DecodeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise Unreadable(f"its content cannot be read: {error!r}") from error
         return DecodedRequest(request=request, digest=made.digest, warnings=tuple(made.warnings))

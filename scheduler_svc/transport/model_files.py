@@ -54,6 +54,7 @@ class ModelFiles:
             model=self._view(name, tokenizer_hash=first.tokenizer_hash),
             config_json=first.config_json,
             generation_config_json=first.generation_config_json,
+            processor_files=first.processor_files,
         )
         return _messages(configuration, self._documents.document(first.tokenizer_hash, PIECE_BYTES))
 
@@ -79,6 +80,9 @@ class ModelFiles:
             alike = (f for f in known if f.tokenizer_hash == facts.tokenizer_hash)
             view.adapters.extend(sorted({name for each in alike for name in _adapters(each)}))
             view.files_hash = _hash(facts)
+            if facts.image_input is not None:
+                view.most_images = facts.image_input.most_images
+                view.image_placeholder_token_id = facts.image_input.placeholder_token_id
         return view
 
 
@@ -88,7 +92,8 @@ def _adapters(facts: EngineFacts) -> frozenset[str]:
 
 
 def _hash(facts: EngineFacts) -> str:
-    parts = (facts.tokenizer_hash, facts.config_json, facts.generation_config_json)
+    processing = (part for name in sorted(facts.processor_files) for part in (name, facts.processor_files[name]))
+    parts = (facts.tokenizer_hash, facts.config_json, facts.generation_config_json, *processing)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from sage.controlplane.v1 import inference_pb2
 from scheduler_svc.control.requests.submission import TOKEN_ID, ChatPrompt, Prompt, TextPrompt, TokenPrompt
-from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation
+from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, Mark
+from scheduler_svc.domain.images import Image
 from scheduler_svc.transport.violations import Violations
 
 _OWN_FIELDS = {"role", "content", "name"}
@@ -50,6 +51,18 @@ def input_prompt(each: inference_pb2.EmbedInput, field: str, violations: Violati
     return None
 
 
+def images(spec: inference_pb2.GenerationSpec) -> tuple[Image, ...]:
+    """Return the images of a prompt, whose sources ``request_limits`` has checked, in the order of the prompt."""
+    if spec.WhichOneof("prompt") != "chat":
+        return tuple(Image(data=each.data, field=f"spec.images[{at}]") for at, each in enumerate(spec.images))
+    return tuple(
+        Image(data=part.image.data, field=f"spec.chat.messages[{turn}].content[{at}]")
+        for turn, message in enumerate(spec.chat.messages)
+        for at, part in enumerate(message.content)
+        if part.HasField("image")
+    )
+
+
 def _token_prompt(ids: Sequence[int]) -> TokenPrompt:
     """Copy token ids into an array, which takes four bytes for each; a list takes eight or thirty-six."""
     found, largest = array(TOKEN_ID), 0
@@ -76,15 +89,18 @@ def _chat(chat: inference_pb2.Chat, violations: Violations) -> ChatPrompt:
 def _turn(message: inference_pb2.ChatMessage, path: str, violations: Violations) -> ChatTurn:
     if not message.role:
         violations.add(f"{path}.role", "is empty")
-    texts = []
+    content: list[str | Mark] = []
     for index, part in enumerate(message.content):
         kind = part.WhichOneof("part")
         if kind == "text":
-            texts.append(part.text)
+            content.append(part.text)
+        elif kind == "image":
+            content.append(Mark.IMAGE)
         else:
             what = f"{kind} input is not supported" if kind else "is empty"
             violations.add(f"{path}.content[{index}]", what)
-    parts = tuple(texts) if len(texts) > 1 else ()
+    texts = [each for each in content if isinstance(each, str)]
+    parts = tuple(content) if len(content) > 1 or len(texts) < len(content) else ()
     fields = _object(message.template_fields_json, f"{path}.template_fields_json", violations)
     if taken := sorted(fields.keys() & _OWN_FIELDS):
         violations.add(f"{path}.template_fields_json", f"has {', '.join(taken)}, for which there are fields")

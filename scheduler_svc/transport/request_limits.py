@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence, Sized
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
+from scheduler_svc.transport import media
 from scheduler_svc.transport.clipping import size_of
 from scheduler_svc.transport.violations import Violations
 
@@ -73,6 +74,7 @@ def _id(value: str, field: str, violations: Violations) -> None:
 
 
 def _prompt(spec: inference_pb2.GenerationSpec, violations: Violations) -> None:
+    before = len(violations)
     kind = spec.WhichOneof("prompt")
     if kind == "text":
         _bytes(spec.text, "spec.text", PROMPT_LIMIT_BYTES, violations)
@@ -80,6 +82,8 @@ def _prompt(spec: inference_pb2.GenerationSpec, violations: Violations) -> None:
         _count(spec.tokens.ids, "spec.tokens.ids", "tokens", PROMPT_LIMIT_TOKENS, violations)
     elif kind == "chat":
         _chat(spec.chat, violations)
+    if len(violations) == before:
+        media.check(spec, violations)
 
 
 def _chat(chat: inference_pb2.Chat, violations: Violations) -> None:

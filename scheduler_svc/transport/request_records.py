@@ -20,7 +20,7 @@ from scheduler_svc.domain import admission
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request, ResumeMode, Sampling
-from scheduler_svc.transport import embeddings, sampling_params
+from scheduler_svc.transport import embeddings, media, sampling_params
 from scheduler_svc.transport.enums import PHASE_TO_WIRE, PRIORITY_FROM_WIRE, PRIORITY_TO_WIRE
 from scheduler_svc.transport.submissions import key_of
 from scheduler_svc.transport.violations import Violations
@@ -180,6 +180,8 @@ def _request(assign: executor_pb2.Assign, made: record_pb2.RequestRecord, arrive
     wire = made.sampling if made.HasField("sampling") else assign.sampling
     prompt = array("I", assign.prompt_token_ids)
     found = request_of(made, wire, prompt, assign.adapter, assign.trace_context, arrived_at, deadline_at)
+    if assign.images:
+        found = replace(found, images=media.from_wire(assign.images), image_tokens=assign.image_tokens)
     return replace(found, embedding=embeddings.from_wire(assign.embedding)) if assign.HasField("embedding") else found
 
 

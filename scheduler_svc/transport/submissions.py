@@ -113,6 +113,7 @@ def converted(request: Request, trace_headers: Mapping[str, str], tenant: str) -
         digest=hashlib.sha256(spec.SerializeToString(deterministic=True)).digest(),
         model=spec.model,
         prompt=prompt,
+        images=prompts.images(spec),
         sampling=sampling_params.given(spec.sampling, violations),
         choices=sampling_params.choices(spec.sampling),
         priority=enum_value(PRIORITY_FROM_WIRE, spec.priority, "spec.priority", Priority.NORMAL, violations),

@@ -23,6 +23,7 @@ from sage_gateway.http_call import HttpCall, current_call
 from sage_gateway.output_collector import OutputCollector, Piece, buffer_bytes
 from sage_gateway.sampling_fields import UnsupportedField, sampling_options
 from sage_gateway.trace_context import trace_of
+from sage_gateway.vllm_server.fleet_prompt import FleetPrompt, with_images
 from sage_gateway.vllm_server.request_outputs import RequestOutputs
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
@@ -38,8 +39,19 @@ class FleetEngineClient(EngineClient):
     engine in the same process has, such as sleeping or resetting caches, raise NotImplementedError.
     """
 
-    def __init__(self, vllm_config: Any, model: str, clients: CallerClients, trouble: Callable[[], str]) -> None:
-        """``trouble``: returns why the fleet serves nothing now; empty if it does."""
+    def __init__(
+        self,
+        vllm_config: Any,
+        model: str,
+        clients: CallerClients,
+        trouble: Callable[[], str],
+        image_placeholder: int | None = None,
+    ) -> None:
+        """``trouble``: returns why the fleet serves nothing now; empty if it does.
+
+        ``image_placeholder``: the model's token for an image; None: it takes text only.
+        """
+        self._image_placeholder = image_placeholder
         self.vllm_config = vllm_config
         self.model_config = vllm_config.model_config
         self.renderer = renderer_from_config(vllm_config)
@@ -74,13 +86,13 @@ class FleetEngineClient(EngineClient):
         call = current_call()
         try:
             refuse_engine_options(priority, data_parallel_rank, kv_hints)
-            text, token_ids = self._prompt(prompt, prompt_text)
+            asked = self._prompt(call, prompt, prompt_text)
             sampling = sampling_of(sampling_params, beside(prompt, reasoning_ended, reasoning_parser_kwargs))
             options = self._options(call, lora_request, session_id, sampling)
             made = RequestOutputs(
                 request_id,
-                text,
-                token_ids,
+                asked.text,
+                asked.token_ids,
                 kind=sampling_params.output_kind,
                 choices=sampling_params.n,
                 lora=lora_request,
@@ -88,7 +100,7 @@ class FleetEngineClient(EngineClient):
                 eos=None if sampling_params.ignore_eos else self.renderer.get_tokenizer().eos_token_id,
                 token_texts=self._token_texts,
             )
-            async with aclosing(self._pieces(call, request_id, token_ids, sampling_params.n, options)) as arriving:
+            async with aclosing(self._pieces(call, request_id, asked, sampling_params.n, options)) as arriving:
                 async for pieces, over, prompt in arriving:
                     output = made.of(pieces, over=over, prompt=prompt)
                     if output is not None:
@@ -101,7 +113,7 @@ class FleetEngineClient(EngineClient):
         self,
         call: HttpCall,
         request_id: str,
-        token_ids: list[int],
+        asked: FleetPrompt,
         choices: int,
         options: GenerateOptions,
     ) -> AsyncGenerator[tuple[list[Piece], bool, PromptRead | None], None]:
@@ -114,7 +126,7 @@ class FleetEngineClient(EngineClient):
             held.callback(collector.leave)
             client = held.enter_context(self._clients.of(call.token))
             with trace_of(call):
-                own = {"token_ids": token_ids, "request_id": call.next_request_id(request_id)}
+                own = {**asked.for_sdk(), "request_id": call.next_request_id(request_id)}
                 collector.call = client.start(sink=collector, **cast(GenerateOptions, {**options, **own}))
             while pieces := await collector.next():
                 call.accepted = call.accepted or collector.acceptance
@@ -123,14 +135,16 @@ class FleetEngineClient(EngineClient):
                     call.note_end(ended)
                 yield pieces, collector.over, collector.prompt
 
-    def _prompt(self, prompt: Any, prompt_text: str | None) -> tuple[str | None, list[int]]:
-        """Return a prompt's text, if it is known, and token ids.  Raises InvalidRequestError for other prompts."""
+    def _prompt(self, call: HttpCall, prompt: Any, prompt_text: str | None) -> FleetPrompt:
+        """Return a prompt of token ids, with its images.  Raises InvalidRequestError for other prompts."""
+        if isinstance(prompt, dict) and prompt.get("type") == "multimodal":
+            return with_images(prompt_text or prompt.get("prompt"), prompt, call.images, self._image_placeholder)
         if not isinstance(prompt, dict) or prompt.get("type", "token") != "token":
             raise _invalid("messages", "only text can be sent to this model")
         text, token_ids, embeds = extract_prompt_components(self.model_config, prompt)
         if token_ids is None or embeds is not None:
             raise _invalid("prompt_embeds", _NOT_SUPPORTED)
-        return prompt_text or text, list(token_ids)
+        return FleetPrompt(text=prompt_text or text, token_ids=list(token_ids), sent=list(token_ids))
 
     def _token_texts(self, token_ids: list[int], before: list[int]) -> list[str]:
         """Return the text of each of the tokens at one position; a part of a character comes with its last token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,9 @@ from sage_gateway.vllm_server.plain_stream_engine import PlainStreamEngine
 from sage_gateway.vllm_server.plain_streams import write_plain_streams
 from sage_gateway.vllm_server.pooling_client import FleetPoolingClient
 from sage_gateway.vllm_server.tokenizer_check import check_tokenizer
+
+IMAGE_LIMIT_PIXELS = 32 * 1024 * 1024
+"""Most pixels of an image that the gateway decodes; executors decode no larger one."""
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -92,6 +96,7 @@ class ApplicationBuilder:
         self._directory = directory
         self._arguments = arguments
         self._model_arguments = model_arguments or {}
+        os.environ.setdefault("VLLM_MAX_IMAGE_PIXELS", str(IMAGE_LIMIT_PIXELS))
         for model in ("", *self._model_arguments):
             self._parsed(model, [])
         self.catalogue: ModelCatalogue | None = None  # asked whether the fleet serves anything
@@ -122,7 +127,8 @@ class ApplicationBuilder:
     def _engine(self, config: Any, model: Model) -> FleetEngineClient:
         """Return what vLLM's server takes for its engine."""
         if not model.embeds:
-            return PlainStreamEngine(config, model.name, self._clients, self._trouble)
+            placeholder = model.image_placeholder_token_id
+            return PlainStreamEngine(config, model.name, self._clients, self._trouble, placeholder)
         return FleetPoolingClient(config, model.name, self._clients, self._trouble, classifies=model.classifies)
 
     def _trouble(self) -> str:

@@ -43,7 +43,7 @@ class PlainStreamEngine(FleetEngineClient):
 
     def prompt_tokens(self, asked: EngineRequest) -> int:
         """Return the number of tokens of a prompt.  Raises InvalidRequestError for one that cannot be sent."""
-        return len(self._prompt(asked.prompt, None)[1])
+        return len(self._prompt(current_call(), asked.prompt, None).token_ids)
 
     def eos(self, asked: EngineRequest) -> int | None:
         """Return the token that ends a text by itself; None if it is ignored."""
@@ -56,13 +56,13 @@ class PlainStreamEngine(FleetEngineClient):
         Raises SageError for a request that cannot be sent.
         """
         refuse_engine_options(*(asked.options.get(name) for name in ("priority", "data_parallel_rank", "kv_hints")))
-        _, token_ids = self._prompt(asked.prompt, None)
+        prompt = self._prompt(call, asked.prompt, None)
         reasoning = (asked.options.get(name) for name in ("reasoning_ended", "reasoning_parser_kwargs"))
         sampling = sampling_of(asked.sampling_params, beside(asked.prompt, *reasoning))
         options = self._options(call, asked.options.get("lora_request"), asked.options.get("session_id"), sampling)
         output = WaitingOutput(call)
         with self._clients.of(call.token) as client:
-            own = {"token_ids": token_ids, "request_id": call.next_request_id(asked.request_id)}
+            own = {**prompt.for_sdk(), "request_id": call.next_request_id(asked.request_id)}
             with trace_of(call):
                 request = client.start(sink=output, **cast(GenerateOptions, {**options, **own}))
             output.request = request

@@ -60,7 +60,7 @@ class FleetPoolingClient(FleetEngineClient):
         call = current_call()
         try:
             self._refuse_options(prompt, pooling_params, priority)
-            _, token_ids = self._prompt(prompt, None)
+            token_ids = self._prompt(call, prompt, None).token_ids
             options = self._embed_options(call, pooling_params, lora_request)
             vector = await self._batches.vector(call, token_ids, options)
         except SageError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from executor_svc.engine.checks import Limits
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.vllm.gpus import Gpus
+from executor_svc.engine.vllm.image_input import image_input_of
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.kv_connectors.connector import KvLayout
 from executor_svc.engine.vllm.models import ResolvedModel, adapter_fingerprint, weights_fingerprint
@@ -32,6 +33,7 @@ def engine_facts(
     import vllm
 
     config = llm.vllm_config
+    image_input = image_input_of(config.model_config)
     cache, parallel, scheduler = config.cache_config, config.parallel_config, config.scheduler_config
     return EngineFacts(
         engine="vllm",
@@ -67,6 +69,8 @@ def engine_facts(
         adapter_rank=config.lora_config.max_lora_rank if settings.adapter_slots else 0,
         config_json=_content(resolved, "config.json"),
         generation_config_json=_content(resolved, "generation_config.json"),
+        image_input=image_input,
+        processor_files=_processor_files(resolved) if image_input is not None else {},
     )
 
 
@@ -94,6 +98,8 @@ def embedding_facts(
         kv_connector=None,
         compatibility_key="",
         kv_lease_s=None,
+        image_input=None,
+        processor_files={},
     )
 
 
@@ -113,6 +119,11 @@ def _content(resolved: ResolvedModel, name: str) -> str:
         return ""
 
 
+def _processor_files(resolved: ResolvedModel) -> dict[str, str]:
+    found = {name: _content(resolved, name) for name in ("preprocessor_config.json", "processor_config.json")}
+    return {name: content for name, content in found.items() if content}
+
+
 def request_limits(config: Any, facts: EngineFacts, settings: VllmSettings) -> Limits:
     """Return the limits that requests are checked against.  ``config``: vLLM's VllmConfig."""
     top = config.model_config.max_logprobs
@@ -123,6 +134,7 @@ def request_limits(config: Any, facts: EngineFacts, settings: VllmSettings) -> L
         adapters=frozenset(facts.adapters),
         kv_connector=facts.kv_connector is not None,
         request_options=frozenset(settings.request_options),
+        image_input=facts.image_input,
     )
 
 

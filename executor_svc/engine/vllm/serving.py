@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from executor_svc.engine.vllm.constraints.xgrammar_gate import gate_for, trial_p
 from executor_svc.engine.vllm.errors import VllmErrors, first_line
 from executor_svc.engine.vllm.facts import engine_facts, request_limits
 from executor_svc.engine.vllm.gpus import Gpus
+from executor_svc.engine.vllm.image_input import prompt_with_images
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.kv_connectors.connector import Pull, UnusableParams
 from executor_svc.engine.vllm.kv_release import KvRelease
@@ -253,7 +255,7 @@ class VllmEngine:
             self._turns[request.engine_request_id].end(compiled=True)
 
     def _count_prompt(self, request: EngineRequest) -> None:
-        self._prompt_tokens += len(request.prompt_token_ids)
+        self._prompt_tokens += request.prompt_tokens
 
     def _note_end(self, request: EngineRequest) -> None:
         self._active.pop(request.engine_request_id, None)
@@ -324,17 +326,19 @@ class VllmEngine:
         except self._errors.invalid_params as error:
             raise invalid_request(error, request.sampling) from error
 
-    def _stream_of(self, request: EngineRequest, params: Any) -> AsyncGenerator[Any, None]:
+    async def _stream_of(self, request: EngineRequest, params: Any) -> AsyncGenerator[Any, None]:
         arguments = self._arguments_of(request)
-        stream: AsyncGenerator[Any, None] = self._llm.generate(
-            arguments.pop("prompt"), params, request.engine_request_id, **arguments
-        )
-        return stream
+        prompt = arguments.pop("prompt")
+        if request.images:
+            prompt |= await prompt_with_images(request)
+        async with aclosing(self._llm.generate(prompt, params, request.engine_request_id, **arguments)) as stream:
+            async for result in stream:
+                yield result
 
     def _arguments_of(self, request: EngineRequest) -> dict[str, Any]:
         """Return what ``AsyncLLM.generate`` and ``add_request`` take beside id and sampling."""
         prompt: dict[str, Any] = {"prompt_token_ids": list(request.prompt_token_ids)}
-        if request.sampling.structured_output is None:
+        if request.sampling.structured_output is None and not request.images:
             # A typed prompt skips preprocessing, where vLLM 0.32 checks constraints in a thread.
             prompt["type"] = "token"
         if request.sampling.cache_salt is not None:

@@ -154,7 +154,7 @@ class Attempt:
             stop_string=ending.stop_string,
             stop_token_id=ending.stop_token_id,
             trailing_text=trailing,
-            cached_prompt_tokens=min(self._cached_prompt_tokens, len(self.assign.prompt_token_ids)),
+            cached_prompt_tokens=min(self._cached_prompt_tokens, self.assign.prompt_tokens),
             field_name=ending.field_name,
             message=ending.message[:LONGEST_MESSAGE] or (KV_RECOMPUTED if self.output.kv_recomputed else ""),
             kv_transfer_params=self._kv_transfer_params,
@@ -219,7 +219,7 @@ class Attempt:
         wanted = self.assign.sampling.prompt_logprobs is not None
         if self.prefills or self.assign.continuation is not None or not (output.cached_prompt_tokens or wanted):
             return
-        cached = min(output.cached_prompt_tokens or 0, len(self.assign.prompt_token_ids))
+        cached = min(output.cached_prompt_tokens or 0, self.assign.prompt_tokens)
         self.output.tell_of_prompt(
             PromptFacts(cached_tokens=cached, logprobs=output.prompt_logprobs if wanted else None)
         )

@@ -96,11 +96,12 @@ def _request(
     assign: Assign, facts: EngineFacts, emitted: Sequence[int], sampling: Sampling, suffix: str
 ) -> EngineRequest:
     prompt = [*assign.prompt_token_ids, *emitted] if emitted else assign.prompt_token_ids
-    left = facts.max_model_len - len(prompt)
+    length = len(prompt) + assign.image_tokens
+    left = facts.max_model_len - length
     if left <= 0:
         raise InvalidRequestError(
             "prompt",
-            f"the prompt has {len(prompt)} tokens; the model's limit is {facts.max_model_len}, output included",
+            f"the prompt has {length} tokens; the model's limit is {facts.max_model_len}, output included",
         )
     if sampling.max_tokens > left:
         sampling = replace(sampling, max_tokens=left, min_tokens=min(sampling.min_tokens, left))
@@ -112,6 +113,8 @@ def _request(
         trace_headers=assign.trace_headers or None,
         adapter=assign.adapter,
         kv_transfer_params=assign.kv_transfer_params,
+        images=assign.images,
+        image_tokens=assign.image_tokens,
     )
 
 
@@ -126,7 +129,7 @@ def already_complete(assign: Assign, facts: EngineFacts, end_ids: frozenset[int]
             return Complete(finish_reason=FinishReason.STOP, stop_token_id=last)
         if last in end_ids and not sampling.ignore_eos:
             return Complete(finish_reason=FinishReason.STOP, stop_token_id=last)
-    length = len(assign.prompt_token_ids) + len(emitted)
+    length = assign.prompt_tokens + len(emitted)
     if len(emitted) >= sampling.max_tokens or length >= facts.max_model_len:
         return Complete(finish_reason=FinishReason.LENGTH)
     return None

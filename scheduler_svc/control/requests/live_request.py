@@ -289,7 +289,8 @@ class LiveRequest:
         request = self.request
         self.request = replace(
             request,
-            prompt_token_ids=range(request.prompt_tokens),
+            prompt_token_ids=range(len(request.prompt_token_ids)),
+            images=(),
             prefix_hashes=(),
             prefix_block_tokens=0,
             sampling=_without_lists(request.sampling),

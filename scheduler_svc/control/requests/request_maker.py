@@ -35,7 +35,7 @@ TOKENIZERS_TRIED = 4
 EMBEDDING_SAMPLING = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
 """Of a request that is embedded: nothing is sampled, and the engine takes the time of one token."""
 
-PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
+PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat", "spec.images")
 """Fields that a violation of the prompt names.  After one of them the prompt's length and ids are not checked."""
 
 
@@ -83,6 +83,8 @@ class RequestMaker:
         except (UnknownModel, NoInstance):
             self._recovery.check_model(submission.model)  # its instances may still come back
             raise
+        if submission.images:
+            facts = _taking_images(facts, submission, model, violations)
         choices = _Choices(facts)
         for tokenizer_hash in choices.tokenizers:
             limits = TokenizingLimits(tenant=submission.key.tenant, most_tokens=choices.longest(tokenizer_hash))
@@ -124,7 +126,8 @@ class RequestMaker:
         chosen = EMBEDDING_SAMPLING
         if submission.embedding is None:
             defaults = self._defaults(model, facts, submission.sampling)
-            chosen = _completed(submission.sampling, defaults, room=max(1, facts.max_model_len - len(prompt.token_ids)))
+            room = facts.max_model_len - len(prompt.token_ids) - _image_tokens(submission, facts)
+            chosen = _completed(submission.sampling, defaults, room=max(1, room))
             chosen = with_own_seed(chosen, submission.key, submission.digest, self._engines(model))
         return Request(
             key=submission.key,
@@ -149,6 +152,8 @@ class RequestMaker:
             trace_headers=submission.trace_headers,
             embedding=submission.embedding,
             choices=submission.choices,
+            images=submission.images,
+            image_tokens=_image_tokens(submission, facts),
         )
 
     def _engines(self, model: str) -> Iterator[EngineFacts]:
@@ -184,7 +189,10 @@ class RequestMaker:
         # Engines compute a prompt whole for its log probabilities, and do not tell what they hold of salted ones.
         if request.sampling.prompt_logprobs is not None or request.sampling.cache_salt is not None:
             return replace(request, prefix_block_tokens=block)
-        found = prefix_hashes(request.prompt_token_ids, block, model=request.model, adapter=request.adapter)
+        prompt = request.prompt_token_ids
+        if request.images and facts.image_input is not None:  # engines do not tell what they hold from there on
+            prompt = prompt[: list(prompt).index(facts.image_input.placeholder_token_id)]
+        found = prefix_hashes(prompt, block, model=request.model, adapter=request.adapter)
         return replace(request, prefix_hashes=found, prefix_block_tokens=block)
 
     def _check(self, request: Request, facts: EngineFacts, found: list[FieldViolation], *, has_prompt: bool) -> None:
@@ -213,6 +221,22 @@ class _Choices:
         """Keep the violations of the engine for which there are fewest; among equals, the first one."""
         if not self.fewest or len(violations) < len(self.fewest):
             self.fewest = violations
+
+
+def _taking_images(facts: Facts, submission: Submission, model: str, violations: list[FieldViolation]) -> Facts:
+    """Return the facts of the engines that take images.
+
+    Raises InvalidRequest where there are none: then the model's chat template would be the one to complain.
+    """
+    found = tuple(each for each in facts if each.image_input is not None)
+    if not found:
+        raise InvalidRequest(_first_per_field([*violations, *admission.text_only(submission.images, model)]))
+    return found
+
+
+def _image_tokens(submission: Submission, facts: EngineFacts) -> int:
+    """Return the most tokens that the images take beside their placeholders in an engine with these facts."""
+    return len(submission.images) * (facts.image_input.most_tokens - 1) if facts.image_input is not None else 0
 
 
 def _completed(stated: Mapping[str, Any], defaults: Mapping[str, Any], *, room: int) -> Sampling:

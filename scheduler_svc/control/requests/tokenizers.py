@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Protocol
+
+
+class Mark(Enum):
+    """What stands among the parts of a message for content that is no text."""
+
+    IMAGE = "image"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -12,13 +19,18 @@ class ChatTurn:
     """One message of a conversation."""
 
     role: str
-    text: str  # its parts, joined by line breaks
+    text: str  # its texts, joined by line breaks
     name: str = ""
-    parts: tuple[str, ...] = ()  # where there are several
+    parts: tuple[str | Mark, ...] = ()  # where there are several, or one is no text
     fields: Mapping[str, Any] = field(default_factory=dict)  # further ones that templates read, such as tool_calls
 
     @property
     def texts(self) -> tuple[str, ...]:
+        """The texts that the message was sent in."""
+        return tuple(each for each in self.parts if isinstance(each, str)) or (self.text,)
+
+    @property
+    def content(self) -> tuple[str | Mark, ...]:
         """The parts that the message was sent in."""
         return self.parts or (self.text,)
 

@@ -16,6 +16,7 @@ class Shape:
     output_tokens: int  # predicted
     max_tokens: int
     prompt_logprobs: bool = False
+    images: bool = False  # the prompt has some
     continued: bool = False  # tokens were delivered already by an earlier attempt
 
 
@@ -73,6 +74,8 @@ def _obstacle(shape: Shape) -> str:
         return "one output token, which prefill gives by itself"
     if shape.prompt_logprobs:
         return "log probabilities of the prompt stay where it is computed"
+    if shape.images:
+        return "its images are processed where the output is generated"
     if shape.continued:
         return "it goes on from tokens that were delivered already"
     return ""

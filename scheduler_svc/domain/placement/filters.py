@@ -53,6 +53,20 @@ def structured_output(facts: EngineFacts, request: Request, total_tokens: int) -
     return f"does not constrain output by {wanted.kind} (does: {kinds})"
 
 
+def images(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
+    """Say why an engine cannot take the request's images; None if it can."""
+    count, takes = len(request.images), facts.image_input
+    if not count:
+        return None
+    if takes is None:
+        return f"takes text only; the request has {count} images"
+    if count > takes.most_images:
+        return f"takes {takes.most_images} images; the request has {count}"
+    if count * (takes.most_tokens - 1) > request.image_tokens:
+        return f"puts up to {takes.most_tokens} tokens in the place of an image, more than the request counts"
+    return None
+
+
 def model_length(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
     """Say why prompt and ``max_tokens`` do not fit the engine's model; None if they do."""
     if total_tokens <= facts.max_model_len:
@@ -87,6 +101,7 @@ FACTS_FILTERS: tuple[tuple[str, FactsFilter], ...] = (
     ("task", task),
     ("adapter", adapter),
     ("structured_output", structured_output),
+    ("images", images),
     ("tokenizer", tokenizer),
     ("vocabulary", vocabulary),
     ("model_length", model_length),

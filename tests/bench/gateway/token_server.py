@@ -18,6 +18,7 @@ from typing import Any
 
 from sage_client import AsyncClient, Model, ModelFiles
 from sage_common.event_loop import loop_factory
+from sage_gateway.http_call import current_call
 from sage_gateway.vllm_server.engine_client import FleetEngineClient
 from sage_gateway.vllm_server.model_application import ApplicationBuilder
 from tests.bench.child import Child, child
@@ -68,7 +69,7 @@ class _TokenEngine(FleetEngineClient):
     ) -> AsyncGenerator[Any, None]:
         """Yield the outputs of a request as AsyncLLM does."""
         self._beats = self._beats or asyncio.create_task(self._beat())
-        _, token_ids = self._prompt(prompt, None)
+        token_ids = self._prompt(current_call(), prompt, None).token_ids
         running = self._running[request_id] = _Running(token_ids, sampling_params, request_id)
         try:
             finished = False

@@ -162,7 +162,8 @@ async def test_input_that_is_not_text(channel: grpc.aio.Channel) -> None:
         found = await refused(channel, request(prompt={"chat": inference_pb2.Chat(messages=[message])}))
         assert found.code is INVALID
         kind = part.WhichOneof("part")
-        assert found.fields == {"spec.chat.messages[0].content[1]": f"{kind} input is not supported"}
+        told = f"{kind} input is not supported" if kind != "image" else f"is an image; model {MODEL!r} takes text only"
+        assert found.fields == {"spec.chat.messages[0].content[1]": told}
 
 
 async def test_chat_arguments_that_are_no_json_object(channel: grpc.aio.Channel) -> None:

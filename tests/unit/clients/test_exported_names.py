@@ -24,7 +24,7 @@ PUBLIC = {
     "sinks": {"Call", "Sink"},
     "embeddings": {"EmbedOptions", "Embeddings", "Scores"},
     "JSON": {"plain"},
-    "requests": {"ChatMessage", "GenerateOptions", "SamplingOptions", "NoInstance", "Priority", "ResumeMode"},
+    "requests": {"ChatMessage", "Image", "GenerateOptions", "SamplingOptions", "NoInstance", "Priority", "ResumeMode"},
     "events": {
         *("Accepted", "Scheduled", "PromptRead", "Tokens", "ChoiceFinished", "Finished", "Event"),
         *("Choice", "Completion", "PartialOutput"),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
-from sage_client import ChatMessage, InvalidRequestError, SamplingOptions
+from sage_client import ChatMessage, Image, InvalidRequestError, SamplingOptions
 from sage_client._request import encode_request
-from sage_wire.protocol import PROMPT_LIMIT_BYTES
+from sage_wire.protocol import IMAGE_LIMIT_BYTES, PROMPT_LIMIT_BYTES
 
 
 def encode(prompt: str | None = "hi", **options: Any) -> inference_pb2.GenerateRequest:
@@ -202,11 +203,36 @@ def test_tools_without_messages_and_calls_that_are_no_json_are_named() -> None:
     assert fields_at_fault(None, messages=[{"role": "assistant", "tool_calls": [call]}]) == ["spec.chat.messages[0]"]
 
 
-def test_a_part_that_is_no_text_is_named_with_its_type() -> None:
-    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+def test_images_are_sent_as_they_are_and_out_of_data_urls() -> None:
+    url = f"data:image/png;base64,{base64.b64encode(b'picture').decode()}"
+    written = {"type": "image_url", "image_url": {"url": url}}
+    content = ["See:", Image(data=b"raw", mime_type="image/gif"), written]
+    [turn] = encode(None, messages=[{"role": "user", "content": content}]).spec.chat.messages
+    images = [(part.image.data, part.image.mime_type) for part in turn.content if part.HasField("image")]
+    assert images == [(b"raw", "image/gif"), (b"picture", "image/png")]
 
-    with pytest.raises(InvalidRequestError, match="type 'image_url' are not supported: only text is") as caught:
-        encode(None, messages=[{"role": "user", "content": ["a", image]}])
+
+def test_images_beside_token_ids() -> None:
+    spec = encode(None, token_ids=[1, 2], images=[b"one", Image(data=b"two")]).spec
+    assert [each.data for each in spec.images] == [b"one", b"two"]
+    assert fields_at_fault("hello", images=[b"one"]) == ["images"]
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}, "is not fetched"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,???"}}, "is not base64"),
+        ({"type": "image_url", "image_url": "data:image/svg+xml;base64,eA=="}, "'image/svg\\+xml' are not supported"),
+        ({"type": "input_audio", "input_audio": {}}, "type 'input_audio' are not supported"),
+        (Image(data=b""), "is empty"),
+        (Image(data=bytes(IMAGE_LIMIT_BYTES + 1)), str(IMAGE_LIMIT_BYTES)),
+    ],
+    ids=["url", "base64", "kind", "audio", "empty", "large"],
+)
+def test_a_part_that_cannot_be_sent_is_named(part: Any, words: str) -> None:
+    with pytest.raises(InvalidRequestError, match=words) as caught:
+        encode(None, messages=[{"role": "user", "content": ["a", part]}])
     assert [v.field for v in caught.value.violations] == ["spec.chat.messages[0].content[1]"]
 
 

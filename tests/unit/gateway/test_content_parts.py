@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sage_gateway.content_parts import not_text
+from sage_gateway.content_parts import BadPart, images_of, not_text
 from tests.unit.gateway.fleet_of_models import ListedModels, model
 from tests.unit.gateway.http_client import call
 from tests.unit.gateway.test_front_door import door_of
@@ -46,3 +46,45 @@ async def test_a_conversation_with_an_image_is_refused(path: str) -> None:
     answered = await call(await door_of(fleet), "POST", path, {"model": "m", "messages": [said(TEXT, IMAGE)]})
     assert (answered.status, answered.error["param"], fleet.calls) == (400, "messages[0].content[1]", [])
     assert "is an image" in answered.error["message"]
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,eA=="}}
+
+
+def asked(*parts: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [*parts]}]}
+
+
+def test_images_in_the_body_come_in_their_order() -> None:
+    gif = {"type": "image_url", "image_url": {"url": "data:image/gif;base64,eXo="}}
+    body = asked(PICTURE, {"type": "text", "text": "See"}, gif)
+    assert [(each.data, each.mime_type) for each in images_of(body)] == [(b"x", "image/png"), (b"yz", "image/gif")]
+    assert not_text(body, images=True) is None
+    assert not_text(body) == ("messages[0].content[0]", "an image")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ({"url": "http://169.254.169.254/latest"}, "is not fetched"),
+        ({"url": "file:///etc/passwd"}, "is not fetched"),
+        ({"url": 5}, "has no URL"),
+        ({}, "has no URL"),
+        (None, "has no URL"),
+    ],
+    ids=["http", "file", "number", "nothing", "null"],
+)
+def test_what_is_not_in_the_body_is_refused_by_its_place(url: Any, words: str) -> None:
+    with pytest.raises(BadPart, match=words) as bad:
+        images_of(asked({"type": "text", "text": "See"}, {"type": "image_url", "image_url": url}))
+    assert bad.value.place == "messages[0].content[1]"
+
+
+def test_one_image_too_many_is_refused_by_its_place() -> None:
+    with pytest.raises(BadPart, match="is image 17") as bad:
+        images_of(asked(*[PICTURE] * 17))
+    assert bad.value.place == "messages[0].content[16]"
+
+
+def test_audio_beside_an_image_is_still_found() -> None:
+    assert not_text(asked(PICTURE, {"type": "input_audio"}), images=True) == ("messages[0].content[1]", "audio")

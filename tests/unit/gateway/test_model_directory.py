@@ -68,3 +68,12 @@ def test_quantized_weights_are_not_spoken_of(files: ModelFiles, tmp_path: Path) 
 def test_a_configuration_that_is_none_is_refused(files: ModelFiles, tmp_path: Path, config: str) -> None:
     with pytest.raises(UnusableFiles, match=r"config\.json"):
         write_model(replace(files, config_json=config), tmp_path)
+
+
+def test_files_that_images_are_processed_with_are_written_and_no_others(files: ModelFiles, tmp_path: Path) -> None:
+    found = {"processor_config.json": "{}", "../outside.json": "{}"}
+    directory = tmp_path / "model"
+    directory.mkdir()
+    write_model(replace(files, processor_files=found), directory)
+    assert (directory / "processor_config.json").read_text() == "{}"
+    assert not (tmp_path / "outside.json").exists()

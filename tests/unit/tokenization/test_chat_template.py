@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError
+from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, Mark, PromptError
 from scheduler_svc.tokenization.chat_template import ChatTemplate
 
 CHATML = """\
@@ -207,3 +207,34 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     for source in ("{% include 'x' %}", "{% extends 'x' %}", "{% import 'x' as y %}"):
         with pytest.raises(PromptError):
             render(source)
+
+
+# --- images ---------------------------------------------------------------------------------------
+
+WITH_IMAGES = (
+    "{% for message in messages %}{% for part in message.content %}"
+    "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}{% endfor %}"
+)
+
+
+def shown(*parts: str | Mark, **options: Any) -> Conversation:
+    text = "\n".join(each for each in parts if isinstance(each, str))
+    return Conversation(turns=[ChatTurn(role="user", text=text, parts=parts)], **options)
+
+
+def test_images_are_parts_in_their_place() -> None:
+    assert render(WITH_IMAGES, shown("a ", Mark.IMAGE, " b", Mark.IMAGE)) == "a <image> b<image>"
+    assert render(WITH_IMAGES, shown(Mark.IMAGE)) == "<image>"
+
+
+def test_a_message_goes_on_after_its_last_text_and_not_after_an_image() -> None:
+    assert render(WITH_IMAGES, shown(Mark.IMAGE, "so it", continue_final_message=True)) == "<image>so it"
+    with pytest.raises(PromptError, match="ends with an image"):
+        render(WITH_IMAGES, shown("a", Mark.IMAGE, continue_final_message=True))
+
+
+def test_a_template_that_drops_what_is_said_beside_an_image_is_refused() -> None:
+    silent = "{% for part in messages[0].content %}{% if part.type == 'image' %}<image>{% endif %}{% endfor %}"
+    with pytest.raises(PromptError, match="leaves out what the user says"):
+        render(silent, shown(Mark.IMAGE, "What?"))

@@ -28,6 +28,7 @@ from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.errors import InvalidRequest
+from scheduler_svc.domain.images import Image, ImageInput
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
@@ -135,6 +136,8 @@ FACTS = EngineFacts(
     generation_config_json="[]",
     embedding_dimensions=256,
     classifies=True,
+    image_input=ImageInput(placeholder_token_id=9, most_tokens=19, most_images=4),
+    processor_files={"processor_config.json": "{}"},
 )
 
 SPEC = InstanceSpec(
@@ -202,7 +205,8 @@ def the_order() -> AssignOrder:
 def test_an_assign_says_everything() -> None:
     order = the_order()
     wire = assign_message(order)
-    assert unset(wire) == {"direct_delivery_ticket", "record", "adoption_proof", "embedding"}
+    images = {"images", "image_tokens"}  # not with a handoff
+    assert unset(wire) == {"direct_delivery_ticket", "record", "adoption_proof", "embedding"} | images
     assert wire.number == 41
     assert (wire.attempt.epoch, wire.attempt.number) == (EPOCH, 12)
     assert (wire.request_id, wire.phase, list(wire.prompt_token_ids)) == ("r", common_pb2.PHASE_DECODING, [1, 2, 3])
@@ -242,6 +246,28 @@ def test_an_assign_says_how_to_embed(embedding: Embedding) -> None:
     wire = assign_message(replace(the_order(), request=replace(REQUEST, embedding=embedding)))
     assert wire.HasField("embedding")
     assert embeddings.from_wire(wire.embedding) == embedding
+
+
+def test_an_assign_has_the_images_and_the_tokens_that_they_may_take() -> None:
+    images = (Image(data=b"one"), Image(data=b"two"))
+    wire = assign_message(replace(the_order(), request=replace(REQUEST, images=images, image_tokens=36)))
+    assert ([each.data for each in wire.images], wire.image_tokens) == ([b"one", b"two"], 36)
+
+
+def test_an_engine_that_takes_images_of_no_size_is_refused() -> None:
+    wire = the_facts()
+    wire.image_input.most_tokens = 0
+    with pytest.raises(WireError, match="image_input"):
+        registrations.facts(wire)
+
+
+def test_of_the_files_that_images_are_processed_with_only_known_ones_are_kept_and_bounded() -> None:
+    wire = the_facts()
+    wire.processor_files["../../elsewhere.json"] = "{}"
+    assert registrations.facts(wire).processor_files.keys() == {"processor_config.json"}
+    wire.processor_files["processor_config.json"] = "x" * (MODEL_CONFIG_LIMIT_BYTES + 1)
+    with pytest.raises(WireError, match="processor_files"):
+        registrations.facts(wire)
 
 
 def test_sampling_is_complete_in_an_assign() -> None:
@@ -642,6 +668,8 @@ def the_facts() -> executor_pb2.EngineFacts:
         generation_config_json="[]",
         embedding_dimensions=256,
         classifies=True,
+        image_input=executor_pb2.ImageInput(placeholder_token_id=9, most_tokens=19, most_images=4),
+        processor_files={"processor_config.json": "{}"},
     )
 
 

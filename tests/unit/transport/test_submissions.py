@@ -13,9 +13,10 @@ from google.protobuf import duration_pb2
 from hypothesis import given, settings
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
-from sage_wire.protocol import PROMPT_LIMIT_BYTES
+from sage_wire.protocol import IMAGE_LIMIT_BYTES, IMAGES_LIMIT, IMAGES_LIMIT_BYTES, PROMPT_LIMIT_BYTES
 from scheduler_svc.control.requests.choices import ReadFrom
 from scheduler_svc.control.requests.submission import TOKEN_ID, ChatPrompt, Submission, TextPrompt, TokenPrompt
+from scheduler_svc.control.requests.tokenizers import Mark
 from scheduler_svc.domain.request import Priority, ResumeMode, Sampling, StructuredOutput
 from scheduler_svc.transport import request_limits, submissions
 from scheduler_svc.transport.sampling_params import LISTS, SCALARS
@@ -292,15 +293,60 @@ def test_too_many_token_ids(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_media_is_refused_where_it_stands() -> None:
-    content = [{"text": "look"}, {"image": {"uri": "x"}}, {"audio": {"data": b"x"}}, {"video": {"uri": "x"}}, {}]
+    content = [{"text": "look"}, {"image": {"data": b"x"}}, {"audio": {"data": b"x"}}, {"video": {"uri": "x"}}, {}]
     chat = inference_pb2.Chat(messages=[inference_pb2.ChatMessage(content=content)])  # type: ignore[arg-type]
     assert faults(Spec(chat=chat)) == {
         "spec.chat.messages[0].role": "is empty",
-        "spec.chat.messages[0].content[1]": "image input is not supported",
         "spec.chat.messages[0].content[2]": "audio input is not supported",
         "spec.chat.messages[0].content[3]": "video input is not supported",
         "spec.chat.messages[0].content[4]": "is empty",
     }
+
+
+def chat_with(*images: inference_pb2.Media) -> Spec:
+    parts = [inference_pb2.ContentPart(image=each) for each in images]
+    see = inference_pb2.ContentPart(text="See:")
+    return Spec(chat=inference_pb2.Chat(messages=[inference_pb2.ChatMessage(role="user", content=[see, *parts])]))
+
+
+def test_images_of_a_chat_come_in_its_order_and_know_their_places() -> None:
+    found = convert(
+        chat_with(inference_pb2.Media(data=b"one"), inference_pb2.Media(data=b"two", mime_type="image/gif"))
+    )
+    assert not found.violations
+    assert isinstance(found.prompt, ChatPrompt)
+    [turn] = found.prompt.conversation.turns
+    assert (turn.text, turn.parts) == ("See:", ("See:", Mark.IMAGE, Mark.IMAGE))
+    places = [f"spec.chat.messages[0].content[{index}]" for index in (1, 2)]
+    assert [(each.data, each.field) for each in found.images] == [(b"one", places[0]), (b"two", places[1])]
+
+
+def test_images_beside_token_ids() -> None:
+    ids, image = inference_pb2.TokenIds(ids=[5, 6]), inference_pb2.Media(data=b"one")
+    [found] = convert(Spec(tokens=ids, images=[image])).images
+    assert (found.data, found.field) == (b"one", "spec.images[0]")
+    assert "for prompts of tokens" in faults(Spec(text="hi", images=[image]))["spec.images"]
+
+
+@pytest.mark.parametrize(
+    ("image", "field", "words"),
+    [
+        (inference_pb2.Media(uri="http://10.0.0.1/a.png"), "uri", "is not fetched"),
+        (inference_pb2.Media(mime_type="image/png"), "data", "is empty"),
+        (inference_pb2.Media(data=bytes(IMAGE_LIMIT_BYTES + 1)), "data", str(IMAGE_LIMIT_BYTES)),
+        (inference_pb2.Media(data=b"x", mime_type="image/svg+xml"), "mime_type", "image/png"),
+    ],
+    ids=["uri", "empty", "large", "kind"],
+)
+def test_an_image_that_is_not_here_or_too_large_is_refused(image: inference_pb2.Media, field: str, words: str) -> None:
+    assert words in faults(chat_with(image))[f"spec.chat.messages[0].content[1].image.{field}"]
+
+
+def test_too_many_images_and_too_many_bytes_of_them() -> None:
+    many = [inference_pb2.Media(data=b"x")] * (IMAGES_LIMIT + 1)
+    assert "is image 17" in faults(chat_with(*many))["spec.chat.messages[0].content[17].image"]
+    large = [inference_pb2.Media(data=bytes(IMAGE_LIMIT_BYTES))] * 3
+    assert str(IMAGES_LIMIT_BYTES) in faults(chat_with(*large))["spec.chat.messages[0].content[3].image"]
 
 
 @pytest.mark.parametrize(
@@ -418,7 +464,8 @@ def test_other_content_has_another_digest(other: Spec) -> None:
 def test_whatever_comes_a_submission_comes_of_it(request: inference_pb2.GenerateRequest) -> None:
     found = submission(request, {}, tenant="")
     assert (found.prompt is None) == any(
-        v.field.startswith(("spec.prompt", "spec.text", "spec.tokens", "spec.chat")) for v in found.violations
+        v.field.startswith(("spec.prompt", "spec.text", "spec.tokens", "spec.chat", "spec.images"))
+        for v in found.violations
     )
     assert len({v.field for v in found.violations}) == len(found.violations), "no field is named twice"
     assert submission(request, {}, tenant="").digest == found.digest

@@ -14,6 +14,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sage.controlplane.v1 import common_pb2 as _common_pb2
+from sage.controlplane.v1 import inference_pb2 as _inference_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -431,6 +432,26 @@ class EngineFacts(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ProcessorFilesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ENGINE_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
@@ -460,6 +481,8 @@ class EngineFacts(_message.Message):
     GENERATION_CONFIG_JSON_FIELD_NUMBER: _builtins.int
     CLASSIFIES_FIELD_NUMBER: _builtins.int
     ADAPTER_SLOTS_FIELD_NUMBER: _builtins.int
+    IMAGE_INPUT_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FILES_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """"vllm", "simulated" """
     engine_version: _builtins.str
@@ -526,6 +549,14 @@ class EngineFacts(_message.Message):
     def adapter_weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """fingerprint of each adapter's weights, by its name"""
 
+    @_builtins.property
+    def image_input(self) -> Global___ImageInput:
+        """absent: it takes text only"""
+
+    @_builtins.property
+    def processor_files(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """With image_input: content of preprocessor_config.json and processor_config.json, by name; at most 256 KiB each."""
+
     def __init__(
         self,
         *,
@@ -558,14 +589,46 @@ class EngineFacts(_message.Message):
         generation_config_json: _builtins.str = ...,
         classifies: _builtins.bool = ...,
         adapter_slots: _builtins.int = ...,
+        image_input: Global___ImageInput | None = ...,
+        processor_files: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["parallelism_config", b"parallelism_config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image_input", b"image_input", "parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_slots", b"adapter_slots", "adapter_weights", b"adapter_weights", "adapters", b"adapters", "classifies", b"classifies", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_slots", b"adapter_slots", "adapter_weights", b"adapter_weights", "adapters", b"adapters", "classifies", b"classifies", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "image_input", b"image_input", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "processor_files", b"processor_files", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EngineFacts: _TypeAlias = EngineFacts  # noqa: Y015
+
+@_typing.final
+class ImageInput(_message.Message):
+    """How an engine takes images."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACEHOLDER_TOKEN_ID_FIELD_NUMBER: _builtins.int
+    MOST_TOKENS_FIELD_NUMBER: _builtins.int
+    MOST_IMAGES_FIELD_NUMBER: _builtins.int
+    placeholder_token_id: _builtins.int
+    """stands for an image in a prompt; the engine puts the image's tokens in its place"""
+    most_tokens: _builtins.int
+    """that an image takes in the engine"""
+    most_images: _builtins.int
+    """of one prompt"""
+    def __init__(
+        self,
+        *,
+        placeholder_token_id: _builtins.int = ...,
+        most_tokens: _builtins.int = ...,
+        most_images: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["most_images", b"most_images", "most_tokens", b"most_tokens", "placeholder_token_id", b"placeholder_token_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageInput: _TypeAlias = ImageInput  # noqa: Y015
 
 @_typing.final
 class AdaptersWanted(_message.Message):
@@ -1026,6 +1089,8 @@ class Assign(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     ADOPTION_PROOF_FIELD_NUMBER: _builtins.int
     EMBEDDING_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """counts the Assigns of the session; Heartbeat.last_assign refers to it"""
     request_id: _builtins.str
@@ -1044,6 +1109,8 @@ class Assign(_message.Message):
     """what the next scheduler needs of the request beside this message; opaque, at most 64 KiB"""
     adoption_proof: _builtins.bytes
     """shows the next scheduler that one of its fleet sent all this; opaque, at most 256 bytes"""
+    image_tokens: _builtins.int
+    """most tokens that they take beside their placeholders"""
     @_builtins.property
     def attempt(self) -> _common_pb2.Attempt:
         """the attempt to start"""
@@ -1080,6 +1147,10 @@ class Assign(_message.Message):
     def embedding(self) -> _common_pb2.EmbeddingOptions:
         """the prompt is embedded, and nothing is generated; absent: it is not"""
 
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.Media]:
+        """one for each placeholder in the prompt, in order; each with its data"""
+
     def __init__(
         self,
         *,
@@ -1101,10 +1172,12 @@ class Assign(_message.Message):
         record: _builtins.bytes = ...,
         adoption_proof: _builtins.bytes = ...,
         embedding: _common_pb2.EmbeddingOptions | None = ...,
+        images: _abc.Iterable[_inference_pb2.Media] | None = ...,
+        image_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "continuation", b"continuation", "embedding", b"embedding", "kv_lease", b"kv_lease", "remaining", b"remaining", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "adoption_proof", b"adoption_proof", "attempt", b"attempt", "continuation", b"continuation", "direct_delivery_ticket", b"direct_delivery_ticket", "embedding", b"embedding", "engine_priority", b"engine_priority", "kv_lease", b"kv_lease", "kv_transfer_params", b"kv_transfer_params", "number", b"number", "phase", b"phase", "prompt_token_ids", b"prompt_token_ids", "reasons", b"reasons", "record", b"record", "remaining", b"remaining", "request_id", b"request_id", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "adoption_proof", b"adoption_proof", "attempt", b"attempt", "continuation", b"continuation", "direct_delivery_ticket", b"direct_delivery_ticket", "embedding", b"embedding", "engine_priority", b"engine_priority", "image_tokens", b"image_tokens", "images", b"images", "kv_lease", b"kv_lease", "kv_transfer_params", b"kv_transfer_params", "number", b"number", "phase", b"phase", "prompt_token_ids", b"prompt_token_ids", "reasons", b"reasons", "record", b"record", "remaining", b"remaining", "request_id", b"request_id", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

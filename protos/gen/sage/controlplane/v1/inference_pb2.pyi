@@ -185,7 +185,7 @@ class ContentPart(_message.Message):
     """plain text"""
     @_builtins.property
     def image(self) -> Global___Media:
-        """refused in this version"""
+        """for models that take images (ModelView.most_images)"""
 
     @_builtins.property
     def audio(self) -> Global___Media:
@@ -215,7 +215,7 @@ Global___ContentPart: _TypeAlias = ContentPart  # noqa: Y015
 
 @_typing.final
 class Media(_message.Message):
-    """Content that is not text."""
+    """Content that is not text: at most 16 in a request, of at most 4 MiB each and 8 MiB together."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -225,9 +225,9 @@ class Media(_message.Message):
     data: _builtins.bytes
     """the content itself"""
     uri: _builtins.str
-    """where to fetch it"""
+    """refused: neither scheduler nor executors fetch anything"""
     mime_type: _builtins.str
-    """such as "image/png" """
+    """"image/png", "image/jpeg", "image/webp", "image/gif"; empty: the executor finds out"""
     def __init__(
         self,
         *,
@@ -320,6 +320,7 @@ class GenerationSpec(_message.Message):
     NO_INSTANCE_FIELD_NUMBER: _builtins.int
     RESUME_MODE_FIELD_NUMBER: _builtins.int
     SKIP_SPECIAL_TOKENS_IN_PROMPT_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """name of the model; may be empty if exactly one of those that are served generates"""
     text: _builtins.str
@@ -368,6 +369,10 @@ class GenerationSpec(_message.Message):
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """for the caller's own use; at most 16, each at most 256 bytes with its key"""
 
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Media]:
+        """of a prompt of tokens: one for each placeholder of the model in it, in order"""
+
     def __init__(
         self,
         *,
@@ -388,10 +393,11 @@ class GenerationSpec(_message.Message):
         no_instance: Global___NoInstance.ValueType = ...,
         resume_mode: Global___ResumeMode.ValueType = ...,
         skip_special_tokens_in_prompt: _builtins.bool = ...,
+        images: _abc.Iterable[Global___Media] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "chat", b"chat", "cost_budget", b"cost_budget", "deadline", b"deadline", "prompt", b"prompt", "sampling", b"sampling", "text", b"text", "tokens", b"tokens", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "adapter", b"adapter", "chat", b"chat", "cost_budget", b"cost_budget", "deadline", b"deadline", "model", b"model", "no_instance", b"no_instance", "preferred_instance", b"preferred_instance", "priority", b"priority", "prompt", b"prompt", "resume_mode", b"resume_mode", "sampling", b"sampling", "session", b"session", "skip_special_tokens_in_prompt", b"skip_special_tokens_in_prompt", "tags", b"tags", "text", b"text", "tokens", b"tokens", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "adapter", b"adapter", "chat", b"chat", "cost_budget", b"cost_budget", "deadline", b"deadline", "images", b"images", "model", b"model", "no_instance", b"no_instance", "preferred_instance", b"preferred_instance", "priority", b"priority", "prompt", b"prompt", "resume_mode", b"resume_mode", "sampling", b"sampling", "session", b"session", "skip_special_tokens_in_prompt", b"skip_special_tokens_in_prompt", "tags", b"tags", "text", b"text", "tokens", b"tokens", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_budget: _TypeAlias = _typing.Literal["cost_budget"]  # noqa: Y015
     _WhichOneofArgType__cost_budget: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget"]  # noqa: Y015
@@ -538,7 +544,7 @@ class Accepted(_message.Message):
     model: _builtins.str
     """the model that serves it"""
     prompt_tokens: _builtins.int
-    """tokens of the prompt"""
+    """tokens of the prompt; with images, the most that it can have"""
     attached: _builtins.bool
     """the id was known: this stream joined an earlier request"""
     receipt: _builtins.bytes
@@ -2249,6 +2255,8 @@ class ModelView(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     REVISIONS_FIELD_NUMBER: _builtins.int
     CLASSIFIES_FIELD_NUMBER: _builtins.int
+    MOST_IMAGES_FIELD_NUMBER: _builtins.int
+    IMAGE_PLACEHOLDER_TOKEN_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """the name that requests give"""
     instances: _builtins.int
@@ -2271,6 +2279,10 @@ class ModelView(_message.Message):
     """requests in its queue"""
     classifies: _builtins.bool
     """with embeds: its vectors have one number per class, such as the score of a pair of texts"""
+    most_images: _builtins.int
+    """images that a prompt may have; 0: the model takes text only"""
+    image_placeholder_token_id: _builtins.int
+    """stands for an image in a prompt of tokens; with most_images"""
     @_builtins.property
     def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names of LoRA adapters, sorted"""
@@ -2295,10 +2307,12 @@ class ModelView(_message.Message):
         waiting: _builtins.int = ...,
         revisions: _abc.Iterable[_builtins.str] | None = ...,
         classifies: _builtins.bool = ...,
+        most_images: _builtins.int = ...,
+        image_placeholder_token_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "classifies", b"classifies", "dtype", b"dtype", "embeds", b"embeds", "files_hash", b"files_hash", "instances", b"instances", "max_model_len", b"max_model_len", "model", b"model", "ready_instances", b"ready_instances", "revisions", b"revisions", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "classifies", b"classifies", "dtype", b"dtype", "embeds", b"embeds", "files_hash", b"files_hash", "image_placeholder_token_id", b"image_placeholder_token_id", "instances", b"instances", "max_model_len", b"max_model_len", "model", b"model", "most_images", b"most_images", "ready_instances", b"ready_instances", "revisions", b"revisions", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2360,9 +2374,30 @@ class ModelConfiguration(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ProcessorFilesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     CONFIG_JSON_FIELD_NUMBER: _builtins.int
     GENERATION_CONFIG_JSON_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FILES_FIELD_NUMBER: _builtins.int
     config_json: _builtins.str
     """content of the model's config.json; empty: its executors do not send it"""
     generation_config_json: _builtins.str
@@ -2371,16 +2406,21 @@ class ModelConfiguration(_message.Message):
     def model(self) -> Global___ModelView:
         """as ListModels has it"""
 
+    @_builtins.property
+    def processor_files(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """how the model's images are processed: content of files, by name; empty: text only"""
+
     def __init__(
         self,
         *,
         model: Global___ModelView | None = ...,
         config_json: _builtins.str = ...,
         generation_config_json: _builtins.str = ...,
+        processor_files: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "generation_config_json", b"generation_config_json", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "generation_config_json", b"generation_config_json", "model", b"model", "processor_files", b"processor_files"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

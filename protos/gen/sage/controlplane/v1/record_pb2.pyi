@@ -212,8 +212,12 @@ class DetachedRecord(_message.Message):
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     ADAPTER_FIELD_NUMBER: _builtins.int
     TRACE_CONTEXT_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
     adapter: _builtins.str
     """name of a LoRA adapter; empty for none"""
+    image_tokens: _builtins.int
+    """most tokens that they take beside their placeholders"""
     @_builtins.property
     def request(self) -> Global___RequestRecord:
         """with its sampling"""
@@ -226,6 +230,10 @@ class DetachedRecord(_message.Message):
     def trace_context(self) -> _common_pb2.TraceContext:
         """the caller's span"""
 
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.Media]:
+        """of the prompt, each with its data"""
+
     def __init__(
         self,
         *,
@@ -233,10 +241,12 @@ class DetachedRecord(_message.Message):
         prompt_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         adapter: _builtins.str = ...,
         trace_context: _common_pb2.TraceContext | None = ...,
+        images: _abc.Iterable[_inference_pb2.Media] | None = ...,
+        image_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "trace_context", b"trace_context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "prompt_token_ids", b"prompt_token_ids", "request", b"request", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "image_tokens", b"image_tokens", "images", b"images", "prompt_token_ids", b"prompt_token_ids", "request", b"request", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

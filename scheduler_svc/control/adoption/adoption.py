@@ -123,8 +123,10 @@ class Adoption:
         return not self._outstanding.get(instance_id)
 
     def lost(self, instance_id: str) -> None:
-        """Forget what was asked of an instance that is gone."""
-        self._outstanding.pop(instance_id, None)
+        """Forget what was asked of an instance that is gone: after recovery nobody waits for the choices that it had."""
+        outstanding = self._outstanding.pop(instance_id, None)
+        if outstanding and not self._recovery.open:
+            self._regrouping.fill()
 
     # --- inside -----------------------------------------------------------------------------------
 

@@ -249,6 +249,20 @@ async def test_a_choice_that_nobody_holds_is_generated_anew_once_recovery_is_ove
     following.plane.intake.attach(live.key, subscription, 0, takes_choices=True)
 
 
+async def test_choices_of_an_executor_that_dies_before_it_told_all_are_generated_anew_after_recovery() -> None:
+    sent = await orders("r1", detached=True, **THREE)
+    following = Next()  # recovery is over: the executor comes late
+    following.register("a", *(held(each, "a") for each in sent))
+    following.answer("a", sent[0])
+    live = following.plane.requests.get(lead(following))
+    assert live.choices is not None
+    assert live.choices.missing == 2
+    await following.clock.advance(60)
+    following.plane.watchdog.check()
+    assert live.choices.missing == 0
+    assert [each.state for each in live.members] == [RequestState.QUEUED] * 3
+
+
 async def test_a_reader_without_a_name_for_a_choices_tokens_waits_for_where_they_may_be_from() -> None:
     sent = await three_orders()
     gone = EarlierInstance(model=MODEL, holds=frozenset({RequestKey(tenant="t", request_id="r1")}))

@@ -280,6 +280,7 @@ class TestSeveralChoices:
             await store.save([each])
         [summary] = await store.summaries()
         assert summary.size_bytes == request().size_bytes + sum(each.size_bytes for each in made)
+        assert summary.output_tokens == 2, "of choice 0 alone"
         [listed] = await store.page(Page(tenant="t", limit=10))
         assert listed.summary.output_tokens == 9
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scheduler_svc.control.journal.detached import (
     Checkpoint,
@@ -111,7 +111,7 @@ class MemoryDetachedStore:
 
     async def summaries(self) -> Sequence[DetachedSummary]:
         self._check()
-        return [row.summary for row in self.rows.values()]
+        return [replace(row.summary, output_tokens=row.tokens) for row in self.rows.values()]
 
     async def unfinished(self) -> Sequence[StoredRequest]:
         self._check()

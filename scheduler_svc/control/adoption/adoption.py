@@ -123,7 +123,7 @@ class Adoption:
         return not self._outstanding.get(instance_id)
 
     def lost(self, instance_id: str) -> None:
-        """Forget what was asked of an instance that is gone: after recovery nobody waits for the choices that it had."""
+        """Forget what was asked of an instance that is gone; after recovery its choices are generated anew."""
         outstanding = self._outstanding.pop(instance_id, None)
         if outstanding and not self._recovery.open:
             self._regrouping.fill()

@@ -103,7 +103,7 @@ class DetachedSummary:
     key: RequestKey
     model: str
     accepted_at: float
-    output_tokens: int  # of all choices
+    output_tokens: int  # of all choices, in a page
     size_bytes: int  # of everything that is kept of it
     state: RequestState | None = None  # None: it has not ended
     ended_at: float | None = None
@@ -176,7 +176,7 @@ class DetachedStore(Protocol):
         ...
 
     async def summaries(self) -> Sequence[DetachedSummary]:
-        """Return all requests."""
+        """Return all requests, each with the number of choice 0's output tokens alone."""
         ...
 
     async def unfinished(self) -> Sequence[StoredRequest]:

@@ -95,7 +95,7 @@ class JournalDetachedStore:
         await self._journal.writer.write(lambda connection: _save(connection, checkpoints), size)
 
     async def summaries(self) -> Sequence[DetachedSummary]:
-        """Return all requests.  Raises JournalUnavailable."""
+        """Return all requests, without the tokens of further choices.  Raises JournalUnavailable."""
         return await self._journal.database.read(
             lambda connection: [_summary(row) for row in connection.execute(select(*_SUMMARY))]
         )

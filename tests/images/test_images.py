@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.images.podman import podman
+from tests.images.stack import LIMITS
 
 pytestmark = pytest.mark.timeout(1_800)  # the first test builds the images
 
@@ -21,7 +22,7 @@ def python(image: str, program: str) -> str:
 
 
 def _limits() -> list[str]:
-    return ["--ulimit", "nofile=20000:20000", "--ulimit", "nproc=4000:4000"]
+    return [word for name, most in LIMITS.items() for word in ("--ulimit", f"{name}={most}:{most}")]
 
 
 @pytest.mark.parametrize("image", SERVICES)

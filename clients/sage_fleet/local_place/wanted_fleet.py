@@ -149,5 +149,6 @@ def _read(path: Path, parse: Callable[[str], Content]) -> Content | None:
 
 def _replace(path: Path, text: str) -> None:
     scratch = path.with_suffix(".new")
+    scratch.touch(mode=0o600)  # the URL of a database may have a password
     scratch.write_text(text)
     scratch.replace(path)

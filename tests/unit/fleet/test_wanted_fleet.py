@@ -22,6 +22,7 @@ def test_what_is_wanted_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert wanted is not None
     assert (wanted.fleet, wanted.counts, wanted.generation) == (FLEET, {"g": 1}, 2)
     assert list(wanted.remove_first["g"]) == ["g-2"]
+    assert (tmp_path / "fleet-wanted.json").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"fleet": {"new": 1}}', "[]"])

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import psutil
@@ -34,7 +35,13 @@ class RayNodes:
         self._cpus = cpus
         self._folder = tempfile.mkdtemp(prefix="sage-ray-")
         self._family = secrets.token_hex(8)
-        self._environment = {FAMILY: self._family, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
+        self._environment = {
+            FAMILY: self._family,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_TMPDIR": self._folder,  # a head writes its address into the folder ray of this one, which has to exist
+            "PYTHONWARNINGS": "ignore",
+        }
+        (Path(self._folder) / "ray").mkdir()
         self._nodes: list[Any] = []
         self._cluster: Any = None
 

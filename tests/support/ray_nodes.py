@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import psutil
@@ -35,13 +34,13 @@ class RayNodes:
         self._cpus = cpus
         self._folder = tempfile.mkdtemp(prefix="sage-ray-")
         self._family = secrets.token_hex(8)
+        os.mkdir(os.path.join(self._folder, "ray"))  # where Ray writes the cluster's address, but for the folder
         self._environment = {
             FAMILY: self._family,
+            "RAY_TMPDIR": self._folder,
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_TMPDIR": self._folder,  # a head writes its address into the folder ray of this one, which has to exist
             "PYTHONWARNINGS": "ignore",
         }
-        (Path(self._folder) / "ray").mkdir()
         self._nodes: list[Any] = []
         self._cluster: Any = None
 

@@ -51,7 +51,7 @@ async def view_of(fleet: Fleet, place: Place) -> FleetView:
     instances: Mapping[str, sage.Instance] = {}
     if status.running and status.scheduler:
         async with client_of(fleet, status.scheduler) as client:
-            instances = await instances_of(client)
+            instances = await instances_of(client) or {}
     return FleetView(
         name=fleet.name,
         place=fleet.place,

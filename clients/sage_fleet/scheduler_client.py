@@ -29,12 +29,12 @@ def client_of(fleet: Fleet, addresses: str) -> sage.AsyncClient:
     )
 
 
-async def instances_of(client: sage.AsyncClient) -> dict[str, sage.Instance]:
-    """Return all instances by their ids; none while no scheduler answers."""
+async def instances_of(client: sage.AsyncClient) -> dict[str, sage.Instance] | None:
+    """Return all instances by their ids; None while no scheduler answers."""
     try:
         view = await client.list_instances()
     except (sage.TryAgainError, sage.WaitTimeoutError):
-        return {}
+        return None
     return {each.instance_id: each for each in view.instances}
 
 

@@ -23,7 +23,18 @@ def scheduler_settings(fleet: Fleet) -> dict[str, str]:
         found[f"{PREFIX}JOURNAL__URL"] = fleet.scheduler.journal
     if bounds := scaled_models(fleet):
         found[f"{PREFIX}SCALING__ENABLED"] = "true"
-        found[f"{PREFIX}SCALING__MODELS"] = json.dumps(bounds)
+        found[f"{PREFIX}SCALING__MODELS"] = json.dumps(_with_bounds(fleet, bounds))
+    return found
+
+
+def _with_bounds(fleet: Fleet, bounds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the models that ``scheduler.settings`` declares, with the bounds of the groups in place of its own."""
+    scaling = fleet.scheduler.settings.get("scaling")
+    declared = scaling.get("models") if isinstance(scaling, Mapping) else None
+    found: dict[str, Any] = dict(declared) if isinstance(declared, Mapping) else {}
+    for model, roles in bounds.items():
+        own = found.get(model)
+        found[model] = {**own, **roles} if isinstance(own, Mapping) else roles
     return found
 
 

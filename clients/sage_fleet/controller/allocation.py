@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from sage_client import InstanceRole
@@ -27,6 +27,11 @@ class Desired(Protocol):
     @property
     def desired(self) -> int:
         """The number of instances."""
+        ...
+
+    @property
+    def remove_first(self) -> Sequence[str]:
+        """The instance ids of those that had better go when there are too many, the first one first."""
         ...
 
 

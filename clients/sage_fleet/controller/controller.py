@@ -31,7 +31,7 @@ class Controller:
         desired: Callable[[], Awaitable[Sequence[Desired]]],
         clock: Clock,
     ) -> None:
-        """Build it.  ``fleet`` gives what is applied at the moment, ``desired`` asks the scheduler."""
+        """Build it.  ``fleet`` gives what is applied at the moment, or raises FleetError; ``desired`` asks."""
         self._fleet = fleet
         self._place = place
         self._desired = desired
@@ -46,16 +46,18 @@ class Controller:
 
     async def follow_once(self) -> dict[str, int]:
         """Scale the groups whose numbers differ from what the scheduler wants; return their new numbers."""
-        fleet = self._fleet()
-        if not any(group.is_scaled for group in fleet.groups.values()):
-            return {}
         try:
-            counts = counts_for(fleet, await self._desired())
+            fleet = self._fleet()
+            if not any(group.is_scaled for group in fleet.groups.values()):
+                return {}
+            desired = await self._desired()
+            counts = counts_for(fleet, desired)
+            remove_first = [name for each in desired for name in each.remove_first]
             now = (await self._place.status()).groups
             changed = {name: count for name, count in counts.items() if name in now and now[name].wanted != count}
             for name, count in changed.items():
                 log.info("%s: %d executors instead of %d", name, count, now[name].wanted)
-                await self._place.scale(name, count)
+                await self._place.scale(name, count, remove_first)
         except (sage.SageError, FleetError) as error:
             self._say(str(error))
             return {}

@@ -28,8 +28,10 @@ def write_overlay(fleet: Fleet, folder: Path, counts: Mapping[str, int] | None =
     ``counts``: executors by group.  Default: the least of each.
 
     Raises:
-        FleetError: the folder has other files, the manifests are not there, or a group cannot run on Kubernetes.
+        FleetError: the folder has other files, the manifests are not there, or the fleet cannot run on Kubernetes.
     """
+    if fleet.scheduler.standby and fleet.scheduler.journal:
+        raise FleetError("scheduler.journal: on Kubernetes with a standby the secret sage-journal has its URL")
     source = manifests_of(fleet)
     files = overlay(fleet, counts or {name: group.least for name, group in fleet.groups.items()})
     try:

@@ -59,8 +59,8 @@ class KubernetesPlace:
             groups={group: _group_status(group, each, pods) for group, each in sorted(groups.items())},
         )
 
-    async def scale(self, group: str, count: int) -> None:
-        """Give a group ``count`` executors.  Raises FleetError."""
+    async def scale(self, group: str, count: int, remove_first: Sequence[str] = ()) -> None:
+        """Give a group ``count`` executors; a StatefulSet ends the highest numbers.  Raises FleetError."""
         check_scale(self._fleet, group, count)
         await self._kubectl.run("scale", workload(self._fleet, group), f"--replicas={count}")
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sage_fleet.errors import FleetError
 from sage_fleet.local_place.wanted_fleet import FleetFiles, Progress, WantedFleet
@@ -44,7 +44,7 @@ class LocalPlace:
         Raises:
             FleetError: it cannot run here, an executor failed, or ``start_timeout_s`` and the drains ran out.
         """
-        with self._files.locked():
+        async with self._files.locked():
             if self._is_held():
                 generation = self._want_change(fleet)
                 supervisor = None
@@ -61,8 +61,10 @@ class LocalPlace:
 
     async def status(self) -> PlaceStatus:
         """Return what runs now."""
+        if not self._is_held():
+            return PlaceStatus(running=False)
         wanted, found = self._files.wanted(), self._state.read_status()
-        if wanted is None or found is None or not self._is_held():
+        if wanted is None or found is None:
             return PlaceStatus(running=False)
         progress = self._files.progress()
         processes = {each.name: each for each in found.processes}
@@ -75,24 +77,25 @@ class LocalPlace:
             problems=_problems(progress),
         )
 
-    async def scale(self, group: str, count: int) -> None:
+    async def scale(self, group: str, count: int, remove_first: Sequence[str] = ()) -> None:
         """Give a group ``count`` executors.  Raises FleetError."""
-        with self._files.locked():
-            wanted = self._files.wanted()
-            if wanted is None or not self._is_held():
+        async with self._files.locked():
+            wanted = self._files.wanted() if self._is_held() else None
+            if wanted is None:
                 raise FleetError(self._state.not_running)
             check_scale(wanted.fleet, group, count)
             if wanted.counts[group] != count:
-                self._files.want(wanted.scaled(group, count))
+                self._files.want(wanted.scaled(group, count, remove_first))
 
     async def delete(self) -> None:
         """Drain and end all processes.  Raises FleetError if one cannot be ended."""
-        self._is_held()
-        try:
-            await asyncio.to_thread(stop_fleet, self._state)
-        except NotStopped as error:
-            raise FleetError(str(error)) from error
-        self._files.forget()
+        async with self._files.locked():
+            self._is_held()
+            try:
+                await asyncio.to_thread(stop_fleet, self._state)
+            except NotStopped as error:
+                raise FleetError(str(error)) from error
+            self._files.forget()
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""

@@ -13,7 +13,7 @@ import sage_client as sage
 from sage_fleet.errors import FleetError
 from sage_fleet.local_place.device_pool import DevicePool
 from sage_fleet.local_place.wanted_fleet import FleetFiles, Progress, WantedFleet
-from sage_fleet.places.group_changes import Member, next_change
+from sage_fleet.places.group_changes import Member, next_change, removal_rank
 from sage_fleet.places.versions import group_version
 from sage_fleet.processes import executor_process, http_process, scheduler_processes
 from sage_fleet.scheduler_client import instances_of, is_ready
@@ -86,15 +86,17 @@ class Reconciler:
             return
         await self._change_services(wanted)
         problems: dict[str, str] = {}
+        found = None
         try:
             found = await instances_of(self._client)
         except sage.SageError as error:
-            found, problems[SCHEDULER] = {}, str(error)
-        instances = {each.name: found[each.name] for each in self._executors.values() if _is_of(found, each)}
+            problems[SCHEDULER] = str(error)
+        known = found or {}
+        instances = {each.name: known[each.name] for each in self._executors.values() if _is_of(known, each)}
         processes = {each.name: each for each in self._supervisor.status().processes}
         for each in self._executors.values():
             each.was_ready = each.was_ready or is_ready(instances.get(each.name))
-        if found or not self._executors:  # else no scheduler answers: what is READY is not known
+        if found is not None or not self._executors:  # else what is READY is not known
             for group in {*wanted.counts, *(each.group for each in self._executors.values())}:
                 problems |= await self._change_group(wanted, group, instances, processes)
         problems |= self._problems(wanted, instances, processes)
@@ -104,7 +106,7 @@ class Reconciler:
         """Return what is wanted; what was wanted before where another version of this program wrote the file."""
         try:
             self._wanted = self._files.wanted()
-        except ValueError as error:
+        except FleetError as error:
             if str(error) != self._unreadable:
                 log.error("what is wanted cannot be read, and stays as it was: %s", error)
             self._unreadable = str(error)
@@ -139,7 +141,9 @@ class Reconciler:
             except FleetError as error:
                 return {group: f"groups.{group}.{error}"}
         room = described is not None and self._devices.has_room(described)
-        members = [_member(each, instances, processes) for each in self._executors.values() if each.group == group]
+        own = [each for each in self._executors.values() if each.group == group]
+        advice = wanted.remove_first.get(group, ())
+        members = [_member(each, instances, processes, removal_rank(each.name, advice)) for each in own]
         change = next_change(members, count=count, version=version, room=room)
         for number in change.drain:
             self._drain(self._executors[f"{group}-{number}"])
@@ -217,7 +221,10 @@ def _is_of(found: Mapping[str, sage.Instance], executor: _Executor) -> bool:
 
 
 def _member(
-    executor: _Executor, instances: Mapping[str, sage.Instance], processes: Mapping[str, ProcessStatus]
+    executor: _Executor,
+    instances: Mapping[str, sage.Instance],
+    processes: Mapping[str, ProcessStatus],
+    removal: int,
 ) -> Member:
     instance, process = instances.get(executor.name), processes.get(executor.name)
     failed = instance is not None and instance.state in (sage.InstanceState.FAILED, sage.InstanceState.LOST)
@@ -228,4 +235,5 @@ def _member(
         ready=is_ready(instance) and not ended,
         broken=failed or ended or not executor.was_ready,
         draining=executor.drain is not None,
+        removal=removal,
     )

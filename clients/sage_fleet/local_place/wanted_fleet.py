@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, TypeVar
 
+from sage_fleet.errors import FleetError
 from sage_fleet.specification.fleet import Fleet
+
+Content = TypeVar("Content")
+
+LOCK_TIMEOUT_S = 90.0  # longer than an `apply` holds the lock while the supervisor's process starts
+LOCK_POLL_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,15 +27,22 @@ class WantedFleet:
     fleet: Fleet
     counts: Mapping[str, int]
     generation: int = 1  # larger after every change
+    remove_first: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by group, of its latest number
 
-    def scaled(self, group: str, count: int) -> WantedFleet:
-        """Return the next generation, in which a group has ``count`` executors."""
-        return WantedFleet(fleet=self.fleet, counts={**self.counts, group: count}, generation=self.generation + 1)
+    def scaled(self, group: str, count: int, remove_first: Sequence[str]) -> WantedFleet:
+        """Return the next generation, in which a group has ``count`` executors; ``remove_first`` go if too many run."""
+        return WantedFleet(
+            fleet=self.fleet,
+            counts={**self.counts, group: count},
+            generation=self.generation + 1,
+            remove_first={**self.remove_first, group: tuple(remove_first)},
+        )
 
     def to_json(self) -> str:
         """Return this as JSON, for ``from_json``."""
         content = {"fleet": self.fleet.model_dump(mode="json"), "counts": dict(self.counts)}
-        return json.dumps(content | {"generation": self.generation})
+        first = {group: list(names) for group, names in self.remove_first.items()}
+        return json.dumps(content | {"generation": self.generation, "remove_first": first})
 
     @classmethod
     def from_json(cls, text: str) -> WantedFleet:
@@ -37,6 +52,7 @@ class WantedFleet:
             fleet=Fleet.model_validate(content["fleet"]),
             counts=content["counts"],
             generation=content["generation"],
+            remove_first=content.get("remove_first", {}),
         )
 
 
@@ -74,23 +90,29 @@ class FleetFiles:
         self._progress = directory / "fleet-progress.json"
         self._lock = directory / "fleet-wanted.lock"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other commands from changing what is wanted; the kernel ends the lock with this process."""
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Keep other commands from changing what is wanted; the kernel ends the lock with this process.
+
+        Raises FleetError if another command holds the lock for 90 s.
+        """
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         with self._lock.open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                async with asyncio.timeout(LOCK_TIMEOUT_S):
+                    while not _taken(lock):
+                        await asyncio.sleep(LOCK_POLL_S)
+            except TimeoutError:
+                raise FleetError(f"another command has been changing this fleet for {LOCK_TIMEOUT_S:g} s") from None
             yield
 
     def wanted(self) -> WantedFleet | None:
-        """Read what is wanted; None if nothing was applied."""
-        text = _read(self._wanted)
-        return None if text is None else WantedFleet.from_json(text)
+        """Read what is wanted; None if nothing was applied.  Raises FleetError if it cannot be read."""
+        return _read(self._wanted, WantedFleet.from_json)
 
     def progress(self) -> Progress | None:
-        """Read how far the supervisor's process is; None if none has reported."""
-        text = _read(self._progress)
-        return None if text is None else Progress.from_json(text)
+        """Read how far the supervisor's process is; None if none has reported.  Raises FleetError."""
+        return _read(self._progress, Progress.from_json)
 
     def want(self, wanted: WantedFleet) -> None:
         """Replace what is wanted."""
@@ -106,14 +128,27 @@ class FleetFiles:
         self._progress.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> str | None:
+def _taken(lock: IO[str]) -> bool:
     try:
-        return path.read_text()
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(path: Path, parse: Callable[[str], Content]) -> Content | None:
+    try:
+        return parse(path.read_text())
     except FileNotFoundError:
         return None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise FleetError(
+            f"cannot read {path}, perhaps of another version: stop what runs there with `sagectl down` ({error})"
+        ) from error
 
 
 def _replace(path: Path, text: str) -> None:
     scratch = path.with_suffix(".new")
+    scratch.touch(mode=0o600)  # the URL of a database may have a password
     scratch.write_text(text)
     scratch.replace(path)

@@ -30,18 +30,18 @@ def changes(fleet: Fleet, status: PlaceStatus) -> tuple[Change, ...]:
         known = status.groups.get(name)
         found += [Change(of=name, what=what) for what in _of_group(fleet, name, known)]
     gone = [name for name in status.groups if name not in fleet.groups]
-    found += [Change(of=name, what=f"the group goes, with {_executors(_live(status.groups[name]))}") for name in gone]
+    found += [Change(of=name, what=f"the group goes, with {counted(_live(status.groups[name]))}") for name in gone]
     return tuple(found)
 
 
 def _of_group(fleet: Fleet, name: str, known: GroupStatus | None) -> list[str]:
     described = fleet.groups[name]
     if known is None:
-        return [f"{_executors(described.least)} start"]
+        return [f"{counted(described.least)} {'starts' if described.least == 1 else 'start'}"]
     found = []
     count = described.bounded(known.wanted)
     if count != known.wanted:
-        found.append(f"{_executors(count)} instead of {known.wanted}")
+        found.append(f"{counted(count)} instead of {known.wanted}")
     if known.version != group_version(fleet, name):
         found.append("other settings: its executors are replaced")
     return found
@@ -51,5 +51,6 @@ def _live(group: GroupStatus) -> int:
     return sum(each.state != "ended" for each in group.executors)
 
 
-def _executors(count: int) -> str:
+def counted(count: int) -> str:
+    """Return a number of executors in words."""
     return f"{count} executor{'' if count == 1 else 's'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 
@@ -15,6 +15,7 @@ class Member:
     ready: bool = False  # the scheduler says that its instance is READY
     broken: bool = False  # it never was READY, its engine failed, or its process ended
     draining: bool = False
+    removal: int = 0  # ``removal_rank``: of those that are READY, the largest goes first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +31,7 @@ def next_change(members: Collection[Member], *, count: int, version: str, room: 
 
     Executors of another version are replaced one at a time: where there is ``room`` for one more, the new one starts
     first and an old one drains once the new one is READY; else an old one makes room for it.  The rest of what is too
-    many drains at once: those that are not READY first, then the highest numbers.
+    many drains at once: those that are not READY first, then by ``removal``, then the highest numbers.
     """
     live = [each for each in members if not each.draining]
     old = sorted((each for each in live if each.version != version), key=_worth)
@@ -54,9 +55,14 @@ def next_change(members: Collection[Member], *, count: int, version: str, room: 
     return GroupChange(drain=tuple(drain))
 
 
-def _worth(member: Member) -> tuple[bool, int]:
+def _worth(member: Member) -> tuple[bool, int, int]:
     """Order executors by what they are worth: the last one is the first to go."""
-    return not member.ready, member.number
+    return not member.ready, member.removal, member.number
+
+
+def removal_rank(name: str, remove_first: Sequence[str]) -> int:
+    """Return an executor's ``Member.removal``, from the names of those that are to go first; 0: it is none of them."""
+    return len(remove_first) - remove_first.index(name) if name in remove_first else 0
 
 
 def _free_numbers(members: Collection[Member], wanted: int) -> tuple[int, ...]:

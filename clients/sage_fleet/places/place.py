@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from sage_fleet.places.place_status import PlaceStatus
@@ -27,8 +28,11 @@ class Place(Protocol):
         """Return what runs now; ``running`` is False where nothing was applied, or all of it was deleted."""
         ...
 
-    async def scale(self, group: str, count: int) -> None:
+    async def scale(self, group: str, count: int, remove_first: Sequence[str] = ()) -> None:
         """Give a group ``count`` executors, and return once this is decided: they start and drain meanwhile.
+
+        ``remove_first``: names of executors that had better go when there are too many, the first one first; names of
+        other groups are passed over.  A place that cannot choose takes the highest numbers.
 
         Raises FleetError for an unknown group and a count beyond the group's bounds.
         """

@@ -30,14 +30,11 @@ class SchedulerInstances:
         self._client: sage.AsyncClient | None = None
 
     async def ready(self, fleet: Fleet) -> Mapping[str, float] | None:
-        """Return the instances that take requests, with seconds since they do.
-
-        None while no scheduler answers, or none has an instance yet.
-        """
+        """Return the instances that take requests, with seconds since they do; None while no scheduler answers."""
         if self._client is None:
             self._client = client_of(fleet, scheduler_addresses(fleet))
         found = await instances_of(self._client)
-        return {name: each.state_age_s for name, each in found.items() if is_ready(each)} if found else None
+        return None if found is None else {name: each.state_age_s for name, each in found.items() if is_ready(each)}
 
     async def close(self) -> None:
         """Close the connection."""

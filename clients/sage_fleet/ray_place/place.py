@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sage_fleet.errors import FleetError
-from sage_fleet.places.group_changes import Member, next_change
+from sage_fleet.places.group_changes import Member, next_change, removal_rank
 from sage_fleet.places.place_status import PlaceStatus
+from sage_fleet.places.scale_check import check_scale
 from sage_fleet.places.versions import group_version
 from sage_fleet.ray_place.actor_name import ActorName
 from sage_fleet.ray_place.bundles import Reservation, reservation
@@ -34,7 +35,7 @@ class _View:
     ready: frozenset[ActorName] = frozenset()  # executors that take requests
     ready_known: bool = False
 
-    def members(self, group: str) -> list[Member]:
+    def members(self, group: str, remove_first: Sequence[str] = ()) -> list[Member]:
         """Return the executors of a group that Ray keeps up."""
         return [
             Member(
@@ -42,6 +43,7 @@ class _View:
                 version=each.name.version,
                 ready=each.name in self.ready,
                 draining=each.name in self.draining,
+                removal=removal_rank(each.name.instance_id, remove_first),
             )
             for each in self.actors
             if each.name.group == group and each.state != "dead"
@@ -91,19 +93,15 @@ class RayPlace:
         view = await self._view(of_scheduler=False)
         return report(self._fleet, view.actors, view.draining)
 
-    async def scale(self, group: str, count: int) -> None:
-        """Create actors that are missing, and have those that are too many drain, the highest numbers first."""
-        described = self._fleet.groups.get(group)
-        if described is None:
-            raise FleetError(f"there is no group {group!r}; groups: {', '.join(self._fleet.groups)}")
-        if not described.least <= count <= described.most:
-            raise FleetError(f"group {group}: {count} is not between {described.least} and {described.most}")
+    async def scale(self, group: str, count: int, remove_first: Sequence[str] = ()) -> None:
+        """Create actors that are missing; those that are too many drain: ``remove_first``, then the highest numbers."""
+        check_scale(self._fleet, group, count)
         view = await self._view(of_scheduler=False)
         version = group_version(self._fleet, group)
         if any(member.version != version and not member.draining for member in view.members(group)):
             raise FleetError(f"group {group}: what runs is of another specification; apply this one first")
         await self._remove_dead(view)
-        await self._change(view, group, count, room=True)
+        await self._change(view, group, count, room=True, remove_first=remove_first)
 
     async def delete(self) -> None:
         """Drain all executors at once, and return when no actor and no reservation is left."""
@@ -155,9 +153,11 @@ class RayPlace:
             changed |= await self._change(view, group, count, room=room)
         return changed
 
-    async def _change(self, view: _View, group: str, count: int, *, room: bool) -> bool:
+    async def _change(
+        self, view: _View, group: str, count: int, *, room: bool, remove_first: Sequence[str] = ()
+    ) -> bool:
         version = group_version(self._fleet, group)
-        change = next_change(view.members(group), count=count, version=version, room=room)
+        change = next_change(view.members(group, remove_first), count=count, version=version, room=room)
         for number in change.start:
             await self._create(ActorName(fleet=self._fleet.name, group=group, number=number, version=version))
         leaving = [each for each in view.actors if each.name.group == group and each.name.number in change.drain]

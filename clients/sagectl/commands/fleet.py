@@ -110,6 +110,7 @@ def scale(file: Path, group_name: str, count: int, place: str | None, output: Ou
     and max follows the load again soon.
     """
     from sage_fleet.fleet_view import view_of
+    from sage_fleet.places.changes import counted
 
     described = read(file, place)
 
@@ -119,7 +120,7 @@ def scale(file: Path, group_name: str, count: int, place: str | None, output: Ou
         return known.wanted if known is not None else None, await view_of(described, at)
 
     before, view = on_place(described, work)
-    click.echo(f"{group_name}: {count} executors instead of {before}", err=not output.for_people)
+    click.echo(f"{group_name}: {counted(count)} instead of {before}", err=not output.for_people)
     if not output.for_people:
         show_fleet(view, output)
 
@@ -152,16 +153,24 @@ def render(file: Path, to: Path) -> None:
 @PLACE
 @with_output
 def delete(file: Path, place: str | None, output: Output) -> None:
-    """Drain and end the scheduler, the gateway and all executors."""
+    """Drain and end the scheduler, the gateway and all executors.
+
+    Returns when all have ended; executors get `drain_timeout_s` for what they run.
+    """
     from sage_fleet.fleet_view import view_of
 
     described = read(file, place)
 
-    async def work(at: Place) -> FleetView:
+    async def work(at: Place) -> tuple[bool, FleetView]:
+        ran = (await at.status()).running
         await at.delete()
-        return await view_of(described, at)
+        return ran, await view_of(described, at)
 
-    show_fleet(on_place(described, work), output)
+    ran, view = on_place(described, work)
+    if ran and not view.running and output.for_people:
+        click.echo(f"{described.name}: deleted from {described.place}")
+    else:
+        show_fleet(view, output)
 
 
 @fleet.command("run", examples=[("fleet run fleet.yaml", "follow the load, until Ctrl-C")])

@@ -31,7 +31,7 @@ def test_at_first_all_starts() -> None:
     assert said(FLEET, PlaceStatus(running=False)) == {
         SERVICES: "start",
         "chat": "2 executors start",
-        "scaled": "1 executor start",
+        "scaled": "1 executor starts",
     }
 
 

@@ -33,6 +33,7 @@ class Said:
     model: str
     desired: int
     role: InstanceRole = InstanceRole.GENERAL
+    remove_first: tuple[str, ...] = ()
 
 
 @dataclass
@@ -42,6 +43,7 @@ class MemoryPlace:
     counts: dict[str, int]
     scaled: list[tuple[str, int]] = field(default_factory=list)
     refuses: str = ""
+    remove_first: Sequence[str] = ()
 
     async def apply(self, fleet: Fleet) -> None:
         raise NotImplementedError
@@ -50,11 +52,12 @@ class MemoryPlace:
         groups = {name: GroupStatus(version="", wanted=count) for name, count in self.counts.items()}
         return PlaceStatus(running=True, groups=groups)
 
-    async def scale(self, group: str, count: int) -> None:
+    async def scale(self, group: str, count: int, remove_first: Sequence[str] = ()) -> None:
         if group == self.refuses:
             raise FleetError(f"groups.{group}: refused")
         self.counts[group] = count
         self.scaled.append((group, count))
+        self.remove_first = remove_first
 
     async def delete(self) -> None:
         raise NotImplementedError
@@ -99,6 +102,21 @@ async def test_only_what_differs_is_scaled() -> None:
         "dear": 1,
     }
     assert place.scaled == [("cheap", 2), ("dear", 1)]
+
+
+async def test_the_place_is_told_which_executors_go_first() -> None:
+    place = MemoryPlace({"other": 3})
+    said = Said("other", 2, remove_first=("other-2", "other-1"))
+    assert await controller(place, Scheduler(said)).follow_once() == {"other": 2}
+    assert place.remove_first == ["other-2", "other-1"]
+
+
+async def test_a_fleet_that_cannot_be_read_is_asked_for_again() -> None:
+    def unreadable() -> Fleet:
+        raise FleetError("cannot read it")
+
+    following = Controller(unreadable, MemoryPlace({"other": 3}), Scheduler(Said("other", 2)).desired, VirtualClock())
+    assert await following.follow_once() == {}
 
 
 async def test_a_group_that_was_not_applied_is_left_alone() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_fleet.places.group_changes import GroupChange, Member, next_change
+from sage_fleet.places.group_changes import GroupChange, Member, next_change, removal_rank
 
 
 def member(number: int, version: str = "new", *, ready: bool = True, draining: bool = False) -> Member:
@@ -17,6 +17,14 @@ def member(number: int, version: str = "new", *, ready: bool = True, draining: b
 
 def change(members: Iterable[Member], count: int, *, room: bool = True) -> GroupChange:
     return next_change(list(members), count=count, version="new", room=room)
+
+
+def test_of_those_that_are_ready_the_ones_that_are_to_go_first_drain_first() -> None:
+    first = ["g-1", "g-2"]
+    own = [replace(member(number), removal=removal_rank(f"g-{number}", first)) for number in (1, 2, 3)]
+    assert change(own, 2).drain == (1,)
+    assert change(own, 1).drain == (2, 1)
+    assert change([*own, member(4, ready=False)], 3).drain == (4,)
 
 
 def test_a_group_without_executors_starts_all() -> None:

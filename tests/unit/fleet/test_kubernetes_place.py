@@ -121,6 +121,12 @@ async def test_apply_keeps_the_number_of_a_scaled_group_and_takes_away_one_that_
     ]
 
 
+async def test_a_journal_beside_the_secret_of_a_standby_is_refused(cluster: Cluster) -> None:
+    both = FLEET.scheduler.model_copy(update={"standby": True, "journal": "postgresql://db/sage"})
+    with pytest.raises(FleetError, match=r"scheduler\.journal: .* the secret sage-journal"):
+        await KubernetesPlace(FLEET).apply(FLEET.model_copy(update={"scheduler": both}))
+
+
 async def test_scaling_changes_the_replicas_of_one_set(cluster: Cluster) -> None:
     place = KubernetesPlace(FLEET)
     await place.scale("scaled", 2)

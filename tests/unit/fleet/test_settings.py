@@ -56,6 +56,23 @@ def test_engines_of_a_fleet_that_splits_can_hand_over_unless_they_embed(group: s
     assert config.engine.vllm.kv_transfer.connector == connector
 
 
+def test_models_that_the_settings_declare_are_kept_beside_the_bounds_of_the_groups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = parse_fleet(
+        """
+scheduler: {settings: {scaling: {models: {a: {general: {min: 9}, decoding: {max: 2}}, Elsewhere: {general: {max: 3}}}}}}
+groups: {a: {model: a, min: 1, max: 4}}
+"""
+    )
+    for name, value in scheduler_settings(fleet).items():
+        monkeypatch.setenv(name, value)
+    models = load_scheduler([]).scaling.models
+    assert (models["a"]["general"].min, models["a"]["general"].max) == (1, 4)
+    assert models["a"]["decoding"].max == 2
+    assert models["Elsewhere"]["general"].max == 3
+
+
 def test_a_scheduler_takes_its_settings_and_the_bounds_of_scaled_models(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in scheduler_settings(FLEET).items():
         monkeypatch.setenv(name, value)

@@ -127,6 +127,25 @@ async def test_a_scaled_group_keeps_its_number_when_it_is_applied_again() -> Non
     assert cluster.steps[-2:] == ["leave g-2", "leave g-3"]
 
 
+async def test_those_that_are_to_go_first_go_first() -> None:
+    cluster = MemoryCluster(room=9)
+    place = place_on(cluster, fleet(min=1, max=3))
+    await place.apply(fleet(min=1, max=3))
+    await place.scale("g", 3)
+    await place.scale("g", 2, ["other-1", "g-2", "g-3"])
+    assert cluster.steps[-1] == "leave g-2"
+
+
+async def test_a_group_with_a_fixed_number_is_scaled_until_the_next_apply() -> None:
+    cluster = MemoryCluster(room=9)
+    place = place_on(cluster, fleet(count=2))
+    await place.apply(fleet(count=2))
+    await place.scale("g", 3)
+    assert (await place.status()).groups["g"].wanted == 3
+    await place.apply(fleet(count=2))
+    assert (await place.status()).groups["g"].wanted == 2
+
+
 async def test_a_group_that_was_scaled_to_zero_is_reported_and_scaled_up_again() -> None:
     cluster = MemoryCluster(room=9)
     place = place_on(cluster, fleet(min=0, max=3))
@@ -137,7 +156,7 @@ async def test_a_group_that_was_scaled_to_zero_is_reported_and_scaled_up_again()
 
 
 @pytest.mark.parametrize(
-    ("group", "count", "says"), [("x", 1, "there is no group 'x'; groups: g"), ("g", 4, "4 is not between 1 and 3")]
+    ("group", "count", "says"), [("x", 1, "groups.x: there is no such group"), ("g", 4, "4 is not between 1 and 3")]
 )
 async def test_a_scale_that_cannot_be_is_refused(group: str, count: int, says: str) -> None:
     with pytest.raises(FleetError, match=says):

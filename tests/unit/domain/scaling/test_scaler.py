@@ -186,6 +186,13 @@ def test_requests_that_expire_behind_their_tenants_limit_want_no_instance(limit:
     assert ("expire" in look(scheduler, 50.0).reason) is not bool(limit)
 
 
+def test_a_declared_model_takes_no_place_of_one_that_has_instances() -> None:
+    scheduler = scaled(instances=0, zero=True, max_models=1)
+    add_instance(scheduler, "other", model="other")
+    found = scheduler.scale({}, 1.0)
+    assert [(each.model, each.desired) for each in found] == [("other", 1), (MODEL, 0)]
+
+
 def test_each_role_has_a_number_of_its_own() -> None:
     scheduler = scaled(instances=0)
     for name, role in (("p", InstanceRole.PREFILLING), ("d", InstanceRole.DECODING), ("h", InstanceRole.HYBRID)):

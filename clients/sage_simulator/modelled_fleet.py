@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 
 from sage_simulator.attempt_runner import AttemptRunner
 from sage_simulator.event_queue import EventQueue
@@ -40,7 +41,8 @@ class ModelledFleet:
         self._models = models
         self._draining: set[str] = set()
         self.executors: dict[str, ExecutorModel] = {}  # by instance id; those that are gone, too, not those that start
-        self._joined = 0  # instances so far, those that start included
+        self._numbers = count()  # of the ids of the fleet's instances and of those that events add
+        self._further_numbers = count()  # of the ids of those that are launched: events do not name them
 
     def start(self, fleet: Sequence[InstanceModel], runner: AttemptRunner, changed: Callable[[], None]) -> None:
         """Bring the instances up, and enter the events.
@@ -61,6 +63,7 @@ class ModelledFleet:
                 there = f"{instance_id_of(0)} to {instance_id_of(known - 1)}"
                 raise SimulationError(f"no instance {event.instance_id!r} at {event.at_s:g} s; there are {there}")
             self._events.at(event.at_s, self._play, event)
+        self._further_numbers = count(known)
 
     @property
     def shrank(self) -> bool:
@@ -95,7 +98,7 @@ class ModelledFleet:
 
     def launch(self, instance: InstanceModel, warm_up_s: float) -> None:
         """Start an instance, which is READY after ``warm_up_s`` and there, and paid for, from now on."""
-        now, instance_id = self._events.now, self._register(instance)
+        now, instance_id = self._events.now, self._register(instance, self._further_numbers)
         self._scheduler.transition(instance_id, InstanceState.LOADING, "its engine starts", now)
         self._events.after(warm_up_s, self._launched, instance_id, instance, now)
 
@@ -111,12 +114,11 @@ class ModelledFleet:
 
     def _join(self, instance: InstanceModel, phase: float) -> None:
         """Add an instance that is READY at once.  ``phase``: share of an interval to its first heartbeat."""
-        self._bring_up(self._register(instance), instance, phase)
+        self._bring_up(self._register(instance, self._numbers), instance, phase)
 
-    def _register(self, instance: InstanceModel) -> str:
-        """Register an instance and return its id."""
-        instance_id = instance_id_of(self._joined)
-        self._joined += 1
+    def _register(self, instance: InstanceModel, numbers: Iterator[int]) -> str:
+        """Register an instance under the next of the numbers, and return its id."""
+        instance_id = instance_id_of(next(numbers))
         spec = InstanceSpec(
             instance_id=instance_id,
             model=self._model_of(instance),

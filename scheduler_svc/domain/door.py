@@ -54,6 +54,7 @@ class Door:
     def _displace(self, victim: WaitingRequest, by: Request, pool: Pool, now: float) -> None:
         key = victim.request.key
         self._left(key)
+        pool.trouble.turned_away(1, now)
         higher = by.priority < victim.request.priority
         for_whom = f"a request of class {by.priority.name}" if higher else "a tenant with fewer for its weight"
         why = f"the queue of {by.model!r} is full, and this request made room for {for_whom}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import inf
 
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
@@ -314,9 +313,16 @@ class Scheduler:
         """
         given_up = self._give_ups.due(self._registry.pools(), now)
         for key, _ in given_up:
-            if (queue := self._queued.get(key)) is not None:
-                self._registry.pool(queue.model).trouble.turned_away(1, now)
+            queue = self._queued.get(key)
+            waiting = queue.find(key) if queue is not None else None
+            if queue is not None and waiting is not None and not _is_over(waiting, now):
+                self._note_turned_away(waiting, queue, now)
         return given_up
+
+    def _note_turned_away(self, waiting: WaitingRequest, queue: ModelQueue, now: float) -> None:
+        """Count a request that ends without a placement, unless it waited for its tenant's others to end."""
+        if queue.at_running_limit(waiting) is None:
+            self._registry.pool(queue.model).trouble.turned_away(1, now)
 
     def adopt(self, request: Request, instance_id: str, emitted_tokens: int, policy: str, now: float) -> Decision:
         """Reserve capacity for a request that an earlier scheduler placed on an instance, where it runs.
@@ -351,8 +357,8 @@ class Scheduler:
         """Take a request out of its queue.  False if it does not wait."""
         queue = self._queued.pop(key, None)
         waiting = queue.withdraw(key, now) if queue is not None else None
-        if waiting is not None and (waiting.request.deadline_at or inf) <= now:
-            self._registry.pool(waiting.request.model).trouble.turned_away(1, now)
+        if queue is not None and waiting is not None and _is_over(waiting, now):
+            self._note_turned_away(waiting, queue, now)
         return waiting is not None
 
     def schedule(self, now: float) -> list[Decision]:
@@ -752,3 +758,9 @@ class Scheduler:
         """Reorder a model's queue by the policy that it follows now.  Returns the number of requests."""
         pool.drain.reordered()
         return pool.queue.reorder(self._policy.acting(pool.model).ordering, now) if pool.queue is not None else 0
+
+
+def _is_over(waiting: WaitingRequest, now: float) -> bool:
+    """Whether a request's deadline has passed."""
+    deadline_at = waiting.request.deadline_at
+    return deadline_at is not None and deadline_at <= now

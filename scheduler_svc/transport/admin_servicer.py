@@ -186,8 +186,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def ListDesiredInstances(
         self, request: admin_pb2.ListDesiredInstancesRequest, context: Context
     ) -> admin_pb2.ListDesiredInstancesResponse:
-        """Return how many instances of one model, or of all, there are to be, and why."""
-        found = [each for each in self._scaling.desired if request.model in ("", each.model)]
+        """Return how many instances of one model, or of all, there are to be, and why.  Raises Recovering."""
+        found = [each for each in self._scaling.known() if request.model in ("", each.model)]
         now = self._clock.now()
         return admin_pb2.ListDesiredInstancesResponse(
             desired=[desired_instances(each, now) for each in found], enabled=self._scaling.settings.enabled

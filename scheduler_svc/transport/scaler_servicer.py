@@ -26,7 +26,8 @@ class ScalerServicer(externalscaler_pb2_grpc.ExternalScalerServicer):
     """Answers KEDA from the desired numbers.
 
     The trigger's metadata names the model (``model``) and the role (``role``, general by default).  Handlers raise
-    InvalidRequest where that names nothing which has a desired number.
+    InvalidRequest where that names nothing which has a desired number, and Recovering before the first look: KEDA keeps
+    the replicas that there are while a scaler fails.
     """
 
     def __init__(self, watch: ScalingWatch) -> None:
@@ -72,9 +73,9 @@ class ScalerServicer(externalscaler_pb2_grpc.ExternalScalerServicer):
         return externalscaler_pb2.GetMetricsResponse(metricValues=[value])
 
     def _desired(self, of: externalscaler_pb2.ScaledObjectRef) -> DesiredInstances:
-        """Return the desired number that the metadata names.  Raises InvalidRequest."""
+        """Return the desired number that the metadata names.  Raises InvalidRequest, Recovering."""
         model, role = of.scalerMetadata.get("model", ""), of.scalerMetadata.get("role", InstanceRole.GENERAL.value)
-        found = next((d for d in self._watch.desired if (d.model, d.role.value) == (model, role)), None)
+        found = next((d for d in self._watch.known() if (d.model, d.role.value) == (model, role)), None)
         if found is not None:
             return found
         raise InvalidRequest([FieldViolation(field="scalerMetadata", description=self._why_not(model, role))])

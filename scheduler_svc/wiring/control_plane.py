@@ -42,7 +42,7 @@ from scheduler_svc.control.requests.receipts import Receipts
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.tokenizers import Tokenizers
-from scheduler_svc.control.scaling.scaling_watch import ScalingWatch
+from scheduler_svc.control.scaling.scaling_watch import RETURN_S, ScalingWatch
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_statistics import FleetStatistics
@@ -185,7 +185,7 @@ def build_control(
         loop_lag=base.loop_lag,
         explainer=Explainer(scheduler, clock, requests.table),
         fleet_watch=FleetWatch(scheduler, clock, requests.table, statistics),
-        scaling=ScalingWatch(scheduler, clock, lambda: requests.models.waiting_by_model),
+        scaling=_scaling(base, requests),
         wakeup=base.wakeup,
         decisions=decisions,
         epoch=epoch,
@@ -385,6 +385,17 @@ def _adapters(base: _Base, requests: _Requests, decisions: OperatorDecisions) ->
     requests.table.on_admission(uses.accepted)
     requests.table.on_end(lambda live, reason: uses.ended(live))
     return Adapters(base.scheduler, requests.models, base.wakeup, AdapterRegistry(decisions), uses)
+
+
+def _scaling(base: _Base, requests: _Requests) -> ScalingWatch:
+    """Build the watch over desired instances.  Where nothing says who was there before, executors get a while."""
+    return ScalingWatch(
+        base.scheduler,
+        base.clock,
+        lambda: requests.models.waiting_by_model,
+        recovering=lambda: requests.recovery.open,
+        first_look_at=base.clock.now() + (0.0 if base.survives else RETURN_S),
+    )
 
 
 def _watchdog(

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from sage_common.clock import Clock
-from scheduler_svc.domain.errors import LimitReached
+from scheduler_svc.domain.errors import LimitReached, Recovering
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.scaling.desired_instances import DesiredInstances
 from scheduler_svc.domain.scaling.settings import ScalingSettings
@@ -16,18 +16,40 @@ from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
+RETURN_S = 6.0
+"""Seconds in which executors find a new scheduler: their longest pause between two tries, and one more."""
 MOST_FOLLOWERS = 256
 """How many callers may follow the numbers at the same time."""
 
 
 class ScalingWatch:
-    """Has the scheduler look at the load every ``interval_s``, logs and counts changes, and tells who follows them."""
+    """Has the scheduler look at the load every ``interval_s``, logs and counts changes, and tells who follows them.
 
-    def __init__(self, scheduler: Scheduler, clock: Clock, waiting: Callable[[], Mapping[str, int]]) -> None:
-        """Look at nothing yet.  ``waiting``: requests by model that wait for an instance and are in no queue yet."""
+    The first look is once executors had time to come back: before that, no number would be wanted of a fleet that is
+    there and not known yet.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        clock: Clock,
+        waiting: Callable[[], Mapping[str, int]],
+        *,
+        recovering: Callable[[], bool],
+        first_look_at: float,
+    ) -> None:
+        """Look at nothing yet.
+
+        ``waiting``: requests by model that wait for an instance and are in no queue yet.  ``recovering``: whether
+        instances that an earlier scheduler saw may still come back.  ``first_look_at``: the earliest, seconds on the
+        control clock.
+        """
         self._scheduler = scheduler
         self._clock = clock
         self._waiting = waiting
+        self._recovering = recovering
+        self._first_look_at = first_look_at
+        self._looked = False
         self._before: dict[tuple[str, InstanceRole], int] = {}
         self._followers: set[asyncio.Event] = set()
         self.changes: Counter[tuple[str, InstanceRole, str]] = Counter()
@@ -43,6 +65,12 @@ class ScalingWatch:
         """The desired numbers as of the last look, sorted by model and role; empty where scaling is off."""
         return self._scheduler.desired_instances
 
+    def known(self) -> Sequence[DesiredInstances]:
+        """Return the desired numbers as of the last look.  Raises Recovering before the first."""
+        if self.settings.enabled and not self._looked:
+            raise Recovering(self.settings.interval_s)
+        return self.desired
+
     def find(self, model: str, role: InstanceRole) -> DesiredInstances | None:
         """Return the desired number of one model and role; None if there is none."""
         return next((each for each in self.desired if (each.model, each.role) == (model, role)), None)
@@ -50,12 +78,14 @@ class ScalingWatch:
     async def run(self) -> None:
         """Look at the load for ever; returns at once where scaling is off."""
         while self.settings.enabled:
-            self.look()
+            if self._clock.now() >= self._first_look_at and not self._recovering():
+                self.look()
             await self._clock.sleep(self.settings.interval_s)
 
     def look(self) -> None:
         """Work out the desired numbers once."""
         found = self._scheduler.scale(self._waiting(), self._clock.now())
+        self._looked = True
         for each in found:
             self._note(each)
         kept = {(each.model, each.role) for each in found}

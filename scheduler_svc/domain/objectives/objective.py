@@ -32,6 +32,7 @@ class Objective(Protocol):
 
     It may also have a method ``index_of_choice`` with the parameters of ``choose``, which returns only the index that
     ``choose`` would return, sooner: where caches of too loaded instances hold a prompt, an objective is asked twice.
+    A class that inherits it and has a ``choose`` of its own needs an ``index_of_choice`` of its own.
     """
 
     @property

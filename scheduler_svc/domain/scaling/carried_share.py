@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: The least that the share falls to.
+#: The least that the share falls to, unless less was set as the most.
 LEAST = 0.35
 #: Factor of the share where targets are missed.
 LOWERED = 0.9
@@ -31,6 +31,6 @@ class CarriedShare:
         self.value = min(self._most, self.value + RAISED_PER_S * (now - self._at))
         self._at = now
         if short and carried <= self.value and now - self._learned_at >= LESSON_S:
-            self.value = max(LEAST, self.value * LOWERED)
+            self.value = max(min(LEAST, self._most), self.value * LOWERED)
             self._learned_at = now
         return self.value

@@ -62,32 +62,32 @@ class Group:
         carried = signals.load / len(serving) if serving else 1.0
         share = self._carried.learn(carried, now, short=signals.settled and bool(shortage(signals, self._settings)))
         need = needed(signals, share, self._bounds, self._settings)
-        present = len(serving) + len(starting)
-        if self._count is None:
-            self._count = DelayedCount(self._bounds.clamp(present), now)
-        desired = self._count.wish(
-            need.count,
-            now,
-            up_delay_s=self._settings.up_delay_s,
-            down_delay_s=max(self._settings.down_delay_s, warm_up_s),
-            present=self._bounds.clamp(present),
-        )
+        count = self._delayed(need.count, len(serving) + len(starting), warm_up_s, now)
         prices = [i.spec.price_per_hour for i in (*serving, *starting)]
         return DesiredInstances(
             model=self._model,
             role=self._role,
-            desired=desired,
+            desired=count.count,
             ready=len(serving),
             starting=len(starting),
             bounds=self._bounds,
-            reason=need.reason + _delay_in_words(need.count, desired),
-            since=self._count.since,
+            reason=need.reason + _delay_in_words(need.count, count.count),
+            since=count.since,
             load=signals.load,
             forecast=signals.forecast,
             warm_up_s=warm_up_s,
-            price_per_hour=desired * sum(prices) / len(prices) if prices else 0.0,
+            price_per_hour=count.count * sum(prices) / len(prices) if prices else 0.0,
             remove_first=tuple(i.instance_id for i in removal_order(starting, serving)),
         )
+
+    def _delayed(self, wanted: int, present: int, warm_up_s: float, now: float) -> DelayedCount:
+        """Enter what is wanted now, and return the number that follows it.  ``present``: instances there are."""
+        present = self._bounds.clamp(present)
+        if self._count is None:
+            self._count = DelayedCount(present, now)
+        up_delay_s, down_delay_s = self._settings.up_delay_s, max(self._settings.down_delay_s, warm_up_s)
+        self._count.wish(wanted, now, up_delay_s=up_delay_s, down_delay_s=down_delay_s, present=present)
+        return self._count
 
     def _signals(
         self,

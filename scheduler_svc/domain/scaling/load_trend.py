@@ -17,7 +17,9 @@ class LoadTrend:
         self._samples: deque[tuple[float, float]] = deque(maxlen=_MOST_SAMPLES)
 
     def add(self, load: float, now: float) -> None:
-        """Take the load of now, in instances."""
+        """Take the load of now, in instances.  What comes sooner than all that fit the span replaces the last one."""
+        if len(self._samples) > 1 and now - self._samples[-2][0] < 2 * self._span_s / _MOST_SAMPLES:
+            self._samples.pop()
         self._samples.append((now, load))
         while self._samples[0][0] < now - self._span_s:
             self._samples.popleft()

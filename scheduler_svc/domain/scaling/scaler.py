@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.request import Request
@@ -37,7 +38,7 @@ class Scaler:
         found: list[DesiredInstances] = []
         kept: dict[tuple[str, InstanceRole], Group] = {}
         for model in sorted(models):
-            pool = self._registry.pool(model)
+            pool = self._registry.find_pool(model) or Pool(model)  # it takes no place in the registry by being declared
             roles = {_GROUP_OF[i.role] for i in pool.instances()} | self._settings.models.get(model, {}).keys()
             for role in sorted(roles, key=lambda each: each.value):
                 key = model, role

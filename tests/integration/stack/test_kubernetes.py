@@ -268,7 +268,7 @@ def test_keda_asks_for_a_model_and_role_that_the_scheduler_counts(
     bounds = scaling.models[trigger["metadata"]["model"]][trigger["metadata"]["role"]]
     assert (scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]) == (bounds.min, bounds.max)
     assert trigger["metadata"]["model"] == executor_config(workload).engine.model.model
-    assert (host, int(port)) == ("scheduler-0.scheduler.sage", 50051)
+    assert (host, int(port)) == ("sage.sage", 50051), "the service of the scheduler that leads"
     assert trigger["type"] == "external-push"
 
 

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from sage_common.virtual_clock import VirtualClock
 from sage_telemetry.catalogue import DESIRED_INSTANCES, SCALING_CHANGES, SCALING_LOAD, WARM_UP
+from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
+from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.scaling import scaling_watch
-from scheduler_svc.domain.errors import LimitReached
+from scheduler_svc.control.scaling.scaling_watch import RETURN_S, ScalingWatch
+from scheduler_svc.domain.errors import LimitReached, Recovering
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.telemetry.fleet import FleetReader
 from scheduler_svc.telemetry.scaling import ScalingReader
@@ -37,10 +41,16 @@ async def watched(world: World, seconds: float) -> None:
     task.cancel()
 
 
-async def test_it_looks_at_once_and_then_every_interval() -> None:
+async def test_it_looks_once_executors_had_time_to_come_back_and_then_every_interval() -> None:
+    """A scheduler that starts anew would else want the minimum while the fleet is on its way back to it."""
     async with scaled() as world:
         world.add("a")
-        await watched(world, 0.5)
+        await watched(world, RETURN_S - 1.5)
+        with pytest.raises(Recovering):
+            world.plane.scaling.known()
+        assert world.plane.scaling.desired == ()
+        await watched(world, RETURN_S + 0.5)
+        assert world.plane.scaling.known() == world.plane.scaling.desired
         found = world.plane.scaling.find(MODEL, GENERAL)
         assert found is not None
         assert (found.desired, found.ready) == (1, 1)
@@ -54,14 +64,30 @@ async def test_where_it_is_off_nothing_is_desired_and_the_task_ends() -> None:
         assert world.plane.scaling.desired == ()
 
 
+async def test_it_waits_for_the_instances_that_an_earlier_scheduler_saw_and_no_longer() -> None:
+    clock = VirtualClock()
+    recovery = Recovery(clock, {"a": EarlierInstance()}, 30.0, epoch=2)
+    async with scaled() as world:
+        watch = ScalingWatch(
+            world.plane.scheduler, clock, dict, recovering=lambda: recovery.open, first_look_at=clock.now()
+        )
+        task = asyncio.create_task(watch.run())
+        await clock.advance(29.0)
+        with pytest.raises(Recovering):
+            watch.known()
+        await clock.advance(3.0)
+        assert watch.known() == ()
+        task.cancel()
+
+
 async def test_a_request_that_waits_for_a_declared_model_is_need_and_runs_when_the_instance_is_ready() -> None:
     async with scaled(models=ZERO) as world:
-        await watched(world, 1.5)
+        await watched(world, RETURN_S + 1.5)
         none = world.plane.scaling.find(MODEL, GENERAL)
         assert none is not None
         assert none.desired == 0
         waiting = asyncio.create_task(world.plane.models.resolve(MODEL, wait=True, until=1_000.0))
-        await watched(world, 1.5)
+        await watched(world, RETURN_S + 1.5)
         one = world.plane.scaling.find(MODEL, GENERAL)
         assert one is not None
         assert one.desired == 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 
+from sage_simulator.fleet_event import FleetChange, FleetEvent
 from sage_simulator.fleet_spec import InstanceModel
 from sage_simulator.outcome import End
 from sage_simulator.simulation import Simulation, SimulationResult
@@ -42,6 +44,18 @@ def test_an_instance_is_there_and_paid_for_from_its_start_and_serves_after_its_w
     second = result.executors[1]
     assert second.first_used_at is not None
     assert second.first_used_at >= second.up_from_s + 20.0
+
+
+@pytest.mark.parametrize("at_s", [5.0, 15.0, 25.0, 45.0])
+def test_events_name_the_instances_of_the_fleet_and_of_events_whatever_was_started_meanwhile(at_s: float) -> None:
+    added = FleetEvent(at_s=at_s, change=FleetChange.ADD, added=(replace(ONE, price_per_hour=7.0),))
+    failed = FleetEvent(at_s=at_s + 1.0, change=FleetChange.FAIL, instance_id="i001")
+    settings = SimulationSettings(events=(added, failed)).autoscaled(1, 3, warm_up_s=20.0, down_delay_s=30.0)
+    result = Simulation(burst(), [ONE], settings).run()
+    (dear,) = [each for each in result.executors if each.model.price_per_hour == 7.0]
+    assert (dear.instance_id, dear.up_from_s) == ("i001", at_s)
+    assert dear.up_until_s is not None
+    assert dear.up_until_s <= at_s + 1.0, "unless the dearest had to go already"
 
 
 def test_the_same_run_gives_the_same_result() -> None:

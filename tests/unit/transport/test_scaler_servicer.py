@@ -36,6 +36,24 @@ async def test_keda_is_told_the_desired_number_by_model_and_role() -> None:
         assert (value.metricName, value.metricValue, value.metricValueFloat) == (spec.metricName, 2, 2.0)
 
 
+async def test_before_the_first_look_nobody_is_told_a_number() -> None:
+    async with serving(scaling=SCALING) as scheduler, dialled(scheduler) as channel:
+        keda: Any = externalscaler_pb2_grpc.ExternalScalerStub(channel)
+        admin: Any = admin_pb2_grpc.AdminServiceStub(channel)
+
+        async def ask_keda() -> None:
+            await keda.IsActive(reference(model="m"))
+
+        async def ask_admin() -> None:
+            await admin.ListDesiredInstances(admin_pb2.ListDesiredInstancesRequest(model="m"))
+
+        for ask in (ask_keda, ask_admin):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await with_status(ask)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert "waits for its executors" in (refused.value.details() or "")
+
+
 async def test_the_stream_tells_it_at_once() -> None:
     async with serving(scaling=SCALING) as scheduler, dialled(scheduler) as channel:
         scheduler.control.scaling.look()

@@ -39,11 +39,10 @@ def test_from_zero_it_rises_at_once() -> None:
 
 def test_a_scheduler_that_starts_anew_removes_nothing_before_it_knows_the_load() -> None:
     count = Count(1, known=False)
-    assert count.wish(1, 1.0, present=4) == 1
-    assert count.wish(1, 20.0, present=4) == 1
-    raised = Count(4, known=False)
-    assert raised.wish(1, 50.0, present=4) == 4
-    assert raised.wish(1, 151.0, present=4) == 1
+    assert count.wish(1, 1.0, present=2) == 2, "instances that come back count, one after the other"
+    assert count.wish(1, 20.0, present=4) == 4
+    assert count.wish(1, 50.0, present=3) == 4, "one that failed is to be replaced"
+    assert count.wish(1, 151.0, present=4) == 1
 
 
 def test_a_rise_is_carried_on_and_a_fall_is_not() -> None:
@@ -53,6 +52,21 @@ def test_a_rise_is_carried_on_and_a_fall_is_not() -> None:
         falling.add(2.0 - at / 100, float(at))
     assert rising.forecast(50.0) == pytest.approx(2.5)
     assert falling.forecast(50.0) == pytest.approx(1.0)
+
+
+def test_a_trend_that_is_looked_at_often_spans_as_long() -> None:
+    """As many samples as are kept, taken as they come, would span too little of the time to say anything."""
+    trend = LoadTrend(300.0)
+    for n in range(1_501):
+        trend.add(1.0 + n / 1_500, n / 5)
+    assert trend.forecast(60.0) == pytest.approx(2.2, rel=0.01)
+
+
+def test_a_number_that_is_looked_at_often_falls_as_late() -> None:
+    count = Count(4)
+    count.wish(4, 0.0)
+    assert {count.wish(1, n / 100) for n in range(1, 10_001)} == {4}
+    assert count.wish(1, 101.0) == 1
 
 
 def test_a_forecast_is_at_most_twice_the_load() -> None:

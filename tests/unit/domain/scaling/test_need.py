@@ -146,3 +146,8 @@ def test_bounds_that_cannot_be_are_refused(least: int, most: int) -> None:
 def test_settings_out_of_range_are_refused_by_name(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=key):
         ScalingSettings(**{key: value})  # type: ignore[arg-type]
+
+
+def test_a_share_that_is_set_below_the_least_learned_one_is_never_raised() -> None:
+    carried = CarriedShare(0.2, 0.0)
+    assert carried.learn(0.1, 1_000.0, short=True) == 0.2

@@ -10,9 +10,11 @@ from scheduler_svc.domain.errors import QueueFull
 from scheduler_svc.domain.expected_wait import UNKNOWN_WAIT_S
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.scaling.desired_instances import DesiredInstances
 from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
 
 
@@ -148,6 +150,47 @@ def test_refused_requests_want_another_instance() -> None:
     desired = look(scheduler, 50.0)
     assert desired.desired == 2
     assert "refused" in desired.reason
+
+
+def test_instances_that_come_back_to_a_scheduler_that_starts_anew_stay() -> None:
+    scheduler = scaled(instances=0, zero=True)
+    assert look(scheduler, 0.0).desired == 0
+    for n in range(4):
+        add_instance(scheduler, f"i{n}", now=1.0 + n)
+        assert look(scheduler, 1.0 + n).desired == n + 1
+    assert look(scheduler, 90.0).desired == 4
+
+
+def test_displaced_requests_want_another_instance() -> None:
+    scheduler = scaled(queue_limit_per_model=2)
+    look(scheduler, 0.0)
+    for n in range(2):
+        scheduler.enqueue(make_request(f"low {n}", priority=Priority.LOW, arrived_at=50.0), 50.0)
+    for n in range(2):
+        scheduler.enqueue(make_request(f"high {n}", priority=Priority.HIGH, arrived_at=50.0), 50.0)
+    assert len(scheduler.take_displaced()) == 2
+    assert "refused" in look(scheduler, 50.0).reason
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_requests_that_expire_behind_their_tenants_limit_want_no_instance(limit: int) -> None:
+    tenants = {"t": TenantSettings(running_limit=limit)} if limit else {}
+    scheduler = scaled(shares=ShareSettings(tenants=tenants))
+    look(scheduler, 0.0)
+    scheduler.enqueue(make_request("runs"), 0.0)
+    assert len(scheduler.schedule(0.0)) == 1
+    for n in range(5):
+        scheduler.enqueue(make_request(n, deadline_at=50.0), 0.0)
+    for n in range(5):
+        scheduler.withdraw(make_request(n).key, 50.0)
+    assert ("expire" in look(scheduler, 50.0).reason) is not bool(limit)
+
+
+def test_a_declared_model_takes_no_place_of_one_that_has_instances() -> None:
+    scheduler = scaled(instances=0, zero=True, max_models=1)
+    add_instance(scheduler, "other", model="other")
+    found = scheduler.scale({}, 1.0)
+    assert [(each.model, each.desired) for each in found] == [("other", 1), (MODEL, 0)]
 
 
 def test_each_role_has_a_number_of_its_own() -> None:

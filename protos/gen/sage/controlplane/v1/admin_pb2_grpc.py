@@ -296,7 +296,7 @@ class AdminServiceServicer(object):
 
     def ListDesiredInstances(self, request, context):
         """Returns how many instances of each model and role there are to be, and why. Whoever starts and drains instances
-        follows it.
+        follows it. UNAVAILABLE (RECOVERING) until the executors of an earlier scheduler had time to come back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -92,7 +92,7 @@ class AdminServiceStub:
     """
     ListDesiredInstances: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListDesiredInstancesRequest, _admin_pb2.ListDesiredInstancesResponse]
     """Returns how many instances of each model and role there are to be, and why. Whoever starts and drains instances
-    follows it.
+    follows it. UNAVAILABLE (RECOVERING) until the executors of an earlier scheduler had time to come back.
     """
     GetScheduler: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetSchedulerRequest, _admin_pb2.GetSchedulerResponse]
     """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
@@ -175,7 +175,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     ListDesiredInstances: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListDesiredInstancesRequest, _admin_pb2.ListDesiredInstancesResponse]  # type: ignore[assignment]
     """Returns how many instances of each model and role there are to be, and why. Whoever starts and drains instances
-    follows it.
+    follows it. UNAVAILABLE (RECOVERING) until the executors of an earlier scheduler had time to come back.
     """
     GetScheduler: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSchedulerRequest, _admin_pb2.GetSchedulerResponse]  # type: ignore[assignment]
     """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
@@ -369,7 +369,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListDesiredInstancesResponse, _abc.Awaitable[_admin_pb2.ListDesiredInstancesResponse]]:
         """Returns how many instances of each model and role there are to be, and why. Whoever starts and drains instances
-        follows it.
+        follows it. UNAVAILABLE (RECOVERING) until the executors of an earlier scheduler had time to come back.
         """
 
     @_abc_1.abstractmethod

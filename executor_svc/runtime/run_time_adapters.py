@@ -72,10 +72,16 @@ class RunTimeAdapters:
         if self._wanted is None:
             return None
         found = {name: self._wanted_report(each) for name, each in self._wanted.items()}
-        for name, (source, _) in self._held.items():
+        for name, (source, loaded) in self._held.items():
             if not self._is_wanted(name):
                 reason = "attempts use it" if self._uses(name) else ""
-                found[name] = AdapterReport(source=source, state=AdapterState.UNLOADING, reason=reason)
+                found[name] = AdapterReport(
+                    source=source,
+                    state=AdapterState.UNLOADING,
+                    reason=reason,
+                    weights=loaded.weights,
+                    rank=loaded.rank,
+                )
         return AdapterStates(number=self._number, adapters=[found[name] for name in sorted(found)])
 
     def _wanted_report(self, source: AdapterSource) -> AdapterReport:

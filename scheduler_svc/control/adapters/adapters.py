@@ -133,10 +133,10 @@ class Adapters:
     # --- sessions -----------------------------------------------------------------------------------
 
     def opened(self, found: InstanceAdapters) -> None:
-        """Note that an executor's session opened; what failed on the same engine before still counts."""
+        """Note that an executor's session opened; what the same engine had, and failed to load, still counts."""
         old = self._instances.get(found.instance_id)
         if old is not None and old.engine_start_id == found.engine_start_id:
-            found.failed = old.failed
+            found.failed, found.had = old.failed, old.had
         self._instances[found.instance_id] = found
 
     def engine_ready(self, instance_id: str) -> None:
@@ -180,6 +180,8 @@ class Adapters:
         self._finish_removals(model)
         adapters = {each.name: each for each in self._registry.of(model)}
         ready = [(each, facts) for each in self._of(model) if (facts := self._facts(each)) is not None]
+        for each, _ in ready:
+            each.had = {name: weights for name, weights in each.had.items() if name in adapters}
         chosen = select(map(self._uses.of, adapters.values()), [_holder(each, facts) for each, facts in ready])
         changed = False
         for instance, facts in ready:
@@ -274,4 +276,5 @@ def _run_time(found: InstanceAdapters, facts: EngineFacts, adapters: Sequence[Re
             each.name for each in adapters if can and not each.removing and each.name not in found.failed
         ),
         leaving=frozenset(each.name for each in adapters if each.removing),
+        had=dict(found.had),
     )

@@ -110,6 +110,46 @@ async def test_a_failover_goes_to_another_holder_with_the_same_weights_only() ->
         assert condition in world.plane.scheduler.model_conditions()[0]
 
 
+async def test_a_request_whose_adapter_makes_room_before_its_first_token_goes_on_elsewhere() -> None:
+    async with World() as world:
+        a, b = (world.add(name, adapter_slots=1) for name in "ab")
+        await world.plane.adapters.add("", source("legal"))
+        loads(a)
+        reader = await world.submit("r", adapter="legal", max_tokens=300)
+        await world.advance(0.001)
+        assert reader.instances == ["a"]
+        loads(b)
+        await world.plane.adapters.add("", source("poet"))
+        await world.submit("p", adapter="poet", max_tokens=5)
+        world.plane.adapters.check()
+        assert (a.wanted_adapters, b.wanted_adapters) == (["poet"], ["legal"])
+        loads(a)
+        await world.advance(1)
+        assert 0 < len(reader.token_ids) < 300
+        a.crash()
+        await world.advance(10)
+        assert reader.token_ids == expected(300)
+        assert reader.instances == ["a", "b"]
+        assert not world.plane.scheduler.model_conditions()
+
+
+async def test_a_request_whose_first_token_comes_after_a_reconnect_goes_on_elsewhere() -> None:
+    async with World() as world:
+        a = world.add("a", adapter_slots=1)
+        await world.plane.adapters.add("", source("legal"))
+        loads(a)
+        reader = await world.submit("r", adapter="legal", max_tokens=300)
+        await world.advance(0.001)
+        a.disconnect()
+        a.connect()
+        await world.advance(1)
+        assert 0 < len(reader.token_ids) < 300
+        loads(world.add("b", adapter_slots=1))
+        a.crash()
+        await world.advance(10)
+        assert reader.token_ids == expected(300)
+
+
 async def test_a_removal_lets_accepted_requests_end_and_refuses_new_ones() -> None:
     async with World() as world:
         a = world.add("a", adapter_slots=1)

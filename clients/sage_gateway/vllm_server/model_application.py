@@ -33,9 +33,7 @@ from sage_gateway.vllm_server.plain_stream_engine import PlainStreamEngine
 from sage_gateway.vllm_server.plain_streams import write_plain_streams
 from sage_gateway.vllm_server.pooling_client import FleetPoolingClient
 from sage_gateway.vllm_server.tokenizer_check import check_tokenizer
-
-IMAGE_LIMIT_PIXELS = 32 * 1024 * 1024
-"""Most pixels of an image that the gateway decodes; executors decode no larger one."""
+from sage_wire.protocol import IMAGE_LIMIT_PIXELS
 
 DTYPES = ("float32", "float16", "bfloat16")
 

@@ -65,7 +65,7 @@ class EngineFacts:
     gpu_name: str = ""
     gpu_memory_bytes: int = 0
     adapters: frozenset[str] = frozenset()
-    adapter_weights: Mapping[str, str] = field(default_factory=dict, hash=False)  # fingerprints, by adapter it has or had
+    adapter_weights: Mapping[str, str] = field(default_factory=dict, hash=False)  # fingerprints, also of those it had
     adapter_slots: int = 0  # adapters that it holds beside those from its start
     run_time: RunTimeAdapters = RunTimeAdapters()  # those in ``loaded`` are in ``adapters``, too
     supports_priority: bool = False

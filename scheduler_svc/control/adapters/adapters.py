@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scheduler_svc.control.adapters.adapter_use import AdapterUses
@@ -55,12 +55,16 @@ class Adapters:
         wakeup: Wakeup,
         registry: AdapterRegistry,
         uses: AdapterUses,
+        *,
+        returning: Callable[[], bool],
     ) -> None:
+        """``returning``: whether requests of an earlier scheduler may still come back, which may name any adapter."""
         self._scheduler = scheduler
         self._models = models
         self._wakeup = wakeup
         self._registry = registry
         self._uses = uses
+        self._returning = returning
         self._instances: dict[str, InstanceAdapters] = {}  # those with a session, by id
 
     # --- operators ----------------------------------------------------------------------------------
@@ -165,9 +169,9 @@ class Adapters:
             self._settle(found.model)
 
     def check(self) -> None:
-        """Act on requests that were accepted or ended since the last call."""
+        """Act on requests that were accepted or ended since the last call, and on those that cannot return any more."""
         changed, self._uses.changed_models = self._uses.changed_models, set()
-        for model in changed:
+        for model in changed.union(each.model for each in self._registry.all() if self._is_over(each)):
             self._settle(model)
 
     # --- what each instance holds --------------------------------------------------------------------
@@ -195,10 +199,14 @@ class Adapters:
 
     def _finish_removals(self, model: str) -> None:
         for each in self._registry.of(model):
-            if each.removing and not self._uses.requests(model, each.name):
+            if self._is_over(each):
                 self._registry.drop(model, each.name)
                 self._uses.forget(model, each.name)
                 log.info("adapter %s of %s: no request uses it any more; it is unloaded", each.name, model)
+
+    def _is_over(self, adapter: RegisteredAdapter) -> bool:
+        """Return whether no request uses an adapter that is being removed, and none can come back."""
+        return adapter.removing and not self._uses.requests(adapter.model, adapter.name) and not self._returning()
 
     def _facts(self, found: InstanceAdapters) -> EngineFacts | None:
         instance = self._scheduler.find_instance(found.instance_id)

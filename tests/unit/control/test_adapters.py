@@ -10,6 +10,7 @@ from scheduler_svc.control.adapters.registry import ADAPTERS_LIMIT, AdapterRegis
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.domain.adapters.registered_adapter import AdapterSource, RegisteredAdapter
 from scheduler_svc.domain.errors import InvalidRequest, LimitReached, NoInstance, UnknownModel
+from tests.unit.control.test_adoption import Next
 from tests.unit.control.test_operator_decisions import StoredDecisions
 from tests.unit.control.world import MODEL, ModelledExecutor, World, expected
 
@@ -171,6 +172,19 @@ async def test_a_removal_lets_accepted_requests_end_and_refuses_new_ones() -> No
         assert world.plane.adapters.listed() == []
         with pytest.raises(InvalidRequest, match="is not one of the model's adapters: none"):
             await world.submit("later", adapter="legal")
+
+
+async def test_a_removal_ends_when_no_request_of_an_earlier_scheduler_can_come_back() -> None:
+    after = Next("a", "b")
+    adapters = after.plane.adapters
+    after.register("b")
+    await adapters.add("", source("legal"))
+    await adapters.remove("", "legal")
+    adapters.check()
+    assert [each.adapter.removing for each in adapters.listed()] == [True], "a may hold requests that name it"
+    after.register("a")
+    adapters.check()
+    assert adapters.listed() == []
 
 
 async def test_the_adapter_used_longest_ago_makes_room_for_one_that_is_asked_for() -> None:

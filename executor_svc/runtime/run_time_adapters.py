@@ -65,6 +65,10 @@ class RunTimeAdapters:
         self._changed()
         self._wake.set()
 
+    def holds(self, name: str) -> bool:
+        """Return whether the engine serves an adapter that was added."""
+        return name in self._held
+
     def check(self) -> None:
         """Go on with an adapter that waits for attempts to end."""
         if any(not self._is_wanted(name) for name in self._held):

@@ -99,9 +99,7 @@ def check_images(images: Sequence[EngineImage]) -> None:
             raise InvalidRequestError(field_name, what)
         total += width * height
         if total > IMAGES_LIMIT_PIXELS:
-            what = (
-                f"has {width} x {height} pixels, with those before it {total}; the limit is {IMAGES_LIMIT_PIXELS}"
-            )
+            what = f"has {width} x {height} pixels, with those before it {total}; the limit is {IMAGES_LIMIT_PIXELS}"
             raise InvalidRequestError(field_name, what)
 
 

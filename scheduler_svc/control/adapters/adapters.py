@@ -58,7 +58,7 @@ class Adapters:
         *,
         returning: Callable[[], bool],
     ) -> None:
-        """``returning``: whether requests of an earlier scheduler may still come back, which may name any adapter."""
+        """Hold nothing.  ``returning``: whether requests of an earlier scheduler, with any adapter, may still come."""
         self._scheduler = scheduler
         self._models = models
         self._wakeup = wakeup
@@ -159,8 +159,13 @@ class Adapters:
                 level = logging.WARNING if each.state is AdapterState.FAILED else logging.INFO
                 what = each.source.name, found.model, each.state.value, instance_id
                 log.log(level, "adapter %s of %s: %s on %s%s", *what, f": {each.reason}" if each.reason else "")
+        failed_before = dict(found.failed)
         found.take(number, reports)
-        self._settle(found.model)
+        facts = self._facts(found)
+        if found.wanted is None or found.failed != failed_before:
+            self._settle(found.model)
+        elif facts is not None:  # what each instance is to hold does not depend on what is loaded
+            self._serve(found.model, [(found, facts)])
 
     def closed(self, instance_id: str) -> None:
         """Note that an instance's session is over for good."""
@@ -184,14 +189,20 @@ class Adapters:
         self._finish_removals(model)
         adapters = {each.name: each for each in self._registry.of(model)}
         ready = [(each, facts) for each in self._of(model) if (facts := self._facts(each)) is not None]
-        for each, _ in ready:
-            each.had = {name: weights for name, weights in each.had.items() if name in adapters}
         chosen = select(map(self._uses.of, adapters.values()), [_holder(each, facts) for each, facts in ready])
-        changed = False
-        for instance, facts in ready:
+        for instance, _ in ready:
             if instance.supports and (adapters or instance.wanted or instance.reports):
                 instance.want([adapters[name].source for name in chosen[instance.instance_id]])
-            found = _run_time(instance, facts, list(adapters.values()))
+        self._serve(model, ready)
+
+    def _serve(self, model: str, ready: Sequence[tuple[InstanceAdapters, EngineFacts]]) -> None:
+        """Tell the domain what instances of a model, whose engines have these facts, serve of its adapters."""
+        adapters = self._registry.of(model)
+        names = {each.name for each in adapters}
+        changed = False
+        for instance, facts in ready:
+            instance.had = {name: weights for name, weights in instance.had.items() if name in names}
+            found = _run_time(instance, facts, adapters)
             changed |= self._scheduler.set_adapters(instance.instance_id, found)
         if changed:
             self._models.ready(model)

@@ -23,9 +23,11 @@ def upload_call(at: Channels, source: FileSource) -> Callable[..., Awaitable[bat
         call = at.inference.UploadFile(timeout=timeout, metadata=tuple(metadata))
         try:
             async with asyncio.timeout(timeout) as limit, aclosing(source.pieces()) as pieces:
+                new.says_complete = True
                 await call.write(batch_pb2.UploadFileRequest(file=new))
                 async for piece in pieces:
                     await call.write(batch_pb2.UploadFileRequest(content=piece))
+                await call.write(batch_pb2.UploadFileRequest(complete=True))
                 await call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # it has ended; its status says why

@@ -76,7 +76,7 @@ class FileServicer:
         _check(new, key)
         keep_s = durations.from_wire(new.keep) if new.HasField("keep") else None
         batches = self._batches
-        pieces = self._pieces(first.content, messages)
+        pieces = self._pieces(first, messages)
         file, existed = await batches.files.upload(key, new.filename, keep_s, pieces)
         return batch_pb2.UploadFileResponse(file=file_view(file, batches), existed=existed)
 
@@ -119,13 +119,22 @@ class FileServicer:
 
     # --- inside -------------------------------------------------------------------------------------
 
-    async def _pieces(self, first: bytes, messages: Uploaded) -> AsyncIterator[bytes]:
-        """Yield the content of an upload.  Raises InvalidRequest, DeadlineExceeded."""
-        yield _checked(first)
+    async def _pieces(self, first: batch_pb2.UploadFileRequest, messages: Uploaded) -> AsyncIterator[bytes]:
+        """Yield the content of an upload.  Raises InvalidRequest, DeadlineExceeded.
+
+        A stream that its client cancelled, or whose connection broke, can end like one that its client closed.
+        """
+        yield _checked(first.content)
+        complete = first.complete
         while (message := await self._next(messages)) is not None:
             if message.HasField("file"):
                 raise _invalid("file", "is only in the first message")
+            if complete:
+                raise _invalid("complete", "was said before the last message")
+            complete = message.complete
             yield _checked(message.content)
+        if first.file.says_complete and not complete:
+            raise _invalid("complete", "was not said: the upload broke off")
 
     async def _next(self, messages: Uploaded) -> batch_pb2.UploadFileRequest | None:
         """Return the next message; None at the end.  Raises DeadlineExceeded."""

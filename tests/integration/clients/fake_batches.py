@@ -88,15 +88,18 @@ class FakeBatches(inference_pb2_grpc.InferenceServiceServicer):
     ) -> batch_pb2.UploadFileResponse:
         self._note(context)
         self.uploads += 1
-        new, content = batch_pb2.NewFile(), bytearray()
+        new, content, complete = batch_pb2.NewFile(), bytearray(), False
         async for request in requests:
             if request.HasField("file"):
                 new = request.file
             content += request.content
+            complete = request.complete
             self.largest_piece = max(self.largest_piece, len(request.content))
             if request.content and self.broken_uploads:
                 self.broken_uploads -= 1
                 await context.abort(ErrorReason.NO_INSTANCE.status, "gone")
+        if not complete:
+            await refuse(context, ErrorReason.INVALID_REQUEST, "the upload broke off")
         if self.refuses_uploads is not None:
             await refuse(context, self.refuses_uploads, "no room for it")
         existed = new.file_id in self.files

@@ -181,6 +181,7 @@ async def test_more_requests_than_may_wait_for_their_acceptance_are_held_back(sc
 
     scheduler.generate = tokenize_slowly
     async with AsyncClient(scheduler.address) as client:
+        client._dispatcher._times = SessionTimes(held_s=3_600)
         streams = [client.generate("hi") for _ in range(UNACCEPTED_LIMIT + 50)]
         await eventually(lambda: len(scheduler.requests) >= UNACCEPTED_LIMIT)
         await client.cancel("nobody")

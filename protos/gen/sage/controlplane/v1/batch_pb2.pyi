@@ -149,6 +149,7 @@ class NewFile(_message.Message):
     FILENAME_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
+    SAYS_COMPLETE_FIELD_NUMBER: _builtins.int
     file_id: _builtins.str
     """unique within the tenant, at most 256 characters; empty: the scheduler makes one"""
     tenant: _builtins.str
@@ -157,6 +158,8 @@ class NewFile(_message.Message):
     """for its owner's own use, at most 256 characters; may be empty"""
     purpose: Global___FilePurpose.ValueType
     """BATCH is the only one that callers may upload"""
+    says_complete: _builtins.bool
+    """the last message says `complete`; without it the end of the stream is that of the file"""
     @_builtins.property
     def keep(self) -> _duration_pb2.Duration:
         """how long it is kept, and at least until no batch needs it; absent: the default"""
@@ -169,10 +172,11 @@ class NewFile(_message.Message):
         filename: _builtins.str = ...,
         purpose: Global___FilePurpose.ValueType = ...,
         keep: _duration_pb2.Duration | None = ...,
+        says_complete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_id", b"file_id", "filename", b"filename", "keep", b"keep", "purpose", b"purpose", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_id", b"file_id", "filename", b"filename", "keep", b"keep", "purpose", b"purpose", "says_complete", b"says_complete", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -186,8 +190,11 @@ class UploadFileRequest(_message.Message):
 
     FILE_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
     """the next bytes of the file, at most 1 MiB; may be empty"""
+    complete: _builtins.bool
+    """nothing follows. Where `NewFile.says_complete`, a stream that ends without it keeps nothing"""
     @_builtins.property
     def file(self) -> Global___NewFile:
         """in the first message, and only there"""
@@ -197,10 +204,11 @@ class UploadFileRequest(_message.Message):
         *,
         file: Global___NewFile | None = ...,
         content: _builtins.bytes = ...,
+        complete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "file", b"file"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "content", b"content", "file", b"file"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,6 +35,9 @@ from sage_gateway.vllm_server.pooling_client import FleetPoolingClient
 from sage_gateway.vllm_server.tokenizer_check import check_tokenizer
 from sage_wire.protocol import IMAGE_LIMIT_PIXELS
 
+NO_DOMAIN = "nothing-is-fetched.invalid"
+"""The only domain that vLLM's server may fetch images from: there is none (RFC 2606)."""
+
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -157,7 +160,9 @@ class ApplicationBuilder:
     def _parsed(self, model: str, given: Sequence[str]) -> Any:
         """Return the arguments of vLLM's server for a model; exits with status 2 for a flag that it does not know."""
         flags = [*given, *self._arguments, *self._model_arguments.get(model, ())]
-        return make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
+        arguments = make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
+        arguments.allowed_media_domains = [NO_DOMAIN]
+        return arguments
 
 
 def _import_parsers(arguments: Any) -> None:

@@ -34,7 +34,13 @@ class RayNodes:
         self._cpus = cpus
         self._folder = tempfile.mkdtemp(prefix="sage-ray-")
         self._family = secrets.token_hex(8)
-        self._environment = {FAMILY: self._family, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
+        os.mkdir(os.path.join(self._folder, "ray"))  # where Ray writes the cluster's address, but for the folder
+        self._environment = {
+            FAMILY: self._family,
+            "RAY_TMPDIR": self._folder,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONWARNINGS": "ignore",
+        }
         self._nodes: list[Any] = []
         self._cluster: Any = None
 

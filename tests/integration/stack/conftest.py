@@ -25,6 +25,8 @@ ROLES = {"executor-prefill": "prefilling", "executor-decode": "decoding", "execu
 PACE_S = 0.05  # between two requests: the fleet, its clients and Prometheus share one machine
 SPLITTING = {"enabled": True, "routing_policy": "threshold", "prefilling_threshold_input_tokens": 50}
 
+SCALING = {"enabled": True, "interval_s": 0.5, "up_delay_s": 1.0}  # half of the requests miss: more are desired
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:
@@ -48,6 +50,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         "recording": {"file": tmp_path_factory.mktemp("recording") / "log.jsonl"},
         "journal": {"url": f"sqlite:///{tmp_path_factory.mktemp('journal')}/journal.db"},
         "tenants": {LIMITED: {"tokens_per_minute": 1}},
+        "scaling": SCALING,
     }
     async with OtlpReceiver() as receiver, LocalFleet(telemetry=told(receiver, 0), **config) as fleet:
         for name, role in ROLES.items():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from io import BytesIO
 
 from sage_client import Image
-from sage_wire.protocol import IMAGES_LIMIT_PIXELS
+from sage_common.image_pixels import IMAGES_LIMIT_PIXELS
 
 
 def too_many_pixels(images: Sequence[Image]) -> str:

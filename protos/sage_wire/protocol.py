@@ -33,12 +33,6 @@ IMAGE_LIMIT_BYTES = 4 * 1024 * 1024
 IMAGES_LIMIT_BYTES = 8 * 1024 * 1024
 """Most bytes of all images of a request together."""
 
-IMAGE_LIMIT_PIXELS = 32 * 1024 * 1024
-"""Most pixels of an image: 96 MiB once it is decoded."""
-
-IMAGES_LIMIT_PIXELS = 64 * 1024 * 1024
-"""Most pixels of all images of a request together: 192 MiB once they are decoded."""
-
 IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
 """Media types of the images that requests may have."""
 

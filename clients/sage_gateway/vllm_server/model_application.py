@@ -23,6 +23,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from sage_client import Model, ModelFiles
 from sage_common.garbage import leave_out_present_objects
+from sage_common.image_pixels import IMAGE_LIMIT_PIXELS
 from sage_gateway.asgi import Application, Receive, Scope, Send
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.embedding_application import EmbeddingApplication
@@ -33,7 +34,6 @@ from sage_gateway.vllm_server.plain_stream_engine import PlainStreamEngine
 from sage_gateway.vllm_server.plain_streams import write_plain_streams
 from sage_gateway.vllm_server.pooling_client import FleetPoolingClient
 from sage_gateway.vllm_server.tokenizer_check import check_tokenizer
-from sage_wire.protocol import IMAGE_LIMIT_PIXELS
 
 NO_DOMAIN = "nothing-is-fetched.invalid"
 """The only domain that vLLM's server may fetch images from: there is none (RFC 2606)."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from executor_svc.engine.vllm.errors import first_line
 from executor_svc.runtime.engine_port import EngineImage, EngineRequest, ImageInput, InvalidRequestError
-from sage_wire.protocol import IMAGE_LIMIT_PIXELS, IMAGES_LIMIT_PIXELS
+from sage_common.image_pixels import IMAGE_LIMIT_PIXELS, IMAGES_LIMIT_PIXELS
 
 log = logging.getLogger(__name__)
 

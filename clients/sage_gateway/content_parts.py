@@ -17,6 +17,11 @@ KINDS = {
 }
 """Types of content parts in the APIs of OpenAI, Anthropic and vLLM, and what they are in words."""
 
+UNTYPED = frozenset(
+    ("image_url", "image_pil", "image_embeds", "audio_url", "input_audio", "audio_embeds", "video_url", "video_embeds")
+)
+"""Fields of a part that vLLM's server follows whatever the part's type is, also where it has none."""
+
 IMAGE = "image_url"
 """The type of an image in OpenAI's chat completions, and the field of its URL."""
 
@@ -64,8 +69,12 @@ def not_text(fields: Mapping[str, Any], *, images: bool = False) -> tuple[str, s
     for name in CONVERSATIONS:
         for place, part in _parts(fields.get(name), name):
             kind = part.get("type")
-            if isinstance(kind, str) and kind in KINDS and not (images and kind == IMAGE):
-                return place, KINDS[kind]
+            if images and kind == IMAGE:
+                continue
+            untyped = (name for name in sorted(UNTYPED & part.keys()) if part[name] is not None)
+            named = kind if isinstance(kind, str) and kind in KINDS else next(untyped, None)
+            if named is not None:
+                return place, KINDS[named]
     return None
 
 

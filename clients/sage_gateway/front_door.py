@@ -26,6 +26,7 @@ from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, http_error, inv
 from sage_gateway.held_answer import HeldAnswer
 from sage_gateway.http_call import CURRENT, HttpCall
 from sage_gateway.http_headers import HttpHeaders
+from sage_gateway.image_pixels import too_many_pixels
 from sage_gateway.json_body import json_object
 from sage_gateway.model_catalogue import ModelCatalogue, answering
 from sage_gateway.model_routes import MODEL_ROUTES, OWN_ROUTES, why_not
@@ -180,6 +181,8 @@ class FrontDoor:
             return invalid(f"{error.place}: {error}", error.place)
         if (part := not_text(fields, images=bool(images))) is not None:
             return invalid(f"{part[0]} is {part[1]}; {_sends(path, served.model)}", part[0])
+        if images and (too_many := await asyncio.to_thread(too_many_pixels, images)):
+            return invalid(f"messages: {too_many}", "messages")
         try:
             options = read_options(headers, fields)
         except OptionError as error:

@@ -41,6 +41,7 @@ class RunTimeAdapters:
         self._on_change = on_change
         self._wanted: dict[str, AdapterSource] | None = None  # by name, the first is loaded first; None: never asked
         self._held: dict[str, tuple[AdapterSource, LoadedAdapter]] = {}
+        self._leaving: set[str] = set()  # of those that are held: they are unloaded, also if they are wanted again
         self._failed: dict[str, tuple[AdapterSource, str]] = {}  # of those that are wanted: why
         self._number = 0  # of the latest order of the session
         self._loading: AdapterSource | None = None
@@ -54,13 +55,19 @@ class RunTimeAdapters:
     def want(self, number: int, sources: Sequence[AdapterSource]) -> None:
         """Begin to have the engine hold these adapters.  One that failed is tried again once it was not wanted.
 
-        ``number`` counts these orders in the session.
+        One that no attempt uses is loaded anew once it was not wanted: its files may have changed.  ``number`` counts
+        these orders in the session.
         """
         self._number = number
         self._wanted = {each.name: each for each in sources}
+        self._leaving |= {name for name in self._held if not self._is_wanted(name) and not self._uses(name)}
         self._failed = {n: failed for n, failed in self._failed.items() if self._wanted.get(n) == failed[0]}
         self._changed()
         self._wake.set()
+
+    def holds(self, name: str) -> bool:
+        """Return whether the engine serves an adapter that was added."""
+        return name in self._held
 
     def check(self) -> None:
         """Go on with an adapter that waits for attempts to end."""
@@ -72,10 +79,16 @@ class RunTimeAdapters:
         if self._wanted is None:
             return None
         found = {name: self._wanted_report(each) for name, each in self._wanted.items()}
-        for name, (source, _) in self._held.items():
+        for name, (source, loaded) in self._held.items():
             if not self._is_wanted(name):
                 reason = "attempts use it" if self._uses(name) else ""
-                found[name] = AdapterReport(source=source, state=AdapterState.UNLOADING, reason=reason)
+                found[name] = AdapterReport(
+                    source=source,
+                    state=AdapterState.UNLOADING,
+                    reason=reason,
+                    weights=loaded.weights,
+                    rank=loaded.rank,
+                )
         return AdapterStates(number=self._number, adapters=[found[name] for name in sorted(found)])
 
     def _wanted_report(self, source: AdapterSource) -> AdapterReport:
@@ -89,7 +102,7 @@ class RunTimeAdapters:
         return AdapterReport(source=source, state=state)
 
     def _is_wanted(self, name: str) -> bool:
-        return (self._wanted or {}).get(name) == self._held[name][0]
+        return name not in self._leaving and (self._wanted or {}).get(name) == self._held[name][0]
 
     def _changed(self) -> None:
         """Report the states, if they differ from those reported last."""
@@ -124,6 +137,7 @@ class RunTimeAdapters:
         return next((each for each in wanted if each.name not in self._held and each.name not in self._failed), None)
 
     async def _unload(self, engine: Engine, name: str) -> None:
+        self._leaving.discard(name)
         del self._held[name]  # first: one that is wanted again meanwhile has to be loaded anew
         try:
             async with asyncio.timeout(UNLOAD_LIMIT_S):

@@ -94,6 +94,7 @@ class ExecutorService:
         self._leaving: asyncio.Task[None] | None = None
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._reported_at = 0.0
+        attempts.holds_adapter = self._adapters.holds
         attempts.on_change = self._load_changed
         session.on_drain = drain.ordered
         session.on_release_kv = self._releases.release

@@ -42,6 +42,8 @@ class RunTimeAdapters:
     loaded: Mapping[str, str] = field(default_factory=dict, hash=False)  # fingerprint of each that it serves, by name
     loadable: frozenset[str] = frozenset()  # may be named: the engine can load them, and does once it has a slot
     leaving: frozenset[str] = frozenset()  # being removed: only requests that were accepted before use them
+    # Fingerprints of those that it was reported to have, by name: requests may still run with one that makes room.
+    had: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +65,7 @@ class EngineFacts:
     gpu_name: str = ""
     gpu_memory_bytes: int = 0
     adapters: frozenset[str] = frozenset()
-    adapter_weights: Mapping[str, str] = field(default_factory=dict, hash=False)  # fingerprints, by adapter
+    adapter_weights: Mapping[str, str] = field(default_factory=dict, hash=False)  # fingerprints, also of those it had
     adapter_slots: int = 0  # adapters that it holds beside those from its start
     run_time: RunTimeAdapters = RunTimeAdapters()  # those in ``loaded`` are in ``adapters``, too
     supports_priority: bool = False
@@ -100,9 +102,12 @@ class EngineFacts:
         return replace(
             self,
             adapters=own.union(loaded),
-            adapter_weights={n: w for n, w in self.adapter_weights.items() if n in own} | loaded,
+            adapter_weights={**found.had, **{n: w for n, w in self.adapter_weights.items() if n in own}, **loaded},
             run_time=RunTimeAdapters(
-                loaded=loaded, loadable=found.loadable.difference(own, loaded), leaving=found.leaving - own
+                loaded=loaded,
+                loadable=found.loadable.difference(own, loaded),
+                leaving=found.leaving - own,
+                had=found.had,
             ),
         )
 

@@ -164,7 +164,7 @@ def build_control(
     attempts = _attempts(base, requests)
     restoration = _restoration(base, requests, attempts)
     adoption = _adoption(base, requests, attempts, restoration)
-    adapters = _adapters(base, requests, decisions)
+    adapters = _adapters(base, requests, decisions, restoration)
     sessions = _sessions(base, requests, attempts, adoption, observe_fleet, decisions, adapters)
     return ControlPlane(
         scheduler=scheduler,
@@ -380,11 +380,20 @@ def _sessions(
     return sessions
 
 
-def _adapters(base: _Base, requests: _Requests, decisions: OperatorDecisions) -> Adapters:
+def _adapters(
+    base: _Base, requests: _Requests, decisions: OperatorDecisions, restoration: Restoration | None
+) -> Adapters:
     uses = AdapterUses(base.clock)
     requests.table.on_admission(uses.accepted)
     requests.table.on_end(lambda live, reason: uses.ended(live))
-    return Adapters(base.scheduler, requests.models, base.wakeup, AdapterRegistry(decisions), uses)
+    return Adapters(
+        base.scheduler,
+        requests.models,
+        base.wakeup,
+        AdapterRegistry(decisions),
+        uses,
+        returning=lambda: requests.recovery.open or bool(restoration),
+    )
 
 
 def _scaling(base: _Base, requests: _Requests) -> ScalingWatch:

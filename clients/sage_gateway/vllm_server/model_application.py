@@ -23,6 +23,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from sage_client import Model, ModelFiles
 from sage_common.garbage import leave_out_present_objects
+from sage_common.image_pixels import IMAGE_LIMIT_PIXELS
 from sage_gateway.asgi import Application, Receive, Scope, Send
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.embedding_application import EmbeddingApplication
@@ -34,8 +35,8 @@ from sage_gateway.vllm_server.plain_streams import write_plain_streams
 from sage_gateway.vllm_server.pooling_client import FleetPoolingClient
 from sage_gateway.vllm_server.tokenizer_check import check_tokenizer
 
-IMAGE_LIMIT_PIXELS = 32 * 1024 * 1024
-"""Most pixels of an image that the gateway decodes; executors decode no larger one."""
+NO_DOMAIN = "nothing-is-fetched.invalid"
+"""The only domain that vLLM's server may fetch images from: there is none (RFC 2606)."""
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -159,7 +160,9 @@ class ApplicationBuilder:
     def _parsed(self, model: str, given: Sequence[str]) -> Any:
         """Return the arguments of vLLM's server for a model; exits with status 2 for a flag that it does not know."""
         flags = [*given, *self._arguments, *self._model_arguments.get(model, ())]
-        return make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
+        arguments = make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
+        arguments.allowed_media_domains = [NO_DOMAIN]
+        return arguments
 
 
 def _import_parsers(arguments: Any) -> None:

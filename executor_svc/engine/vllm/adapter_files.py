@@ -32,7 +32,7 @@ def find_adapter(source: AdapterSource, rank_limit: int, cache_dir: Path | None)
 
     Raises ModelError: no such directory, hub id or revision, no access, files missing or broken, a rank too large.
     """
-    if Path(source.source).is_dir():
+    if _is_directory(source.source):
         if source.revision:
             raise ModelError(f"revision is for adapters of the hub; {source.source} is a local directory")
         path = Path(source.source)
@@ -49,6 +49,14 @@ def find_adapter(source: AdapterSource, rank_limit: int, cache_dir: Path | None)
         return AdapterFiles(path=str(path), weights=adapter_fingerprint(str(path)), rank=rank)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+def _is_directory(source: str) -> bool:
+    """Return whether a source is a directory here.  Raises ModelError where that cannot be found out."""
+    try:
+        return Path(source).is_dir()
+    except OSError as error:  # no access to the directory above it, or a name that is too long
+        raise ModelError(f"{source} cannot be read: {error}") from error
 
 
 def _rank(path: Path) -> int:

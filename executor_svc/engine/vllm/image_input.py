@@ -9,11 +9,9 @@ from typing import Any
 
 from executor_svc.engine.vllm.errors import first_line
 from executor_svc.runtime.engine_port import EngineImage, EngineRequest, ImageInput, InvalidRequestError
+from sage_common.image_pixels import IMAGE_LIMIT_PIXELS, IMAGES_LIMIT_PIXELS
 
 log = logging.getLogger(__name__)
-
-IMAGE_LIMIT_PIXELS = 32 * 1024 * 1024
-"""Most pixels of an image: 96 MiB once it is decoded."""
 
 FORMATS = frozenset({"PNG", "JPEG", "WEBP", "GIF"})
 """Encodings of images, by the names of the library that reads them."""
@@ -59,7 +57,7 @@ def _read(config: Any) -> ImageInput | None:
 async def prompt_with_images(request: EngineRequest) -> dict[str, Any]:
     """Return vLLM's prompt of a request with images, which are decoded in a thread.
 
-    Raises InvalidRequestError for an image that cannot be decoded, or has too many pixels.
+    Raises InvalidRequestError for an image that cannot be decoded, and for one with which there are too many pixels.
     """
     return {
         "prompt_token_ids": list(request.prompt_token_ids),
@@ -68,13 +66,18 @@ async def prompt_with_images(request: EngineRequest) -> dict[str, Any]:
     }
 
 
+def forget_pixels(prompt: dict[str, Any]) -> None:
+    """Drop decoded images from a prompt that vLLM has processed, which it keeps for as long as the output takes."""
+    prompt.pop("multi_modal_data", None)
+
+
 def _decoded(images: Sequence[EngineImage]) -> list[Any]:
     """Decode images as vLLM's own server does.  Raises InvalidRequestError."""
     from vllm.multimodal.media import ImageMediaIO
 
+    check_images(images)
     found = []
     for index, each in enumerate(images):
-        _check(each.data, f"images[{index}]")
         try:
             found.append(ImageMediaIO().load_bytes(each.data))
         except Exception as error:  # the library raises many kinds for content that is broken
@@ -82,8 +85,26 @@ def _decoded(images: Sequence[EngineImage]) -> list[Any]:
     return found
 
 
-def _check(data: bytes, field_name: str) -> None:
-    """Check format and size by an image's header, before memory is taken for its pixels."""
+def check_images(images: Sequence[EngineImage]) -> None:
+    """Check format and size of images by their headers, before memory is taken for any pixel.
+
+    Raises InvalidRequestError.
+    """
+    total = 0
+    for index, each in enumerate(images):
+        field_name = f"images[{index}]"
+        width, height = _size(each.data, field_name)
+        if width * height > IMAGE_LIMIT_PIXELS:
+            what = f"has {width} x {height} pixels; the limit of an image is {IMAGE_LIMIT_PIXELS} in all"
+            raise InvalidRequestError(field_name, what)
+        total += width * height
+        if total > IMAGES_LIMIT_PIXELS:
+            what = f"has {width} x {height} pixels, with those before it {total}; the limit is {IMAGES_LIMIT_PIXELS}"
+            raise InvalidRequestError(field_name, what)
+
+
+def _size(data: bytes, field_name: str) -> tuple[int, int]:
+    """Return an image's width and height in pixels, as its header has them.  Raises InvalidRequestError."""
     from io import BytesIO
 
     from PIL import Image
@@ -94,7 +115,4 @@ def _check(data: bytes, field_name: str) -> None:
     except Exception as error:
         formats = ", ".join(sorted(FORMATS))
         raise InvalidRequestError(field_name, f"is no image of these formats: {formats}") from error
-    if width * height > IMAGE_LIMIT_PIXELS:
-        raise InvalidRequestError(
-            field_name, f"has {width} x {height} pixels; the limit is {IMAGE_LIMIT_PIXELS} together"
-        )
+    return width, height

@@ -21,7 +21,7 @@ from executor_svc.engine.vllm.constraints.xgrammar_gate import gate_for, trial_p
 from executor_svc.engine.vllm.errors import VllmErrors, first_line
 from executor_svc.engine.vllm.facts import engine_facts, request_limits
 from executor_svc.engine.vllm.gpus import Gpus
-from executor_svc.engine.vllm.image_input import prompt_with_images
+from executor_svc.engine.vllm.image_input import forget_pixels, prompt_with_images
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.kv_connectors.connector import Pull, UnusableParams
 from executor_svc.engine.vllm.kv_release import KvRelease
@@ -333,6 +333,7 @@ class VllmEngine:
             prompt |= await prompt_with_images(request)
         async with aclosing(self._llm.generate(prompt, params, request.engine_request_id, **arguments)) as stream:
             async for result in stream:
+                forget_pixels(prompt)
                 yield result
 
     def _arguments_of(self, request: EngineRequest) -> dict[str, Any]:

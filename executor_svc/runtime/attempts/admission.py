@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from executor_svc.runtime.engine_port import EngineFacts
 from executor_svc.runtime.messages.commands import Assign, Phase
 from executor_svc.runtime.messages.outputs import RejectReason
@@ -12,11 +14,19 @@ Refusal = tuple[RejectReason, str]
 """Why an attempt is not started: the reason, and a sentence for the log and the scheduler."""
 
 
-def refusal(assign: Assign, *, generates: bool, facts: EngineFacts | None, draining: bool) -> Refusal | None:
+def refusal(
+    assign: Assign,
+    *,
+    generates: bool,
+    facts: EngineFacts | None,
+    draining: bool,
+    holds_adapter: Callable[[str], bool],
+) -> Refusal | None:
     """Return why ``assign`` cannot be started, or None if it can.
 
     ``generates``: False for an executor that was started with the role embedding.  ``facts``: the engine's; None until
-    the engine is up.  The attempt table checks epoch and capacity.
+    the engine is up.  ``holds_adapter``: whether it serves an adapter that was added while it runs.  The attempt table
+    checks epoch and capacity.
     """
     if generates and assign.embedding is not None:
         return RejectReason.NOT_READY, "this instance generates: only one of the role embedding embeds"
@@ -27,6 +37,9 @@ def refusal(assign: Assign, *, generates: bool, facts: EngineFacts | None, drain
     split = assign.phase is Phase.PREFILLING or assign.kv_transfer_params is not None
     if split and facts.kv_connector is None:
         return RejectReason.NOT_READY, "the engine of this instance has no KV connector"
+    if assign.adapter is not None and assign.adapter not in facts.adapters and not holds_adapter(assign.adapter):
+        # It may have made room for another since the attempt was placed here, before a decode leg came.
+        return RejectReason.NOT_READY, "the engine does not hold the adapter that it names"
     if draining and assign.kv_transfer_params is None:
         # A decode leg is accepted while draining: its capacity was reserved here when its prefill began elsewhere.
         return RejectReason.DRAINING, "this instance is draining"

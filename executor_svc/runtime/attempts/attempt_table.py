@@ -68,6 +68,7 @@ class AttemptTable:
         self.draining = False
         self.kv_kept_until = float("-inf")  # on the loop's clock: when the last lease of KV kept for other engines ends
         self.last_assign = 0  # highest number of an Assign that the engine has, or never will
+        self.holds_adapter: Callable[[str], bool] = lambda name: False  # whether one was added and is loaded
         self.on_change: Callable[[], None] = lambda: None  # called when an attempt was started, ended or forgotten
 
     # --- counts --------------------------------------------------------------------------------------------
@@ -203,7 +204,13 @@ class AttemptTable:
         if assign.attempt.epoch != self._epoch:
             return self._stale()
         facts = None if self._services is None else self._services.engine.facts
-        refused = refusal(assign, generates=self._generates, facts=facts, draining=self.draining)
+        refused = refusal(
+            assign,
+            generates=self._generates,
+            facts=facts,
+            draining=self.draining,
+            holds_adapter=self.holds_adapter,
+        )
         return refused or self._full(assign.attempt)
 
     def _stale(self) -> Refusal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scheduler_svc.control.adapters.adapter_use import AdapterUses
@@ -55,12 +55,16 @@ class Adapters:
         wakeup: Wakeup,
         registry: AdapterRegistry,
         uses: AdapterUses,
+        *,
+        returning: Callable[[], bool],
     ) -> None:
+        """Hold nothing.  ``returning``: whether requests of an earlier scheduler, with any adapter, may still come."""
         self._scheduler = scheduler
         self._models = models
         self._wakeup = wakeup
         self._registry = registry
         self._uses = uses
+        self._returning = returning
         self._instances: dict[str, InstanceAdapters] = {}  # those with a session, by id
 
     # --- operators ----------------------------------------------------------------------------------
@@ -133,10 +137,10 @@ class Adapters:
     # --- sessions -----------------------------------------------------------------------------------
 
     def opened(self, found: InstanceAdapters) -> None:
-        """Note that an executor's session opened; what failed on the same engine before still counts."""
+        """Note that an executor's session opened; what the same engine had, and failed to load, still counts."""
         old = self._instances.get(found.instance_id)
         if old is not None and old.engine_start_id == found.engine_start_id:
-            found.failed = old.failed
+            found.failed, found.had = old.failed, old.had
         self._instances[found.instance_id] = found
 
     def engine_ready(self, instance_id: str) -> None:
@@ -155,8 +159,13 @@ class Adapters:
                 level = logging.WARNING if each.state is AdapterState.FAILED else logging.INFO
                 what = each.source.name, found.model, each.state.value, instance_id
                 log.log(level, "adapter %s of %s: %s on %s%s", *what, f": {each.reason}" if each.reason else "")
+        failed_before = dict(found.failed)
         found.take(number, reports)
-        self._settle(found.model)
+        facts = self._facts(found)
+        if found.wanted is None or found.failed != failed_before:
+            self._settle(found.model)
+        elif facts is not None:  # what each instance is to hold does not depend on what is loaded
+            self._serve(found.model, [(found, facts)])
 
     def closed(self, instance_id: str) -> None:
         """Note that an instance's session is over for good."""
@@ -165,9 +174,9 @@ class Adapters:
             self._settle(found.model)
 
     def check(self) -> None:
-        """Act on requests that were accepted or ended since the last call."""
+        """Act on requests that were accepted or ended since the last call, and on those that cannot return any more."""
         changed, self._uses.changed_models = self._uses.changed_models, set()
-        for model in changed:
+        for model in changed.union(each.model for each in self._registry.all() if self._is_over(each)):
             self._settle(model)
 
     # --- what each instance holds --------------------------------------------------------------------
@@ -181,11 +190,19 @@ class Adapters:
         adapters = {each.name: each for each in self._registry.of(model)}
         ready = [(each, facts) for each in self._of(model) if (facts := self._facts(each)) is not None]
         chosen = select(map(self._uses.of, adapters.values()), [_holder(each, facts) for each, facts in ready])
-        changed = False
-        for instance, facts in ready:
+        for instance, _ in ready:
             if instance.supports and (adapters or instance.wanted or instance.reports):
                 instance.want([adapters[name].source for name in chosen[instance.instance_id]])
-            found = _run_time(instance, facts, list(adapters.values()))
+        self._serve(model, ready)
+
+    def _serve(self, model: str, ready: Sequence[tuple[InstanceAdapters, EngineFacts]]) -> None:
+        """Tell the domain what instances of a model, whose engines have these facts, serve of its adapters."""
+        adapters = self._registry.of(model)
+        names = {each.name for each in adapters}
+        changed = False
+        for instance, facts in ready:
+            instance.had = {name: weights for name, weights in instance.had.items() if name in names}
+            found = _run_time(instance, facts, adapters)
             changed |= self._scheduler.set_adapters(instance.instance_id, found)
         if changed:
             self._models.ready(model)
@@ -193,10 +210,14 @@ class Adapters:
 
     def _finish_removals(self, model: str) -> None:
         for each in self._registry.of(model):
-            if each.removing and not self._uses.requests(model, each.name):
+            if self._is_over(each):
                 self._registry.drop(model, each.name)
                 self._uses.forget(model, each.name)
                 log.info("adapter %s of %s: no request uses it any more; it is unloaded", each.name, model)
+
+    def _is_over(self, adapter: RegisteredAdapter) -> bool:
+        """Return whether no request uses an adapter that is being removed, and none can come back."""
+        return adapter.removing and not self._uses.requests(adapter.model, adapter.name) and not self._returning()
 
     def _facts(self, found: InstanceAdapters) -> EngineFacts | None:
         instance = self._scheduler.find_instance(found.instance_id)
@@ -274,4 +295,5 @@ def _run_time(found: InstanceAdapters, facts: EngineFacts, adapters: Sequence[Re
             each.name for each in adapters if can and not each.removing and each.name not in found.failed
         ),
         leaving=frozenset(each.name for each in adapters if each.removing),
+        had=dict(found.had),
     )

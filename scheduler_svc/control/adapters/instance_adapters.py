@@ -46,6 +46,7 @@ class InstanceAdapters:
     told_at: dict[str, int] = field(default_factory=dict)  # number of the order since which each is wanted, by name
     reports: Mapping[str, AdapterReport] = field(default_factory=dict)  # the latest, by name
     failed: dict[str, AdapterReport] = field(default_factory=dict)  # since the engine's start, by name
+    had: dict[str, str] = field(default_factory=dict)  # fingerprint that each was reported with last, by name
 
     def take(self, number: int, reports: Sequence[AdapterReport]) -> None:
         """Take a report of all adapters; remember those that failed to load, also after they are not wanted.
@@ -53,6 +54,7 @@ class InstanceAdapters:
         ``number``: of the latest order that the executor knew.  What it says of an adapter that a later order wants
         anew does not count: it may be unloading it.
         """
+        self.had |= {each.source.name: each.weights for each in reports if each.weights}
         current = [each for each in reports if number >= self.told_at.get(each.source.name, 0)]
         self.reports = {each.source.name: each for each in current}
         for each in current:

@@ -285,11 +285,11 @@ class Pool:
 def _disagreement(model: str, instances: Iterable[Instance]) -> str:
     """Say which instances serve other weights than others under one name: of the model, or of one of its adapters."""
     known = [(i.instance_id, i.facts) for i in instances if i.facts is not None]
-    adapters = sorted({name for _, facts in known for name in facts.adapter_weights})
+    adapters = sorted({name for _, facts in known for name in facts.adapters & facts.adapter_weights.keys()})
     for adapter in ("", *adapters):
         found: dict[ModelIdentity, list[str]] = {}
         for instance_id, facts in known:
-            if not adapter or adapter in facts.adapter_weights:
+            if not adapter or adapter in facts.adapters & facts.adapter_weights.keys():
                 found.setdefault(facts.identity_for(adapter), []).append(instance_id)
         if len(found) > 1:
             groups = (f"{', '.join(names[:_NAMES_SHOWN])} ({identity})" for identity, names in found.items())

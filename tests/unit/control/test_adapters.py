@@ -10,6 +10,7 @@ from scheduler_svc.control.adapters.registry import ADAPTERS_LIMIT, AdapterRegis
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.domain.adapters.registered_adapter import AdapterSource, RegisteredAdapter
 from scheduler_svc.domain.errors import InvalidRequest, LimitReached, NoInstance, UnknownModel
+from tests.unit.control.test_adoption import Next
 from tests.unit.control.test_operator_decisions import StoredDecisions
 from tests.unit.control.world import MODEL, ModelledExecutor, World, expected
 
@@ -110,6 +111,46 @@ async def test_a_failover_goes_to_another_holder_with_the_same_weights_only() ->
         assert condition in world.plane.scheduler.model_conditions()[0]
 
 
+async def test_a_request_whose_adapter_makes_room_before_its_first_token_goes_on_elsewhere() -> None:
+    async with World() as world:
+        a, b = (world.add(name, adapter_slots=1) for name in "ab")
+        await world.plane.adapters.add("", source("legal"))
+        loads(a)
+        reader = await world.submit("r", adapter="legal", max_tokens=300)
+        await world.advance(0.001)
+        assert reader.instances == ["a"]
+        loads(b)
+        await world.plane.adapters.add("", source("poet"))
+        await world.submit("p", adapter="poet", max_tokens=5)
+        world.plane.adapters.check()
+        assert (a.wanted_adapters, b.wanted_adapters) == (["poet"], ["legal"])
+        loads(a)
+        await world.advance(1)
+        assert 0 < len(reader.token_ids) < 300
+        a.crash()
+        await world.advance(10)
+        assert reader.token_ids == expected(300)
+        assert reader.instances == ["a", "b"]
+        assert not world.plane.scheduler.model_conditions()
+
+
+async def test_a_request_whose_first_token_comes_after_a_reconnect_goes_on_elsewhere() -> None:
+    async with World() as world:
+        a = world.add("a", adapter_slots=1)
+        await world.plane.adapters.add("", source("legal"))
+        loads(a)
+        reader = await world.submit("r", adapter="legal", max_tokens=300)
+        await world.advance(0.001)
+        a.disconnect()
+        a.connect()
+        await world.advance(1)
+        assert 0 < len(reader.token_ids) < 300
+        loads(world.add("b", adapter_slots=1))
+        a.crash()
+        await world.advance(10)
+        assert reader.token_ids == expected(300)
+
+
 async def test_a_removal_lets_accepted_requests_end_and_refuses_new_ones() -> None:
     async with World() as world:
         a = world.add("a", adapter_slots=1)
@@ -131,6 +172,19 @@ async def test_a_removal_lets_accepted_requests_end_and_refuses_new_ones() -> No
         assert world.plane.adapters.listed() == []
         with pytest.raises(InvalidRequest, match="is not one of the model's adapters: none"):
             await world.submit("later", adapter="legal")
+
+
+async def test_a_removal_ends_when_no_request_of_an_earlier_scheduler_can_come_back() -> None:
+    after = Next("a", "b")
+    adapters = after.plane.adapters
+    after.register("b")
+    await adapters.add("", source("legal"))
+    await adapters.remove("", "legal")
+    adapters.check()
+    assert [each.adapter.removing for each in adapters.listed()] == [True], "a may hold requests that name it"
+    after.register("a")
+    adapters.check()
+    assert adapters.listed() == []
 
 
 async def test_the_adapter_used_longest_ago_makes_room_for_one_that_is_asked_for() -> None:

@@ -131,18 +131,18 @@ async def test_the_callers_deadline_ends_it() -> None:
 
 async def test_what_the_engine_calls_invalid_names_the_field() -> None:
     async with workbench() as bench:
-        _, _, ended = await bench.run(adapter="none-of-this-name")
-        assert (ended.cause, ended.field_name) == (EndCause.INVALID, "adapter")
+        _, _, ended = await bench.run(sampling=Sampling(stop_token_ids=(987_654_321,)))
+        assert (ended.cause, ended.field_name) == (EndCause.INVALID, "sampling.stop_token_ids")
 
 
 async def test_what_the_engine_calls_invalid_is_not_quoted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with workbench() as bench:
-        _, _, ended = await bench.run(adapter="my-secret")
-        assert "my-secret" in ended.message
+        _, _, ended = await bench.run(sampling=Sampling(stop_token_ids=(987_654_321,)))
+        assert "987654321" in ended.message
         await bench.ended(bench.assign())
-    assert "invalid after 0 tokens adapter" in caplog.text
-    assert "my-secret" not in caplog.text
+    assert "invalid after 0 tokens sampling.stop_token_ids" in caplog.text
+    assert "987654321" not in caplog.text
 
 
 async def test_a_prompt_that_fills_the_model_is_invalid() -> None:
@@ -263,6 +263,11 @@ async def test_while_draining_nothing_is_taken() -> None:
 async def test_near_the_end_of_a_kv_lease_prefill_has_to_run_again() -> None:
     async with workbench() as bench:
         assert await rejection(bench, bench.assign(kv_lease_s=0.5)) is RejectReason.KV_LEASE_EXPIRED
+
+
+async def test_an_attempt_whose_adapter_made_room_is_rejected() -> None:
+    async with workbench() as bench:
+        assert await rejection(bench, bench.assign(adapter="legal")) is RejectReason.NOT_READY
 
 
 async def test_at_the_bound_of_attempts_held_further_ones_are_rejected() -> None:

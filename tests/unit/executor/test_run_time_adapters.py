@@ -100,6 +100,28 @@ async def test_what_is_wanted_is_loaded_in_order_and_reported() -> None:
         ]
 
 
+async def test_one_that_is_removed_and_added_again_at_once_is_loaded_anew() -> None:
+    async with bench() as made:
+        await made.want("a")
+        made.adapters.want(2, [])
+        made.orders = 2
+        await made.want("a")
+        assert made.engine.calls == ["add a", "remove a", "add a"]
+        assert made.states == {"a": AdapterState.LOADED}
+
+
+async def test_one_in_use_that_is_wanted_again_stays() -> None:
+    async with bench() as made:
+        await made.want("a")
+        made.used.add("a")
+        await made.want()
+        await made.want("a")
+        made.used.clear()
+        made.adapters.check()
+        await made.settle()
+        assert made.engine.calls == ["add a"]
+
+
 async def test_one_in_use_is_unloaded_after_its_attempts_and_only_then_makes_room() -> None:
     async with bench(slots=1) as made:
         await made.want("a")

@@ -34,6 +34,9 @@ def said(*content: Any) -> dict[str, Any]:
             ("messages[0].content[0].content[0]", "an image"),
         ),
         ({"messages": [said({"type": [1]})]}, None),
+        ({"messages": [said({"image_url": "http://127.0.0.1:1/x.png"})]}, ("messages[0].content[0]", "an image")),
+        ({"messages": [said({"type": "text", "text": "a", "image_url": None})]}, None),
+        ({"messages": [said({**TEXT, "uuid": "u", "audio_url": "http://x/"})]}, ("messages[0].content[0]", "audio")),
     ],
 )
 def test_the_first_part_that_is_not_text_is_found(fields: Any, found: Any) -> None:
@@ -84,6 +87,11 @@ def test_one_image_too_many_is_refused_by_its_place() -> None:
     with pytest.raises(BadPart, match="is image 17") as bad:
         images_of(asked(*[PICTURE] * 17))
     assert bad.value.place == "messages[0].content[16]"
+
+
+@pytest.mark.parametrize("part", [{"image_url": "http://x/"}, {**TEXT, "uuid": "u", "image_url": "http://x/"}])
+def test_an_address_in_a_part_of_another_type_is_found_beside_an_image(part: Any) -> None:
+    assert not_text(asked(PICTURE, part), images=True) == ("messages[0].content[1]", "an image")
 
 
 def test_audio_beside_an_image_is_still_found() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import pytest_asyncio
@@ -26,12 +28,13 @@ TOKENS = 24
 Encode = Callable[[str], list[int]]
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def engine(vision_model: Path) -> AsyncIterator[VllmEngine]:
     factory = VllmEngineFactory(ModelSettings(model=str(vision_model), served_name="vision"), SETTINGS)
-    engine = await factory.start(lambda *report: None)
-    yield engine
-    await engine.shutdown()
+    with patch.dict(os.environ):  # an engine sets variables that executors of the same test run must not inherit
+        engine = await factory.start(lambda *report: None)
+        yield engine
+        await engine.shutdown()
 
 
 def request(name: str, prompt: Sequence[int], images: Sequence[bytes], **more: object) -> EngineRequest:

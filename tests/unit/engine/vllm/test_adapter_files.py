@@ -43,6 +43,11 @@ def test_the_largest_rank_counts(tmp_path: Path) -> None:
         found(directory(tmp_path / "c"), max_rank=4)
 
 
+def test_a_source_that_is_too_long_for_a_directory_is_refused() -> None:
+    with pytest.raises(ModelError, match="cannot be read"):
+        found("/" + "a" * 300)
+
+
 def test_what_is_missing_or_broken_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with pytest.raises(ModelError, match=f"there is no directory {path}"):

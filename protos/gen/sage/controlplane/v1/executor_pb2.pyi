@@ -1675,7 +1675,7 @@ class AssignmentRejected(_message.Message):
         REASON_DRAINING: AssignmentRejected._Reason.ValueType  # 2
         """the executor drains or wants to"""
         REASON_NOT_READY: AssignmentRejected._Reason.ValueType  # 3
-        """the engine is not ready, or does not generate"""
+        """the engine is not ready, does not generate, or does not hold the adapter"""
         REASON_KV_LEASE_EXPIRED: AssignmentRejected._Reason.ValueType  # 4
         """the decode leg came after its KV lease: prefill must run again"""
         REASON_FULL: AssignmentRejected._Reason.ValueType  # 5
@@ -1690,7 +1690,7 @@ class AssignmentRejected(_message.Message):
     REASON_DRAINING: AssignmentRejected.Reason.ValueType  # 2
     """the executor drains or wants to"""
     REASON_NOT_READY: AssignmentRejected.Reason.ValueType  # 3
-    """the engine is not ready, or does not generate"""
+    """the engine is not ready, does not generate, or does not hold the adapter"""
     REASON_KV_LEASE_EXPIRED: AssignmentRejected.Reason.ValueType  # 4
     """the decode leg came after its KV lease: prefill must run again"""
     REASON_FULL: AssignmentRejected.Reason.ValueType  # 5

@@ -1,0 +1,9 @@
+"""How many pixels the images of a request may have, wherever they are decoded."""
+
+from __future__ import annotations
+
+IMAGE_LIMIT_PIXELS = 32 * 1024 * 1024
+"""Most pixels of an image: 96 MiB once it is decoded."""
+
+IMAGES_LIMIT_PIXELS = 64 * 1024 * 1024
+"""Most pixels of all images of a request together: 192 MiB once they are decoded."""

@@ -1,0 +1,38 @@
+"""What is to happen to one member of a device group, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Action(Enum):
+    """What is to happen to a member."""
+
+    START = "start"  # its engine starts
+    WAKE = "wake"
+    DRAIN = "drain"  # it gets no new work
+    RESUME = "resume"  # its drain is lifted
+    GIVE_BACK = "give back"  # the requests that still run there wait again, with the tokens that they have
+    SLEEP = "sleep"
+
+
+class Cause(Enum):
+    """Why an order is given; a label of metrics."""
+
+    FIRST_START = "first_start"  # its model is not known before its engine was up once
+    WAITING = "waiting"  # requests wait for its model
+    PEER_WANTED = "peer_wanted"  # another one is wanted, and this one has nothing to do
+    TURN_OVER = "turn_over"  # another one is wanted, and this one had its turn
+    DRAIN_LIMIT = "drain_limit"  # what ran there did not end in time
+    PEER_NOT_WANTED = "peer_not_wanted"  # the other one is not wanted any more
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """One step for one member."""
+
+    instance_id: str
+    action: Action
+    cause: Cause
+    reason: str  # in words, for operators

@@ -71,6 +71,7 @@ def engine_facts(
         generation_config_json=_content(resolved, "generation_config.json"),
         image_input=image_input,
         processor_files=_processor_files(resolved) if image_input is not None else {},
+        can_sleep=bool(config.model_config.enable_sleep_mode),
     )
 
 

@@ -12,9 +12,7 @@ class DeviceGroupSettings:
 
     awake_at_once: int = 1  # engines of a group whose memory the device holds at the same time
     min_awake_s: float = 5.0  # that an engine stays awake, whoever else is wanted
-    turn_factor: float = (
-        4.0  # a turn under load is this many times what the exchange takes: 4 loses a fifth of the time
-    )
+    turn_factor: float = 4.0  # a turn under load is this many times what the exchange takes; 4 loses a fifth
     drain_limit_s: float = 60.0  # for running requests to end; those left then wait, and go on in the next turn
 
     def __post_init__(self) -> None:

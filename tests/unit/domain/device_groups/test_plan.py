@@ -39,7 +39,7 @@ def test_one_that_has_nothing_to_do_yields_once_it_was_awake_for_the_least_time(
     assert actions(plan([A, B], ONE_WAITS, SETTINGS, 5.0)) == [("a", Action.DRAIN, Cause.PEER_WANTED)]
 
 
-@pytest.mark.parametrize("running, demands", [(3, ONE_WAITS), (0, BOTH_WAIT)])
+@pytest.mark.parametrize(("running", "demands"), [(3, ONE_WAITS), (0, BOTH_WAIT)])
 def test_one_with_work_yields_when_its_turn_is_over(running: int, demands: dict[str, ModelDemand]) -> None:
     """The exchange takes 1 s + 2 s, so a turn lasts 12 s."""
     busy = replace(A, running=running)
@@ -148,7 +148,9 @@ def _after(member: Member, now: float) -> Member:
     return member
 
 
-@pytest.mark.parametrize("key, value", [("awake_at_once", 0), ("min_awake_s", -1.0), ("drain_limit_s", float("nan"))])
+@pytest.mark.parametrize(
+    ("key", "value"), [("awake_at_once", 0), ("min_awake_s", -1.0), ("drain_limit_s", float("nan"))]
+)
 def test_settings_that_make_no_sense_are_refused_by_name(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=key):
         DeviceGroupSettings(**{key: value})  # type: ignore[arg-type]

@@ -152,6 +152,14 @@ class AdaptersWanted:
     sources: Sequence[AdapterSource]  # each name once
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SleepWanted:
+    """Says whether the engine is to sleep."""
+
+    number: int  # counts these in the session
+    asleep: bool
+
+
 Command = (
     Assign
     | InvalidAssign
@@ -163,4 +171,5 @@ Command = (
     | ReleaseKv
     | FetchAssign
     | AdaptersWanted
+    | SleepWanted
 )

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from executor_svc.runtime.engine_port import AdapterSource, EngineState, FinishReason, TokenLogprob
 from executor_svc.runtime.messages.attempt_id import AttemptId
-from executor_svc.runtime.messages.commands import AdaptersWanted, Assign, ReleaseKv
+from executor_svc.runtime.messages.commands import AdaptersWanted, Assign, ReleaseKv, SleepWanted
 from executor_svc.runtime.messages.outputs import (
     Accepted,
     Ack,
@@ -22,7 +22,15 @@ from executor_svc.runtime.messages.outputs import (
     StepFrame,
 )
 from executor_svc.runtime.messages.registration import Identity, Register, Role
-from executor_svc.runtime.messages.reports import AdapterReport, AdapterState, AdapterStates, EngineStatus, KvReleased
+from executor_svc.runtime.messages.reports import (
+    AdapterReport,
+    AdapterState,
+    AdapterStates,
+    EngineStatus,
+    KvReleased,
+    SleepReport,
+    SleepState,
+)
 from executor_svc.transport import enums
 from executor_svc.transport.control_messages import (
     commands_from_wire,
@@ -228,6 +236,18 @@ def test_a_release_is_asked_for_and_answered_by_number() -> None:
 def test_an_end_without_a_handoff_has_no_lease() -> None:
     ended = ended_message(cause=EndCause.FINISHED, total_tokens=8)
     assert not ended.HasField("kv_lease")
+
+
+def test_sleep_on_the_wire() -> None:
+    wanted = executor_pb2.ControlResponse(sleep_wanted=executor_pb2.SleepWanted(number=3, asleep=True))
+    assert list(commands_from_wire(wanted)) == [SleepWanted(number=3, asleep=True)]
+    reports = [control_request(SleepReport(number=3, state=state)).sleep_report for state in SleepState]
+    assert [each.state for each in reports] == [1, 2, 3, 4]
+    assert not reports[0].HasField("sleep_time")
+    told = SleepReport(number=3, state=SleepState.ASLEEP, reason="why", sleep_s=1.5, wake_s=0.0)
+    sent = control_request(told).sleep_report
+    assert (sent.number, sent.reason, sent.sleep_time.ToTimedelta().total_seconds()) == (3, "why", 1.5)
+    assert sent.HasField("wake_time")
 
 
 def test_adapters_on_the_wire() -> None:

@@ -384,7 +384,7 @@ INSTANCES = _gauge(
     "Instances by state; every state of a known model is there, also at 0. A model that the scheduler's configuration "
     "does not name is known until its last instance is forgotten (instance.forget_after_s) and no request waits.",
     MODEL,
-    {"state": "downloading, loading, warming, ready, suspect, stalled, draining, drained, lost, failed"},
+    {"state": "downloading, loading, warming, ready, suspect, stalled, draining, drained, sleeping, lost, failed"},
 )
 INSTANCE_STATE = _gauge(
     "sage.instance.state",

@@ -139,9 +139,13 @@ class Scheduler:
     def transition(self, instance_id: str, state: InstanceState, reason: str, now: float) -> Instance:
         """Change an instance's state; the same state again only changes the reason.
 
-        Raises InstanceNotFound, InvalidTransition (``instance_state.TRANSITIONS``).
+        With SLEEPING, its prefix cache counts as empty.  Raises InstanceNotFound, InvalidTransition
+        (``instance_state.TRANSITIONS``).
         """
-        return self._registry.transition(instance_id, state, reason, now)
+        instance = self._registry.transition(instance_id, state, reason, now)
+        if state is InstanceState.SLEEPING:
+            self._prefixes.emptied(instance_id)
+        return instance
 
     def recover(self, instance_id: str, reason: str, now: float) -> Instance:
         """Take SUSPECT or STALLED back to what it was before; in any other state, nothing happens.

@@ -114,6 +114,11 @@ class StreamLink:
         wanted = executor_pb2.AdaptersWanted(number=number, adapters=[source_to_wire(each) for each in sources])
         self._send(executor_pb2.ControlResponse(adapters_wanted=wanted))
 
+    def want_sleep(self, number: int, *, asleep: bool) -> None:
+        """Tell the executor whether its engine is to sleep."""
+        wanted = executor_pb2.SleepWanted(number=number, asleep=asleep)
+        self._send(executor_pb2.ControlResponse(sleep_wanted=wanted))
+
     def acknowledge_heartbeat(self, number: int) -> None:
         """Answer heartbeat ``number``, which renews the lease."""
         self._send(executor_pb2.ControlResponse(heartbeat_ack=executor_pb2.HeartbeatAck(number=number)))

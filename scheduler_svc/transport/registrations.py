@@ -143,6 +143,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         adapters=frozenset(wire.adapters),
         adapter_weights=dict(wire.adapter_weights),
         adapter_slots=min(wire.adapter_slots, ADAPTERS_LIMIT),
+        can_sleep=wire.can_sleep,
         supports_priority=wire.supports_priority,
         structured_output_kinds=frozenset(wire.structured_output_kinds),
         kv_connector=wire.kv_connector,

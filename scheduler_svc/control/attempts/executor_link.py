@@ -108,6 +108,10 @@ class ExecutorLink(Protocol):
         """
         ...
 
+    def want_sleep(self, number: int, *, asleep: bool) -> None:
+        """Have the executor's engine sleep or be awake.  ``number`` counts these orders in the session."""
+        ...
+
     def acknowledge_heartbeat(self, number: int) -> None:
         """Tell the executor that its heartbeat arrived."""
         ...

@@ -106,6 +106,8 @@ class ModelledExecutor:
     run_time_adapters: bool = True
     wanted_adapters: list[str] | None = None
     adapters_number: int = 0  # of the latest order
+    can_sleep: bool = False
+    sleep_orders: list[bool] = field(default_factory=list)  # whether it was to sleep
     resume_secret: bytes = b""
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
@@ -191,6 +193,9 @@ class ModelledExecutor:
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         raise AssertionError("tokenizers are always here")
 
+    def want_sleep(self, number: int, *, asleep: bool) -> None:
+        self.sleep_orders.append(asleep)
+
     def want_adapters(self, number: int, sources: Sequence[AdapterSource]) -> None:
         self.adapters_number = number
         self.wanted_adapters = [each.name for each in sources]
@@ -234,6 +239,7 @@ class ModelledExecutor:
             weights=self.weights,
             adapter_weights=self.adapter_weights,
             adapter_slots=self.adapter_slots,
+            can_sleep=self.can_sleep,
             kv_capacity_tokens=100_000,
             max_running=self.max_running,
             max_batched_tokens=2048,

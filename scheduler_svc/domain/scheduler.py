@@ -6,7 +6,7 @@ call, and nothing happens between calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from scheduler_svc.domain.capacity.ledger import Ledger
@@ -56,6 +56,10 @@ from scheduler_svc.domain.waiting_request import WaitingRequest
 from scheduler_svc.domain.waiting_view import WaitingView, why_not_at_once, why_waiting
 
 __all__ = ["PROGRESS_TOKENS", "Scheduler", "SchedulerSettings"]
+
+
+#: Serves requests, or did a moment ago.
+_WORKS = frozenset({InstanceState.READY, InstanceState.SUSPECT, InstanceState.STALLED})
 
 
 class Scheduler:
@@ -128,6 +132,18 @@ class Scheduler:
     def ready_instances(self, model: str) -> list[Instance]:
         """Return the READY instances of a model, sorted by id."""
         return [i for i in self.instances(model) if i.state is InstanceState.READY]
+
+    def wanted_asleep(self) -> list[list[Instance]]:
+        """Return by model the SLEEPING instances, where requests wait and no other instance may serve them soon."""
+        found = ([i for i in pool.instances() if i.state is InstanceState.SLEEPING] for pool in self._unserved())
+        return [each for each in found if each]
+
+    def _unserved(self) -> Iterator[Pool]:
+        """Yield the models that requests wait for, and of which no instance works, starts or may be back soon."""
+        for pool in self._registry.pools():
+            hoped_for = pool.hopeful or any(i.state in _WORKS for i in pool.instances())
+            if pool.queue is not None and len(pool.queue) and not hoped_for:
+                yield pool
 
     def set_role(self, instance_id: str, role: InstanceRole) -> InstanceRole:
         """Change what an instance is eligible for; nothing needs draining.  Returns the role before.

@@ -450,6 +450,17 @@ class Sessions:
         self._sleeps.wake(instance, drained=session is not None and self._drains.reason(session) is not None)
         return instance
 
+    def wake_wanted(self) -> None:
+        """Wake one instance of each model that requests wait for while all its instances sleep; no cordoned one."""
+        for asleep in self._scheduler.wanted_asleep():
+            if any(self._sleeps.wakes(each) for each in asleep):
+                continue
+            there = [i for i in asleep if i.instance_id in self._sessions and not self._drains.cordoned(i.instance_id)]
+            if there:
+                found = min(there, key=lambda each: (self._sleeps.wake_s(each), each.instance_id))
+                log.info("instance %s is woken: requests for %s wait", found.instance_id, found.spec.model)
+                self.wake(found.instance_id)
+
     def _is_awake(self, instance_id: str) -> None:
         session = self._sessions.get(instance_id)
         if session is not None:
@@ -490,8 +501,12 @@ class Sessions:
             self._wakeup.notify()
 
     def check_instances(self) -> None:
-        """Finish drains whose last reservation ended without an event; forget instances gone for ``forget_after_s``."""
+        """Finish drains whose last reservation ended without an event; wake instances that requests wait for.
+
+        Forget instances that are gone for ``forget_after_s``.
+        """
         now = self._clock.now()
+        self.wake_wanted()
         for instance in self._scheduler.instances():
             instance_id = instance.instance_id
             self._finish_drain(instance_id)

@@ -81,6 +81,16 @@ class Sleeps:
             self._move(instance, _S.READY, "was woken before it slept")
             self._awake(instance.instance_id)
 
+    def wakes(self, instance: Instance) -> bool:
+        """Return whether a SLEEPING instance was told to be awake."""
+        found = self._instances.get(instance.instance_id)
+        return found is not None and not found.wanted
+
+    def wake_s(self, instance: Instance) -> float:
+        """Return how long waking an instance took the last time, in seconds; 0 if it never was woken."""
+        report = self.report(instance.instance_id)
+        return (report.wake_s if report is not None else None) or 0.0
+
     def cancel(self, instance_id: str) -> None:
         """Forget that an instance is to sleep once it has drained."""
         if (found := self._instances.get(instance_id)) is not None:

@@ -53,3 +53,11 @@ async def test_an_engine_that_cannot_sleep_is_named(fleet: LocalFleet) -> None:
     await fleet.add("a")
     with pytest.raises(InvalidRequestError, match="the engine of a cannot sleep"):
         await fleet.client.sleep_instance("a")
+
+
+async def test_a_request_that_waits_wakes_an_instance(fleet: LocalFleet) -> None:
+    await fleet.add("a", sleep_mode=True, sleep_s=0.05, wake_s=0.05)
+    await fleet.client.sleep_instance("a")
+    await fleet.until("a", InstanceState.SLEEPING)
+    done = await fleet.client.generate("Once", max_tokens=2, no_instance="wait", deadline=20).result()
+    assert (done.instance_id, done.attempts) == ("a", 1)

@@ -46,11 +46,12 @@ async def test_an_instance_sleeps_once_its_requests_ended_and_serves_once_it_is_
             says(a, state)
             assert (world.state("a"), reason_of(world)) == (S.SLEEPING, state.value)
 
+        await world.advance(10)
+        assert a.sleep_orders == [True], "nobody asks"
         patient = await world.submit("patient", max_tokens=5, wait_for_instance=True)
         await world.advance(1)
         assert not patient.instances
-        world.plane.sessions.wake("a")
-        assert (world.state("a"), a.sleep_orders) == (S.SLEEPING, [True, False])
+        assert (world.state("a"), a.sleep_orders) == (S.SLEEPING, [True, False]), "it is woken"
         says(a, SleepState.WAKING)
         says(a, SleepState.AWAKE)
         assert world.state("a") is S.READY
@@ -164,3 +165,27 @@ async def test_what_cannot_sleep_is_refused_by_name() -> None:
         world.plane.sessions.goodbye(a.session, "")
         with pytest.raises(InvalidTransition, match=r"lost.*sleeping"):
             world.plane.sessions.sleep("a", "")
+
+
+async def test_one_instance_is_woken_for_what_waits_and_no_cordoned_one() -> None:
+    async with World() as world:
+        made = [sleeper(world, name) for name in ("a", "b", "c")]
+        world.plane.sessions.drain("a", "", by_operator=True)
+        for each in made:
+            world.plane.sessions.sleep(each.instance_id, "")
+            says(each, SleepState.ASLEEP)
+        await world.submit("r", wait_for_instance=True)
+        await world.advance(5)
+        assert [each.sleep_orders for each in made] == [[True], [True, False], [True]]
+
+
+async def test_nobody_is_woken_while_another_instance_serves_the_model() -> None:
+    async with World() as world:
+        a = sleeper(world)
+        world.add("b", max_running=1)
+        world.plane.sessions.sleep("a", "")
+        says(a, SleepState.ASLEEP)
+        for n in range(5):
+            await world.submit(f"r{n}", max_tokens=300)
+        await world.advance(2)
+        assert a.sleep_orders == [True]

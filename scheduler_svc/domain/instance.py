@@ -36,6 +36,7 @@ class Instance:
         "spec",
         "start_began_at",
         "state_reason",
+        "wake_s",
         "watch",
     )
 
@@ -50,6 +51,7 @@ class Instance:
         self.recovers_to = InstanceState.READY  # the state before SUSPECT or STALLED: READY or DRAINING
         self.start_began_at = now  # when it registered to start its engine, seconds on the scheduler's clock
         self.failed_starts = 0  # starts that ended before READY, in a row
+        self.wake_s: float | None = None  # that waking its engine took the last time; None: it never was woken
         self.progress: float | None = None  # of the engine's start, [0, 1]; None if unknown
         self.load: LoadReport | None = None  # the latest heartbeat
         self.last_report_at: float | None = None

@@ -133,6 +133,10 @@ class Scheduler:
         """Return the READY instances of a model, sorted by id."""
         return [i for i in self.instances(model) if i.state is InstanceState.READY]
 
+    def note_wake(self, instance_id: str, wake_s: float) -> None:
+        """Take how many seconds waking an instance took the last time.  Raises InstanceNotFound."""
+        self._registry.get(instance_id).wake_s = wake_s
+
     def wanted_asleep(self) -> list[list[Instance]]:
         """Return by model the SLEEPING instances, where requests wait and no other instance may serve them soon."""
         found = ([i for i in pool.instances() if i.state is InstanceState.SLEEPING] for pool in self._unserved())

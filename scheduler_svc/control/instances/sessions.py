@@ -457,7 +457,7 @@ class Sessions:
                 continue
             there = [i for i in asleep if i.instance_id in self._sessions and not self._drains.cordoned(i.instance_id)]
             if there:
-                found = min(there, key=lambda each: (self._sleeps.wake_s(each), each.instance_id))
+                found = min(there, key=lambda each: (each.wake_s or 0.0, each.instance_id))
                 log.info("instance %s is woken: requests for %s wait", found.instance_id, found.spec.model)
                 self.wake(found.instance_id)
 

@@ -86,11 +86,6 @@ class Sleeps:
         found = self._instances.get(instance.instance_id)
         return found is not None and not found.wanted
 
-    def wake_s(self, instance: Instance) -> float:
-        """Return how long waking an instance took the last time, in seconds; 0 if it never was woken."""
-        report = self.report(instance.instance_id)
-        return (report.wake_s if report is not None else None) or 0.0
-
     def cancel(self, instance_id: str) -> None:
         """Forget that an instance is to sleep once it has drained."""
         if (found := self._instances.get(instance_id)) is not None:
@@ -124,6 +119,8 @@ class Sleeps:
         if found is None or report.number < found.number:
             return
         found.report = report
+        if report.wake_s is not None:
+            self._scheduler.note_wake(instance.instance_id, report.wake_s)
         if report.state is SleepState.AWAKE:
             self._is_awake(instance, found, report, drained=drained)
         elif instance.state is _S.SLEEPING:

@@ -189,3 +189,14 @@ async def test_nobody_is_woken_while_another_instance_serves_the_model() -> None
             await world.submit(f"r{n}", max_tokens=300)
         await world.advance(2)
         assert a.sleep_orders == [True]
+
+
+async def test_requests_are_told_what_waking_took_the_last_time() -> None:
+    async with World() as world:
+        a = sleeper(world)
+        assert a.session is not None
+        world.plane.sessions.sleep_report(a.session, SleepReport(state=SleepState.AWAKE, number=0, wake_s=2.5))
+        world.plane.sessions.sleep("a", "")
+        says(a, SleepState.ASLEEP)
+        patient = await world.submit("patient", wait_for_instance=True)
+        assert world.plane.intake.expected_wait_s(patient.live) == 2.5

@@ -440,7 +440,6 @@ class Sessions:
         instance = self._scheduler.instance(instance_id)
         self._sleeps.sleep(instance, reason)
         self._finish_drain(instance_id)
-        self._ends.release_all(instance_id)
         return instance
 
     def wake(self, instance_id: str) -> Instance:

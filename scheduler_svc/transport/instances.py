@@ -54,6 +54,8 @@ class InstanceViews:
             wire.progress = instance.progress
         wire.assigned = len(instance.account.reservations)
         wire.kv_reserved_tokens = instance.account.reserved_tokens
+        if instance.wake_s is not None:
+            durations.fill(wire.wake_time, instance.wake_s)
         if decision is not None:
             wire.decision.CopyFrom(decision)
         if instance.load is not None and instance.last_report_at is not None:

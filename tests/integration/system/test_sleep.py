@@ -30,7 +30,10 @@ async def test_an_instance_finishes_what_it_has_sleeps_and_serves_again_when_it_
         await fleet.client.generate("Once", max_tokens=2).result()
 
     assert (await fleet.client.wake_instance("a")).state is InstanceState.SLEEPING
-    await fleet.until("a", InstanceState.READY)
+    awake = await fleet.until("a", InstanceState.READY)
+    assert asleep.wake_s is None
+    assert awake.wake_s is not None
+    assert awake.wake_s >= 0.05
     again = await fleet.client.generate("Once", temperature=0, max_tokens=80).result()
     assert_tokens(again.token_ids, wanted)
     assert again.usage.cached_prompt_tokens == 0

@@ -512,6 +512,7 @@ def test_times_that_did_not_happen_are_absent() -> None:
 def test_an_instance() -> None:
     instance = the_instance().transition("d", InstanceState.READY, "its engine is ready", 95.0)
     instance.load, instance.last_report_at, instance.progress = LOAD, 99.0, 0.5
+    instance.wake_s = 2.5
     instance.account.reservations[1] = None  # type: ignore[assignment]  # it is counted only
     instance.account.reserved_tokens = 48
     decision = admin_pb2.InstanceDecision(instance_id="d", drained=True)
@@ -527,6 +528,7 @@ def test_an_instance() -> None:
     assert (wire.running, wire.waiting, wire.iterations) == (3, 2, 77)
     assert (wire.prompt_tokens_per_s, wire.generation_tokens_per_s) == (1.5, 2.5)
     assert durations.from_wire(wire.heartbeat_age) == 1.0
+    assert durations.from_wire(wire.wake_time) == 2.5
     assert (wire.prefix_queries_tokens, wire.prefix_hits_tokens) == (10, 8)
     assert (wire.gpu_memory_used_bytes, wire.gpu_memory_bytes) == (99, 141)
     assert (wire.kv_pulls, wire.kv_pulls_failed, wire.kv_leases_expired) == (21, 22, 23)

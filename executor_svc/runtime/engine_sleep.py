@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from executor_svc.runtime.device_place import DevicePlace
 from executor_svc.runtime.engine_port import Engine, EngineDeadError, EngineError
 from executor_svc.runtime.messages.reports import SleepReport, SleepState
 
@@ -14,9 +15,18 @@ log = logging.getLogger(__name__)
 CHANGE_LIMIT_S = 300.0
 """Most seconds that falling asleep or waking up may take; then the engine counts as dead."""
 
+START_POLL_S = 1.0
+"""Seconds between two tries to get a place on the device for a start."""
+
+WAKE_POLL_S = 0.1
+"""Seconds between two tries for a wake; fewer, because requests wait for it, and a wake is over sooner than a start."""
+
 
 class EngineSleep:
-    """Whether the engine sleeps.  It falls asleep only when nothing keeps it awake; a failure counts as its death."""
+    """Whether the engine sleeps.  It falls asleep only when nothing keeps it awake; a failure counts as its death.
+
+    In a device group it has a place on the device from its start or the begin of its wake until it sleeps.
+    """
 
     def __init__(
         self,
@@ -24,17 +34,20 @@ class EngineSleep:
         kept_awake: Callable[[], str],
         on_change: Callable[[], None],
         on_dead: Callable[[EngineDeadError], None],
+        place: DevicePlace | None = None,
     ) -> None:
-        """Be awake.  ``kept_awake`` says in words what the engine still does; empty: it may fall asleep.
+        """Wait for the engine.  ``kept_awake`` says in words what it still does; empty: it may fall asleep.
 
         ``on_change`` is called when there is something new to report, ``on_dead`` when the engine does not change.
+        ``place``: on the device; None: the engine has its device for itself.
         """
         self._kept_awake = kept_awake
         self._on_change = on_change
         self._on_dead = on_dead
+        self._place = place
         self._wanted_asleep = False
         self._number = 0  # of the latest order of the session
-        self._state = SleepState.AWAKE
+        self._state = SleepState.NOT_STARTED if place is not None else SleepState.AWAKE
         self._reason = ""
         self._sleep_s: float | None = None
         self._wake_s: float | None = None
@@ -64,8 +77,8 @@ class EngineSleep:
             self._look.set()
 
     def report(self) -> SleepReport | None:
-        """Return whether the engine sleeps; None while it is not up, or if it cannot."""
-        if not self._can_sleep:
+        """Return whether the engine sleeps; None if it cannot, and outside device groups while it is not up."""
+        if not self._can_sleep and self._place is None:
             return None
         return SleepReport(
             state=self._state,
@@ -75,27 +88,55 @@ class EngineSleep:
             wake_s=self._wake_s,
         )
 
+    async def may_start(self) -> None:
+        """Wait for a place on the device, however long that takes; return at once outside device groups."""
+        if self._place is None:
+            return
+        while why := self._place.take():
+            self._wait_for(why)
+            await asyncio.sleep(START_POLL_S)
+        self._state, self._reason = SleepState.STARTING, ""
+        self._changed()
+
     async def run(self, engine: Engine) -> None:
         """Follow orders with ``engine``, which is up and can sleep, until cancelled or until the engine is dead."""
         self._can_sleep = True
+        self._state = SleepState.AWAKE
         self._changed()
         try:
             while True:
-                await self._follow(engine)
-                await self._look.wait()
-                self._look.clear()
+                waits = await self._follow(engine)
+                await self._next_look(WAKE_POLL_S if waits else None)
         except EngineDeadError as error:
             self._on_dead(error)
 
-    async def _follow(self, engine: Engine) -> None:
+    async def _next_look(self, most_s: float | None) -> None:
+        """Wait until there is something to look at, for at most so many seconds; None: however long."""
+        try:
+            async with asyncio.timeout(most_s):
+                await self._look.wait()
+        except TimeoutError:
+            return
+        self._look.clear()
+
+    async def _follow(self, engine: Engine) -> bool:
+        """Do as ordered; return whether the engine is to wake up and waits for a place on the device."""
         while self._wanted_asleep is self.awake:
             if not self._wanted_asleep:
+                if self._place is not None and (why := self._place.take()):
+                    self._wait_for(why)
+                    return True
                 self._wake_s = await self._become(SleepState.AWAKE, SleepState.WAKING, engine.wake_up)
             elif why := self._kept_awake() or await self._fall_asleep(engine):
-                self._reason = why
-                self._changed()
-                return
+                self._wait_for(why)
+                return False
             self._changed()
+        return False
+
+    def _wait_for(self, why: str) -> None:
+        """Stay in the state, and report why."""
+        self._reason = why
+        self._changed()
 
     async def _fall_asleep(self, engine: Engine) -> str:
         """Have the engine sleep; return in words why it stays awake, empty if it sleeps.  Raises EngineDeadError."""
@@ -106,6 +147,8 @@ class EngineSleep:
         except EngineError as error:
             self._state = SleepState.AWAKE
             return str(error) or "the engine refuses to sleep"
+        if self._place is not None:
+            self._place.give_back()
         return ""
 
     async def _become(self, after: SleepState, meanwhile: SleepState, change: Callable[[], Awaitable[None]]) -> float:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from executor_svc.runtime.attempts.attempt_table import AttemptTable
 from executor_svc.runtime.attempts.services import AttemptServices
+from executor_svc.runtime.device_place import DevicePlace
 from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.engine_port import (
     Engine,
@@ -78,7 +79,9 @@ class ExecutorService:
         drain: Drain,
         health: HealthPort,
         tasks: WatchedTasks,
+        place: DevicePlace | None = None,
     ) -> None:
+        """``place``: on the device that the engine shares with others; None: it has its device for itself."""
         self._factory = factory
         self._session = session
         self.attempts = attempts
@@ -89,7 +92,10 @@ class ExecutorService:
         self._health = health
         self._tasks = tasks
         self._releases = KvReleases(session.control.answer)
-        self._sleep = EngineSleep(kept_awake=self._kept_awake, on_change=self._sleep_changed, on_dead=self._engine_died)
+        self._takes_turns = place is not None
+        self._sleep = EngineSleep(
+            kept_awake=self._kept_awake, on_change=self._sleep_changed, on_dead=self._engine_died, place=place
+        )
         self._adapters = RunTimeAdapters(
             uses=attempts.uses, on_change=session.control.want_adapter_states, may_work=lambda: self._sleep.awake
         )
@@ -228,7 +234,10 @@ class ExecutorService:
 
     async def _start_engine(self) -> None:
         try:
+            await self._sleep.may_start()
             self._engine = await self._factory.start(self._report_progress)
+            if self._takes_turns and not self._engine.facts.can_sleep:
+                raise EngineError("device_group: the engine takes turns on its device, and cannot sleep")
             text = await asyncio.to_thread(TextSource, self._engine.facts.tokenizer)
         except (ModelError, EngineError) as error:
             self._decide(Exit(status=Exit.ENGINE_FAILED_TO_START, message=str(error)))

@@ -19,6 +19,7 @@ from executor_svc.runtime.messages.commands import (
     TokenizerWanted,
 )
 from executor_svc.runtime.messages.registration import (
+    DeviceGroup,
     HeldAttempt,
     Register,
     Role,
@@ -82,8 +83,13 @@ def register_request(register: Register) -> executor_pb2.ControlRequest:
             held=[_held(held) for held in register.held],
             address=identity.address,
             resume_secret=register.resume_secret,
+            device_group=_device_group(identity.device_group),
         )
     )
+
+
+def _device_group(group: DeviceGroup | None) -> executor_pb2.DeviceGroup | None:
+    return executor_pb2.DeviceGroup(name=group.name, places=group.places) if group is not None else None
 
 
 def _held(held: HeldAttempt) -> executor_pb2.HeldAttempt:

@@ -7,6 +7,8 @@ from sage.controlplane.v1 import executor_pb2
 from sage_wire import durations
 
 _STATE_TO_WIRE = {
+    SleepState.NOT_STARTED: executor_pb2.SleepReport.STATE_NOT_STARTED,
+    SleepState.STARTING: executor_pb2.SleepReport.STATE_STARTING,
     SleepState.AWAKE: executor_pb2.SleepReport.STATE_AWAKE,
     SleepState.FALLING_ASLEEP: executor_pb2.SleepReport.STATE_FALLING_ASLEEP,
     SleepState.ASLEEP: executor_pb2.SleepReport.STATE_ASLEEP,

@@ -11,6 +11,11 @@ from executor_svc.runtime.engine_port import EngineDeadError, EngineError
 _LEVEL = 1  # level 2 drops the weights, too
 
 
+def has_sleep(llm: Any) -> bool:
+    """Whether an AsyncLLM of this vLLM version can be put to sleep."""
+    return all(callable(getattr(llm, name, None)) for name in ("sleep", "wake_up", "is_sleeping"))
+
+
 class EngineSleep:
     """Whether one AsyncLLM sleeps."""
 

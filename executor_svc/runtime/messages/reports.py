@@ -130,6 +130,8 @@ class AdapterStates:
 class SleepState(Enum):
     """Whether the engine sleeps."""
 
+    NOT_STARTED = "not started"  # it waits for a place on its device
+    STARTING = "starting"  # it has a place on its device
     AWAKE = "awake"  # it takes attempts
     FALLING_ASLEEP = "falling asleep"
     ASLEEP = "asleep"  # others have the device's memory

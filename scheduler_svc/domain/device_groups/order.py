@@ -7,20 +7,17 @@ from enum import Enum
 
 
 class Action(Enum):
-    """What is to happen to a member."""
+    """What is to happen to a member; a label of metrics."""
 
-    START = "start"  # its engine starts
     WAKE = "wake"
-    DRAIN = "drain"  # it gets no new work
+    DRAIN = "drain"  # it gets no new work, and sleeps once nothing runs there
     RESUME = "resume"  # its drain is lifted
-    GIVE_BACK = "give back"  # the requests that still run there wait again, with the tokens that they have
-    SLEEP = "sleep"
+    GIVE_BACK = "give_back"  # the requests that still run there wait again, with the tokens that they have
 
 
 class Cause(Enum):
     """Why an order is given; a label of metrics."""
 
-    FIRST_START = "first_start"  # its model is not known before its engine was up once
     WAITING = "waiting"  # requests wait for its model
     PEER_WANTED = "peer_wanted"  # another one is wanted, and this one has nothing to do
     TURN_OVER = "turn_over"  # another one is wanted, and this one had its turn

@@ -9,17 +9,23 @@ from scheduler_svc.domain.device_groups.order import Action, Cause, Order
 from scheduler_svc.domain.device_groups.settings import DeviceGroupSettings
 
 _NO_DEMAND = ModelDemand()
+_OUTSIDE = frozenset({MemberState.NOT_STARTED, MemberState.ASLEEP})
 
 
 def plan(
-    members: Sequence[Member], demands: Mapping[str, ModelDemand], settings: DeviceGroupSettings, now: float
+    members: Sequence[Member],
+    demands: Mapping[str, ModelDemand],
+    settings: DeviceGroupSettings,
+    now: float,
+    *,
+    places: int = 1,
 ) -> list[Order]:
     """Return the next steps of one group, at most one for each member.
 
-    ``demands``: by model; a model that is missing has no request that waits.  The same members give the same orders:
+    ``demands``: by model; a model that is missing has no request that waits.  ``places``: of the device.  The same members give the same orders:
     a caller that carried them out shows the members' new states the next time.
     """
-    look = _Look(members, demands, settings, now)
+    look = _Look(members, demands, settings, now, places)
     return [*look.enter(), *look.leave(), *look.make_room()]
 
 
@@ -27,7 +33,12 @@ class _Look:
     """One look at one group."""
 
     def __init__(
-        self, members: Sequence[Member], demands: Mapping[str, ModelDemand], settings: DeviceGroupSettings, now: float
+        self,
+        members: Sequence[Member],
+        demands: Mapping[str, ModelDemand],
+        settings: DeviceGroupSettings,
+        now: float,
+        places: int,
     ) -> None:
         self._demands = demands
         self._settings = settings
@@ -35,7 +46,7 @@ class _Look:
         self._members = sorted(members, key=lambda each: each.instance_id)
         self._serving = {each.model for each in members if each.takes_place and each.state not in LEAVES_PLACE}
         self._wanted = self._find_wanted()
-        self._free = max(0, settings.awake_at_once - sum(each.takes_place for each in members))
+        self._free = max(0, places - sum(each.takes_place for each in members))
         self._leaving = [each for each in self._members if each.state in LEAVES_PLACE]
 
     # --- who is wanted ------------------------------------------------------------------------------
@@ -43,26 +54,33 @@ class _Look:
     def _find_wanted(self) -> list[Member]:
         """Return the members that are to have a place, the most wanted first, one for each model.
 
-        Engines that never were up come first: nothing is known of their model before.  Then comes the model whose
-        request has waited longest.
+        Those that were woken already come first, then engines that never were up, as nothing is known of their model
+        before, then the model whose request has waited longest.
         """
         wanted = sorted((each for each in self._members if self._is_wanted(each)), key=self._rank)
-        first_of = {each.model: each for each in reversed(wanted) if each.state is not MemberState.NOT_STARTED}
-        return [each for each in wanted if each.state is MemberState.NOT_STARTED or first_of[each.model] is each]
+        first_of = {each.model: each for each in reversed(wanted)}
+        return [each for each in wanted if first_of[each.model] is each]
 
     def _is_wanted(self, member: Member) -> bool:
-        if member.held:
-            return False
-        if member.state is MemberState.NOT_STARTED:
+        if member.state is MemberState.WOKEN:
             return True
+        if member.held or member.state not in _OUTSIDE:
+            return False
         demand = self._demand(member)
         served = member.model in self._serving or demand.awake_elsewhere
-        return member.state is MemberState.ASLEEP and demand.waiting > 0 and not served
+        return not served and (demand.waiting > 0 or member.first_start)
 
-    def _rank(self, member: Member) -> tuple[bool, float, int, float, str]:
+    def _rank(self, member: Member) -> tuple[bool, bool, float, int, float, str]:
         demand = self._demand(member)
-        asleep = member.state is MemberState.ASLEEP
-        return asleep, -demand.waited_s, -demand.waiting, member.wake_s, member.instance_id
+        woken = member.state is MemberState.WOKEN
+        return (
+            not woken,
+            not member.first_start,
+            -demand.waited_s,
+            -demand.waiting,
+            member.wake_s,
+            member.instance_id,
+        )
 
     def _demand(self, member: Member) -> ModelDemand:
         return self._demands.get(member.model, _NO_DEMAND)
@@ -70,12 +88,10 @@ class _Look:
     # --- into a free place --------------------------------------------------------------------------
 
     def enter(self) -> list[Order]:
-        """Start or wake the most wanted members where there is a place."""
-        return [self._enter(each) for each in self._wanted[: self._free]]
+        """Wake the most wanted members where there is a place; those to be started take theirs by themselves."""
+        return [self._wake(each) for each in self._wanted[: self._free] if each.state is MemberState.ASLEEP]
 
-    def _enter(self, member: Member) -> Order:
-        if member.state is MemberState.NOT_STARTED:
-            return _order(member, Action.START, Cause.FIRST_START, "its place on the device is free")
+    def _wake(self, member: Member) -> Order:
         demand = self._demand(member)
         reason = f"{demand.waiting} requests for {member.model} wait, the first for {demand.waited_s:.1f} s"
         return _order(member, Action.WAKE, Cause.WAITING, reason)
@@ -83,7 +99,7 @@ class _Look:
     # --- out of a place -----------------------------------------------------------------------------
 
     def leave(self) -> list[Order]:
-        """Go on with the drains that run: put members to sleep, or lift the drain if nobody wants the place."""
+        """Lift drains where nobody wants the place, and end what does not end by itself."""
         unplaced = len(self._wanted) - self._free
         orders = []
         for each in sorted(self._leaving, key=lambda each: (each.state is MemberState.DRAINING, each.since)):
@@ -96,9 +112,7 @@ class _Look:
         drained_s = self._now - member.since
         if not wanted:
             return _order(member, Action.RESUME, Cause.PEER_NOT_WANTED, "nobody waits for its place any more")
-        if not member.running:
-            return _order(member, Action.SLEEP, Cause.PEER_WANTED, "nothing runs there, and another one is wanted")
-        if drained_s >= self._settings.drain_limit_s:
+        if member.running and drained_s >= self._settings.drain_limit_s:
             reason = f"{member.running} requests did not end in {drained_s:.0f} s; they go on when it is awake again"
             return _order(member, Action.GIVE_BACK, Cause.DRAIN_LIMIT, reason)
         return None

@@ -10,14 +10,11 @@ from dataclasses import dataclass, fields
 class DeviceGroupSettings:
     """How the engines that share a device take turns.  Raises ValueError with the offending key named."""
 
-    awake_at_once: int = 1  # engines of a group whose memory the device holds at the same time
     min_awake_s: float = 5.0  # that an engine stays awake, whoever else is wanted
     turn_factor: float = 4.0  # a turn under load is this many times what the exchange takes; 4 loses a fifth
     drain_limit_s: float = 60.0  # for running requests to end; those left then wait, and go on in the next turn
 
     def __post_init__(self) -> None:
-        if self.awake_at_once < 1:
-            raise ValueError(f"awake_at_once: {self.awake_at_once} is below 1")
         for each in fields(self):
             value = getattr(self, each.name)
             if not (math.isfinite(value) and value >= 0):

@@ -83,6 +83,8 @@ async def run(
         (on_service or partial(_handle_signals, reloader))(service)
         return await service.run()
     finally:
+        if place is not None:
+            place.give_back()
         await telemetry.close()
         await health.stop()
 

@@ -357,6 +357,16 @@ SCALING_CHANGES = _counter(
     {"direction": "up, down"},
     observed=True,
 )
+DEVICE_GROUP_ORDERS = _counter(
+    "sage.device_group.orders",
+    "{order}",
+    "Orders to engines that take turns on a device.",
+    {
+        "action": "wake, drain, resume, give_back",
+        "cause": "waiting, peer_wanted, turn_over, drain_limit, peer_not_wanted",
+    },
+    observed=True,
+)
 PD_ENABLED = _gauge("sage.pd.enabled", "", "1 where requests may be split into prefill and decode legs.")
 PD_CONDITIONS = _gauge("sage.pd.conditions", "{condition}", "What keeps splitting from working; 0 when all is well.")
 PD_SPLITS = _counter("sage.pd.splits", "{request}", "Requests placed as two legs.", observed=True)
@@ -522,6 +532,7 @@ SCHEDULER = (
     *(BATCHES_UNFINISHED, BATCH_LINES_IN_FLIGHT, BATCH_LINES, BATCH_RETRIES, BATCH_BYTES),
     *(SCHEDULER_LEADS, REQUESTS_ADOPTED, RECOVERY_OPEN, RECOVERY_MISSING, RECOVERY_DURATION),
     *(DESIRED_INSTANCES, SCALING_LOAD, WARM_UP, SCALING_CHANGES),
+    *(DEVICE_GROUP_ORDERS,),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
     *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),

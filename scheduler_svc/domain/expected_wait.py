@@ -39,8 +39,8 @@ def start_wait_s(pool: Pool | None, now: float) -> float:
 
 def _until_ready_s(pool: Pool, now: float) -> float | None:
     """Predict seconds until an instance is READY; None if nothing like that was measured."""
-    wakes = [i.wake_s for i in pool.instances() if i.state is InstanceState.SLEEPING and i.wake_s is not None]
-    if wakes:
+    asleep = (i for i in pool.instances() if i.state is InstanceState.SLEEPING or i.on_demand)
+    if wakes := [i.wake_s for i in asleep if i.wake_s is not None]:
         return min(wakes)
     start_s = pool.starts.mean_s
     begun = [i.start_began_at for i in pool.instances() if i.state in STARTING]

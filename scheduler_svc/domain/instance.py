@@ -29,6 +29,7 @@ class Instance:
         "failed_starts",
         "last_report_at",
         "load",
+        "on_demand",
         "predictor",
         "progress",
         "recovers_to",
@@ -52,6 +53,7 @@ class Instance:
         self.start_began_at = now  # when it registered to start its engine, seconds on the scheduler's clock
         self.failed_starts = 0  # starts that ended before READY, in a row
         self.wake_s: float | None = None  # that waking its engine took the last time; None: it never was woken
+        self.on_demand = False  # it is started or woken when requests wait for its model: it takes turns on a device
         self.progress: float | None = None  # of the engine's start, [0, 1]; None if unknown
         self.load: LoadReport | None = None  # the latest heartbeat
         self.last_report_at: float | None = None
@@ -100,6 +102,8 @@ class Instance:
             self.failed_starts += 1
         if state in STARTING and before not in STARTING:
             self.start_began_at = now
+        if state in GONE:
+            self.on_demand = False
         if state in _TROUBLED:
             self.recovers_to = before
         if state is InstanceState.READY:

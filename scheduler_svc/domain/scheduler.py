@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.device_groups.member import ModelDemand
 from scheduler_svc.domain.door import Door
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity, RunTimeAdapters
 from scheduler_svc.domain.errors import NoInstance, Overloaded, PolicyFailed, QueueFull, SchedulerError
@@ -136,6 +137,30 @@ class Scheduler:
     def note_wake(self, instance_id: str, wake_s: float) -> None:
         """Take how many seconds waking an instance took the last time.  Raises InstanceNotFound."""
         self._registry.get(instance_id).wake_s = wake_s
+
+    def note_start(self, instance_id: str, now: float) -> None:
+        """Note that an engine starts only now: its executor had to wait for a place.  Raises InstanceNotFound."""
+        self._registry.get(instance_id).start_began_at = now
+
+    def note_on_demand(self, instance_id: str, on_demand: bool) -> None:
+        """Note whether an instance is started or woken when requests wait for its model, until its engine is gone.
+
+        Raises InstanceNotFound.
+        """
+        self._registry.get(instance_id).on_demand = on_demand
+
+    def demand(self, model: str, now: float) -> ModelDemand:
+        """Return the requests of a model that wait; those that no READY instance can serve count only without one."""
+        pool = self._registry.find_pool(model)
+        if pool is None or pool.queue is None or (since := pool.queue.waits_since) is None:
+            return ModelDemand()
+        waiting = pool.queue.placeable if pool.accounts else len(pool.queue)
+        return ModelDemand(waiting=waiting, waited_s=now - since)
+
+    def start_s(self, model: str) -> float | None:
+        """Return the mean seconds of a model's recent starts; None before the first."""
+        pool = self._registry.find_pool(model)
+        return pool.starts.mean_s if pool is not None else None
 
     def wanted_asleep(self) -> list[list[Instance]]:
         """Return by model the SLEEPING instances, where requests wait and no other instance may serve them soon."""

@@ -104,6 +104,7 @@ def _of_spec(spec: InstanceSpec) -> admin_pb2.Instance:
         location=common_pb2.Location(host=spec.location.host, rack=spec.location.rack, zone=spec.location.zone),
         labels=spec.labels,
         software_version=spec.software_version,
+        device_group=spec.device_group.name if spec.device_group is not None else "",
     )
 
 

@@ -8,6 +8,8 @@ from scheduler_svc.control.sleep.instance_sleep import SleepReport, SleepState
 from scheduler_svc.transport.clipping import reported
 
 _STATE_FROM_WIRE = {
+    executor_pb2.SleepReport.STATE_NOT_STARTED: SleepState.NOT_STARTED,
+    executor_pb2.SleepReport.STATE_STARTING: SleepState.STARTING,
     executor_pb2.SleepReport.STATE_AWAKE: SleepState.AWAKE,
     executor_pb2.SleepReport.STATE_FALLING_ASLEEP: SleepState.FALLING_ASLEEP,
     executor_pb2.SleepReport.STATE_ASLEEP: SleepState.ASLEEP,

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from sage_common.configuration import Section
+from sage_fleet.specification.names import Name
 
 Role = Literal["general", "prefilling", "decoding", "hybrid", "embedding"]
 SPLIT_ROLES = frozenset({"prefilling", "decoding", "hybrid"})  # roles that take part in split requests
@@ -33,6 +34,11 @@ class GroupSection(Section):
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each engine; 0: it computes on the CPU.")
     tensor_parallel: int = Field(default=1, ge=1, description="GPUs that each layer is split over.")
     pipeline_parallel: int = Field(default=1, ge=1, description="Groups of GPUs that the layers are split over.")
+    device_group: Name | Literal[""] = Field(
+        default="",
+        description="Groups of one device_group share their GPUs and take turns on them, by sleeping.  Default: GPUs of "
+        "its own.",
+    )
     cpus: int = Field(default=1, ge=1, le=1024, description="CPU cores of each executor.")
     memory_gib: int = Field(default=16, ge=1, description="Memory of each executor, in GiB.  Kubernetes reserves it.")
     price_per_hour: float = Field(default=0.0, ge=0.0, description="Price of one executor per hour, in any currency.")
@@ -55,6 +61,18 @@ class GroupSection(Section):
             raise ValueError(f"gpus is {self.gpus}, but tensor_parallel x pipeline_parallel is {parts}")
         if parts == 1 and self.gpus > 1:
             raise ValueError(f"gpus is {self.gpus}: say by tensor_parallel or pipeline_parallel how they are used")
+        return self
+
+    @model_validator(mode="after")
+    def _may_take_turns(self) -> Self:
+        if not self.device_group:
+            return self
+        if self.is_scaled or self.most > 1:
+            raise ValueError("device_group: a group that shares its GPUs has one executor: give count 1, no min and max")
+        if self.engine == "vllm" and not self.gpus:
+            raise ValueError("device_group: vLLM sleeps on GPUs only: give gpus")
+        if self.role in SPLIT_ROLES:
+            raise ValueError(f"device_group: executors of the role {self.role} hand over KV, and cannot sleep")
         return self
 
     @property

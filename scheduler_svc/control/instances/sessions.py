@@ -31,7 +31,7 @@ from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
-from scheduler_svc.control.sleep.instance_sleep import SleepReport
+from scheduler_svc.control.sleep.instance_sleep import InstanceSleep, SleepReport
 from scheduler_svc.control.sleep.sleeps import Sleeps
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
@@ -159,7 +159,7 @@ class Sessions:
         if old is not None:
             self._close(old, "replaced by a newer session of the same executor")
         self._open(session)
-        self._sleeps.opened(instance_id, link)
+        self._sleeps.opened(instance, link)
         self._adapters.opened(_adapters_of(session, supports=registration.run_time_adapters))
         log.info("instance %s registered (model %s, role %s)", instance_id, spec.model, instance.role.value)
         others = [each for each in registration.held if (each.epoch, each.number) not in keep_ended]
@@ -445,20 +445,38 @@ class Sessions:
     def wake(self, instance_id: str) -> Instance:
         """Have an instance be awake.  Raises as ``sleep`` does."""
         instance = self._scheduler.instance(instance_id)
-        session = self._sessions.get(instance_id)
-        self._sleeps.wake(instance, drained=session is not None and self._drains.reason(session) is not None)
+        self._sleeps.wake(instance, drained=self.drained(instance_id))
         return instance
 
-    def wake_wanted(self) -> None:
-        """Wake one instance of each model that requests wait for while all its instances sleep; no cordoned one."""
+    def give_back(self, instance_id: str, reason: str) -> int:
+        """Have the requests that run on an instance wait again, with the tokens they have; return how many did."""
+        return self._attempts.give_back(instance_id, reason)
+
+    def sleep_of(self, instance_id: str) -> InstanceSleep | None:
+        """Return what an instance was told about its sleep, and what it says; None if it has no session."""
+        return self._sleeps.find(instance_id)
+
+    def drained(self, instance_id: str) -> bool:
+        """Return whether an instance is to take nothing, because an operator drained it or its executor leaves."""
+        session = self._sessions.get(instance_id)
+        return session is not None and self._drains.reason(session) is not None
+
+    def _wake_wanted(self) -> None:
+        """Wake one instance of each model that requests wait for while all its instances sleep; no cordoned one.
+
+        In device groups the group's rule decides that.
+        """
         for asleep in self._scheduler.wanted_asleep():
             if any(self._sleeps.wakes(each) for each in asleep):
                 continue
-            there = [i for i in asleep if i.instance_id in self._sessions and not self._drains.cordoned(i.instance_id)]
+            there = [i for i in asleep if i.spec.device_group is None and self._may_be_woken(i.instance_id)]
             if there:
                 found = min(there, key=lambda each: (each.wake_s or 0.0, each.instance_id))
                 log.info("instance %s is woken: requests for %s wait", found.instance_id, found.spec.model)
                 self.wake(found.instance_id)
+
+    def _may_be_woken(self, instance_id: str) -> bool:
+        return instance_id in self._sessions and not self._drains.cordoned(instance_id)
 
     def _is_awake(self, instance_id: str) -> None:
         session = self._sessions.get(instance_id)
@@ -505,7 +523,7 @@ class Sessions:
         Forget instances that are gone for ``forget_after_s``.
         """
         now = self._clock.now()
-        self.wake_wanted()
+        self._wake_wanted()
         for instance in self._scheduler.instances():
             instance_id = instance.instance_id
             self._finish_drain(instance_id)

@@ -11,6 +11,8 @@ from scheduler_svc.control.attempts.executor_link import ExecutorLink
 class SleepState(Enum):
     """What an engine does."""
 
+    NOT_STARTED = "not started"  # its executor waits for a place on the device
+    STARTING = "starting"  # it has a place on the device
     AWAKE = "awake"
     FALLING_ASLEEP = "falling asleep"
     ASLEEP = "asleep"

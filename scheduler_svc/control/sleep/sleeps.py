@@ -10,13 +10,14 @@ from scheduler_svc.control.attempts.executor_link import ExecutorLink
 from scheduler_svc.control.sleep.instance_sleep import InstanceSleep, SleepReport, SleepState
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, InvalidTransition
 from scheduler_svc.domain.instance import Instance
-from scheduler_svc.domain.instance_state import TRANSITIONS, InstanceState
+from scheduler_svc.domain.instance_state import DRAINS, STARTING, TRANSITIONS, InstanceState
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
 _S = InstanceState
 _DRAINABLE = (_S.READY, _S.SUSPECT, _S.STALLED)
+_BEFORE_START = (SleepState.NOT_STARTED, SleepState.STARTING)
 
 
 class Sleeps:
@@ -34,10 +35,16 @@ class Sleeps:
 
     # --- sessions -----------------------------------------------------------------------------------
 
-    def opened(self, instance_id: str, link: ExecutorLink) -> None:
-        """Note that a session opened; what was ordered in an earlier one of the same engine is still wanted."""
-        old = self._instances.get(instance_id)
-        self._instances[instance_id] = InstanceSleep(link=link, wanted=old is not None and old.wanted)
+    def opened(self, instance: Instance, link: ExecutorLink) -> None:
+        """Note that a session opened; what was wanted in an earlier one of the same engine is still wanted.
+
+        The latest order is given again: it may have been lost with the earlier session.
+        """
+        old = self._instances.get(instance.instance_id)
+        found = InstanceSleep(link=link, wanted=old is not None and old.wanted)
+        self._instances[instance.instance_id] = found
+        if instance.state is _S.SLEEPING:
+            found.order(asleep=found.wanted)
 
     def closed(self, instance_id: str) -> None:
         """Note that an instance's session is over for good."""
@@ -49,10 +56,9 @@ class Sleeps:
         can_sleep = instance.facts is not None and instance.facts.can_sleep
         return can_sleep and found is not None and found.report is None
 
-    def report(self, instance_id: str) -> SleepReport | None:
-        """Return what an executor said last in its session; None if nothing."""
-        found = self._instances.get(instance_id)
-        return found.report if found is not None else None
+    def find(self, instance_id: str) -> InstanceSleep | None:
+        """Return what an instance was told and says; None if it has no session."""
+        return self._instances.get(instance_id)
 
     # --- orders -------------------------------------------------------------------------------------
 
@@ -77,9 +83,16 @@ class Sleeps:
         if instance.state is _S.SLEEPING:
             found.order(asleep=False)
             self._move(instance, _S.SLEEPING, "wakes up")
-        elif wanted and instance.state in (_S.DRAINING, _S.DRAINED) and not drained:
+        elif wanted and not drained:
+            self._undrain(instance)
+
+    def _undrain(self, instance: Instance) -> None:
+        """Have an instance take work again that drained to sleep, or will drain once it is not SUSPECT or STALLED."""
+        if instance.state in DRAINS:
             self._move(instance, _S.READY, "was woken before it slept")
             self._awake(instance.instance_id)
+        else:
+            self._scheduler.recover_without_drain(instance.instance_id)
 
     def wakes(self, instance: Instance) -> bool:
         """Return whether a SLEEPING instance was told to be awake."""
@@ -121,13 +134,23 @@ class Sleeps:
         found.report = report
         if report.wake_s is not None:
             self._scheduler.note_wake(instance.instance_id, report.wake_s)
-        if report.state is SleepState.AWAKE:
+        if report.state in _BEFORE_START:
+            self._starts(instance, report)
+        elif report.state is SleepState.AWAKE:
             self._is_awake(instance, found, report, drained=drained)
         elif instance.state is _S.SLEEPING:
-            self._move(instance, _S.SLEEPING, report.state.value)
+            self._move(instance, _S.SLEEPING, ": ".join(filter(None, (report.state.value, report.reason))))
         elif _S.SLEEPING in TRANSITIONS[instance.state]:
             found.wanted = report.state is not SleepState.WAKING
             self._move(instance, _S.SLEEPING, f"{report.state.value}, as was ordered before")
+
+    def _starts(self, instance: Instance, report: SleepReport) -> None:
+        if instance.state not in STARTING:
+            return
+        if report.state is SleepState.STARTING:
+            self._scheduler.note_start(instance.instance_id, self._clock.now())
+        elif report.reason:
+            self._move(instance, instance.state, report.reason)
 
     def _is_awake(self, instance: Instance, found: InstanceSleep, report: SleepReport, *, drained: bool) -> None:
         if instance.state is _S.SLEEPING and found.wanted:

@@ -28,7 +28,7 @@ from scheduler_svc.control.requests.tokenizers import NO_LIMITS, Conversation, T
 from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts
-from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
+from scheduler_svc.domain.instance_spec import DeviceGroup, InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.request import RequestKey
@@ -107,6 +107,8 @@ class ModelledExecutor:
     wanted_adapters: list[str] | None = None
     adapters_number: int = 0  # of the latest order
     can_sleep: bool = False
+    device_group: DeviceGroup | None = None
+    host: str = ""
     sleep_orders: list[bool] = field(default_factory=list)  # whether it was to sleep
     resume_secret: bytes = b""
     session: Session | None = None
@@ -211,12 +213,21 @@ class ModelledExecutor:
 
     def connect(self) -> None:
         """Register, report READY, open the output stream."""
+        self.register()
+        self.ready()
+
+    def register(self) -> None:
         plane = self.world.plane
         held = tuple(
             HeldAttempt(epoch=EPOCH, number=n, tokens=r.tokens, ended=r.ended is not None) for n, r in self.held.items()
         )
         spec = InstanceSpec(
-            instance_id=self.instance_id, model=self.model, engine_start_id=self.start_id, role=self.role
+            instance_id=self.instance_id,
+            model=self.model,
+            engine_start_id=self.start_id,
+            role=self.role,
+            device_group=self.device_group,
+            location=Location(host=self.host),
         )
         registration = Registration(
             spec=spec, resume_secret=self.resume_secret, held=held, run_time_adapters=self.run_time_adapters
@@ -226,8 +237,12 @@ class ModelledExecutor:
         self.held = {n: r for n, r in self.held.items() if n in welcome.keep}
         self.session = plane.sessions.by_id(welcome.session_id)
         self.connected, self.dead = True, False
-        plane.sessions.engine_status(self.session, InstanceState.READY, None, "", self.facts())
-        plane.sessions.outputs_opened(welcome.session_id)
+
+    def ready(self) -> None:
+        """Report READY, open the output stream."""
+        assert self.session is not None
+        self.world.plane.sessions.engine_status(self.session, InstanceState.READY, None, "", self.facts())
+        self.world.plane.sessions.outputs_opened(self.session.session_id)
 
     def facts(self) -> EngineFacts:
         return EngineFacts(

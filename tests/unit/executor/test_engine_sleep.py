@@ -40,8 +40,24 @@ class Sleeper(SimulatedEngine):
         await self.open.wait()
 
 
-class Bench:
+class Place:
+    """A place on a device that others may have."""
+
     def __init__(self) -> None:
+        self.holder = ""
+
+    def take(self) -> str:
+        if self.holder not in ("", "us"):
+            return f"taken by {self.holder}"
+        self.holder = "us"
+        return ""
+
+    def give_back(self) -> None:
+        self.holder = ""
+
+
+class Bench:
+    def __init__(self, place: Place | None = None) -> None:
         self.engine = Sleeper()
         self.busy = ""
         self.changes = 0
@@ -51,6 +67,7 @@ class Bench:
             kept_awake=lambda: self.busy,
             on_change=self._changed,
             on_dead=lambda error: self.deaths.append(str(error)),
+            place=place,
         )
 
     def _changed(self) -> None:
@@ -175,3 +192,71 @@ async def test_the_order_of_an_earlier_session_holds_and_its_number_does_not() -
         made.sleep.begin_session()
         assert (made.report.state, made.report.number) == (SleepState.ASLEEP, 0)
         assert made.engine.calls == ["sleep"]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_sleep, "START_POLL_S", 0.0)
+    monkeypatch.setattr(engine_sleep, "WAKE_POLL_S", 0.001)
+
+
+async def until(state: SleepState, made: Bench) -> None:
+    async with asyncio.timeout(5.0):
+        while made.report.state is not state:
+            await asyncio.sleep(0.001)
+
+
+async def test_an_engine_that_shares_a_device_starts_when_there_is_a_place(quick: None) -> None:
+    place = Place()
+    place.holder = "another"
+    made = Bench(place)
+    assert made.report.state is SleepState.NOT_STARTED
+    starting = asyncio.create_task(made.sleep.may_start())
+    await settle()
+    assert (made.report.state, made.report.reason) == (SleepState.NOT_STARTED, "taken by another")
+    told = made.changes
+    await settle()
+    assert made.changes == told, "the same is not reported again"
+    place.give_back()
+    await starting
+    assert (made.report.state, place.holder) == (SleepState.STARTING, "us")
+
+
+async def test_an_engine_that_shares_a_device_has_its_place_until_it_sleeps_and_waits_for_one_to_wake(
+    quick: None,
+) -> None:
+    place = Place()
+    made = Bench(place)
+    await made.sleep.may_start()
+    task = asyncio.create_task(made.sleep.run(made.engine))
+    await settle()
+    made.engine.open.clear()
+    await made.order(asleep=True)
+    assert (made.report.state, place.holder) == (SleepState.FALLING_ASLEEP, "us")
+    made.engine.open.set()
+    await settle()
+    assert (made.report.state, place.holder) == (SleepState.ASLEEP, "")
+
+    place.holder = "another"
+    await made.order(asleep=False)
+    assert (made.report.state, made.report.reason) == (SleepState.ASLEEP, "taken by another")
+    assert made.engine.calls == ["sleep"]
+    await made.order(asleep=True)
+    assert (made.report.state, made.report.reason) == (SleepState.ASLEEP, "")
+    await made.order(asleep=False)
+    place.give_back()
+    await until(SleepState.AWAKE, made)
+    assert (made.engine.calls, place.holder) == (["sleep", "wake up"], "us")
+    task.cancel()
+
+
+async def test_an_engine_that_refuses_to_sleep_keeps_its_place(quick: None) -> None:
+    place = Place()
+    made = Bench(place)
+    await made.sleep.may_start()
+    task = asyncio.create_task(made.sleep.run(made.engine))
+    made.engine.broken = EngineError("KV is kept for other engines")
+    await settle()
+    await made.order(asleep=True)
+    assert (made.report.state, place.holder) == (SleepState.AWAKE, "us")
+    task.cancel()

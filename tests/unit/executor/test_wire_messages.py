@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from executor_svc.runtime.messages.outputs import (
     RejectReason,
     StepFrame,
 )
-from executor_svc.runtime.messages.registration import Identity, Register, Role
+from executor_svc.runtime.messages.registration import DeviceGroup, Identity, Register, Role
 from executor_svc.runtime.messages.reports import (
     AdapterReport,
     AdapterState,
@@ -242,7 +243,9 @@ def test_sleep_on_the_wire() -> None:
     wanted = executor_pb2.ControlResponse(sleep_wanted=executor_pb2.SleepWanted(number=3, asleep=True))
     assert list(commands_from_wire(wanted)) == [SleepWanted(number=3, asleep=True)]
     reports = [control_request(SleepReport(number=3, state=state)).sleep_report for state in SleepState]
-    assert [each.state for each in reports] == [1, 2, 3, 4]
+    assert [executor_pb2.SleepReport.State.Name(each.state) for each in reports] == [
+        f"STATE_{state.name}" for state in SleepState
+    ]
     assert not reports[0].HasField("sleep_time")
     told = SleepReport(number=3, state=SleepState.ASLEEP, reason="why", sleep_s=1.5, wake_s=0.0)
     sent = control_request(told).sleep_report
@@ -267,6 +270,14 @@ def test_adapters_on_the_wire() -> None:
         f"STATE_{state.name}" for state in AdapterState
     ]
     assert (sent[0].reason, sent[0].weights, sent[0].rank) == ("why", "w", 4)
+
+
+def test_an_executor_says_with_whom_it_shares_its_device() -> None:
+    identity = Identity(instance_id="a", engine_start_id="1", role=Role.GENERAL, model="m")
+    assert not register_request(Register(identity=identity)).register.HasField("device_group")
+    shared = replace(identity, device_group=DeviceGroup(name="gpu-0", places=2))
+    sent = register_request(Register(identity=shared)).register.device_group
+    assert (sent.name, sent.places) == ("gpu-0", 2)
 
 
 def test_an_executor_says_that_it_takes_adapters_while_it_runs() -> None:

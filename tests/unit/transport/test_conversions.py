@@ -29,7 +29,7 @@ from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.errors import InvalidRequest
 from scheduler_svc.domain.images import Image, ImageInput
-from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
+from scheduler_svc.domain.instance_spec import DeviceGroup, InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
@@ -151,6 +151,7 @@ SPEC = InstanceSpec(
     labels={"a": "b"},
     software_version="1.2",
     address="h:1",
+    device_group=DeviceGroup(name="gpu-0", places=2),
 )
 
 LOAD = LoadReport(
@@ -536,6 +537,7 @@ def test_an_instance() -> None:
     assert not wire.engine_start_id, "it would help to take the executor's place"
     assert (wire.price_per_hour, dict(wire.labels), list(wire.adapters)) == (2.5, {"a": "b"}, ["lora"])
     assert (wire.location.host, wire.location.rack, wire.location.zone) == ("h", "r", "z")
+    assert wire.device_group == "gpu-0"
 
 
 def test_a_view_that_is_made_again_shows_what_changed() -> None:
@@ -578,6 +580,7 @@ def the_registration() -> executor_pb2.Register:
         ],
         address="h:1",
         resume_secret=b"proof",
+        device_group=executor_pb2.DeviceGroup(name="gpu-0", places=2),
     )
 
 
@@ -797,6 +800,10 @@ LONG = "x" * (registrations.TEXT_BYTES + 1)
         ("labels", {"labels": {str(n): "" for n in range(registrations.LABELS_LIMIT + 1)}}),
         ("labels['k']", {"labels": {"k": LONG}}),
         ("held", {"held": [{}] * (registrations.HELD_LIMIT + 1)}),
+        ("device_group.name", {"device_group": {"name": LONG, "places": 1}}),
+        ("device_group.name", {"device_group": {"places": 1}}),
+        ("device_group.places", {"device_group": {"name": "gpu-0"}}),
+        ("device_group.places", {"device_group": {"name": "gpu-0", "places": registrations.PLACES_LIMIT + 1}}),
     ],
 )
 def test_a_registration_is_bounded_in_bytes(field: str, fields: dict[str, Any]) -> None:

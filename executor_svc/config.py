@@ -63,8 +63,8 @@ class DeviceGroupSection(Section):
     )
     directory: Path = Field(
         default_factory=lambda: Path(tempfile.gettempdir()) / f"sage-device-groups-{os.getuid()}",
-        description="Folder of lock files, the same for all executors of the group.  Default: one for each user, in the "
-        "folder for temporary files.",
+        description="Folder of lock files, the same for all executors of the group.  "
+        "Default: one for each user, in the folder for temporary files.",
     )
 
     @field_validator("name")

@@ -73,6 +73,8 @@ def _register(register: Any, dice: Random) -> None:
     if dice.random() < 0.5:
         register.capabilities.append("run_time_adapters")
     register.price_per_hour = dice.choice((0.0, 1.0))
+    if dice.random() < 0.3:
+        register.device_group.name, register.device_group.places = "gpu-0", dice.randrange(3)
 
 
 def _status(status: Any, dice: Random) -> None:
@@ -173,7 +175,7 @@ def _adapter_state(state: Any, dice: Random) -> None:
 
 
 def _sleep_report(report: Any, dice: Random) -> None:
-    report.state = dice.randrange(6)
+    report.state = dice.randrange(8)
     report.number = dice.randrange(4)
 
 

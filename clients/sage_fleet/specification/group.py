@@ -36,8 +36,8 @@ class GroupSection(Section):
     pipeline_parallel: int = Field(default=1, ge=1, description="Groups of GPUs that the layers are split over.")
     device_group: Name | Literal[""] = Field(
         default="",
-        description="Groups of one device_group share their GPUs and take turns on them, by sleeping.  Default: GPUs of "
-        "its own.",
+        description="Groups of one device_group share their GPUs and take turns on them, by sleeping.  "
+        "Default: GPUs of its own.",
     )
     cpus: int = Field(default=1, ge=1, le=1024, description="CPU cores of each executor.")
     memory_gib: int = Field(default=16, ge=1, description="Memory of each executor, in GiB.  Kubernetes reserves it.")
@@ -68,7 +68,9 @@ class GroupSection(Section):
         if not self.device_group:
             return self
         if self.is_scaled or self.most > 1:
-            raise ValueError("device_group: a group that shares its GPUs has one executor: give count 1, no min and max")
+            raise ValueError(
+                "device_group: a group that shares its GPUs has one executor: no count, min and max"
+            )
         if self.engine == "vllm" and not self.gpus:
             raise ValueError("device_group: vLLM sleeps on GPUs only: give gpus")
         if self.role in SPLIT_ROLES:

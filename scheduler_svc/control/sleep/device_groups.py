@@ -27,6 +27,9 @@ ASSUMED_SLEEP_S = 1.0
 ASSUMED_WAKE_S = 2.0
 """Seconds that waking up, or a start, counts for until it was measured."""
 
+MOST_CHANGE_S = 300.0
+"""Most seconds that a change counts for, whatever an executor says: turns are some times as long."""
+
 _S = InstanceState
 _SERVES = frozenset({_S.READY, _S.SUSPECT, _S.STALLED})
 
@@ -131,8 +134,8 @@ class DeviceGroups:
             state=state,
             since=since,
             running=len(instance.account.reservations),
-            sleep_s=sleep_s,
-            wake_s=wake_s if wake_s is not None else ASSUMED_WAKE_S,
+            sleep_s=min(sleep_s, MOST_CHANGE_S),
+            wake_s=min(wake_s, MOST_CHANGE_S) if wake_s is not None else ASSUMED_WAKE_S,
             first_start=state is MemberState.NOT_STARTED and self._never_was_up(instance),
             held=self._orders.drained(instance_id),
             pinned=instance.facts is not None and not instance.facts.can_sleep,

@@ -63,13 +63,16 @@ class Sleeps:
     # --- orders -------------------------------------------------------------------------------------
 
     def sleep(self, instance: Instance, reason: str) -> None:
-        """Have an instance drain and then sleep.  Nothing happens to one that sleeps.
+        """Have an instance drain and then sleep; one that wakes up sleeps again.  Nothing happens to one that sleeps.
 
         Raises InvalidTransition for one that starts or is gone, InvalidRequest for an engine that cannot sleep.
         """
         found = self._of(instance, _S.SLEEPING)
-        found.wanted = True
-        if instance.state in _DRAINABLE:
+        wanted, found.wanted = found.wanted, True
+        if instance.state is _S.SLEEPING and not wanted:
+            found.order(asleep=True)
+            self._move(instance, _S.SLEEPING, f"to sleep: {reason}")
+        elif instance.state in _DRAINABLE:
             self._move(instance, _S.DRAINING, f"to sleep: {reason}")
 
     def wake(self, instance: Instance, *, drained: bool) -> None:

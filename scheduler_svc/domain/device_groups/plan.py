@@ -22,8 +22,8 @@ def plan(
 ) -> list[Order]:
     """Return the next steps of one group, at most one for each member.
 
-    ``demands``: by model; a model that is missing has no request that waits.  ``places``: of the device.  The same members give the same orders:
-    a caller that carried them out shows the members' new states the next time.
+    ``demands``: by model; a model that is missing has no request that waits.  ``places``: of the device.
+    The same members give the same orders: a caller that carried them out shows the members' new states the next time.
     """
     look = _Look(members, demands, settings, now, places)
     return [*look.enter(), *look.leave(), *look.make_room()]

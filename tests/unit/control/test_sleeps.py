@@ -79,6 +79,20 @@ async def test_one_that_is_woken_while_it_drains_goes_on() -> None:
         assert (running.token_ids, a.sleep_orders, world.state("a")) == (expected(50), [], S.READY)
 
 
+async def test_one_that_is_put_to_sleep_while_it_wakes_sleeps_again() -> None:
+    async with World() as world:
+        a = sleeper(world)
+        world.plane.sessions.sleep("a", "")
+        says(a, SleepState.ASLEEP)
+        world.plane.sessions.wake("a")
+        says(a, SleepState.WAKING)
+        world.plane.sessions.sleep("a", "not needed")
+        assert (a.sleep_orders, reason_of(world)) == ([True, False, True], "to sleep: not needed")
+        says(a, SleepState.AWAKE)
+        says(a, SleepState.ASLEEP)
+        assert (world.state("a"), reason_of(world)) == (S.SLEEPING, "asleep")
+
+
 async def test_what_an_executor_said_before_it_knew_the_order_does_not_count() -> None:
     async with World() as world:
         a = sleeper(world)

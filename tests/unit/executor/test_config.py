@@ -89,11 +89,11 @@ def test_a_bad_flag_is_named(flags: tuple[str, ...], complaint: str) -> None:
 
 def test_engines_that_take_turns_on_a_device_have_to_be_able_to_sleep() -> None:
     flags = ("--device-group.name", "gpu-0", "--engine.kind", "simulated")
-    with pytest.raises(ConfigError, match=r"device_group.name: needs engine\.simulated\.sleep_mode"):
+    with pytest.raises(ConfigError, match=r"device_group\.name: needs engine\.simulated\.sleep_mode"):
         configured(*flags)
     group = configured(*flags, "--engine.simulated.sleep-mode").device_group
     assert (group.name, group.places, group.directory.is_absolute()) == ("gpu-0", 1, True)
-    with pytest.raises(ConfigError, match="device_group.name: 'a/b'"):
+    with pytest.raises(ConfigError, match=r"device_group\.name: 'a/b'"):
         configured(*flags[2:], "--device-group.name", "a/b")
 
 

@@ -46,8 +46,14 @@ def test_a_group_has_a_fixed_number_of_executors_or_bounds() -> None:
         (group("gpus: 2"), "groups.chat: gpus is 2: say by tensor_parallel"),
         (group("tensor_parallel: 4, gpus: 2"), "groups.chat: gpus is 2, but tensor_parallel x pipeline_parallel is 4"),
         (group("role: writing"), "groups.chat.role: "),
-        (group("device_group: gpu0, gpus: 1, count: 2"), "groups.chat: device_group: a group that shares its GPUs has one"),
-        (group("device_group: gpu0, gpus: 1, min: 0, max: 1"), "groups.chat: device_group: a group that shares its GPUs"),
+        (
+            group("device_group: gpu0, gpus: 1, count: 2"),
+            "groups.chat: device_group: a group that shares",
+        ),
+        (
+            group("device_group: gpu0, gpus: 1, min: 0, max: 1"),
+            "groups.chat: device_group: a group that shares",
+        ),
         (group("device_group: gpu0"), "groups.chat: device_group: vLLM sleeps on GPUs only"),
         (group("device_group: gpu0, gpus: 1, role: hybrid"), "groups.chat: device_group: executors of the role hybrid"),
         (group("device_group: GPU 0, gpus: 1"), "groups.chat.device_group"),

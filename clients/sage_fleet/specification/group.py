@@ -68,9 +68,7 @@ class GroupSection(Section):
         if not self.device_group:
             return self
         if self.is_scaled or self.most > 1:
-            raise ValueError(
-                "device_group: a group that shares its GPUs has one executor: no count, min and max"
-            )
+            raise ValueError("device_group: a group that shares its GPUs has one executor: no count, min and max")
         if self.engine == "vllm" and not self.gpus:
             raise ValueError("device_group: vLLM sleeps on GPUs only: give gpus")
         if self.role in SPLIT_ROLES:

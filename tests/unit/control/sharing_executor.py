@@ -44,7 +44,7 @@ class SharingExecutor(ModelledExecutor):
     number: int = 0  # of the latest order of the session
 
     def connect(self) -> None:
-        self.number = 0
+        self.number, self.connected = 0, True  # orders come as soon as it registers
         self.register()
         if self.sleeps in (S.NOT_STARTED, S.STARTING):
             self.say(S.NOT_STARTED)
@@ -74,8 +74,9 @@ class SharingExecutor(ModelledExecutor):
 
     def want_sleep(self, number: int, *, asleep: bool) -> None:
         super().want_sleep(number, asleep=asleep)
-        self.number, self.wanted_asleep = number, asleep
-        self._later(self._follow)
+        if self.connected:
+            self.number, self.wanted_asleep = number, asleep
+            self._in(0.001, self._follow)
 
     def _follow(self) -> None:
         if self.wanted_asleep and self.sleeps is S.AWAKE:

@@ -96,7 +96,7 @@ async def test_one_that_is_killed_while_it_wakes_comes_back_and_serves_what_wait
         a.crash()
         assert device.holders == []
         other = await world.submit("other", model=B)
-        await world.advance(10)
+        await world.advance(15)
         assert world.state("a") is S.LOST
         assert other.token_ids == expected(20), "the place of the one that is gone is free"
         a.connect()

@@ -54,7 +54,7 @@ _AS_JSON = frozenset({"labels", "adapters", "engine_args", "extra", "tenants", "
 
 def _engine(fleet: Fleet, group: GroupSection) -> dict[str, Any]:
     own: dict[str, Any] = {}
-    if group.device_group:
+    if group.sleeps:
         own["sleep_mode"] = True
     elif fleet.splits and group.role in SPLIT_ROLES | {"general"}:
         # A general executor gets a connector too, because `sagectl role` can give it another role later.

@@ -54,6 +54,8 @@ def test_a_group_has_a_fixed_number_of_executors_or_bounds() -> None:
             group("device_group: gpu0, gpus: 1, min: 0, max: 1"),
             "groups.chat: device_group: a group that shares",
         ),
+        (group("keep_asleep: 1, gpus: 1"), "groups.chat: keep_asleep: needs min and max"),
+        (group("keep_asleep: 1, min: 0, max: 2"), "groups.chat: keep_asleep: vLLM sleeps on GPUs only"),
         (group("device_group: gpu0"), "groups.chat: device_group: vLLM sleeps on GPUs only"),
         (group("device_group: gpu0, gpus: 1, role: hybrid"), "groups.chat: device_group: executors of the role hybrid"),
         (group("device_group: GPU 0, gpus: 1"), "groups.chat.device_group"),

@@ -31,8 +31,8 @@ def rest_change(
 ) -> RestChange:
     """Return the next step of a group of which ``needed`` instances are to be awake.
 
-    ``keep``: most executors beyond these that sleep; ``most``: most executors of the group.  ``remove_first``: instances
-    that are needed least, the first one first.
+    ``keep``: most executors beyond these that sleep; ``most``: most executors of the group.
+    ``remove_first``: instances that are needed least, the first one first.
     """
     awake = [each for each in instances if not each.resting]
     resting = sorted((each for each in instances if each.resting), key=lambda each: (not each.asleep, each.instance_id))

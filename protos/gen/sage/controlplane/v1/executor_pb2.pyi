@@ -211,6 +211,7 @@ class Register(_message.Message):
     HELD_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     RESUME_SECRET_FIELD_NUMBER: _builtins.int
+    DEVICE_GROUP_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """the executor's; the scheduler accepts its own, one older and one newer"""
     instance_id: _builtins.str
@@ -245,6 +246,10 @@ class Register(_message.Message):
     def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldAttempt]:
         """attempts of an earlier session that it still holds"""
 
+    @_builtins.property
+    def device_group(self) -> Global___DeviceGroup:
+        """absent: the engine has its device for itself"""
+
     def __init__(
         self,
         *,
@@ -261,14 +266,41 @@ class Register(_message.Message):
         held: _abc.Iterable[Global___HeldAttempt] | None = ...,
         address: _builtins.str = ...,
         resume_secret: _builtins.bytes = ...,
+        device_group: Global___DeviceGroup | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["location", b"location"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["device_group", b"device_group", "location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "engine_start_id", b"engine_start_id", "held", b"held", "instance_id", b"instance_id", "labels", b"labels", "location", b"location", "model", b"model", "price_per_hour", b"price_per_hour", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "software_version", b"software_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "device_group", b"device_group", "engine_start_id", b"engine_start_id", "held", b"held", "instance_id", b"instance_id", "labels", b"labels", "location", b"location", "model", b"model", "price_per_hour", b"price_per_hour", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Register: _TypeAlias = Register  # noqa: Y015
+
+@_typing.final
+class DeviceGroup(_message.Message):
+    """The engines of one host that take turns on a device, because its memory does not hold all of them at the same time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """letters, digits and . _ : -, at most 128; groups of one name on different hosts are different groups"""
+    places: _builtins.int
+    """engines whose memory the device holds at the same time, 1 to 64; the group has its members' least"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        places: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "places", b"places"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceGroup: _TypeAlias = DeviceGroup  # noqa: Y015
 
 @_typing.final
 class HeldAttempt(_message.Message):
@@ -844,7 +876,9 @@ Global___SleepWanted: _TypeAlias = SleepWanted  # noqa: Y015
 
 @_typing.final
 class SleepReport(_message.Message):
-    """Whether the engine sleeps. Sent once the engine is ready, at the session's begin and at every change."""
+    """Whether the engine sleeps. Sent once the engine is ready, in a device group from the executor's start on; at the
+    session's begin and at every change.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -861,6 +895,10 @@ class SleepReport(_message.Message):
         STATE_ASLEEP: SleepReport._State.ValueType  # 3
         """it has none of the device's memory but for a small rest"""
         STATE_WAKING: SleepReport._State.ValueType  # 4
+        STATE_NOT_STARTED: SleepReport._State.ValueType  # 5
+        """in a device group: the executor waits for a place on the device to start the engine"""
+        STATE_STARTING: SleepReport._State.ValueType  # 6
+        """in a device group: the engine has a place and starts"""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """What an engine does."""
@@ -872,6 +910,10 @@ class SleepReport(_message.Message):
     STATE_ASLEEP: SleepReport.State.ValueType  # 3
     """it has none of the device's memory but for a small rest"""
     STATE_WAKING: SleepReport.State.ValueType  # 4
+    STATE_NOT_STARTED: SleepReport.State.ValueType  # 5
+    """in a device group: the executor waits for a place on the device to start the engine"""
+    STATE_STARTING: SleepReport.State.ValueType  # 6
+    """in a device group: the engine has a place and starts"""
 
     STATE_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
@@ -883,7 +925,7 @@ class SleepReport(_message.Message):
     number: _builtins.int
     """of the latest SleepWanted of the session that was taken into account; 0: none"""
     reason: _builtins.str
-    """why it is not as wanted yet, in words; empty otherwise"""
+    """why it is not as wanted yet, or what it waits for, in words; empty otherwise"""
     @_builtins.property
     def sleep_time(self) -> _duration_pb2.Duration:
         """that falling asleep took the last time; absent: it never did"""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.sleep.instance_sleep import SleepReport, SleepState
 from scheduler_svc.domain.instance_spec import DeviceGroup
+from scheduler_svc.domain.instance_state import InstanceState
 from tests.unit.control.world import ModelledExecutor, World
 
 S = SleepState
@@ -42,9 +43,10 @@ class SharingExecutor(ModelledExecutor):
     wake_s: float = 0.3
     wanted_asleep: bool = False
     number: int = 0  # of the latest order of the session
+    reachable: bool = False  # a session is up, or is being opened
 
     def connect(self) -> None:
-        self.number, self.connected = 0, True  # orders come as soon as it registers
+        self.number, self.reachable = 0, True
         self.register()
         if self.sleeps in (S.NOT_STARTED, S.STARTING):
             self.say(S.NOT_STARTED)
@@ -58,6 +60,9 @@ class SharingExecutor(ModelledExecutor):
             self._in(POLL_S, self._start)
             return
         self.say(S.STARTING)
+        if self.connected and self.session is not None:
+            loading = InstanceState.LOADING
+            self.world.plane.sessions.engine_status(self.session, loading, None, "", None)
         self._in(self.start_s, self._started)
 
     def _started(self) -> None:
@@ -74,7 +79,7 @@ class SharingExecutor(ModelledExecutor):
 
     def want_sleep(self, number: int, *, asleep: bool) -> None:
         super().want_sleep(number, asleep=asleep)
-        if self.connected:
+        if self.reachable:
             self.number, self.wanted_asleep = number, asleep
             self._in(0.001, self._follow)
 
@@ -113,6 +118,10 @@ class SharingExecutor(ModelledExecutor):
     def step(self) -> None:
         assert self.sleeps is S.AWAKE or not self.computes
         super().step()
+
+    def disconnect(self) -> None:
+        super().disconnect()
+        self.reachable = False
 
     def crash(self) -> None:
         super().crash()

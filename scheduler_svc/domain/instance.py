@@ -53,7 +53,8 @@ class Instance:
         self.start_began_at = now  # when it registered to start its engine, seconds on the scheduler's clock
         self.failed_starts = 0  # starts that ended before READY, in a row
         self.wake_s: float | None = None  # that waking its engine took the last time; None: it never was woken
-        self.on_demand = False  # it is started or woken when requests wait for its model: it takes turns on a device
+        # Whether it is started or woken when requests wait for its model, because it takes turns on a device.
+        self.on_demand = spec.device_group is not None
         self.progress: float | None = None  # of the engine's start, [0, 1]; None if unknown
         self.load: LoadReport | None = None  # the latest heartbeat
         self.last_report_at: float | None = None
@@ -104,6 +105,8 @@ class Instance:
             self.start_began_at = now
         if state in GONE:
             self.on_demand = False
+        elif before in GONE:
+            self.on_demand = self.spec.device_group is not None
         if state in _TROUBLED:
             self.recovers_to = before
         if state is InstanceState.READY:

@@ -300,6 +300,7 @@ class Sessions:
             instance.progress = progress
             if state is InstanceState.FAILED:
                 self._free(instance, message, engine_died=True)
+            self._adoption.engine_starts(session.instance_id)
         self._wakeup.notify()
 
     def _engine_ready(self, session: Session, facts: EngineFacts) -> None:

@@ -7,6 +7,7 @@ import pytest
 from scheduler_svc.control.sleep.instance_sleep import SleepState
 from scheduler_svc.domain.device_groups.order import Action, Cause
 from scheduler_svc.domain.errors import NoInstance
+from scheduler_svc.domain.instance_spec import DeviceGroup
 from scheduler_svc.domain.instance_state import InstanceState
 from tests.unit.control.sharing_executor import Device, SharingExecutor, share
 from tests.unit.control.world import World, expected
@@ -209,3 +210,21 @@ async def test_groups_of_one_name_on_two_hosts_do_not_wait_for_each_other() -> N
         share(world, Device(), "b", host="other")
         await world.advance(5)
         assert (world.state("a"), world.state("b")) == (S.READY, S.READY)
+
+
+async def test_one_that_comes_back_asleep_is_called_up_before_the_group_is_looked_at() -> None:
+    async with World() as world:
+        made = SharingExecutor(
+            world=world,
+            instance_id="a",
+            model=A,
+            can_sleep=True,
+            device_group=DeviceGroup(name="gpu-0"),
+            sleeps=SleepState.ASLEEP,
+        )
+        world.executors["a"] = made
+        made.connect()
+        assert world.state("a") is S.SLEEPING
+        waits = await world.submit("r", model=A)
+        await world.advance(3)
+        assert waits.token_ids == expected(20)

@@ -25,6 +25,7 @@ from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.prediction.output_length import OutputLengths
 from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.targets import Targets
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _WHOLE = "runs whole on one instance"
@@ -167,6 +168,8 @@ class Placer:
         if plan is not None and plan.fallback_cause is not None:
             self._splits.count_fallback(plan.fallback_cause)
             remarks = (*remarks, f"should be split and runs whole: {plan.fallback}")
+        if plan is not None:
+            context.pool.legs.whole(context.now, wanted=plan.lacks_room)
         demand, now = offer.demand, context.now
         preferred = _prefer(choice, offer) if demand.request.preferred_instance else ()
         account = offer.with_capacity[choice.index]
@@ -235,6 +238,7 @@ class Placer:
         prefill = self._reserve(split.prefill, prefill_demand, waiting, prefill_prediction, now)
         reservation = self._reserve(split.decode, demand, waiting, prediction, now, prefills=False)
         self._splits.count_split()
+        _note_split(pool, split, self._signals.targets_of(demand.request), now)
         if self.shadow is not None:
             self.shadow.leave_out()
         leg = PrefillLeg(
@@ -404,3 +408,15 @@ def _unusual(account: Account, demand: Demand, context: PassContext, plan: Split
     if policy.objective.reserved_slots and not demand.must_leave_reserve and account.only_reserve_left:
         remarks += (_RESERVE,)
     return remarks
+
+
+def _note_split(pool: Pool, split: Split, targets: Targets, now: float) -> None:
+    """Note how much of the targets a split request is predicted to use, for the pressures of the two sides."""
+    base_s, room_s = split.decode.pace.base_s, 0.0
+    if targets.tpot_s is not None:
+        room_s = targets.tpot_s - base_s  # a target below an empty step's time says nothing of the load
+    pool.legs.split(
+        now,
+        wait_share=split.prefill_start_s / targets.ttft_s if targets.ttft_s else None,
+        token_share=(split.decode.output_token_s - base_s) / room_s if room_s > 0 else None,
+    )

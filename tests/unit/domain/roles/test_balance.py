@@ -226,7 +226,7 @@ def test_failures_at_any_time_never_have_a_change_empty_a_side(data: st.DataObje
 def test_settings_out_of_range_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="least_prefill: 0 is not at least 1"):
         RoleSettings(least_prefill=0)
-    with pytest.raises(ValueError, match="gain: 1.0 is not below 1"):
+    with pytest.raises(ValueError, match=r"gain: 1\.0 is not below 1"):
         RoleSettings(gain=1.0)
-    with pytest.raises(ValueError, match="delay_s: -1.0 is not at least 0"):
+    with pytest.raises(ValueError, match=r"delay_s: -1\.0 is not at least 0"):
         RoleSettings(delay_s=-1.0)

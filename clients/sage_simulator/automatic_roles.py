@@ -16,7 +16,7 @@ class AutomaticRoles:
     def __init__(
         self, scheduler: Scheduler, events: EventQueue, fleet: ModelledFleet, changed: Callable[[], None]
     ) -> None:
-        """``changed``: called after a change, for a scheduling pass."""
+        """Look at nothing yet.  ``changed``: called after a change, for a scheduling pass."""
         self._scheduler = scheduler
         self._events = events
         self._fleet = fleet

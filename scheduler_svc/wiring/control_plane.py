@@ -42,6 +42,7 @@ from scheduler_svc.control.requests.receipts import Receipts
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.tokenizers import Tokenizers
+from scheduler_svc.control.roles.role_watch import RoleWatch
 from scheduler_svc.control.scaling.scaling_watch import RETURN_S, ScalingWatch
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
@@ -85,6 +86,7 @@ class ControlPlane:
     explainer: Explainer
     fleet_watch: FleetWatch
     scaling: ScalingWatch
+    roles: RoleWatch
     wakeup: Wakeup
     decisions: OperatorDecisions
     epoch: int
@@ -186,6 +188,7 @@ def build_control(
         explainer=Explainer(scheduler, clock, requests.table),
         fleet_watch=FleetWatch(scheduler, clock, requests.table, statistics),
         scaling=_scaling(base, requests),
+        roles=_roles(base, requests, decisions),
         wakeup=base.wakeup,
         decisions=decisions,
         epoch=epoch,
@@ -393,6 +396,18 @@ def _adapters(
         AdapterRegistry(decisions),
         uses,
         returning=lambda: requests.recovery.open or bool(restoration),
+    )
+
+
+def _roles(base: _Base, requests: _Requests, decisions: OperatorDecisions) -> RoleWatch:
+    """Build the watch over roles.  Where nothing says who was there before, executors get a while to come back."""
+    return RoleWatch(
+        base.scheduler,
+        base.clock,
+        decisions,
+        base.wakeup,
+        recovering=lambda: requests.recovery.open,
+        first_look_at=base.clock.now() + (0.0 if base.survives else RETURN_S),
     )
 
 

@@ -521,6 +521,11 @@ class Scheduler:
         """The prefill and the decode side of each model as of the last call of ``balance_roles``."""
         return self._roles.sides
 
+    @property
+    def role_changes(self) -> Sequence[RoleChange]:
+        """The latest changes of roles that the scheduler decided by itself, newest first."""
+        return self._roles.recent
+
     def pairs(self) -> list[Pair]:
         """Return the pairs of a prefill and a decode instance.  While splitting is off they may be out of date."""
         return list(self._splits.pairs)

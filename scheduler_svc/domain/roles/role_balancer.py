@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections import deque
+from collections.abc import Container, Mapping, Sequence
 from types import MappingProxyType
 
 from scheduler_svc.domain.fleet.pool import Pool
@@ -14,6 +15,8 @@ from scheduler_svc.domain.roles.role_change import RoleChange
 from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.roles.side import Side
 
+KEPT = 16
+"""How many of the latest changes are kept."""
 _SIDES = (InstanceRole.PREFILLING, InstanceRole.DECODING)
 
 
@@ -25,11 +28,17 @@ class RoleBalancer:
         self._registry = registry
         self._models: dict[str, ModelRoles] = {}
         self._sides: dict[str, tuple[Side, Side]] = {}
+        self._recent: deque[RoleChange] = deque(maxlen=KEPT)
 
     @property
     def sides(self) -> Mapping[str, tuple[Side, Side]]:
         """The prefill and the decode side of each model that has instances of these roles, as of the last look."""
         return MappingProxyType(self._sides)
+
+    @property
+    def recent(self) -> Sequence[RoleChange]:
+        """The latest changes of all models, newest first."""
+        return tuple(self._recent)
 
     def look(self, pinned: Container[str], now: float) -> list[RoleChange]:
         """Return the changes to make now.  ``pinned``: ids of instances that an operator gave their role."""
@@ -44,6 +53,7 @@ class RoleBalancer:
             change = roles.look(prefill, decode, pool.instances(), pinned, now)
             if change is not None:
                 changes.append(change)
+                self._recent.appendleft(change)
         self._models = kept
         return changes
 

@@ -44,7 +44,7 @@ def decode_side(pool: Pool, now: float) -> Side:
     """Return the decode side: the load of outputs, the time per token, slots and KV tokens."""
     accounts = _accounts(pool, InstanceRole.DECODING)
     slots, capacity = sum(a.max_running for a in accounts), sum(a.capacity for a in accounts)
-    taken = sum(min(a.live, a.max_running) for a in accounts) / slots if slots else 0.0
+    taken = sum(min(_decoding(a), a.max_running) for a in accounts) / slots if slots else 0.0
     free = sum(min(a.capacity, max(0, a.free_tokens)) for a in accounts)
     kv_use = 1 - free / capacity if capacity else 0.0
     token_share = pool.legs.token_share(now)
@@ -59,6 +59,14 @@ def decode_side(pool: Pool, now: float) -> Side:
             (kv_use / KV_USE, f"{kv_use:.0%} of the KV tokens are taken"),
         ],
     )
+
+
+def _decoding(account: Account) -> int:
+    """Count the reservations of an instance, but for decode legs whose prompt is still computed elsewhere.
+
+    These hold a slot because prefill is slow; they are no work of the decode side yet.
+    """
+    return account.live - sum(not each.prefills for each in account.pending.values())
 
 
 def _side(name: str, pool: Pool, role: InstanceRole, found: Sequence[tuple[float, str]]) -> Side:

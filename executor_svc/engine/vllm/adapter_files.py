@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from executor_svc.engine.vllm.hub_answers import from_hub
 from executor_svc.engine.vllm.models import adapter_fingerprint
 from executor_svc.runtime.engine_port import AdapterSource, ModelError
 
@@ -86,29 +87,17 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _download(source: AdapterSource, cache_dir: Path | None) -> str:
     """Download a snapshot of the hub, or find it in the cache; return its directory.  Raises ModelError."""
-    from huggingface_hub import errors
-
     name = source.source
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no directory {name}")
-    try:
-        return _snapshot(source, cache_dir)
-    except errors.GatedRepoError as error:
-        raise ModelError(f"{name} is gated: accept its terms on the hub and set HF_TOKEN") from error
-    except errors.RevisionNotFoundError as error:
-        raise ModelError(f"{name} has no revision {source.revision!r}") from error
-    except errors.RepositoryNotFoundError as error:
-        raise ModelError(
-            f"there is no adapter {name!r} on the hub (private ones need HF_TOKEN), and no such directory"
-        ) from error
-    except errors.HFValidationError as error:
-        raise ModelError(f"{name!r} is neither a directory nor a hub id") from error
-    except Exception as error:  # the hub is out of reach: each version of the library raises its client's own errors
-        try:
-            return _snapshot(source, cache_dir, local_files_only=True)
-        except Exception:  # there is no usable snapshot, for whatever reason
-            why = f"{type(error).__name__}: {error}"
-            raise ModelError(f"{name} is not in the cache and the hub cannot be reached: {why}") from error
+    path, _ = from_hub(
+        name,
+        source.revision,
+        what="adapter",
+        fetch=lambda: _snapshot(source, cache_dir),
+        cached=lambda: _snapshot(source, cache_dir, local_files_only=True),
+    )
+    return path
 
 
 def _snapshot(source: AdapterSource, cache_dir: Path | None, *, local_files_only: bool = False) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.vllm.hub_answers import from_hub
 from executor_svc.runtime.engine_port import EngineState, ModelError, ProgressListener
 
 WATCH_PERIOD_S = 1.0  # between progress reports of a download
@@ -134,31 +135,17 @@ def _download(settings: ModelSettings, progress: ProgressListener) -> tuple[str,
 
     If the hub cannot be reached, a complete snapshot in the cache is used.  Raises ModelError.
     """
-    from huggingface_hub import errors
-
     progress(EngineState.DOWNLOADING, None, f"looking for {settings.model} on the hub")
-    try:
-        return _fetch(settings, progress)
-    except errors.GatedRepoError as error:
-        raise ModelError(f"{settings.model} is gated: accept its terms on the hub and set HF_TOKEN") from error
-    except errors.RevisionNotFoundError as error:
-        raise ModelError(f"{settings.model} has no revision {settings.revision!r}") from error
-    except errors.RepositoryNotFoundError as error:
-        raise ModelError(
-            f"there is no model {settings.model!r} on the hub (private ones need HF_TOKEN), and no such directory"
-        ) from error
-    except errors.HFValidationError as error:
-        raise ModelError(f"{settings.model!r} is neither a directory nor a hub id") from error
-    except (
-        Exception
-    ) as error:  # the hub cannot be reached: each version of the library raises its HTTP client's own errors
-        cached = _cached(settings)
-        if cached is None:
-            raise ModelError(
-                f"{settings.model} is not in the cache and the hub cannot be reached: {type(error).__name__}: {error}"
-            ) from error
+    found, from_cache = from_hub(
+        settings.model,
+        settings.revision,
+        what="model",
+        fetch=lambda: _fetch(settings, progress),
+        cached=lambda: _cached(settings),
+    )
+    if from_cache:
         progress(EngineState.DOWNLOADING, 1.0, f"the hub cannot be reached; using {settings.model} from the cache")
-        return cached
+    return found
 
 
 def _fetch(settings: ModelSettings, progress: ProgressListener) -> tuple[str, str]:
@@ -187,16 +174,13 @@ def _ignored(files: list[str]) -> list[str]:
     return [*_NOT_NEEDED, *(_OTHER_WEIGHTS if safetensors else ())]
 
 
-def _cached(settings: ModelSettings) -> tuple[str, str] | None:
+def _cached(settings: ModelSettings) -> tuple[str, str]:
     """Find a snapshot that an earlier download left in the cache.  Return its directory and commit."""
     from huggingface_hub import snapshot_download
 
-    try:
-        path = snapshot_download(
-            settings.model, revision=settings.revision, cache_dir=settings.cache_dir, local_files_only=True
-        )
-    except Exception:  # as in ``_download``: there is no usable snapshot, for whatever reason
-        return None
+    path = snapshot_download(
+        settings.model, revision=settings.revision, cache_dir=settings.cache_dir, local_files_only=True
+    )
     return str(path), Path(path).name
 
 

@@ -100,7 +100,8 @@ async def test_refused_requests_missed_their_targets_and_failovers_are_told() ->
         await fleet.add("two", max_running=4)
         executor.terminate()
         executor.terminate()
-        await eventually(lambda: len(fleet.scheduler.control.fleet_watch.snapshot().failovers) > 0)
+        told = fleet.scheduler.control.fleet_watch
+        await eventually(lambda: moved in [each.key.request_id for each in told.snapshot().failovers])
         seen = await first(fleet.client.watch_fleet())
         assert moved in [each.request_id for each in seen.failovers]
         assert seen.recent.failovers >= 1

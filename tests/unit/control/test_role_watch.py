@@ -15,6 +15,7 @@ from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.roles.role_change import Cause
 from scheduler_svc.telemetry.fleet import FleetReader
 from scheduler_svc.telemetry.roles import RoleReader
+from tests.contract.policies.modelled_fleet import press
 from tests.unit.control.handoff_world import PdWorld
 from tests.unit.control.world import MODEL, expected
 
@@ -39,17 +40,11 @@ async def fleet(prefills: int = 1, decodes: int = 3, **roles: Any) -> AsyncItera
             watching.cancel()
 
 
-def press(world: PdWorld, side: InstanceRole) -> None:
-    """Have recent requests use much of the targets that this side answers for."""
-    pool = world.plane.scheduler._registry.pool(MODEL)
-    prefill, decode = (0.6, 0.0) if side is PREFILLING else (0.0, 1.2)
-    for _ in range(20):
-        pool.legs.split(world.clock.now(), wait_share=prefill, token_share=decode)
-
-
 async def pressed(world: PdWorld, side: InstanceRole, seconds: float) -> None:
+    """Have recent requests use much of the targets that this side answers for, all the time."""
     for _ in range(round(seconds * 2)):
-        press(world, side)
+        shares = {"prefill": 0.6} if side is PREFILLING else {"decode": 1.2}
+        press(world.plane.scheduler, world.clock.now(), **shares)
         await world.advance(0.5)
 
 

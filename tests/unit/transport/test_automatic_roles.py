@@ -16,7 +16,7 @@ from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import prefill_decode
 from scheduler_svc.transport.instances import instance_view
-from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_scheduler
+from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_scheduler, press
 
 
 def make_fleet(*, automatic: bool = True) -> Scheduler:
@@ -30,16 +30,14 @@ def make_fleet(*, automatic: bool = True) -> Scheduler:
     return scheduler
 
 
-def press(scheduler: Scheduler, now: float, *, prefill: float = 0.0, decode: float = 0.0) -> None:
-    pool = scheduler._registry.pool(MODEL)
-    for _ in range(50):
-        pool.legs.split(now, wait_share=prefill, token_share=decode)
+def pressed(scheduler: Scheduler, now: float, **shares: float) -> None:
+    press(scheduler, now, **shares)
     scheduler.balance_roles(frozenset(), now)
 
 
 def test_a_change_is_told_with_its_age_cause_and_reason_and_so_are_both_sides() -> None:
     scheduler = make_fleet()
-    press(scheduler, 10.0, prefill=0.6)
+    pressed(scheduler, 10.0, prefill=0.6)
     told = status(prefill_decode.state(scheduler, 14.0))
     assert told.automatic_roles
     assert [(s.model, s.role, s.ready, s.pressure) for s in told.sides] == [
@@ -63,7 +61,7 @@ def test_the_latest_changes_are_kept() -> None:
     scheduler = make_fleet()
     for n in range(KEPT + 4):
         share = {"prefill": 0.9} if n % 2 == 0 else {"decode": 1.8}
-        press(scheduler, 1_000.0 * n, **share)
+        pressed(scheduler, 1_000.0 * n, **share)
     told = status(prefill_decode.state(scheduler, 1_000_000.0))
     assert len(told.role_changes) == KEPT
     ages = [each.age_s for each in told.role_changes]
@@ -72,7 +70,7 @@ def test_the_latest_changes_are_kept() -> None:
 
 def test_the_command_shows_them_and_nothing_where_roles_are_not_automatic(capsys: pytest.CaptureFixture[str]) -> None:
     scheduler = make_fleet()
-    press(scheduler, 10.0, prefill=0.6)
+    pressed(scheduler, 10.0, prefill=0.6)
     show_roles(status(prefill_decode.state(scheduler, 14.0)))
     shown = capsys.readouterr().out
     assert "automatic roles" in shown
@@ -84,7 +82,7 @@ def test_the_command_shows_them_and_nothing_where_roles_are_not_automatic(capsys
 
 def test_the_list_of_instances_says_why_a_role_is_another_one() -> None:
     scheduler = make_fleet()
-    press(scheduler, 10.0, prefill=0.6)
+    pressed(scheduler, 10.0, prefill=0.6)
     why = _why(decode_instance(instance_view(scheduler.instance("d0"), 14.0)))
     assert why.startswith("prefilling, before decoding, for 4s: prefill is pressed, 1.20")
     assert _why(decode_instance(instance_view(scheduler.instance("d1"), 14.0))) == ""

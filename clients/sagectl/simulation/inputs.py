@@ -166,4 +166,6 @@ def settings_of(options: dict[str, Any], instances: Iterable[InstanceModel]) -> 
         noise=_noise(options),
         events=tuple(parse_event(text, kinds) for text in options["events"]),
     )
+    if options.get("automatic_roles"):
+        world = world.with_automatic_roles()
     return _autoscaled(world, options)

@@ -30,6 +30,14 @@ def test_several_policies_are_compared() -> None:
     assert [name in shown.stdout for name in ("fifo", "priority", "i001")] == [True, True, False]
 
 
+def test_roles_follow_the_load_where_they_are_automatic() -> None:
+    sides = "2xspeed=0.25,role=prefilling;2xspeed=0.25,role=decoding"
+    arguments = ("--requests", "200", "--rate", "4", "--instances", sides, "--pd", "always")
+    arguments += ("--prompt-median", "3000", "--output-median", "20")
+    assert "role changes" in run(*arguments, "--automatic-roles").stdout
+    assert "role changes" not in run(*arguments).stdout
+
+
 def test_json_on_stdout_comes_alone() -> None:
     document = json.loads(run("--requests", "20", "--policy", "fifo", "--load", "0.3", "--json", "-").stdout)
     assert document["rate_per_s"] == pytest.approx(0.3 * document["capacity_per_s"])

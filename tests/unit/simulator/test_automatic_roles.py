@@ -13,7 +13,6 @@ from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces.synthetic.lengths import FixedLength
 from sage_simulator.traces.synthetic.poisson_trace import poisson_trace
 from scheduler_svc.domain.instance_spec import InstanceRole
-from scheduler_svc.domain.roles.settings import RoleSettings
 
 STRETCH_S = 100.0
 FLEET = [
@@ -35,8 +34,8 @@ def stretch(begin_s: float, rate: float, prompt: int, output: int, seed: int) ->
 
 
 def played(trace: Sequence[TracedRequest], *, automatic: bool) -> SimulationResult:
-    scheduler = replace(splitting("always"), roles=RoleSettings(automatic=automatic))
-    return Simulation(trace, FLEET, SimulationSettings(scheduler=scheduler)).run()
+    settings = SimulationSettings(scheduler=splitting("always"))
+    return Simulation(trace, FLEET, settings.with_automatic_roles() if automatic else settings).run()
 
 
 def in_target(result: SimulationResult) -> float:

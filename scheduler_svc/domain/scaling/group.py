@@ -16,7 +16,7 @@ from scheduler_svc.domain.scaling.delayed_count import DelayedCount
 from scheduler_svc.domain.scaling.desired_instances import DesiredInstances
 from scheduler_svc.domain.scaling.home_roles import group_at_home, group_of, moved_bounds, moved_in_words
 from scheduler_svc.domain.scaling.load_trend import LoadTrend
-from scheduler_svc.domain.scaling.need import needed, shortage
+from scheduler_svc.domain.scaling.need import Need, needed, shortage
 from scheduler_svc.domain.scaling.parts import parts_of
 from scheduler_svc.domain.scaling.removal import removal_order
 from scheduler_svc.domain.scaling.settings import ScalingSettings
@@ -72,16 +72,22 @@ class Group:
         bounds = moved_bounds(self._bounds, self._moved)
         need = needed(signals, share, bounds, self._settings)
         count = self._delayed(need.count, bounds.clamp(len(serving) + len(starting)), warm_up_s, now)
-        serving_home = [i for i in at_home if i.state in _SERVING and i.facts is not None]
-        starting_home = [i for i in at_home if i.state in STARTING]
-        prices = [i.spec.price_per_hour for i in (*serving_home, *starting_home)]
+        return self._desired(need, count, signals, at_home, warm_up_s)
+
+    def _desired(
+        self, need: Need, count: DelayedCount, signals: ScalingSignals, at_home: Sequence[Instance], warm_up_s: float
+    ) -> DesiredInstances:
+        """Build the result, of the executors that were started for the role: ``at_home``."""
+        serving = [i for i in at_home if i.state in _SERVING and i.facts is not None]
+        starting = [i for i in at_home if i.state in STARTING]
+        prices = [i.spec.price_per_hour for i in (*serving, *starting)]
         desired = max(0, count.count - self._moved)
         return DesiredInstances(
             model=self._model,
             role=self._role,
             desired=desired,
-            ready=len(serving_home),
-            starting=len(starting_home),
+            ready=len(serving),
+            starting=len(starting),
             bounds=self._bounds,
             reason=need.reason + _delay_in_words(need.count, count.count) + moved_in_words(self._moved),
             since=count.since,
@@ -89,7 +95,7 @@ class Group:
             forecast=signals.forecast,
             warm_up_s=warm_up_s,
             price_per_hour=desired * sum(prices) / len(prices) if prices else 0.0,
-            remove_first=tuple(i.instance_id for i in removal_order(starting_home, serving_home)),
+            remove_first=tuple(i.instance_id for i in removal_order(starting, serving)),
         )
 
     def _move(self, moved: int) -> None:

@@ -35,6 +35,7 @@ from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.domain.request import Embedding, Request, RequestKey, Sampling, StructuredOutput
+from scheduler_svc.domain.roles.role_change import Cause, RoleChange
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.transport import embeddings, events, registrations
@@ -514,6 +515,15 @@ def test_an_instance() -> None:
     instance.account.reservations[1] = None  # type: ignore[assignment]  # it is counted only
     instance.account.reserved_tokens = 48
     decision = admin_pb2.InstanceDecision(instance_id="d", drained=True)
+    instance.role_change = RoleChange(
+        model="m",
+        instance_id="d",
+        before=InstanceRole.DECODING,
+        role=instance.role,
+        cause=Cause.PREFILL_PRESSED,
+        reason="prefill is pressed",
+        at=90.0,
+    )
     wire = instance_view(instance, 100.0, decision)
     assert unset(wire) == set()
     assert wire.decision == decision

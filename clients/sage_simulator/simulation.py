@@ -46,9 +46,9 @@ class SimulationResult:
     stalls: int  # instances that the scheduler took for stalled
     failovers: int  # requests that went on elsewhere after their instance was lost
     split_counts: SplitCounts
-    role_changes: tuple[RoleChange, ...]
     timeline: tuple[TimelinePoint, ...]
     ended_at: float  # seconds
+    role_changes: tuple[RoleChange, ...] = ()
 
 
 class Simulation:

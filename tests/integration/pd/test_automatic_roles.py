@@ -82,7 +82,7 @@ async def until_changed(fleet: PdFleet, load: Load, cause: str) -> RoleChange:
 
 @pytest.mark.timeout(180)
 async def test_roles_follow_the_load_there_and_back_and_no_stream_is_lost(fleet: PdFleet) -> None:
-    engine = {"prefill_tokens_per_s": 1_500.0, "max_running": 4}
+    engine: dict[str, Any] = {"prefill_tokens_per_s": 1_500.0, "max_running": 4}
     await fleet.add_leg("p0", "prefilling", **engine)
     for n in range(3):
         await fleet.add_leg(f"d{n}", "decoding", **engine)

@@ -32,8 +32,8 @@ def test_several_policies_are_compared() -> None:
 
 def test_roles_follow_the_load_where_they_are_automatic() -> None:
     sides = "2xspeed=0.25,role=prefilling;2xspeed=0.25,role=decoding"
-    arguments = ("--requests", "200", "--rate", "4", "--instances", sides, "--pd", "always")
-    arguments += ("--prompt-median", "3000", "--output-median", "20")
+    load = ("--requests", "200", "--rate", "4", "--prompt-median", "3000", "--output-median", "20")
+    arguments = (*load, "--instances", sides, "--pd", "always")
     assert "role changes" in run(*arguments, "--automatic-roles").stdout
     assert "role changes" not in run(*arguments).stdout
 

@@ -10,7 +10,7 @@ from sage_client._plain import Plain
 
 
 class AdapterState(Enum):
-    """What an instance has of an adapter."""
+    """State of an adapter on an instance."""
 
     UNKNOWN = "unknown"  # a state of a later version
     ABSENT = "absent"  # not loaded: other adapters have the slots, or the instance is not ready
@@ -23,7 +23,7 @@ class AdapterState(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceAdapter(Plain):
-    """What one instance has of an adapter."""
+    """One adapter on one instance: its state, and why."""
 
     instance_id: str
     state: AdapterState

@@ -13,7 +13,7 @@ from sage_client._plain import Plain
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DesiredInstances(Plain):
-    """How many instances of one model and role there are to be, and why."""
+    """Number of instances of one model and role that there are to be, and why."""
 
     model: str
     role: InstanceRole  # GENERAL stands for HYBRID, too

@@ -1,4 +1,4 @@
-"""What can be wrong with a fleet."""
+"""Errors of fleets."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class AdapterSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedAdapter:
-    """What is known of an adapter once the engine made tokens with it."""
+    """Facts of an adapter, known once the engine made tokens with it."""
 
     weights: str  # fingerprint: engines with equal ones compute the same with it
     rank: int
@@ -148,7 +148,7 @@ class EngineImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInput:
-    """How an engine takes images."""
+    """Facts of an engine that takes images in prompts."""
 
     placeholder_token_id: int  # stands for an image in a prompt; the engine puts the image's tokens in its place
     most_tokens: int  # that an image takes in the engine

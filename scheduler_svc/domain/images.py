@@ -20,7 +20,7 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInput:
-    """How an engine takes images."""
+    """Facts of an engine that takes images in prompts."""
 
     placeholder_token_id: int  # stands for an image in a prompt; the engine puts the image's tokens in its place
     most_tokens: int  # that an image takes in the engine

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sage_client import AsyncClient, InstanceState, ModelChangedError, Tokens
-from tests.chaos.load import Load
+from tests.chaos.load import Load, Tally
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.service_process import ServiceProcess
 
@@ -23,52 +23,42 @@ NEW = ["--engine.model.revision", "2"]
 async def test_no_request_fails_when_each_old_one_drains_to_its_end(
     logs: Path, simulated: list[str], seed: int
 ) -> None:
+    old, new = [*simulated, *DRAIN, *OLD], [*simulated, *DRAIN, *NEW]
     async with FleetProcesses(logs) as fleet, fleet.client() as client:
-        for name in NAMES:
-            fleet.launch(name, [*simulated, *DRAIN, *OLD])
-        await fleet.ready(*NAMES)
         load = Load(client, clients=24, seed=seed, revisions=("1", "2"))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(load.run(), name="load")
-            for name in NAMES:
-                await asyncio.sleep(1)
-                old = fleet.executors[name]
-                old.terminate()
-                assert await old.ended(within_s=90) == 0
-                fleet.launch(name, [*simulated, *DRAIN, *NEW])
-                await fleet.ready(name)
-            await asyncio.sleep(1)
-            load.stop()
-        tally = load.tally
-        print(f"seed {seed}: {tally}")
-        assert tally.accepted == tally.finished + tally.cancelled
-        assert not tally.refused
+        tally = await _replaced_under_load(fleet, load, old, new)
         assert min(tally.answered_by["1"], tally.answered_by["2"]) > 0, "both revisions answered"
 
 
 async def test_a_new_engine_of_the_same_weights_goes_on_with_what_the_old_one_left(
     logs: Path, simulated: list[str], seed: int
 ) -> None:
+    hasty = [*simulated, "--drain-timeout-s", "0.1"]
     async with FleetProcesses(logs) as fleet, fleet.client() as client:
-        for name in NAMES:
-            fleet.launch(name, [*simulated, "--drain-timeout-s", "0.1"])
-        await fleet.ready(*NAMES)
-        load = Load(client, clients=24, seed=seed)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(load.run(), name="load")
-            for name in NAMES:
-                await asyncio.sleep(1)
-                old = fleet.executors[name]
-                old.terminate()
-                assert await old.ended(within_s=60) == 0
-                fleet.launch(name, [*simulated, "--drain-timeout-s", "0.1"])
-                await fleet.ready(name)
-            load.stop()
-        tally = load.tally
-        print(f"seed {seed}: {tally}")
-        assert tally.accepted == tally.finished + tally.cancelled
-        assert not tally.refused
+        tally = await _replaced_under_load(fleet, Load(client, clients=24, seed=seed), hasty, hasty)
         assert tally.moved > 0
+
+
+async def _replaced_under_load(fleet: FleetProcesses, load: Load, old: list[str], new: list[str]) -> Tally:
+    """Start all executors as ``old``, replace one after the other by ``new``, and return what became of the load."""
+    for name in NAMES:
+        fleet.launch(name, old)
+    await fleet.ready(*NAMES)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load.run(), name="load")
+        for name in NAMES:
+            await asyncio.sleep(1)
+            leaving = fleet.executors[name]
+            leaving.terminate()
+            assert await leaving.ended(within_s=90) == 0
+            fleet.launch(name, new)
+            await fleet.ready(name)
+        await asyncio.sleep(1)
+        load.stop()
+    print(load.tally)
+    assert load.tally.accepted == load.tally.finished + load.tally.cancelled
+    assert not load.tally.refused
+    return load.tally
 
 
 async def test_what_is_killed_with_no_peer_of_its_weights_left_says_so(logs: Path, simulated: list[str]) -> None:

@@ -12,7 +12,7 @@ from sage_fleet.specification.group import GroupSection
 
 
 class Desired(Protocol):
-    """How many instances the scheduler says that a model needs in one role."""
+    """Number of instances that a model needs in one role, as the scheduler says."""
 
     @property
     def model(self) -> str:

@@ -20,7 +20,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupChange:
-    """What to do next; empty where the group is as wanted, or has to wait."""
+    """The next step; empty where the group is as wanted, or has to wait."""
 
     start: tuple[int, ...] = ()  # numbers of new executors
     drain: tuple[int, ...] = ()  # numbers of executors to drain

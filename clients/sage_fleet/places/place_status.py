@@ -1,4 +1,4 @@
-"""What a place reports of the fleet that it runs."""
+"""A place's report of the fleet that it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an actor needs to start its executor."""
+"""The settings with which an actor starts its executor."""
 
 from __future__ import annotations
 

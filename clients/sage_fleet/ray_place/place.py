@@ -28,7 +28,7 @@ REMOVE_TIMEOUT_S = 30.0  # for Ray to end an actor, with its executor, that did 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _View:
-    """What runs of a fleet at one moment."""
+    """State of a fleet at one moment."""
 
     actors: tuple[ActorRecord, ...]
     draining: frozenset[ActorName]

@@ -1,4 +1,4 @@
-"""What a fleet says of its scheduler and its HTTP gateway."""
+"""The sections of a fleet's scheduler and its HTTP gateway."""
 
 from __future__ import annotations
 

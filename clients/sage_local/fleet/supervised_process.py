@@ -19,7 +19,7 @@ KILL_TIMEOUT_S = 10.0  # for killed processes to end
 
 
 class Logs(Protocol):
-    """Where the output of processes goes."""
+    """Opens the logs that processes write to."""
 
     def open_log(self, name: str) -> int:
         """Open the log of a process and return the file descriptor, which the caller closes."""

@@ -99,7 +99,7 @@ class Goodbye:
 
 
 class AdapterState(Enum):
-    """What the engine does with an adapter."""
+    """State of an adapter in the engine."""
 
     WAITING = "waiting"  # for a slot that another adapter still has
     LOADING = "loading"

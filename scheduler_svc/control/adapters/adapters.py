@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceView:
-    """What one instance has of an adapter, for operators."""
+    """One adapter on one instance, as operators see it."""
 
     instance_id: str
     state: AdapterState

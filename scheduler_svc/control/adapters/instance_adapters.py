@@ -1,4 +1,4 @@
-"""What one instance has of its model's adapters."""
+"""The adapters of a model on one instance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
 
 
 class AdapterState(Enum):
-    """What an instance has of an adapter."""
+    """State of an adapter on an instance."""
 
     ABSENT = "absent"  # other adapters have the slots, or the instance is not ready
     LOADING = "loading"  # it is being loaded, or waits for its slot
@@ -23,7 +23,7 @@ class AdapterState(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterReport:
-    """What an executor says of one adapter."""
+    """An executor's report of one adapter."""
 
     source: AdapterSource
     state: AdapterState
@@ -34,7 +34,7 @@ class AdapterReport:
 
 @dataclass(slots=True, kw_only=True)
 class InstanceAdapters:
-    """What an instance was told to hold, what its executor reported, and what failed to load."""
+    """Holds what an instance was told to hold, what its executor reported, and what failed to load."""
 
     instance_id: str
     model: str

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterUse:
-    """How an adapter is used."""
+    """Use of an adapter by requests."""
 
     name: str
     requests: int = 0  # accepted ones that name it and have not ended

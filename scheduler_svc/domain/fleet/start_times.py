@@ -1,4 +1,4 @@
-"""How long instances of a model take to start."""
+"""Learns how long instances of a model take to start."""
 
 from __future__ import annotations
 

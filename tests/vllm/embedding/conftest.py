@@ -15,16 +15,13 @@ from executor_svc.engine.vllm.embedding import VllmEmbeddingEngine
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.starting import VllmEmbeddingFactory
 from tests.contract.engine.contract import Subject
+from tests.support.vllm_warnings import let_vllm_warn
 
 ROOM = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """vLLM and PyTorch warn about themselves when they are imported; warnings about our code stay errors."""
-    for item in items:
-        if item.path.is_relative_to(ROOM):
-            item.add_marker(pytest.mark.filterwarnings("error:::executor_svc"))
-            item.add_marker(pytest.mark.filterwarnings("default"))
+    let_vllm_warn(items, ROOM)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -16,6 +16,7 @@ from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.starting import VllmEngineFactory
 from executor_svc.runtime.engine_port import EngineState
 from tests.contract.engine.contract import Subject
+from tests.support.vllm_warnings import let_vllm_warn
 from tests.vllm.engine.adapter import make_adapter
 
 ROOM = Path(__file__).parent
@@ -23,11 +24,7 @@ Progress = list[tuple[EngineState, float | None, str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """vLLM and PyTorch warn about themselves when they are imported; warnings about our code stay errors."""
-    for item in items:
-        if item.path.is_relative_to(ROOM):
-            item.add_marker(pytest.mark.filterwarnings("error:::executor_svc"))
-            item.add_marker(pytest.mark.filterwarnings("default"))
+    let_vllm_warn(items, ROOM)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from tests.support.vllm_warnings import let_vllm_warn
 from tests.vllm.images.pictures import PICTURES
 from tests.vllm.images.vision_model import make_vision_model
 
@@ -15,11 +16,7 @@ ROOM = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """vLLM and PyTorch warn about themselves when they are imported; warnings about our code stay errors."""
-    for item in items:
-        if item.path.is_relative_to(ROOM):
-            item.add_marker(pytest.mark.filterwarnings("error:::executor_svc"))
-            item.add_marker(pytest.mark.filterwarnings("default"))
+    let_vllm_warn(items, ROOM)
 
 
 @pytest.fixture(scope="session")

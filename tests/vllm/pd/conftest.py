@@ -15,6 +15,7 @@ from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.starting import VllmEngineFactory
 from tests.contract.engine.kv_transfer_contract import Ends
+from tests.support.vllm_warnings import let_vllm_warn
 
 ROOM = Path(__file__).parent
 ROOT = Path(__file__).parents[3]
@@ -23,11 +24,7 @@ LEASE_S = 6
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """vLLM and PyTorch warn about themselves when they are imported; warnings about our code stay errors."""
-    for item in items:
-        if item.path.is_relative_to(ROOM):
-            item.add_marker(pytest.mark.filterwarnings("error:::executor_svc"))
-            item.add_marker(pytest.mark.filterwarnings("default"))
+    let_vllm_warn(items, ROOM)
 
 
 def prompt(length: int, number: int) -> list[int]:

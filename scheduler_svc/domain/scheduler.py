@@ -508,6 +508,7 @@ class Scheduler:
         instances that an operator gave their role.
         """
         if not self.settings.roles.automatic or not self.pd_settings.enabled:
+            self._roles.rest()
             return []
         changes = self._roles.look(pinned, now)
         for change in changes:
@@ -515,6 +516,10 @@ class Scheduler:
         if changes:
             self.renew_pairs()
         return changes
+
+    def keep_role(self, change: RoleChange) -> None:
+        """Give an instance the role that an earlier scheduler gave it by itself.  Raises InstanceNotFound."""
+        self._registry.set_role(change.instance_id, change.role, change)
 
     @property
     def sides(self) -> Mapping[str, tuple[Side, Side]]:

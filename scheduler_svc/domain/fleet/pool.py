@@ -82,6 +82,10 @@ class Pool:
             self._sorted = [self._members[i] for i in sorted(self._members)]
         return list(self._sorted)
 
+    def get(self, instance_id: str) -> Instance:
+        """Return an instance of the model.  Raises KeyError."""
+        return self._members[instance_id]
+
     def add(self, instance: Instance) -> None:
         """Take an instance in."""
         self._members[instance.instance_id] = instance

@@ -66,7 +66,7 @@ class Registry:
             instance.spec = spec
             pool.add(instance)
         instance.spec = spec
-        if instance.role is old.role or instance.role.embeds is not spec.role.embeds:
+        if instance.role is old.role or instance.role.embeds is not spec.role.embeds or _outdated(instance, old):
             self._give_role(instance, spec.role)
         instance.account.price_per_s = spec.price_per_hour / 3600
 
@@ -187,3 +187,9 @@ class Registry:
     def retire_models(self, *, keep: frozenset[str] = frozenset()) -> None:
         """Drop the pools of models without instances and waiting requests, except those of ``keep``."""
         self._pools = {m: p for m, p in self._pools.items() if len(p) or p.queue or m in keep}
+
+
+def _outdated(instance: Instance, old: InstanceSpec) -> bool:
+    """Whether the role came by itself, for another model or from another configured role."""
+    spec = instance.spec
+    return instance.role_change is not None and (spec.model, spec.role) != (old.model, old.role)

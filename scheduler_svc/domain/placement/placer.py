@@ -231,7 +231,7 @@ class Placer:
         ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
         why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
         reasons = (why, *_cached(demand, split.decode), split.why, *_cached(demand, split.prefill))
-        reasons += (*remarks, *choice.remarks, ordered)
+        reasons += (*_changed_roles(pool, split, now), *remarks, *choice.remarks, ordered)
         prediction = predict_split_run(split, demand)
         prefill_demand = replace(split.prefill_demand, cached_tokens=demand.cached_tokens)
         prefill_prediction = predict_run(split.prefill, prefill_demand, now)
@@ -408,6 +408,16 @@ def _unusual(account: Account, demand: Demand, context: PassContext, plan: Split
     if policy.objective.reserved_slots and not demand.must_leave_reserve and account.only_reserve_left:
         remarks += (_RESERVE,)
     return remarks
+
+
+def _changed_roles(pool: Pool, split: Split, now: float) -> tuple[str, ...]:
+    """Say which of the two instances the scheduler gave its role by itself, and why."""
+    changes = (pool.get(account.instance_id).role_change for account in (split.prefill, split.decode))
+    return tuple(
+        f"{each.instance_id} became {each.role.value} {now - each.at:.0f} s ago: {each.reason}"
+        for each in changes
+        if each is not None
+    )
 
 
 def _note_split(pool: Pool, split: Split, targets: Targets, now: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isinf
 
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.roles.role_change import Cause
@@ -26,7 +25,7 @@ def wished(prefill: Side, decode: Side, settings: RoleSettings) -> Wish | None:
 
     Under the same load the opposite is never wished after a change: the higher pressure would have to fall both times.
     """
-    if prefill.with_change(0) > decode.with_change(0):
+    if prefill.with_more(0) > decode.with_more(0):
         return _wish(prefill, decode, InstanceRole.PREFILLING, settings.least_decode, settings)
     return _wish(decode, prefill, InstanceRole.DECODING, settings.least_prefill, settings)
 
@@ -40,13 +39,12 @@ def _wish(short: Side, rich: Side, role: InstanceRole, least: int, settings: Rol
         cause = Cause.PREFILL_EMPTY if to_prefill else Cause.DECODE_EMPTY
         reason = f"no {short.name} instance is ready, and {rich.ready} {rich.name} instances are"
         return Wish(leaves=leaves, role=role, cause=cause, reason=reason)
-    now, then, left = short.with_change(0), short.with_change(1), rich.with_change(-1)
+    now, then, left = short.with_more(0), short.with_more(1), rich.without_one
     if now < settings.pressed or left > settings.room or max(then, left) > (1 - settings.gain) * now:
         return None
     cause = Cause.PREFILL_PRESSED if to_prefill else Cause.DECODE_PRESSED
     reason = (
-        f"{short.name} is pressed, {now:.2f} ({short.why}), and {rich.name} is not, {rich.with_change(0):.2f}; "
+        f"{short.name} is pressed, {now:.2f} ({short.why}), and {rich.name} is not, {rich.pressure:.2f}; "
         f"expected after the change: {then:.2f} and {left:.2f}"
     )
-    assert not isinf(left)
     return Wish(leaves=leaves, role=role, cause=cause, reason=reason)

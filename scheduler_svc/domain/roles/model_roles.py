@@ -35,7 +35,8 @@ class ModelRoles:
         role = wish.role if wish is not None else None
         if role is not self._wished:
             self._wished, self._since = role, now
-        if wish is None or now - self._since < self._settings.delay_s or self._pauses(wish, now):
+        last = self._latest(instances)
+        if wish is None or now - self._since < self._settings.delay_s or self._pauses(wish, last, now):
             return None
         chosen = cheapest_change(instances, wish.leaves, pinned)
         if chosen is None:
@@ -52,11 +53,16 @@ class ModelRoles:
         )
         return self._last
 
-    def _pauses(self, wish: Wish, now: float) -> bool:
+    def _latest(self, instances: Sequence[Instance]) -> RoleChange | None:
+        """Return the model's last change; an earlier scheduler may have made it."""
+        changes = (self._last, *(each.role_change for each in instances))
+        return max((each for each in changes if each is not None), key=lambda each: each.at, default=None)
+
+    def _pauses(self, wish: Wish, last: RoleChange | None, now: float) -> bool:
         """Whether the last change was too short a time ago; an empty side does not wait for that."""
-        if self._last is None or wish.cause in _EMPTY:
+        if last is None or wish.cause in _EMPTY:
             return False
         pause_s = self._settings.cooldown_s
-        if wish.role is not self._last.role:
+        if wish.role is not last.role:
             pause_s = max(pause_s, self._settings.back_s)
-        return now - self._last.at < pause_s
+        return now - last.at < pause_s

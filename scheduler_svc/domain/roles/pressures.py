@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.offered_load import TokenCosts
 from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import STARTING
 from scheduler_svc.domain.roles.candidates import on_side
@@ -15,6 +16,10 @@ from scheduler_svc.domain.scaling.parts import parts_of
 
 #: Share of its TTFT target that a split request may wait for a prefill instance before that side is at its limit.
 WAITED = 0.5
+#: Times the mean time of a start after which an instance that still starts is no help on its way.
+LATE = 3.0
+#: Seconds in place of that while no start was measured.
+LONG_START_S = 600.0
 #: Share of KV tokens at which the decode side is at its limit: engines preempt soon after.
 KV_USE = 0.9
 _WHOLE = (InstanceRole.GENERAL, InstanceRole.HYBRID)
@@ -33,6 +38,7 @@ def prefill_side(pool: Pool, now: float) -> Side:
         "prefill",
         pool,
         InstanceRole.PREFILLING,
+        now,
         [
             _load(pool, InstanceRole.PREFILLING, accounts, now),
             (wait_share / WAITED, f"prompts are to wait {wait_share:.0%} of their TTFT target"),
@@ -52,6 +58,7 @@ def decode_side(pool: Pool, now: float) -> Side:
         "decode",
         pool,
         InstanceRole.DECODING,
+        now,
         [
             _load(pool, InstanceRole.DECODING, accounts, now),
             (token_share, f"tokens take {token_share:.0%} of what their TPOT target leaves"),
@@ -69,11 +76,22 @@ def _decoding(account: Account) -> int:
     return account.live - sum(not each.prefills for each in account.pending.values())
 
 
-def _side(name: str, pool: Pool, role: InstanceRole, found: Sequence[tuple[float, str]]) -> Side:
+def _side(name: str, pool: Pool, role: InstanceRole, now: float, found: Sequence[tuple[float, str]]) -> Side:
     pressure, why = max(found)
     ready = len(_accounts(pool, role))
-    starting = sum(i.role is role and i.state in STARTING and not i.failed_starts for i in pool.instances())
-    return Side(name=name, ready=ready, starting=starting, pressure=pressure if ready else 0.0, why=why)
+    soon = now - (LATE * pool.starts.mean_s if pool.starts.mean_s else LONG_START_S)
+    return Side(
+        name=name,
+        ready=ready,
+        starting=sum(i.role is role and _starts(i) and i.start_began_at >= soon for i in pool.instances()),
+        pressure=pressure if ready else 0.0,
+        why=why if ready else "no instance is ready",
+        stood_in=bool(on_side(pool.instances(), InstanceRole.HYBRID)),
+    )
+
+
+def _starts(instance: Instance) -> bool:
+    return instance.state in STARTING and not instance.failed_starts
 
 
 def _accounts(pool: Pool, role: InstanceRole) -> list[Account]:

@@ -8,16 +8,15 @@ from types import MappingProxyType
 
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.fleet.registry import Registry
-from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.roles.model_roles import ModelRoles
 from scheduler_svc.domain.roles.pressures import pressures
 from scheduler_svc.domain.roles.role_change import RoleChange
 from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.roles.side import Side
+from scheduler_svc.domain.roles.sides import SIDES
 
 KEPT = 16
 """How many of the latest changes are kept."""
-_SIDES = (InstanceRole.PREFILLING, InstanceRole.DECODING)
 
 
 class RoleBalancer:
@@ -57,6 +56,10 @@ class RoleBalancer:
         self._models = kept
         return changes
 
+    def rest(self) -> None:
+        """Forget the pressures and since when changes are wished: nobody looks now."""
+        self._models, self._sides = {}, {}
+
 
 def _has_sides(pool: Pool) -> bool:
-    return any(i.role in _SIDES for i in pool.instances())
+    return any(i.role in SIDES for i in pool.instances())

@@ -15,18 +15,23 @@ class Side:
     starting: int
     pressure: float  # of the READY instances; 1 is what they can just carry
     why: str = ""  # what the pressure comes from, in words
+    stood_in: bool = False  # hybrid instances take its leg, too
 
     @property
     def empty(self) -> bool:
-        """Whether no instance is READY or starts."""
-        return not self.ready + self.starting
+        """Whether no instance is READY or starts, and no hybrid one stands in."""
+        return not self.ready + self.starting and not self.stood_in
 
-    def with_change(self, by: int) -> float:
-        """Return the pressure once those that start are READY and ``by`` instances have come, or gone if negative.
+    def with_more(self, more: int) -> float:
+        """Return the pressure once those that start are READY and ``more`` instances have come.
 
-        The work is taken to be spread evenly.  A side without an instance has infinite pressure.
+        The work is taken to be spread evenly.  An empty side has infinite pressure.
         """
-        count = self.ready + self.starting + by
-        if count <= 0 or not self.ready:
-            return inf if count <= 0 else 0.0
-        return self.pressure * self.ready / count
+        if self.empty:
+            return 0.0 if more else inf
+        return self.pressure * self.ready / (self.ready + self.starting + more) if self.ready else 0.0
+
+    @property
+    def without_one(self) -> float:
+        """The pressure with one READY instance less: those that start are no help yet.  Infinite without any left."""
+        return self.pressure * self.ready / (self.ready - 1) if self.ready > 1 else inf

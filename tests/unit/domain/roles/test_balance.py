@@ -67,6 +67,8 @@ def test_a_pressed_side_gets_an_instance_of_one_that_has_room() -> None:
         (prefill(1.2), decode(0.1, ready=1)),  # its last one
         (prefill(1.2, starting=4), decode(0.1)),  # help is on its way
         (prefill(0.0, ready=0, starting=1), decode(0.1)),
+        (prefill(1.2), decode(0.7, ready=2, starting=4)),  # those that start have not taken its work over yet
+        (replace(prefill(0.0, ready=0), stood_in=True), decode(0.1)),  # hybrid instances take its leg
     ],
 )
 def test_no_instance_changes_where_that_would_not_help_or_harm_the_other_side(short: Side, rich: Side) -> None:
@@ -182,6 +184,22 @@ def test_a_load_that_swings_slowly_changes_direction_no_more_than_once_in_back_s
         played.look(2.6 + 2.4 * swing, 2.6 - 2.4 * swing)
     for one, other in zip(played.changes, played.changes[1:], strict=False):
         assert other.at - one.at >= (SETTINGS.cooldown_s if one.role is other.role else SETTINGS.back_s)
+
+
+def test_the_pauses_hold_after_a_change_of_an_earlier_scheduler() -> None:
+    instances = make_instances()
+    instances[0].role_change = RoleChange(
+        model=MODEL,
+        instance_id=instances[0].instance_id,
+        before=PREFILLING,
+        role=DECODING,
+        cause=Cause.DECODE_PRESSED,
+        reason="it was so",
+        at=-20.0,
+    )
+    played = Played(instances)
+    assert not played.hold(5.0, 0.5, seconds=100.0)
+    assert [each.role for each in played.hold(5.0, 0.5, seconds=4.0)] == [PREFILLING]
 
 
 def test_a_pinned_instance_stays() -> None:

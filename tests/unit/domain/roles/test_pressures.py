@@ -8,6 +8,7 @@ from scheduler_svc.domain.fleet.recent_legs import MEMORY_S, RecentLegs
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.roles.pressures import LATE, LONG_START_S
 from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.roles.side import Side
 from scheduler_svc.domain.scheduler import Scheduler
@@ -23,10 +24,13 @@ from tests.contract.policies.modelled_fleet import (
 PREFILLING, DECODING = InstanceRole.PREFILLING, InstanceRole.DECODING
 
 
-def make_fleet(prefills: int = 2, decodes: int = 2, mode: SplitMode = SplitMode.ALWAYS) -> Scheduler:
-    scheduler = make_scheduler(
-        pd=PdSettings(mode=mode, threshold_input_tokens=1_000), roles=RoleSettings(automatic=True, delay_s=0.0)
-    )
+QUICK = RoleSettings(automatic=True, delay_s=0.0)
+
+
+def make_fleet(
+    prefills: int = 2, decodes: int = 2, mode: SplitMode = SplitMode.ALWAYS, roles: RoleSettings = QUICK
+) -> Scheduler:
+    scheduler = make_scheduler(pd=PdSettings(mode=mode, threshold_input_tokens=1_000), roles=roles)
     facts = make_facts(kv_connector="c", compatibility_key="k")
     for n in range(prefills):
         add_instance(scheduler, f"p{n}", facts=facts, role=PREFILLING)
@@ -93,6 +97,41 @@ def test_only_ready_instances_carry_and_those_that_start_are_counted_apart() -> 
     assert (prefill.ready, prefill.starting, decode.ready, decode.starting) == (1, 0, 2, 1)
 
 
+def test_an_instance_that_starts_for_too_long_is_no_help_on_its_way() -> None:
+    scheduler = make_fleet(prefills=0)
+    scheduler.register(InstanceSpec(instance_id="p0", model=MODEL, role=PREFILLING, engine_start_id="1"), 0.0)
+    assert not sides(scheduler, LONG_START_S)[0].empty
+    assert sides(scheduler, LONG_START_S + 1.0)[0].empty
+
+
+def test_what_is_too_long_follows_the_starts_that_were_measured() -> None:
+    scheduler = make_fleet(prefills=0)
+    scheduler.register(InstanceSpec(instance_id="p0", model=MODEL, role=PREFILLING, engine_start_id="1"), 0.0)
+    scheduler._registry.pool(MODEL).starts.add(10.0)
+    assert not sides(scheduler, LATE * 10.0)[0].empty
+    assert sides(scheduler, LATE * 10.0 + 1.0)[0].empty
+
+
+def test_a_side_for_which_hybrid_instances_stand_in_is_not_empty() -> None:
+    scheduler = make_fleet(prefills=0)
+    assert sides(scheduler, 0.0)[0].empty
+    add_instance(scheduler, "h0", facts=make_facts(kv_connector="c", compatibility_key="k"), role=InstanceRole.HYBRID)
+    assert not sides(scheduler, 0.0)[0].empty
+    put_in_state(scheduler, "h0", InstanceState.DRAINING, 0.0)
+    assert sides(scheduler, 0.0)[0].empty
+
+
+def test_nothing_is_remembered_of_the_time_before_splitting_was_off() -> None:
+    scheduler = make_fleet(prefills=0, roles=RoleSettings(automatic=True, delay_s=10.0))
+    assert not scheduler.balance_roles(frozenset(), 0.0)
+    scheduler.set_pd(PdSettings(mode=SplitMode.NEVER))
+    assert not scheduler.balance_roles(frozenset(), 5.0)
+    assert not scheduler.sides
+    scheduler.set_pd(PdSettings(mode=SplitMode.ALWAYS))
+    assert not scheduler.balance_roles(frozenset(), 15.0)
+    assert scheduler.balance_roles(frozenset(), 25.0)
+
+
 def test_pressures_go_with_their_model() -> None:
     scheduler = make_fleet()
     sides(scheduler, 0.0)
@@ -111,6 +150,19 @@ def test_a_pressed_side_gets_an_instance() -> None:
     changed = scheduler.instance(change.instance_id)
     assert (changed.role, changed.role_change) == (PREFILLING, change)
     assert {pair.prefill.instance_id for pair in scheduler.pairs()} == {"p0", change.instance_id}
+
+
+def test_decisions_say_which_instance_became_what_and_why() -> None:
+    scheduler = make_fleet(prefills=1, decodes=2)
+    put_in_state(scheduler, "p0", InstanceState.LOST, 0.0)
+    (change,) = scheduler.balance_roles(frozenset(), 1.0)
+    for pair in scheduler.pairs():
+        scheduler.handed_over(pair, 0.01)
+    scheduler.enqueue(make_request("r", prompt=100, arrived_at=8.0), 8.0)
+    (decision,) = scheduler.schedule(8.0)
+    assert decision.prefill is not None
+    assert decision.prefill.instance_id == change.instance_id
+    assert f"{change.instance_id} became prefilling 7 s ago: {change.reason}" in decision.reasons
 
 
 def test_recent_legs_are_means_that_fade() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from sage_common.clock import Clock
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
+from scheduler_svc.control.roles.kept_roles import KeptRoles
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.roles.role_change import Cause, RoleChange
@@ -28,6 +29,7 @@ class RoleWatch:
         scheduler: Scheduler,
         clock: Clock,
         decisions: OperatorDecisions,
+        kept: KeptRoles,
         wakeup: Wakeup,
         *,
         recovering: Callable[[], bool],
@@ -41,6 +43,7 @@ class RoleWatch:
         self._scheduler = scheduler
         self._clock = clock
         self._decisions = decisions
+        self._kept = kept
         self._wakeup = wakeup
         self._recovering = recovering
         self._first_look_at = first_look_at
@@ -60,12 +63,13 @@ class RoleWatch:
             await self._clock.sleep(self.settings.interval_s)
 
     def look(self) -> None:
-        """Change what is due once."""
+        """Change what is due once, and have executors keep their roles for the next scheduler."""
         changed = self._scheduler.balance_roles(self._pinned(), self._clock.now())
         for each in changed:
             self._note(each)
         models = set(self._scheduler.models_with_instances())
         self.changes = Counter({key: n for key, n in self.changes.items() if key[0] in models})
+        self._kept.tell()
         if changed:
             self._wakeup.notify()
 

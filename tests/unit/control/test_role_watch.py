@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from sage_telemetry.catalogue import ROLE_CHANGES, ROLE_PRESSURE
+from scheduler_svc.control.attempts.executor_links import ExecutorLinks
+from scheduler_svc.control.roles.kept_roles import KeptRoles
 from scheduler_svc.control.roles.role_watch import RoleWatch
 from scheduler_svc.control.scaling.scaling_watch import RETURN_S
 from scheduler_svc.domain.instance_spec import InstanceRole
@@ -146,6 +148,7 @@ async def test_it_waits_for_executors_to_come_back() -> None:
             plane.scheduler,
             world.clock,
             plane.decisions,
+            KeptRoles(plane.scheduler, world.clock, ExecutorLinks(), plane.decisions),
             plane.wakeup,
             recovering=lambda: world.clock.now() < open_until,
             first_look_at=world.clock.now() + 1.0,

@@ -13,12 +13,14 @@ from executor_svc.runtime.messages.commands import (
     Drain,
     FetchAssign,
     HeartbeatAck,
+    KeepRole,
     ReleaseKv,
     Resume,
     SleepWanted,
     TokenizerWanted,
 )
 from executor_svc.runtime.messages.registration import (
+    AutomaticRole,
     DeviceGroup,
     HeldAttempt,
     Register,
@@ -48,6 +50,7 @@ from sage_wire import durations
 from sage_wire.protocol import (
     ADOPTION,
     ASSIGN_BATCHES,
+    AUTOMATIC_ROLES,
     MODEL_CONFIG_LIMIT_BYTES,
     PROTOCOL_VERSION,
     RUN_TIME_ADAPTERS,
@@ -71,7 +74,7 @@ def register_request(register: Register) -> executor_pb2.ControlRequest:
     return executor_pb2.ControlRequest(
         register=executor_pb2.Register(
             protocol_version=PROTOCOL_VERSION,
-            capabilities=[STEP_FRAMES, ADOPTION, ASSIGN_BATCHES, RUN_TIME_ADAPTERS],
+            capabilities=[STEP_FRAMES, ADOPTION, ASSIGN_BATCHES, RUN_TIME_ADAPTERS, AUTOMATIC_ROLES],
             instance_id=identity.instance_id,
             engine_start_id=identity.engine_start_id,
             role=ROLE_TO_WIRE[identity.role],
@@ -84,12 +87,25 @@ def register_request(register: Register) -> executor_pb2.ControlRequest:
             address=identity.address,
             resume_secret=register.resume_secret,
             device_group=_device_group(identity.device_group),
+            automatic_role=_automatic_role(register.automatic_role),
         )
     )
 
 
 def _device_group(group: DeviceGroup | None) -> executor_pb2.DeviceGroup | None:
     return executor_pb2.DeviceGroup(name=group.name, places=group.places) if group is not None else None
+
+
+def _automatic_role(role: AutomaticRole | None) -> executor_pb2.AutomaticRole | None:
+    if role is None:
+        return None
+    return executor_pb2.AutomaticRole(
+        role=ROLE_TO_WIRE[role.role],
+        previous=ROLE_TO_WIRE[role.previous],
+        cause=role.cause,
+        reason=role.reason,
+        age=durations.to_wire(role.age_s),
+    )
 
 
 def _held(held: HeldAttempt) -> executor_pb2.HeldAttempt:
@@ -323,7 +339,23 @@ def _command(wire: executor_pb2.ControlResponse) -> Command | None:
             return adapters_wanted(wire.adapters_wanted)
         case "sleep_wanted":
             return SleepWanted(number=wire.sleep_wanted.number, asleep=wire.sleep_wanted.asleep)
+        case "automatic_role":
+            return KeepRole(role=_kept_role(wire.automatic_role))
         case "fetch_assign":
             return FetchAssign(attempt=attempt_from_wire(wire.fetch_assign.attempt))
         case _:
             return None
+
+
+def _kept_role(wire: executor_pb2.AutomaticRole) -> AutomaticRole | None:
+    """Return a role to keep; None for none, and for a role that this version does not know."""
+    known = [each in ROLE_FROM_WIRE for each in (wire.role, wire.previous)]
+    if wire.role == common_pb2.INSTANCE_ROLE_UNSPECIFIED or not all(known):
+        return None
+    return AutomaticRole(
+        role=ROLE_FROM_WIRE[wire.role],
+        previous=ROLE_FROM_WIRE[wire.previous],
+        cause=wire.cause,
+        reason=wire.reason,
+        age_s=durations.from_wire(wire.age),
+    )

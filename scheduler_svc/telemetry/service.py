@@ -25,6 +25,7 @@ from scheduler_svc.telemetry.call_metrics import CallMetrics
 from scheduler_svc.telemetry.fleet import FleetReader
 from scheduler_svc.telemetry.journal import JournalReader
 from scheduler_svc.telemetry.observer import TelemetryObserver
+from scheduler_svc.telemetry.roles import RoleReader
 from scheduler_svc.telemetry.scaling import ScalingReader
 from scheduler_svc.telemetry.session_metrics import SessionMetrics
 
@@ -75,12 +76,14 @@ class SchedulerTelemetry:
         batches: BatchReader | None = None,
         scaling: ScalingReader | None = None,
         device_groups: DeviceGroups | None = None,
+        roles: RoleReader | None = None,
     ) -> None:
         """Start the exports, on the event loop.  Raises CannotServe if the metrics page cannot listen.
 
         ``recorded`` counts the lines of the recording by what became of them.  ``restart``: of earlier requests.
         ``journal`` reads its figures and those of usage records, ``batches`` those of batches, ``scaling``
-        those of desired instances, ``device_groups`` the orders to them; None: there are none.
+        those of desired instances, ``device_groups`` the orders to engines that take
+        turns, ``roles`` those of automatic roles; None: there are none.
         """
         fleet = FleetReader(
             scheduler,
@@ -93,6 +96,7 @@ class SchedulerTelemetry:
             batches,
             scaling,
             device_groups,
+            roles,
         )
 
         def read() -> Observed:

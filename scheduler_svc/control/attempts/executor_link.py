@@ -11,6 +11,7 @@ from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
 from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.request import Request, Sampling
+from scheduler_svc.domain.roles.role_change import RoleChange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +111,13 @@ class ExecutorLink(Protocol):
 
     def want_sleep(self, number: int, *, asleep: bool) -> None:
         """Have the executor's engine sleep or be awake.  ``number`` counts these orders in the session."""
+        ...
+
+    def keep_role(self, change: RoleChange | None, age_s: float) -> None:
+        """Have the executor keep a role that came by itself, for the next scheduler.
+
+        ``change``: ``age_s`` seconds ago; None: its role is the configured one, or an operator's.
+        """
         ...
 
     def acknowledge_heartbeat(self, number: int) -> None:

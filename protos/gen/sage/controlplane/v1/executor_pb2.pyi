@@ -116,6 +116,7 @@ class ControlResponse(_message.Message):
     ASSIGNS_FIELD_NUMBER: _builtins.int
     ADAPTERS_WANTED_FIELD_NUMBER: _builtins.int
     SLEEP_WANTED_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_ROLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -146,6 +147,10 @@ class ControlResponse(_message.Message):
     def sleep_wanted(self) -> Global___SleepWanted:
         """where the engine can sleep, see EngineFacts.can_sleep"""
 
+    @_builtins.property
+    def automatic_role(self) -> Global___AutomaticRole:
+        """where the executor has the capability "automatic_roles" """
+
     def __init__(
         self,
         *,
@@ -161,12 +166,13 @@ class ControlResponse(_message.Message):
         assigns: Global___Assigns | None = ...,
         adapters_wanted: Global___AdaptersWanted | None = ...,
         sleep_wanted: Global___SleepWanted | None = ...,
+        automatic_role: Global___AutomaticRole | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "sleep_wanted", b"sleep_wanted", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "automatic_role", b"automatic_role", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "sleep_wanted", b"sleep_wanted", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "sleep_wanted", b"sleep_wanted", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "automatic_role", b"automatic_role", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "sleep_wanted", b"sleep_wanted", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv", "fetch_assign", "assigns", "adapters_wanted", "sleep_wanted"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv", "fetch_assign", "assigns", "adapters_wanted", "sleep_wanted", "automatic_role"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -212,6 +218,7 @@ class Register(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     RESUME_SECRET_FIELD_NUMBER: _builtins.int
     DEVICE_GROUP_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_ROLE_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """the executor's; the scheduler accepts its own, one older and one newer"""
     instance_id: _builtins.str
@@ -250,6 +257,10 @@ class Register(_message.Message):
     def device_group(self) -> Global___DeviceGroup:
         """absent: the engine has its device for itself"""
 
+    @_builtins.property
+    def automatic_role(self) -> Global___AutomaticRole:
+        """the latest that a scheduler sent; absent: none, or its role was UNSPECIFIED"""
+
     def __init__(
         self,
         *,
@@ -267,10 +278,11 @@ class Register(_message.Message):
         address: _builtins.str = ...,
         resume_secret: _builtins.bytes = ...,
         device_group: Global___DeviceGroup | None = ...,
+        automatic_role: Global___AutomaticRole | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["device_group", b"device_group", "location", b"location"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["automatic_role", b"automatic_role", "device_group", b"device_group", "location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "device_group", b"device_group", "engine_start_id", b"engine_start_id", "held", b"held", "instance_id", b"instance_id", "labels", b"labels", "location", b"location", "model", b"model", "price_per_hour", b"price_per_hour", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "software_version", b"software_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "automatic_role", b"automatic_role", "capabilities", b"capabilities", "device_group", b"device_group", "engine_start_id", b"engine_start_id", "held", b"held", "instance_id", b"instance_id", "labels", b"labels", "location", b"location", "model", b"model", "price_per_hour", b"price_per_hour", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -301,6 +313,48 @@ class DeviceGroup(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeviceGroup: _TypeAlias = DeviceGroup  # noqa: Y015
+
+@_typing.final
+class AutomaticRole(_message.Message):
+    """The role that the scheduler gave the instance by itself. The executor keeps it, does nothing else with it, and sends
+    it with its next Register, so that the next scheduler goes on with the roles of the one before.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    role: _common_pb2.InstanceRole.ValueType
+    """since the change; UNSPECIFIED: its role is the configured one, or an operator's"""
+    previous: _common_pb2.InstanceRole.ValueType
+    """before the change"""
+    cause: _builtins.str
+    """as in RoleChange"""
+    reason: _builtins.str
+    """in words"""
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """since the change, when this is sent"""
+
+    def __init__(
+        self,
+        *,
+        role: _common_pb2.InstanceRole.ValueType = ...,
+        previous: _common_pb2.InstanceRole.ValueType = ...,
+        cause: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "cause", b"cause", "previous", b"previous", "reason", b"reason", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AutomaticRole: _TypeAlias = AutomaticRole  # noqa: Y015
 
 @_typing.final
 class HeldAttempt(_message.Message):

@@ -13,6 +13,7 @@ from executor_svc.runtime.engine_port import Sampling
 from executor_svc.runtime.service import Exit
 from sage_client import InstanceNotFoundError, InstanceState
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
+from tests.integration.system.test_draining import running
 from tests.support.eventually import eventually
 from tests.support.simulated_answer import answer
 from tests.support.token_check import assert_tokens
@@ -60,13 +61,12 @@ async def test_requests_for_both_models_are_answered_in_turns(turns: LocalFleet,
 
 async def test_a_long_request_goes_on_in_its_next_turn(turns: LocalFleet, tmp_path: Path) -> None:
     await both(turns, tmp_path)
-    long = turns.client.generate("Once", model="sim-a", temperature=0, max_tokens=1_500)
-    running = asyncio.create_task(long.result())
-    await turns.until("a", S.READY)
+    long = turns.client.generate("Once", model="sim-a", temperature=0, max_tokens=2_500)
+    await running(long)
     short = await turns.client.generate("Twice", model="sim-b", max_tokens=5).result()
     assert short.instance_id == "b"
-    done = await running
-    wanted = await answer("Once", Sampling(temperature=0, max_tokens=1_500), model="sim-a")
+    done = await long.result()
+    wanted = await answer("Once", Sampling(temperature=0, max_tokens=2_500), model="sim-a")
     assert_tokens(done.token_ids, wanted.token_ids)
     assert done.attempts > 1
 

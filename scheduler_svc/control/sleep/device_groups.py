@@ -11,7 +11,7 @@ from typing import Protocol
 from sage_common.clock import Clock
 from scheduler_svc.control.sleep.instance_sleep import InstanceSleep, SleepState
 from scheduler_svc.domain.device_groups.member import Member, MemberState, ModelDemand
-from scheduler_svc.domain.device_groups.order import Action, Cause, Order
+from scheduler_svc.domain.device_groups.order import CAUSED, Action, Cause, Order
 from scheduler_svc.domain.device_groups.plan import plan
 from scheduler_svc.domain.device_groups.settings import DeviceGroupSettings
 from scheduler_svc.domain.errors import SchedulerError
@@ -86,7 +86,7 @@ class DeviceGroups:
         self._knows = knows
         self._entered: dict[str, tuple[MemberState, float]] = {}  # by instance: its state, and since when
         self._drained: set[str] = set()  # instances that drain because their group wants their place
-        self.counts: Counter[tuple[Action, Cause]] = Counter()  # orders carried out
+        self.counts: Counter[tuple[Action, Cause]] = Counter(dict.fromkeys(CAUSED, 0))  # orders carried out
 
     def check(self) -> None:
         """Look at every group once, and carry out what the rule orders."""

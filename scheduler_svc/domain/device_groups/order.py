@@ -25,6 +25,16 @@ class Cause(Enum):
     PEER_NOT_WANTED = "peer_not_wanted"  # the other one is not wanted any more
 
 
+#: Every action with every cause that it may have.
+CAUSED = (
+    (Action.WAKE, Cause.WAITING),
+    (Action.DRAIN, Cause.PEER_WANTED),
+    (Action.DRAIN, Cause.TURN_OVER),
+    (Action.RESUME, Cause.PEER_NOT_WANTED),
+    (Action.GIVE_BACK, Cause.DRAIN_LIMIT),
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
     """One step for one member."""

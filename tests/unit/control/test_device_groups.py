@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from sage_telemetry.catalogue import DEVICE_GROUP_ORDERS
 from scheduler_svc.control.sleep.instance_sleep import SleepState
-from scheduler_svc.domain.device_groups.order import Action, Cause
+from scheduler_svc.domain.device_groups.order import CAUSED, Action, Cause
 from scheduler_svc.domain.errors import NoInstance
 from scheduler_svc.domain.instance_spec import DeviceGroup
 from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.telemetry.fleet import FleetReader
 from tests.unit.control.sharing_executor import Device, SharingExecutor, share
 from tests.unit.control.world import World, expected
 
@@ -38,6 +40,14 @@ async def test_both_start_though_the_device_holds_one_and_nobody_asks() -> None:
         assert world.plane.scheduler.start_s(B) == pytest.approx(0.5, abs=0.01), "without the wait for a place"
         await world.advance(60)
         assert (a.sleep_orders, b.sleep_orders) == ([True], []), "nobody asks"
+
+
+async def test_the_metric_of_orders_begins_at_zero() -> None:
+    async with World() as world:
+        plane = world.plane
+        reader = FleetReader(plane.scheduler, plane.clock, plane.requests, device_groups=plane.device_groups)
+        shown = [((action.value, cause.value), 0) for action, cause in CAUSED]
+        assert reader.read()[DEVICE_GROUP_ORDERS] == shown
 
 
 async def test_requests_for_both_models_all_end_right() -> None:
@@ -85,7 +95,9 @@ async def test_what_does_not_end_in_the_drain_s_time_goes_on_in_later_turns_howe
         assert long.token_ids == expected(3_000)
         assert len(long.instances) > 4
         assert all(each.token_ids == expected(10) for each in short)
-        assert world.plane.device_groups.counts[Action.GIVE_BACK, Cause.DRAIN_LIMIT] == len(long.instances) - 1
+        counts = world.plane.device_groups.counts
+        assert counts[Action.GIVE_BACK, Cause.DRAIN_LIMIT] == len(long.instances) - 1
+        assert counts.keys() == set(CAUSED)
 
 
 async def test_one_that_is_killed_while_it_wakes_comes_back_and_serves_what_waits() -> None:

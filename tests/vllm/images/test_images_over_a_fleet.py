@@ -13,9 +13,9 @@ from anthropic import BadRequestError as AnthropicBadRequestError
 from openai import BadRequestError
 
 from sage_client import AsyncClient, Completion, Image, InvalidRequestError
-from tests.bench.free_port import free_port
 from tests.support.counted_stream import CountedStream
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.support.raw_batches import CHAT, jsonl, line
 from tests.vllm.gateway.gateway_fleet import GatewayProcess
 from tests.vllm.images.picture_server import PictureServer

@@ -97,7 +97,7 @@ def _url(part: Mapping[str, Any]) -> str:
     """Return the URL of an image.  Raises ValueError."""
     source = part.get("source")
     if part["type"] != "image":
-        return url_of(part.get("image_url", ""))
+        return url_of(part.get("image_url"))
     if not isinstance(source, Mapping) or source.get("type") not in ("base64", "url"):
         raise ValueError("has no source of type base64 or url")
     if source["type"] == "url":
@@ -111,9 +111,11 @@ def _in_chat(fields: Mapping[str, Any]) -> Iterator[Part]:
 
 
 def _in_responses(fields: Mapping[str, Any]) -> Iterator[Part]:
-    """Yield the parts of messages; of an assistant's, vLLM's server reads the text alone."""
+    """Yield the parts of messages and of tools' results; of an assistant's message, vLLM's server reads text alone."""
     for place, item in objects_in(fields.get("input"), "input"):
-        if item.get("role") != "assistant":
+        if item.get("type") in ("function_call_output", "custom_tool_call_output"):
+            yield from objects_in(item.get("output"), f"{place}.output")
+        elif item.get("role") != "assistant":
             yield from objects_in(item.get("content"), f"{place}.content")
 
 

@@ -83,4 +83,5 @@ def _sends(path: str, model: Model) -> str:
         return f"model {model.name!r} takes text only"
     if path not in TYPES:
         return f"images are for {', '.join(TYPES)}"
-    return f"this server sends models text, and images as parts of type {TYPES[path]!r} in messages of users"
+    where = "messages of users and results of tools"
+    return f"this server sends models text, and images as parts of type {TYPES[path]!r} in {where}"

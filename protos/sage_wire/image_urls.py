@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any
 
 from sage_wire.protocol import IMAGE_LIMIT_BYTES
 
@@ -17,7 +16,7 @@ def is_data_url(url: str) -> bool:
     return url[:5].lower() == "data:"
 
 
-def url_of(found: str | Mapping[str, Any]) -> str:
+def url_of(found: object) -> str:
     """Return the URL of an ``image_url``: a string, or an object with ``url``.
 
     Raises:

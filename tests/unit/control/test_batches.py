@@ -73,11 +73,8 @@ async def test_a_line_with_an_image_runs_where_images_are_taken_and_is_refused_e
         await world.advance(5)
         output, _ = world.results(key)
         assert output.keys() == {"picture", "text"}
-        assert output["picture"]["response"]["body"]["usage"] == {
-            "prompt_tokens": 3 + 20,
-            "completion_tokens": 4,
-            "total_tokens": 27,
-        }
+        usage = output["picture"]["response"]["body"]["usage"]
+        assert (usage["prompt_tokens"], usage["completion_tokens"]) == (len("See") + 20, 4)
     async with BatchWorld() as world:
         world.add("a")
         key = await world.submit([picture, line("text")])

@@ -32,15 +32,18 @@ def test_images_of_a_chat_come_in_their_order() -> None:
     assert [held_image(each).mime_type for each in image_parts(CHAT, body)] == ["image/png", "image/gif"]
 
 
-def test_images_of_responses_are_in_messages_that_are_not_the_assistants() -> None:
+def test_images_of_responses_are_in_results_of_tools_and_in_messages_that_are_not_the_assistants() -> None:
     body = {
         "input": [
             {"role": "user", "content": [{"type": "input_text", "text": "a"}, in_responses(b"one")]},
             {"type": "message", "role": "assistant", "content": [in_responses(b"no")]},
             {"role": "developer", "content": [in_responses(b"two")]},
+            {"type": "function_call_output", "call_id": "c", "output": [in_responses(b"three")]},
+            {"type": "function_call_output", "call_id": "d", "output": "text"},
         ]
     }
-    assert found(RESPONSES, body) == [("input[0].content[1]", b"one"), ("input[2].content[0]", b"two")]
+    places = [("input[0].content[1]", b"one"), ("input[2].content[0]", b"two"), ("input[3].output[0]", b"three")]
+    assert found(RESPONSES, body) == places
     assert found(RESPONSES, {"input": "text"}) == []
 
 

@@ -66,6 +66,14 @@ async def test_the_images_of_a_conversation_reach_the_model(path: str) -> None:
     assert answered.json["body"] == {"model": "m", **BODIES[path]}
 
 
+async def test_images_of_tools_reach_the_model_in_the_order_of_the_prompt() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [in_messages(b"of the tool")]}
+    body = {"messages": [{"role": "user", "content": [in_messages(b"beside it"), result]}]}
+    answered, calls = await post(MESSAGES, body)
+    assert answered.status == 200
+    assert [each.data for each in calls[0].images] == [b"of the tool", b"beside it"]
+
+
 @pytest.mark.parametrize("path", BODIES)
 async def test_a_model_for_text_refuses_images_on_each_route(path: str) -> None:
     words = refused(*await post(path, BODIES[path], takes=0))
@@ -76,7 +84,7 @@ async def test_images_that_would_be_left_out_are_refused() -> None:
     body = {"input": [{"role": "assistant", "content": [in_responses(b"x")]}]}
     words = refused(*await post(RESPONSES, body))
     assert words.startswith("input[0].content[0]: input[0].content[0] is an image; this server sends")
-    assert "'input_image' in messages of users" in words
+    assert "'input_image' in messages of users and results of tools" in words
     assert "images are for /v1/chat/completions" in refused(*await post("/tokenize", asked(chat_image(b"x"))))
 
 

@@ -194,6 +194,29 @@ async def test_responses_have_images_too(gateway: GatewayProcess, client: AsyncC
             assert "".join(parts) == wanted.text
 
 
+async def test_the_images_of_a_tools_result_are_in_responses(
+    gateway: GatewayProcess, client: AsyncClient, pictures: Pictures
+) -> None:
+    turns: list[Any] = [
+        {"role": "user", "content": "What is it?"},
+        {"role": "tool", "content": [Image(data=pictures["blue"])]},
+    ]
+    wanted = await client.generate(None, messages=turns, max_tokens=24, temperature=0).result()
+    image = {"type": "input_image", "image_url": data_url(pictures["blue"])}
+    items = [
+        {"role": "user", "content": "What is it?"},
+        {"type": "function_call_output", "call_id": "c", "output": [image]},
+    ]
+    async with gateway.openai() as openai:
+        made = await openai.responses.create(model=MODEL_NAME, input=items, max_output_tokens=24, temperature=0)
+    assert made.output_text == wanted.text
+
+
+def to_anthropic(*content: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": list(content)}]
+    return {"model": MODEL_NAME, "messages": messages, "max_tokens": 24, "extra_body": {"temperature": 0}}
+
+
 def block(picture: bytes) -> dict[str, Any]:
     data = base64.b64encode(picture).decode()
     return {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
@@ -203,12 +226,12 @@ async def test_messages_have_images_too(gateway: GatewayProcess, client: AsyncCl
     async with gateway.anthropic() as anthropic:
         for name in ("red", "radial"):
             wanted = await client.generate(None, **short(Image(data=pictures[name]), "What?")).result()
-            said = short(block(pictures[name]), {"type": "text", "text": "What?"})
-            made = await anthropic.messages.create(model=MODEL_NAME, **said)
+            said = to_anthropic(block(pictures[name]), {"type": "text", "text": "What?"})
+            made = await anthropic.messages.create(**said)
             assert made.content[0].text == wanted.text
             counted = await anthropic.messages.count_tokens(model=MODEL_NAME, messages=said["messages"])
             assert counted.input_tokens == wanted.usage.prompt_tokens
-            async with anthropic.messages.stream(model=MODEL_NAME, **said) as stream:
+            async with anthropic.messages.stream(**said) as stream:
                 assert "".join([each async for each in stream.text_stream]) == wanted.text
 
 
@@ -224,8 +247,7 @@ async def test_the_images_of_a_tools_result_come_first(
     wanted = await client.generate(None, messages=turns, max_tokens=24, temperature=0).result()
     result = {"type": "tool_result", "tool_use_id": "t", "content": [block(blue)]}
     async with gateway.anthropic() as anthropic:
-        said = short(block(red), result, {"type": "text", "text": "What?"})
-        made = await anthropic.messages.create(model=MODEL_NAME, **said)
+        made = await anthropic.messages.create(**to_anthropic(block(red), result, {"type": "text", "text": "What?"}))
     assert made.content[0].text == wanted.text
 
 
@@ -245,11 +267,11 @@ async def test_an_image_at_an_address_of_a_named_host(
         )
         assert response.output_text == wanted.text
         image = {"type": "image", "source": {"type": "url", "url": url}}
-        message = await anthropic.messages.create(model=MODEL_NAME, **short(image, question))
+        message = await anthropic.messages.create(**to_anthropic(image, question))
         assert message.content[0].text == wanted.text
         missing = {"type": "image", "source": {"type": "url", "url": picture_server.url("missing")}}
         with pytest.raises(AnthropicBadRequestError, match="was answered with status 404"):
-            await anthropic.messages.create(model=MODEL_NAME, **short(missing, question))
+            await anthropic.messages.create(**to_anthropic(missing, question))
 
 
 async def test_lines_of_a_batch_have_images(client: AsyncClient, pictures: Pictures) -> None:

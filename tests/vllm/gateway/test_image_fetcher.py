@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from aiohttp.abc import AbstractResolver
 
 from sage_client import Image
 from sage_gateway.conversation_images import BadPart, ImagePart
@@ -54,7 +53,7 @@ class PictureServer:
         return f"http://{host}:{self.port}/{path}"
 
 
-class Loopback(AbstractResolver):
+class Loopback:
     """Finds every host on loopback."""
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> Any:

@@ -43,6 +43,11 @@ class ImagePart:
         """Whether the image has to be fetched."""
         return not is_data_url(self.url)
 
+    @property
+    def lacks_detail(self) -> bool:
+        """Whether ``detail`` is missing, which clients may leave out and vLLM's server wants in a tool's result."""
+        return self.part["type"] == "input_image" and "detail" not in self.part and ".output[" in self.place
+
     def put(self, image: Image) -> None:
         """Write an image into the body in the place of its address: vLLM's server fetches nothing."""
         url = f"data:{image.mime_type};base64,{base64.b64encode(image.data).decode()}"

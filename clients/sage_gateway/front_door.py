@@ -163,7 +163,7 @@ class FrontDoor:
     ) -> tuple[ServedModel, HttpCall, bytes] | HttpError:
         """Return a request's model, what its caller asked for, and its body; or why it is refused.
 
-        The body has images in the place of the addresses that they were fetched from.
+        The body is the one that came, but for what ``ImageReader`` writes into it.
         """
         token = headers.token()
         if why := unusable_token(token):
@@ -181,7 +181,7 @@ class FrontDoor:
         if why := why_not(served.model, path):
             return invalid(f"model {served.model.name!r} {why}", "model")
         try:
-            images, fetched = await self._images.read(path, fields, served.model, token)
+            images, changed = await self._images.read(path, fields, served.model, token)
         except Refused as error:
             return error.error
         try:
@@ -190,7 +190,7 @@ class FrontDoor:
             return invalid(str(error), error.name)
         trace = {each: headers[each] for each in TRACE_HEADERS if each in headers}
         call = HttpCall(token=token, options=options, images=images, trace=trace)
-        return served, call, as_json(fields) if fetched else body
+        return served, call, as_json(fields) if changed else body
 
     def _unknown(self, name: Any, path: str = "") -> HttpError:
         """Return why there is no model of a name, or which ones a request could have meant that names none."""

@@ -31,9 +31,9 @@ class ImageReader:
     async def read(
         self, path: str, fields: Mapping[str, Any], model: Model, token: str
     ) -> tuple[tuple[Image, ...], bool]:
-        """Return the images of a conversation in its order, and whether any were fetched.
+        """Return the images of a conversation in its order, and whether ``fields``, the body's, were changed.
 
-        Those that were fetched are written into ``fields``, the body's: vLLM's server fetches nothing.
+        Images that were fetched are written into it: vLLM's server fetches nothing.
 
         Raises:
             Refused: a part is neither text nor an image that can be sent.
@@ -47,12 +47,15 @@ class ImageReader:
             away = [each for each in parts if each.is_address] if self._fetch is not None else []
             images = await self._read(parts, away, token)
             _check_bytes(parts, images)
+            short = [each for each in parts if each.lacks_detail]
+            for part in short:
+                part.part["detail"] = "auto"
         except BadPart as error:
             raise Refused(invalid(f"{error.place}: {error}", error.place)) from None
         if images and (too_many := await asyncio.to_thread(too_many_pixels, images)):
             name = parts[0].place.partition("[")[0]
             raise Refused(invalid(f"{name}: {too_many}", name))
-        return images, bool(away)
+        return images, bool(away or short)
 
     async def _read(self, parts: Sequence[ImagePart], away: Sequence[ImagePart], token: str) -> tuple[Image, ...]:
         """Return the images of ``parts``, of which ``away`` have addresses.  Raises BadPart and Refused."""

@@ -74,6 +74,13 @@ async def test_images_of_tools_reach_the_model_in_the_order_of_the_prompt() -> N
     assert [each.data for each in calls[0].images] == [b"of the tool", b"beside it"]
 
 
+async def test_an_image_of_a_tools_result_has_the_detail_that_vllms_server_wants() -> None:
+    image = {"type": "input_image", "image_url": url(b"x")}
+    answered, calls = await post(RESPONSES, {"input": [{"type": "function_call_output", "output": [image]}]})
+    assert [each.data for each in calls[0].images] == [b"x"]
+    assert answered.json["body"]["input"][0]["output"] == [{**image, "detail": "auto"}]
+
+
 @pytest.mark.parametrize("path", BODIES)
 async def test_a_model_for_text_refuses_images_on_each_route(path: str) -> None:
     words = refused(*await post(path, BODIES[path], takes=0))

@@ -102,9 +102,10 @@ class Sleeps:
         found = self._instances.get(instance.instance_id)
         return found is not None and not found.wanted
 
-    def cancel(self, instance_id: str) -> None:
-        """Forget that an instance is to sleep once it has drained."""
-        if (found := self._instances.get(instance_id)) is not None:
+    def cancel(self, instance: Instance) -> None:
+        """Forget that an instance is to sleep once it has drained.  One that sleeps is woken by an order only."""
+        found = self._instances.get(instance.instance_id)
+        if found is not None and instance.state is not _S.SLEEPING:
             found.wanted = False
 
     def follow(self, instance: Instance) -> None:

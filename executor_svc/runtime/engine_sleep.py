@@ -97,6 +97,8 @@ class EngineSleep:
         if self._place is None:
             return
         while why := self._place.take():
+            if why != self._reason:
+                log.info("the engine does not start yet: %s", why)
             self._wait_for(why)
             await asyncio.sleep(START_POLL_S)
         self._state, self._reason = SleepState.STARTING, ""

@@ -41,7 +41,9 @@ class Sleeps:
         The latest order is given again: it may have been lost with the earlier session.
         """
         old = self._instances.get(instance.instance_id)
-        found = InstanceSleep(link=link, wanted=old is not None and old.wanted)
+        found = InstanceSleep(link=link)
+        if old is not None:
+            found.wanted, found.asked = old.wanted, old.asked
         self._instances[instance.instance_id] = found
         if instance.state is _S.SLEEPING:
             found.order(asleep=found.wanted)
@@ -69,6 +71,7 @@ class Sleeps:
         """
         found = self._of(instance, _S.SLEEPING)
         wanted, found.wanted = found.wanted, True
+        found.asked += 1
         if instance.state is _S.SLEEPING and not wanted:
             found.order(asleep=True)
             self._move(instance, _S.SLEEPING, f"to sleep: {reason}")

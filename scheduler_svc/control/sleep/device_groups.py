@@ -88,6 +88,7 @@ class DeviceGroups:
         # Instances that drain because their group wants their place, with ``InstanceSleep.asked`` of then: once an
         # operator asks for the same, the drain is not lifted any more.
         self._drained: dict[str, int] = {}
+        self._waits_since: dict[str, float] = {}  # by model: when requests began to wait that are in no queue yet
         self.counts: Counter[tuple[Action, Cause]] = Counter(dict.fromkeys(CAUSED, 0))  # orders carried out
 
     def check(self) -> None:
@@ -97,6 +98,8 @@ class DeviceGroups:
             if (group := instance.spec.device_group) is not None and self._takes_part(instance):
                 groups[instance.spec.location.host, group.name].append(instance)
         self._forget({each.instance_id for members in groups.values() for each in members})
+        now = self._clock.now()
+        self._waits_since = {model: self._waits_since.get(model, now) for model in self._waiting_elsewhere()}
         for members in groups.values():
             self._look(members)
 
@@ -172,6 +175,7 @@ class DeviceGroups:
         return replace(
             found,
             waiting=found.waiting + self._waiting_elsewhere().get(model, 0),
+            waited_s=max(found.waited_s, now - self._waits_since.get(model, now)),
             awake_elsewhere=any(self._serves(each) for each in elsewhere),
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sage_telemetry.catalogue import DEVICE_GROUP_ORDERS
@@ -167,6 +169,26 @@ async def test_an_executor_that_starts_anew_while_it_waits_for_a_place_did_not_f
         assert waits.error is None
         await world.advance(25)
         assert waits.token_ids == expected(20)
+
+
+async def test_a_model_that_was_never_up_gets_its_turn_beside_two_busy_ones_after_a_failed_start() -> None:
+    async with World(device_groups={**QUICK, "drain_limit_s": 1.0}) as world:
+        device, *_ = await two(world)
+        c = share(world, device, "c")
+        while c.sleeps is not SleepState.STARTING:
+            await world.advance(0.1)
+        c.crash()
+        for name, model in (("busy-a", A), ("busy-b", B)):
+            for n in range(3):
+                await world.submit(f"{name}-{n}", model=model, max_tokens=4_000)
+        await world.advance(1)
+        c.start_poll_s = 4.0
+        c.connect()
+        assert c.sleeps is SleepState.NOT_STARTED
+        waits = asyncio.create_task(world.submit("waits", model="model-c", wait_for_instance=True))
+        await world.advance(60)
+        assert waits.done(), "its model was up once"
+        assert (await waits).token_ids == expected(20)
 
 
 async def test_operators_put_one_to_sleep_and_wake_another() -> None:

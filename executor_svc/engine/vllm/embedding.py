@@ -88,7 +88,12 @@ class VllmEmbeddingEngine:
             classifies=self._facts.classifies,
         )
         self._adapters = EngineAdapters(
-            llm, settings.adapters, facts=self._facts, cache_dir=model.cache_dir, changed=self._adapters_changed
+            llm,
+            settings.adapters,
+            facts=self._facts,
+            cache_dir=model.cache_dir,
+            bytes_limit=settings.adapter_bytes,
+            changed=self._adapters_changed,
         )
         self._active: set[str] = set()  # ids of requests that vLLM has
         self._prompt_tokens = 0

@@ -104,7 +104,12 @@ class VllmEngine:
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
         self._limits = request_limits(llm.vllm_config, self._facts, settings)
         self._adapters = EngineAdapters(
-            llm, settings.adapters, facts=self._facts, cache_dir=model.cache_dir, changed=self._adapters_changed
+            llm,
+            settings.adapters,
+            facts=self._facts,
+            cache_dir=model.cache_dir,
+            bytes_limit=settings.adapter_bytes,
+            changed=self._adapters_changed,
         )
         self._trials = trial_process(llm)
         self._constraints = gate_for(llm, self._trials, settings.constraint_compile_limit_s)

@@ -119,6 +119,11 @@ class VllmSettings(SettingsSection):
         description="LoRA adapters that operators may add while the engine runs (sagectl adapter add), beside those in "
         "adapters; they are kept in the host's memory.  0: none.  engine_args.max_lora_rank bounds their rank (16).",
     )
+    adapter_bytes: int = Field(
+        default=4 << 30,
+        ge=1,
+        description="Most bytes of one adapter's files from the hub; a larger one is refused before it is downloaded.",
+    )
     traces_endpoint: str | None = Field(
         default=None,
         description="OTLP endpoint for the engine's own spans.  Default: telemetry.otlp_endpoint.",

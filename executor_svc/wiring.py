@@ -139,6 +139,7 @@ def build_service(
         ),
         health=health,
         tasks=tasks,
+        observer=observer,
     )
 
 

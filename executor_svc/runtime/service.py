@@ -22,6 +22,7 @@ from executor_svc.runtime.engine_port import (
 from executor_svc.runtime.kv_releases import KvReleases
 from executor_svc.runtime.messages.outputs import EndCause
 from executor_svc.runtime.messages.reports import EngineStatus
+from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.run_time_adapters import RunTimeAdapters
 from executor_svc.runtime.session.load_meter import LoadMeter
@@ -77,6 +78,7 @@ class ExecutorService:
         drain: Drain,
         health: HealthPort,
         tasks: WatchedTasks,
+        observer: Observer = NULL_OBSERVER,
     ) -> None:
         self._factory = factory
         self._session = session
@@ -88,7 +90,9 @@ class ExecutorService:
         self._health = health
         self._tasks = tasks
         self._releases = KvReleases(session.control.answer)
-        self._adapters = RunTimeAdapters(uses=attempts.uses, on_change=session.control.want_adapter_states)
+        self._adapters = RunTimeAdapters(
+            uses=attempts.uses, on_change=session.control.want_adapter_states, observer=observer
+        )
         self._engine: Engine | None = None
         self._starting: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None

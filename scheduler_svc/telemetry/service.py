@@ -19,6 +19,7 @@ from scheduler_svc.control.adoption.restart_figures import RestartFigures
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.telemetry.adapters import AdapterReader
 from scheduler_svc.telemetry.batches import BatchReader
 from scheduler_svc.telemetry.call_metrics import CallMetrics
 from scheduler_svc.telemetry.fleet import FleetReader
@@ -73,15 +74,25 @@ class SchedulerTelemetry:
         journal: JournalReader | None = None,
         batches: BatchReader | None = None,
         scaling: ScalingReader | None = None,
+        adapters: AdapterReader | None = None,
     ) -> None:
         """Start the exports, on the event loop.  Raises CannotServe if the metrics page cannot listen.
 
         ``recorded`` counts the lines of the recording by what became of them.  ``restart``: of earlier requests.
         ``journal`` reads its figures and those of usage records, ``batches`` those of batches, ``scaling``
-        those of desired instances; None: there are none.
+        those of desired instances, ``adapters`` those of adapters on instances; None: there are none.
         """
         fleet = FleetReader(
-            scheduler, clock, requests, recorded, lambda: self.client_sessions.open, restart, journal, batches, scaling
+            scheduler,
+            clock,
+            requests,
+            recorded,
+            lambda: self.client_sessions.open,
+            restart,
+            journal,
+            batches,
+            scaling,
+            adapters,
         )
 
         def read() -> Observed:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sage_client import Image
-from sage_wire.protocol import IMAGES_LIMIT
+from sage_wire.protocol import IMAGES_LIMIT, IMAGES_LIMIT_BYTES
 
 KINDS = {
     **dict.fromkeys(("image_url", "input_image", "image", "image_pil", "image_embeds"), "an image"),
@@ -45,9 +45,10 @@ def images_of(fields: Mapping[str, Any]) -> tuple[Image, ...]:
     """Return the images of a chat completion's messages, in their order.  Nothing is fetched.
 
     Raises:
-        BadPart: an image is not in the body, is too large, or is one too many.
+        BadPart: an image is not in the body, is too large, or is one too many; or with it all are too large.
     """
     found: list[Image] = []
+    size = 0  # bytes of all
     for place, part in _parts(fields.get("messages"), "messages"):
         if part.get("type") != IMAGE:
             continue
@@ -57,6 +58,10 @@ def images_of(fields: Mapping[str, Any]) -> tuple[Image, ...]:
             found.append(Image.from_url(part[IMAGE]))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BadPart(place, str(error) if isinstance(error, ValueError) else "has no URL of an image") from None
+        size += len(found[-1].data)
+        if size > IMAGES_LIMIT_BYTES:
+            what = f"with this one, {len(found)} images have {size} bytes together; the limit is {IMAGES_LIMIT_BYTES}"
+            raise BadPart(place, what)
     return tuple(found)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
 
+from sage_gateway import content_parts
 from sage_gateway.content_parts import BadPart, images_of, not_text
+from sage_wire.protocol import IMAGES_LIMIT_BYTES
 from tests.unit.gateway.fleet_of_models import ListedModels, model
 from tests.unit.gateway.http_client import call
 from tests.unit.gateway.test_front_door import door_of
@@ -87,6 +90,25 @@ def test_one_image_too_many_is_refused_by_its_place() -> None:
     with pytest.raises(BadPart, match="is image 17") as bad:
         images_of(asked(*[PICTURE] * 17))
     assert bad.value.place == "messages[0].content[16]"
+
+
+def test_images_that_are_too_large_together_are_refused_by_the_place_of_the_first_one_too_many() -> None:
+    third = IMAGES_LIMIT_BYTES // 3 + 1
+    content = base64.b64encode(bytes(third)).decode()
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{content}"}}
+    assert len(images_of(asked(picture, picture))) == 2
+    with pytest.raises(BadPart, match=rf"3 images have {3 * third} bytes together; the limit is {IMAGES_LIMIT_BYTES}") as bad:
+        images_of(asked(picture, picture, picture))
+    assert bad.value.place == "messages[0].content[2]"
+
+
+async def test_the_answer_to_images_that_are_too_large_together_names_the_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content_parts, "IMAGES_LIMIT_BYTES", 1)
+    fleet = ListedModels(model(most_images=16))
+    body = {"model": "m", **asked(PICTURE, PICTURE)}
+    answered = await call(await door_of(fleet), "POST", "/v1/chat/completions", body)
+    assert (answered.status, answered.error["param"], fleet.calls) == (400, "messages[0].content[1]", [])
+    assert "2 images have 2 bytes together; the limit is 1" in answered.error["message"]
 
 
 @pytest.mark.parametrize("part", [{"image_url": "http://x/"}, {**TEXT, "uuid": "u", "image_url": "http://x/"}])

@@ -153,7 +153,7 @@ ADAPTER_REQUESTS = _counter(
     "Accepted requests with a LoRA adapter that ended, each once.",
     MODEL,
     {
-        "adapter": 'the first 256 adapters of all models that requests named since the scheduler\'s start; "(other)" for '
+        "adapter": "the first 256 adapters of all models that requests named since the scheduler's start; (other) for "
         "all others together"
     },
     OUTCOME,
@@ -524,8 +524,8 @@ ADAPTER_LOADS = _counter(
     "{adapter}",
     "LoRA adapters that were to be loaded while the engine ran, by how that ended.",
     {
-        "result": "loaded, unusable (no such directory or hub id, broken files, a rank or size above a bound), timed_out, "
-        "engine_failed, executor_failed"
+        "result": "loaded, unusable (no such directory or hub id, broken files, a rank or size above a bound), "
+        "timed_out, engine_failed, executor_failed"
     },
 )
 ADAPTER_LOAD_DURATION = _histogram(

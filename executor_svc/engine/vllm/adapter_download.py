@@ -34,9 +34,7 @@ def download(source: AdapterSource, cache_dir: Path | None, bytes_limit: int) ->
 def _fetch(source: AdapterSource, cache_dir: Path | None, bytes_limit: int) -> str:
     from huggingface_hub import HfApi
 
-    info = HfApi().model_info(
-        source.source, revision=source.revision or None, files_metadata=True, timeout=HUB_LIMIT_S
-    )
+    info = HfApi().model_info(source.source, revision=source.revision or None, files_metadata=True, timeout=HUB_LIMIT_S)
     sizes = {file.rfilename: file.size for file in info.siblings or ()}
     wanted = [CONFIG, *([SAFETENSORS] if SAFETENSORS in sizes else WEIGHT_FILES)]
     _refuse_large(source, {name: sizes[name] for name in wanted if name in sizes}, bytes_limit)

@@ -23,9 +23,7 @@ class AdapterFiles:
     rank: int
 
 
-def find_adapter(
-    source: AdapterSource, *, rank_limit: int, bytes_limit: int, cache_dir: Path | None
-) -> AdapterFiles:
+def find_adapter(source: AdapterSource, *, rank_limit: int, bytes_limit: int, cache_dir: Path | None) -> AdapterFiles:
     """Find an adapter's files, downloading what is missing, and check them.  Blocks; call it from a thread.
 
     ``rank_limit``: the largest rank that the engine takes.  ``bytes_limit``: most bytes of a download.

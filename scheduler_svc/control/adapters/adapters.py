@@ -132,7 +132,7 @@ class Adapters:
         return [self._view(each) for each in found]
 
     def counts(self) -> dict[tuple[str, str], Counter[AdapterState]]:
-        """Return how many adapters each ready instance has by state, by instance id and model; only those that have any."""
+        """Return how many adapters each ready instance that has any has by state, by its id and model."""
         registered: defaultdict[str, set[str]] = defaultdict(set)
         for adapter in self._registry.all():
             registered[adapter.model].add(adapter.name)

@@ -16,6 +16,7 @@ from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
 from scheduler_svc.domain.errors import InvalidRequest, OutputLost, Overloaded, QueueFull, Recovering
 from scheduler_svc.domain.request import Priority, RequestKey, RequestState, Sampling
 from scheduler_svc.recording.usage.ended_request import usage_of
+from tests.contract.policies.modelled_fleet import make_request
 from tests.unit.control.test_adoption import Next, held, orders
 from tests.unit.control.world import EPOCH, MODEL, Reader, World
 

@@ -97,7 +97,9 @@ def test_images_that_are_too_large_together_are_refused_by_the_place_of_the_firs
     content = base64.b64encode(bytes(third)).decode()
     picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{content}"}}
     assert len(images_of(asked(picture, picture))) == 2
-    with pytest.raises(BadPart, match=rf"3 images have {3 * third} bytes together; the limit is {IMAGES_LIMIT_BYTES}") as bad:
+    with pytest.raises(
+        BadPart, match=rf"3 images have {3 * third} bytes together; the limit is {IMAGES_LIMIT_BYTES}"
+    ) as bad:
         images_of(asked(picture, picture, picture))
     assert bad.value.place == "messages[0].content[2]"
 

@@ -45,7 +45,9 @@ def test_hybrid_instances_are_joined_by_hybrid_ones_like_them() -> None:
     fleet = [replace(ONE, role=InstanceRole.DECODING, price_per_hour=9.0), replace(ONE, role=InstanceRole.HYBRID)]
     settings = SimulationSettings().autoscaled(1, 3, warm_up_s=20.0, down_delay_s=30.0)
     result = Simulation(burst(), fleet, settings).run()
-    started = [each.model for each in result.executors if each.up_from_s and each.model.role is not InstanceRole.DECODING]
+    started = [
+        each.model for each in result.executors if each.up_from_s and each.model.role is not InstanceRole.DECODING
+    ]
     assert started
     assert {(each.role, each.price_per_hour) for each in started} == {(InstanceRole.HYBRID, 1.0)}
 

@@ -15,17 +15,22 @@ CALLS_LIMIT = 8
 """Calls that run at once.  One that hangs keeps its place."""
 
 
+_NAME = "blocking-call"
+
+
+def hanging() -> bool:
+    """Return whether a call of this process has not returned.
+
+    Then the interpreter must not end in its own way: a library's native code that goes on meanwhile crashes it.
+    """
+    return any(thread.name == _NAME for thread in threading.enumerate())
+
+
 class BlockingCalls:
     """Runs each call in a daemon thread: neither ``asyncio.run`` nor the interpreter waits for it at the end."""
 
     def __init__(self, limit: int = CALLS_LIMIT) -> None:
         self._free = asyncio.Semaphore(limit)
-        self._running = 0
-
-    @property
-    def running(self) -> int:
-        """Calls that have not returned; after ``run`` gave them up these are calls that hang."""
-        return self._running
 
     async def run(self, call: Callable[[], Answer], timeout_s: float) -> Answer:
         """Return what ``call`` returns, or raise what it raises.
@@ -36,8 +41,7 @@ class BlockingCalls:
             await self._free.acquire()
             loop = asyncio.get_running_loop()
             answer: asyncio.Future[Answer] = loop.create_future()
-            self._running += 1
-            threading.Thread(target=self._work, args=(loop, call, answer), name="blocking-call", daemon=True).start()
+            threading.Thread(target=self._work, args=(loop, call, answer), name=_NAME, daemon=True).start()
             return await answer
 
     def _work(self, loop: asyncio.AbstractEventLoop, call: Callable[[], Any], answer: asyncio.Future[Any]) -> None:
@@ -50,7 +54,6 @@ class BlockingCalls:
             loop.call_soon_threadsafe(self._over, answer, settle)
 
     def _over(self, answer: asyncio.Future[Any], settle: Callable[[], None]) -> None:
-        self._running -= 1
         self._free.release()
         if not answer.done():  # else it was given up
             settle()

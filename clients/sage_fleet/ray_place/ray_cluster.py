@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
@@ -75,15 +74,13 @@ class RayCluster:
         await self._call(lambda: end_actor(str(name)))
 
     async def close(self) -> None:
-        """Close the connection, if Ray does so in a bounded time.  A call that hangs does not keep the process."""
+        """Close the connection, if Ray does so in a bounded time."""
         ray, self._connected = self._connected, None
         if ray is not None:
             try:
                 await self._call(ray.shutdown, CLOSE_TIMEOUT_S)
             except FleetError as error:
                 log.warning("the connection is left as it is: %s", error)
-        if self._calls.running:
-            atexit.unregister(import_ray().shutdown)  # which would wait for the same cluster when the process exits
 
     async def _ray(self) -> Any:
         async with self._connecting:

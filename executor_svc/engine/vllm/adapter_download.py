@@ -58,9 +58,9 @@ def _bounded_progress(source: AdapterSource, bytes_limit: int) -> type[Any]:
     """
     from huggingface_hub.utils.tqdm import tqdm
 
-    class BoundedProgress(tqdm):  # type: ignore[misc]
+    class BoundedProgress(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **{**options, "disable": True})
+            super().__init__(*arguments, **{**options, "disable": True})  # type: ignore[no-untyped-call]
             self._came = 0.0
 
         def update(self, n: float | None = 1) -> bool | None:

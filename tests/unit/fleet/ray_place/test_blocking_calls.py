@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from sage_fleet.ray_place.blocking_calls import BlockingCalls
+from sage_fleet.ray_place.blocking_calls import BlockingCalls, hanging
+from tests.support.eventually import eventually
 
 NEVER_S = 60.0  # more than any of these tests takes
 HANGS = """
@@ -24,6 +25,14 @@ async def main():
 
 asyncio.run(main())
 """
+SAGECTL = """
+import atexit, sys
+from sagectl.__main__ import main
+
+atexit.register(print, "the interpreter's own end")
+sys.argv = ["sagectl", "generate", "--no-such-option"]
+main()
+"""
 
 
 def fails() -> None:
@@ -35,7 +44,6 @@ async def test_a_call_answers_or_raises() -> None:
     assert await calls.run(lambda: 7, NEVER_S) == 7
     with pytest.raises(ValueError, match="no such actor"):
         await calls.run(fails, NEVER_S)
-    assert calls.running == 0
 
 
 async def test_calls_that_hang_keep_their_places_until_they_return() -> None:
@@ -43,10 +51,10 @@ async def test_calls_that_hang_keep_their_places_until_they_return() -> None:
     for _ in range(2):  # the second one does not even begin
         with pytest.raises(TimeoutError):
             await calls.run(release.wait, 0.01)
-    assert calls.running == 1
+    assert hanging()
     release.set()
     assert await calls.run(lambda: 7, NEVER_S) == 7
-    assert calls.running == 0
+    await eventually(lambda: not hanging(), what="calls to return")
 
 
 async def test_more_calls_than_places_are_all_made() -> None:
@@ -57,3 +65,10 @@ async def test_more_calls_than_places_are_all_made() -> None:
 def test_a_process_ends_although_a_call_hangs() -> None:
     ended = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=NEVER_S, check=False)
     assert (ended.returncode, ended.stdout) == (0, "given up\n"), ended.stderr
+
+
+def test_sagectl_ends_at_once_with_its_status_although_a_call_hangs() -> None:
+    script = HANGS + SAGECTL
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=NEVER_S, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "given up\n"), ended.stderr
+    assert "--no-such-option" in ended.stderr

@@ -20,6 +20,7 @@ from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.telemetry.adapters import AdapterReader
 from scheduler_svc.telemetry.batches import BatchReader
 from scheduler_svc.telemetry.journal import JournalReader
+from scheduler_svc.telemetry.roles import RoleReader
 from scheduler_svc.telemetry.scaling import ScalingReader
 from scheduler_svc.telemetry.tenant_label import OTHER, tenant_label
 
@@ -40,6 +41,7 @@ class FleetReader:
         journal: JournalReader | None = None,
         batches: BatchReader | None = None,
         scaling: ScalingReader | None = None,
+        roles: RoleReader | None = None,
         adapters: AdapterReader | None = None,
     ) -> None:
         self._scheduler = scheduler
@@ -51,6 +53,7 @@ class FleetReader:
         self._journal = journal if journal is not None else JournalReader()
         self._batches = batches if batches is not None else BatchReader()
         self._scaling = scaling
+        self._roles = roles
         self._adapters = adapters
 
     def read(self) -> Observed:
@@ -68,6 +71,7 @@ class FleetReader:
             self._journal.add_to,
             self._batches.add_to,
             *([self._scaling.add_to] if self._scaling is not None else ()),
+            *([self._roles.add_to] if self._roles is not None else ()),
             *([self._adapters.add_to] if self._adapters is not None else ()),
         )
         for part in parts:

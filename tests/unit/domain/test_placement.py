@@ -439,7 +439,23 @@ def test_cost_optimized_takes_the_cheapest_and_fills_it() -> None:
     for name, price in (("dear", 9.0), ("cheap", 1.0), ("cheap2", 1.0)):
         add_instance(scheduler, name, price_per_hour=price)
 
-    assert [place(scheduler, str(n)).instance_id for n in range(5)] == ["cheap"] * 4 + ["cheap2"]
+    assert [place(scheduler, str(n)).instance_id for n in range(4)] == ["cheap"] * 4
+    assert place(scheduler, "in a hurry", ttft_target_s=0.3).instance_id == "cheap2"
+
+
+def test_cost_optimized_has_a_request_wait_for_a_slot_that_is_free_in_time() -> None:
+    """All slots of the instance in use are taken for 0.3 s; the other one stays unused."""
+    scheduler = make_scheduler("cost_optimized")
+    for name, price in (("cheap", 1.0), ("dear", 9.0)):
+        add_instance(scheduler, name, price_per_hour=price)
+    placed = [place(scheduler, str(n)) for n in range(4)]
+
+    scheduler.enqueue(make_request("mine"), 0.0)
+    assert not scheduler.schedule(0.0)
+    scheduler.release(placed[0].attempt_number, 0.3, output_tokens=32, finished=True)
+    (decision,) = scheduler.schedule(0.3)
+
+    assert decision.instance_id == "cheap"
 
 
 def test_cost_optimized_pays_more_where_the_deadline_asks_for_it() -> None:
@@ -510,9 +526,8 @@ def test_a_budget_that_is_too_small_everywhere_is_said_aloud() -> None:
     assert decision.prediction.cost > 0.001
 
 
-@pytest.mark.parametrize("policy", ["slo_aware", "cost_optimized"])
-def test_nobody_queues_at_a_full_engine_while_another_is_free(policy: str) -> None:
-    scheduler = make_scheduler(policy)
+def test_nobody_queues_at_a_full_engine_while_another_is_free() -> None:
+    scheduler = make_scheduler("slo_aware")
     for n in range(2):
         add_instance(scheduler, f"i{n}", facts=make_facts(max_running=1), price_per_hour=1.0 + 9 * n)
 
@@ -536,7 +551,7 @@ def test_one_that_cannot_wait_goes_before_one_that_waits_for_an_instance_in_use(
     scheduler, now = full_of_prompts()
     scheduler.enqueue(make_request("urgent", prompt=2_000, output=64, ttft_target_s=0.6, arrived_at=now), now)
 
-    (decision,) = scheduler.schedule(now)
+    decision, *_ = scheduler.schedule(now)
 
     assert decision.key.request_id == "urgent"
     assert decision.instance_id == "dear"
@@ -549,7 +564,7 @@ def test_a_request_waits_no_longer_for_an_instance_in_use_than_another_meets_its
     assert not scheduler.schedule(now)
 
     scheduler.enqueue(make_request("later", ttft_target_s=60.0, arrived_at=now), now)  # a pass is due
-    (decision,) = scheduler.schedule(now + 0.8)
+    decision, *_ = scheduler.schedule(now + 0.8)
 
     assert decision.key.request_id == "mine"
     assert decision.instance_id == "dear"

@@ -15,6 +15,7 @@ from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.prediction.fading import FADES_AFTER_S
 from scheduler_svc.domain.request import Embedding, Priority, Sampling, StructuredOutput
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.domain.targets import DEFAULT_TARGETS
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
 
 C, H, N, L, B = Priority
@@ -504,6 +505,44 @@ def test_cost_optimized_gathers_no_more_than_the_targets_allow() -> None:
     assert placed[0].instance_id == placed[1].instance_id == "i0"
     assert {d.instance_id for d in placed} == {"i0", "i1"}
     assert all(d.waited_s + d.prediction.first_token_s <= 1.5 for d in placed)
+
+
+def test_cost_optimized_has_one_that_can_wait_make_nobody_late() -> None:
+    """What runs on the instance in use has next to nothing left of its time per token."""
+    scheduler = make_scheduler("cost_optimized")
+    for name, price in (("cheap", 1.0), ("dear", 9.0)):
+        add_instance(scheduler, name, price_per_hour=price)
+        teach(scheduler, name, token_s=0.045)
+    tight = place(scheduler, "tight", prompt=400, tpot_target_s=0.05)
+    scheduler.first_token(tight.attempt_number, 1.0)
+
+    scheduler.enqueue(make_request("can wait", ttft_target_s=60.0, arrived_at=1.0), 1.0)
+    assert not scheduler.schedule(1.0)
+    scheduler.enqueue(make_request("cannot", ttft_target_s=1.0, arrived_at=1.0), 1.0)
+    (decision,) = scheduler.schedule(1.6)
+    assert (decision.key.request_id, decision.instance_id) == ("cannot", "cheap")
+
+    scheduler.release(tight.attempt_number, 2.0, output_tokens=32, finished=True)
+    (decision,) = scheduler.schedule(2.0)
+
+    assert (decision.key.request_id, decision.instance_id) == ("can wait", "cheap")
+
+
+def test_one_that_can_wait_does_so_for_half_of_its_target() -> None:
+    scheduler = make_scheduler("cost_optimized")
+    add_instance(scheduler, "cheap", price_per_hour=1.0)
+    teach(scheduler, "cheap", token_s=0.045)
+    place(scheduler, "tight", prompt=400, tpot_target_s=0.05)
+    scheduler.first_token(1, 1.0)
+    scheduler.enqueue(make_request("without a TTFT target", tpot_target_s=10.0, arrived_at=1.0), 1.0)
+    assert not scheduler.schedule(1.0)
+
+    scheduler.enqueue(make_request("later", ttft_target_s=60.0, arrived_at=3.0), 3.0)  # a pass is due
+    ttft_s = DEFAULT_TARGETS[N].ttft_s
+    assert ttft_s is not None
+    (decision,) = scheduler.schedule(1.0 + ttft_s / 2)
+
+    assert decision.key.request_id == "without a TTFT target"
 
 
 def test_cost_optimized_keeps_to_the_budget() -> None:

@@ -21,6 +21,7 @@ from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
 
 PAUSE_S = 0.2  # before another call, where the scheduler does not say how long
 GIVE_UP_S = 60.0  # that no call was answered for
+BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)  # gRPC drops calls as a server stops
 
 
 async def read_on(
@@ -51,7 +52,7 @@ async def read_on(
             return
         except grpc.aio.AioRpcError as error:
             reason, pause_s = details_of(error)
-            passes = reason == "RECOVERING" or (error.code() is grpc.StatusCode.UNAVAILABLE and not reason)
+            passes = reason == "RECOVERING" or (error.code() in BROKEN and not reason)
             unanswered_since = unanswered_since or loop.time()
             if not passes or loop.time() - unanswered_since > GIVE_UP_S:
                 raise

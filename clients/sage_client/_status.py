@@ -56,10 +56,14 @@ BY_CODE: dict[grpc.StatusCode, type[e.SageError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: e.TryAgainError,
     grpc.StatusCode.UNAVAILABLE: e.UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: e.WaitTimeoutError,
-    grpc.StatusCode.CANCELLED: e.RequestCancelledError,
+    grpc.StatusCode.CANCELLED: e.UnavailableError,
     grpc.StatusCode.ABORTED: e.GenerationFailedError,
 }
-"""Exceptions by code.  DEADLINE_EXCEEDED without a reason is the timeout that the client set for the call."""
+"""Exceptions by code, for statuses without a reason.
+
+DEADLINE_EXCEEDED is then the timeout that the client set for the call, and CANCELLED a call that gRPC dropped because
+the server stopped as the call reached it.
+"""
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 _DETAILS_KEY = "grpc-status-details-bin"

@@ -25,12 +25,12 @@ from tests.bench.affinity import kept_off
 from tests.bench.child import child
 from tests.bench.control_plane import ControlPlane, control_plane
 from tests.bench.engines import Engine
-from tests.bench.free_port import free_port
 from tests.bench.report import Row
 from tests.bench.rounds import spread
 from tests.bench.telemetry_sink import READY
 from tests.bench.windowed_load import Window, WindowedLoad
 from tests.bench.workload import Workload
+from tests.support.free_port import free_ports
 
 STREAMS = 32
 PROMPT_TOKENS = 32
@@ -86,7 +86,7 @@ async def _silent(engine: Engine) -> AsyncIterator[Arm]:
 
 @asynccontextmanager
 async def _observed(engine: Engine, sampling_ratio: float) -> AsyncIterator[Arm]:
-    ports = [free_port(), free_port()]
+    ports = free_ports(2)
     async with child("telemetry-sink", "tests.bench.telemetry_sink") as sink:
         port = (await sink.wait_for(READY, START_TIMEOUT_S)).removeprefix(READY)
         scheduler, executor = (

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sage_client import AsyncClient
-from tests.bench.free_port import free_port
 from tests.chaos.chaos_run import play
 from tests.chaos.faults import Faults, Kinds
 from tests.chaos.gaps import Gaps
@@ -20,6 +19,7 @@ from tests.chaos.report import Report
 from tests.chaos.restart_load import RestartLoad
 from tests.chaos.test_restarts_under_load import LEGS, NAMES, SPLITTING, all_is_free
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.support.network_proxy import NetworkProxy
 
 EACH = 4  # clients of each sort

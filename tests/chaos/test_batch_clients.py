@@ -11,8 +11,8 @@ import pytest
 
 from executor_svc.runtime.engine_port import Sampling
 from sage_client import Batch, BatchState, Reconnect
-from tests.bench.free_port import free_port
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.support.process_supervisor import ProcessSupervisor
 from tests.support.service_process import ServiceProcess
 from tests.support.simulated_answer import answer

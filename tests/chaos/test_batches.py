@@ -12,9 +12,10 @@ import pytest
 
 from executor_svc.runtime.engine_port import Sampling
 from sage.controlplane.v1 import batch_pb2, inference_pb2
-from tests.bench.free_port import free_port
+from tests.support.broken_call import is_break
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.support.postgres import running_postgres
 from tests.support.process_supervisor import ProcessSupervisor
 from tests.support.raw_batches import ENDED, RawBatches, jsonl, line
@@ -53,7 +54,7 @@ class Reached:
                     try:
                         return await getattr(RawBatches(channel).stub, method)(request, timeout=5)
                     except grpc.aio.AioRpcError as error:
-                        if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                        if not is_break(error) and error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                             raise
             return None
 

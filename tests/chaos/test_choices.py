@@ -10,8 +10,8 @@ import pytest
 
 from executor_svc.runtime.engine_port import Sampling
 from sage_client import Completion, Event, Scheduled, Tokens
-from tests.bench.free_port import free_port
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.support.simulated_answer import answer
 from tests.support.token_check import assert_tokens
 

@@ -11,9 +11,9 @@ import pytest
 from executor_svc.runtime.engine_port import Sampling
 from sage.controlplane.v1 import inference_pb2
 from sage_client import AsyncClient, RequestState
-from tests.bench.free_port import free_port
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.support.network_proxy import NetworkProxy
 from tests.support.raw_reader import RawReader
 from tests.support.simulated_answer import answer

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from sage_client import AsyncClient, PairState
-from tests.bench.free_port import free_port
 from tests.chaos.first_answer import first_answer_s
 from tests.chaos.gaps import Gaps, Spread
 from tests.chaos.mixed_requests import MixedRequests, Sizes
 from tests.chaos.test_restarts_under_load import LEGS, SPLITTING, all_is_free
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 

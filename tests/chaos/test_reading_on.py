@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from executor_svc.runtime.engine_port import Sampling
-from tests.bench.free_port import free_port
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.support.simulated_answer import answer
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from sage_client import AsyncClient, InstanceState
-from tests.bench.free_port import free_port
 from tests.chaos.restart_load import SPLIT_FROM, RestartLoad
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.support.process_supervisor import ProcessSupervisor
 from tests.support.service_process import ServiceProcess
 

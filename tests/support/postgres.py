@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+from tests.support.free_port import free_port
 
 START_S = 30.0
 DEBIAN_BINARIES = "/usr/lib/postgresql/*/bin"
@@ -53,7 +54,7 @@ class Postgres:
         self._prefix = [sys.executable, "-c", _AS_USER, str(user.pw_uid), str(user.pw_gid)] if user is not None else []
         self._fsync = fsync
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
         initdb = [found / "initdb", "-D", folder / "data", "-U", "sage", "-A", "trust", "-E", "UTF8", "--no-sync"]
@@ -128,10 +129,3 @@ def running_postgres(*, fsync: bool = False) -> Iterator[Postgres]:
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from sage.controlplane.v1 import common_pb2, inference_pb2, inference_pb2_grpc
+from tests.support.broken_call import is_break
 
 PAUSE_S = 0.2
 
@@ -117,7 +118,7 @@ def _info(error: grpc.aio.AioRpcError) -> str:
 def _may_pass(error: grpc.aio.AioRpcError) -> bool:
     """Whether to call again: the connection broke, or the scheduler asks for it."""
     reason = _info(error)
-    return reason in ("RECOVERING", "NOT_LEADER") or (error.code() is grpc.StatusCode.UNAVAILABLE and not reason)
+    return reason in ("RECOVERING", "NOT_LEADER") or (is_break(error) and not reason)
 
 
 def _retry_after_s(error: grpc.aio.AioRpcError) -> float:

@@ -10,9 +10,9 @@ from pathlib import Path
 import grpc
 
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc
-from tests.bench.free_port import free_port
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import SERVING_ON, FleetProcesses
+from tests.support.free_port import free_ports
 from tests.support.service_process import ServiceProcess
 
 LEASE_S = 2.0
@@ -24,7 +24,7 @@ class StandbyFleet(FleetProcesses):
     def __init__(
         self, logs: Path, url: str, flags: Sequence[str] = (), *, environment: Mapping[str, str] | None = None
     ) -> None:
-        ports = free_port(), free_port()
+        ports = free_ports(2)
         shared = ("--journal.url", url, "--leadership.lease-s", str(LEASE_S), *flags)
         super().__init__(logs, shared, environment=environment, listen=f"127.0.0.1:{ports[0]}")
         self.other = ServiceProcess(

@@ -39,7 +39,7 @@ func ReadOn(ctx context.Context, client sage.InferenceServiceClient, request *sa
 			return nil
 		}
 		reason, wait := detailsOf(err)
-		passes := reason == "RECOVERING" || (status.Code(err) == codes.Unavailable && reason == "")
+		passes := reason == "RECOVERING" || (broken(err) && reason == "")
 		if !passes || time.Since(answered) > giveUp {
 			return err
 		}
@@ -82,6 +82,11 @@ func keep(request *sage.GenerateRequest, event *sage.GenerateResponse, character
 		tokens.Text, tokens.TextOffset = string(text), uint32(*characters)
 		*characters += len(text)
 	}
+}
+
+// broken tells whether the connection broke, for an error without a reason.  gRPC drops calls as a server stops: Canceled.
+func broken(err error) bool {
+	return status.Code(err) == codes.Unavailable || status.Code(err) == codes.Canceled
 }
 
 // detailsOf returns the reason that a scheduler gave, empty if the connection broke, and the time to wait.

@@ -48,13 +48,18 @@ export async function* readOn(client, request, opened = () => {}) {
       return;
     } catch (error) {
       const { reason, pauseMs } = detailsOf(error);
-      const passes = reason === "RECOVERING" || (error.code === grpc.status.UNAVAILABLE && !reason);
+      const passes = reason === "RECOVERING" || (isBreak(error) && !reason);
       unansweredSince ||= Date.now();
       if (!passes || Date.now() - unansweredSince > GIVE_UP_MS) throw error;
       await pause(pauseMs);
     }
     mine.fresh = false; // a scheduler may know it now
   }
+}
+
+// Returns whether the connection broke, for an error without a reason.  gRPC drops calls as a server stops: CANCELLED.
+function isBreak({ code, details }) {
+  return code === grpc.status.UNAVAILABLE || (code === grpc.status.CANCELLED && details !== "Cancelled on client");
 }
 
 // Returns the reason that a scheduler gave, empty if the connection broke, and the milliseconds to wait.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.bench.child import Child, child
 from tests.bench.cpu_clock import cpu_seconds
-from tests.bench.free_port import free_port
+from tests.support.free_port import free_port
 
 START_TIMEOUT_S = 120.0
 

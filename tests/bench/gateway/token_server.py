@@ -22,8 +22,8 @@ from sage_gateway.http_call import current_call
 from sage_gateway.vllm_server.engine_client import FleetEngineClient
 from sage_gateway.vllm_server.model_application import ApplicationBuilder
 from tests.bench.child import Child, child
-from tests.bench.free_port import free_port
 from tests.bench.light_executors import TEXT, TOKEN_ID
+from tests.support.free_port import free_port
 
 READY = "token server: ready"
 START_TIMEOUT_S = 120.0

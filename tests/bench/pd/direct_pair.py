@@ -21,7 +21,7 @@ from executor_svc.engine.vllm.arguments import engine_arguments, set_environment
 from executor_svc.engine.vllm.kv_connectors import connector_named
 from tests.bench.child import Child, child
 from tests.bench.engines import Engine
-from tests.bench.free_port import free_port
+from tests.support.free_port import free_port
 
 READY = "direct pair: ready"
 RESULT = "direct pair: result "

@@ -18,10 +18,10 @@ from executor_svc.engine.settings import EngineSettings
 from executor_svc.engine.vllm.arguments import engine_arguments, set_environment
 from tests.bench.child import Child, child
 from tests.bench.engines import Engine
-from tests.bench.free_port import free_port
 from tests.bench.pipe import http_client_process
 from tests.bench.streams import RUN_TIMEOUT_S
 from tests.bench.workload import Workload
+from tests.support.free_port import free_port
 
 SERVES = "Application startup complete"
 CLIENT_TIMEOUT_S = 30.0

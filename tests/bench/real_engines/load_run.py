@@ -11,6 +11,9 @@ from sage_client import AsyncClient
 from sage_simulator.traced_request import TracedRequest
 from tests.bench.real_engines.answer import Answer, answer
 
+LATE_S = 0.1
+"""A run whose requests were sent later than this, on average, tells of the machine rather than of the policy."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadRun:
@@ -22,17 +25,32 @@ class LoadRun:
     rate: float  # requests per second
     policy: str
     answers: Sequence[Answer]
+    late_s: float = 0.0  # that requests were sent after their time, on average: something else had the cores
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the client itself did not get to run in time."""
+        return self.late_s > LATE_S
 
 
-async def play(client: AsyncClient, requests: Sequence[TracedRequest], prompts: Sequence[list[int]]) -> list[Answer]:
-    """Send each request at its time, whatever became of those before, and wait for every answer."""
-    began = time.perf_counter()
+async def play(
+    client: AsyncClient, requests: Sequence[TracedRequest], prompts: Sequence[list[int]]
+) -> tuple[list[Answer], float]:
+    """Send each request at its time, whatever became of those before, and wait for every answer.
+
+    Returns the answers, and the seconds that requests were sent after their time, on average.
+    """
+    began, late_s = time.perf_counter(), 0.0
 
     async def send(request: TracedRequest, prompt: list[int]) -> Answer:
-        await asyncio.sleep(max(0.0, began + request.arrival_s - time.perf_counter()))
+        nonlocal late_s
+        due = began + request.arrival_s
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        late_s += time.perf_counter() - due
         return await answer(client, request, prompt)
 
-    return await asyncio.gather(*(send(*each) for each in zip(requests, prompts, strict=True)))
+    answers = await asyncio.gather(*(send(*each) for each in zip(requests, prompts, strict=True)))
+    return answers, late_s / len(requests)
 
 
 async def saturation(client: AsyncClient, requests: Sequence[TracedRequest], prompts: Sequence[list[int]]) -> float:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from sage_client import AsyncClient
 from tests.bench.engines import Engine
 from tests.bench.pd.fleet import fleet
 from tests.bench.policies.traffic import Traffic
-from tests.bench.real_engines.answer import Answer
 from tests.bench.real_engines.load_run import LoadRun, play, saturation
 from tests.bench.real_engines.machine_turn import machine_turn
 from tests.bench.real_engines.window import prompts, window
@@ -23,6 +22,7 @@ POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
 PRICES = (2.0, 3.0)  # per hour, of the two engines
 WARMING = 32  # requests before anything is measured
 SATURATING = 2.5  # requests at once by slots
+TRIES = 3  # of a run that the machine disturbs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,23 +51,26 @@ async def policy_rounds(engines: Sequence[Engine], plan: Plan, done: Callable[[L
                     client = await stack.enter_async_context(_fleet(engines, plan.recording))
                     capacity = await _capacity(client, plan, saturating)
                 for load in plan.loads:
-                    async for policy, answers in _runs(client, plan, turn, load * capacity, engines[0].settle_s):
-                        run = LoadRun(
-                            begun=begun, turn=turn, load=load, rate=load * capacity, policy=policy, answers=answers
-                        )
+                    begin = LoadRun(begun=begun, turn=turn, load=load, rate=load * capacity, policy="", answers=[])
+                    async for run in _runs(client, plan, begin, engines[0].settle_s):
                         done(run)
-                        _say(f"turn {turn}, load {load:g}, {policy}: {_in_words(run)}")
+                        _say(f"turn {turn}, load {load:g}, {run.policy}: {_in_words(run)}")
 
 
-async def _runs(
-    client: AsyncClient, plan: Plan, turn: int, rate: float, settle_s: float
-) -> AsyncIterator[tuple[str, Sequence[Answer]]]:
-    """Send the turn's window once under each policy.  Yields each policy and its answers."""
+async def _runs(client: AsyncClient, plan: Plan, begin: LoadRun, settle_s: float) -> AsyncIterator[LoadRun]:
+    """Send the turn's window under each policy, again where the machine disturbed it, and yield all runs."""
+    turn, rate = begin.turn, begin.rate
     requests = window(plan.traffic, plan.targets, rate=rate, duration_s=plan.run_s, seed=turn)
     for policy in _rotated(plan.policies, turn):
-        await asyncio.sleep(settle_s)
-        await client.set_policy(policy)
-        yield policy, await play(client, requests, prompts(requests, f"{turn}/{rate}/{policy}"))
+        for attempt in range(TRIES):
+            await asyncio.sleep(settle_s)
+            await client.set_policy(policy)
+            sent = prompts(requests, f"{turn}/{rate}/{policy}/{attempt}")
+            answers, late_s = await play(client, requests, sent)
+            run = replace(begin, policy=policy, answers=answers, late_s=late_s)
+            yield run
+            if not run.disturbed:
+                break
 
 
 def _fleet(engines: Sequence[Engine], recording: Path) -> AbstractAsyncContextManager[AsyncClient]:
@@ -95,7 +98,8 @@ def _rotated(policies: Sequence[str], turn: int) -> list[str]:
 
 def _in_words(run: LoadRun) -> str:
     kept = sum(each.in_target for each in run.answers)
-    return f"{kept} of {len(run.answers)} in target"
+    words = f"{kept} of {len(run.answers)} in target"
+    return f"{words}; left out: sent {run.late_s:.2f} s late on average" if run.disturbed else words
 
 
 def _say(what: str) -> None:

@@ -14,7 +14,10 @@ _MORE = ("placed on", "cost per million tokens", "requests")
 
 
 def policy_table(runs: Sequence[LoadRun]) -> str:
-    """Return a Markdown table; figures are of all turns' requests, the difference to ``fifo`` the median of turns."""
+    """Return a Markdown table; figures are of all turns' requests, the difference to ``fifo`` the median of turns.
+
+    Runs that the machine disturbed are left out, and counted in the last column.
+    """
     rows = [(*_COLUMNS, *_MORE), ("---",) * len((*_COLUMNS, *_MORE))]
     for load in sorted({each.load for each in runs}):
         policies = dict.fromkeys(each.policy for each in sorted(runs, key=lambda run: run.policy != BASE))
@@ -23,7 +26,10 @@ def policy_table(runs: Sequence[LoadRun]) -> str:
 
 
 def _row(runs: Sequence[LoadRun], policy: str) -> tuple[str, ...]:
-    own = [each for each in runs if each.policy == policy]
+    all_own = [each for each in runs if each.policy == policy]
+    own = [each for each in all_own if not each.disturbed]
+    if not own:
+        return (f"{all_own[0].load:g}", f"`{policy}`", *("-",) * 6, f"all {len(all_own)} turns left out")
     answers = [answer for each in own for answer in each.answers]
     placed = Counter(each.instance for each in answers if each.instance)
     tokens = sum(each.output_tokens for each in answers)
@@ -36,7 +42,7 @@ def _row(runs: Sequence[LoadRun], policy: str) -> tuple[str, ...]:
         _times((each.tpot_s for each in answers), 1e3, "{:.0f}"),
         " / ".join(str(placed[name]) for name in sorted(placed)),
         f"{1e6 * sum(each.cost for each in answers) / tokens:.3f}" if tokens else "-",
-        f"{len(answers)} in {len(own)} turns",
+        f"{len(answers)} in {len(own)} turns, {len(all_own) - len(own)} left out",
     )
 
 
@@ -47,7 +53,8 @@ def _kept(runs: Iterable[LoadRun]) -> float:
 
 def _beside(runs: Sequence[LoadRun], policy: str) -> str:
     """Return by how many points a policy is above ``fifo``, turn by turn: median, lowest and highest."""
-    own, base = ({(each.begun, each.turn): each for each in runs if each.policy == name} for name in (policy, BASE))
+    quiet = [each for each in runs if not each.disturbed]
+    own, base = ({(each.begun, each.turn): each for each in quiet if each.policy == name} for name in (policy, BASE))
     points = [100 * (_kept([own[turn]]) - _kept([base[turn]])) for turn in own if turn in base]
     if policy == BASE or not points:
         return "-"

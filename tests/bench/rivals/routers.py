@@ -17,10 +17,10 @@ from pathlib import Path
 
 from tests.bench.child import Child, child, command
 from tests.bench.cpu_clock import cpu_seconds
-from tests.bench.free_port import free_port
 from tests.bench.rivals import http_streams
 from tests.bench.rivals.mock_worker import MODEL, READY
 from tests.bench.rivals.stream_end import StreamEnd
+from tests.support.free_port import free_port, free_ports
 
 ENVIRONMENT = Path(".cache/rivals")
 PACKAGES = ("smg==1.13.0", "vllm-router==0.1.17")
@@ -68,7 +68,7 @@ def install() -> None:
 async def router(name: str, *, workers: int, step_s: float) -> AsyncIterator[Router]:
     """The router ``name`` of COMMANDS with ``workers`` mock workers behind it."""
     async with AsyncExitStack() as stack:
-        ports = [free_port() for _ in range(workers)]
+        ports = free_ports(workers)
         mocks = []
         for port in ports:
             mock = await stack.enter_async_context(

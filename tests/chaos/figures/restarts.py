@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench.free_port import free_port
 from tests.chaos.first_answer import first_answer_s
 from tests.chaos.gaps import Spread
 from tests.chaos.mixed_requests import MixedRequests, Sizes
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.support.simulated_executor import simulated_executor
 
 RUNS = 10

@@ -62,7 +62,7 @@ class Aborted(Exception):
 
     @property
     def breaks_connection(self) -> bool:
-        return self.status.code == grpc.StatusCode.UNAVAILABLE.value[0] and not self.status.details
+        return self.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED) and not self.status.details
 
 
 class RequestContext:

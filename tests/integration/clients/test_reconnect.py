@@ -31,7 +31,9 @@ Events = AsyncIterator[inference_pb2.GenerateResponse]
 QUICK = Reconnect(attempts=3, first_delay_s=0.01, max_delay_s=0.02)
 
 
-def breaking_after(count: int, of: int, *, overlap: int = 0) -> Any:
+def breaking_after(
+    count: int, of: int, *, overlap: int = 0, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+) -> Any:
     """Breaks each connection after ``count`` tokens and repeats ``overlap`` of them on the next."""
 
     async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
@@ -41,14 +43,15 @@ def breaking_after(count: int, of: int, *, overlap: int = 0) -> Any:
         for index in range(first, min(request.after_token + count, of)):
             yield tokens(index)
         if request.after_token + count < of:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            await context.abort(code, "Socket closed")
         yield finished(of)
 
     return generate
 
 
-async def test_each_token_comes_once_over_several_breaks(scheduler: FakeScheduler) -> None:
-    scheduler.generate = breaking_after(3, of=10)
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_each_token_comes_once_over_several_breaks(scheduler: FakeScheduler, code: grpc.StatusCode) -> None:
+    scheduler.generate = breaking_after(3, of=10, code=code)
     async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
         seen = [event async for event in client.generate("hi", request_id="r")]
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tests.integration.stack.prometheus_server import PrometheusServer
 from tests.integration.system.local_fleet import LocalFleet
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver
 from tests.support.eventually import eventually
+from tests.support.free_port import free_ports
 
 LIMITED = "limited"  # a tenant that may have no tokens
 LONG = "Once upon a time there was a prompt. " * 8
@@ -105,14 +105,3 @@ async def keep_working(fleet: LocalFleet) -> None:
             tpot_target=1.0,
         ).result()
         await asyncio.sleep(PACE_S)
-
-
-def free_ports(number: int) -> list[int]:
-    """All taken at once, so that no two are the same."""
-    taken = [socket.socket() for _ in range(number)]
-    for each in taken:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in taken]
-    for each in taken:
-        each.close()
-    return ports

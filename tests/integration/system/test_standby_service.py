@@ -30,9 +30,9 @@ from scheduler_svc.storage.journal.errors import UnusableJournal
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings
 from scheduler_svc.transport.health import ADMIN, EXECUTOR, INFERENCE
 from scheduler_svc.wiring.standby_service import StandbyService
-from tests.bench.free_port import free_port
 from tests.integration.telemetry.scraped_page import fetch
 from tests.support.eventually import eventually
+from tests.support.free_port import free_port
 from tests.support.postgres import Postgres, running_postgres
 
 RESPONSE = admin_pb2.GetSchedulerResponse

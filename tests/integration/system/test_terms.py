@@ -26,9 +26,9 @@ from scheduler_svc.config import JournalSection, LeadershipSection, RecoverySect
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.wiring.scheduler_service import SchedulerService
 from scheduler_svc.wiring.standby_service import StandbyService
-from tests.bench.free_port import free_port
 from tests.integration.system.local_fleet import LocalExecutor
 from tests.support.eventually import eventually
+from tests.support.free_port import free_port
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.simulated_answer import ENDLESS, answer
 from tests.support.token_check import assert_tokens

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.telemetry.catalogued import unlisted
 from tests.integration.telemetry.json_log import JsonLog
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver
+from tests.support.free_port import free_port
 
 
 @pytest.fixture
@@ -51,10 +51,7 @@ def json_lines(caplog: pytest.LogCaptureFixture) -> Iterator[JsonLog]:
 @pytest.fixture
 def executor_port() -> int:
     """Where the page of the executor ``one`` is."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
+    return free_port()
 
 
 @pytest.fixture

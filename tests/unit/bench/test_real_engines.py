@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from sage_simulator.traced_request import TracedRequest
 from tests.bench.policies.traffic import Recording, Traffic
 from tests.bench.real_engines import run_file
 from tests.bench.real_engines.answer import Answer, answer
-from tests.bench.real_engines.load_run import LoadRun, saturation
+from tests.bench.real_engines.load_run import LoadRun, play, saturation
 from tests.bench.real_engines.tables import policy_table
 from tests.bench.real_engines.window import MOST_OUTPUT, MOST_PROMPT, prompts, window
 
@@ -80,5 +81,28 @@ def test_a_policy_is_shown_beside_fifo_on_the_same_turns() -> None:
     alone = replace(half, turn=2)
     header, _, fifo, adaptive = policy_table([half, alone, RUN]).splitlines()
     assert header.startswith("| load | policy | in target, %")
-    assert fifo == "| 0.5 | `fifo` | 100.0 | - | 0.10 / 0.10 | 10 / 10 | 2 | 0.500 | 2 in 1 turns |"
+    assert fifo == "| 0.5 | `fifo` | 100.0 | - | 0.10 / 0.10 | 10 / 10 | 2 | 0.500 | 2 in 1 turns, 0 left out |"
     assert adaptive.startswith("| 0.5 | `adaptive` | 50.0 | -50.0 (-50.0 to -50.0) | 0.10 / 0.40 | 10 / 10 | 2 / 2 |")
+
+
+def test_runs_that_the_machine_disturbed_are_left_out() -> None:
+    bad = replace(RUN, turn=2, late_s=0.3, answers=[replace(GOOD, in_target=False)])
+    assert (bad.disturbed, RUN.disturbed) == (True, False)
+    _, _, fifo = policy_table([RUN, bad]).splitlines()
+    assert fifo.startswith("| 0.5 | `fifo` | 100.0 |")
+    assert fifo.endswith("| 2 in 1 turns, 1 left out |")
+    _, _, fifo = policy_table([bad]).splitlines()
+    assert fifo == "| 0.5 | `fifo` | - | - | - | - | - | - | all 1 turns left out |"
+
+
+async def test_a_run_says_how_late_its_requests_were_sent() -> None:
+    requests = [replace(REQUEST, arrival_s=0.0), replace(REQUEST, arrival_s=0.05)]
+
+    class Busy(Failing):
+        def generate(self, **options: Any) -> AsyncIterator[Any]:
+            time.sleep(0.2)  # the loop does not run
+            return super().generate(**options)
+
+    answers, late_s = await play(cast(AsyncClient, Busy()), requests, [[1], [1]])
+    assert len(answers) == 2
+    assert late_s >= 0.07, "the second one was due 0.15 s before it was sent"

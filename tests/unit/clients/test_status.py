@@ -66,7 +66,8 @@ def test_another_systems_reason_is_not_ours() -> None:
 def test_only_a_failed_connection_is_a_transport_break() -> None:
     breaks = {code for code in grpc.StatusCode if is_transport_break(error_from_rpc(rpc_error(code)))}
 
-    assert breaks == {grpc.StatusCode.UNAVAILABLE}
+    assert breaks == {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}, "gRPC drops calls as a server stops"
+    assert not is_transport_break(error_from_rpc(rpc_error(grpc.StatusCode.CANCELLED, reason="CANCELLED")))
     no_instance = error_from_rpc(rpc_error(grpc.StatusCode.UNAVAILABLE, reason="NO_INSTANCE"))
     assert not is_transport_break(no_instance)
 

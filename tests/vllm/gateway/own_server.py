@@ -11,7 +11,7 @@ import httpx
 
 from executor_svc.engine.vllm.arguments import set_environment
 from executor_svc.engine.vllm.settings import VllmSettings
-from tests.bench.free_port import free_port
+from tests.support.free_port import free_port
 from tests.support.service_process import ServiceProcess
 
 SERVES = "Application startup complete"

@@ -12,9 +12,9 @@ import pytest
 from openai import AsyncOpenAI
 
 from executor_svc.engine.tiny_model import make_tiny_model
-from tests.bench.free_port import free_port
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.support.service_process import ServiceProcess
 from tests.vllm.gateway.gateway_fleet import GatewayProcess
 

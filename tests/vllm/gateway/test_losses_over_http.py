@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.bench.free_port import free_port
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.vllm.gateway.gateway_fleet import MODEL, SIMULATED, GatewayProcess
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]

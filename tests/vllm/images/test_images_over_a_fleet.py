@@ -12,9 +12,9 @@ import pytest
 from openai import BadRequestError
 
 from sage_client import AsyncClient, Completion, Image, InvalidRequestError
-from tests.bench.free_port import free_port
 from tests.support.counted_stream import CountedStream
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.vllm.gateway.gateway_fleet import GatewayProcess
 from tests.vllm.images.vision_model import IMAGE_TOKENS
 from tests.vllm.system.engine_settings import MODEL_NAME, UP_WITHIN_S, executor_flags

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 
 from executor_svc.engine.tiny_model import make_tiny_model
 from sage_client import AsyncClient
-from tests.bench.free_port import free_port
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.vllm.system.cases import GREEDY, SHORT, Reference
 from tests.vllm.system.engine_settings import NAMES, UP_WITHIN_S, executor_flags
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sage_client import AdapterState, AsyncClient, AsyncStream, InvalidRequestError
-from tests.bench.free_port import free_port
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.support.token_check import assert_tokens
 from tests.vllm.engine.adapter import make_adapter
 from tests.vllm.system.engine_settings import UP_WITHIN_S, executor_flags

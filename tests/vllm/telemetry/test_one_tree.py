@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import uuid
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from sage_telemetry.catalogue import BOTH, EXECUTOR
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver
 from tests.integration.telemetry.scraped_page import scrape
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
 
@@ -24,13 +24,6 @@ ROOT = Path(__file__).parents[3]
 UP_WITHIN_S = 240.0
 SECRET = "Xyzzy plugh"
 TRACE, SPAN = uuid.uuid4().hex, uuid.uuid4().hex[:16]
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 async def test_vllms_span_is_in_the_tree_and_its_metrics_on_the_page(tmp_path: Path) -> None:

@@ -129,12 +129,12 @@ class CheapestInTime:
         if lowest(shares) > _DOUBTFUL:
             times = self._shares.least_times(scored.demand, accounts, scored.now, scored.firsts, scored.per_token)
         others = unused & (shares <= _HEADROOM)
-        likely = lowest(shares[scored.mine]) <= 1 if number else count(others) > 0
-        spares = in_use.excuses or (likely and in_use.grows(scored.now))
-        if not number and _has_room_soon(scored, in_use) and (spares or _is_patient(shares[unused])):
+        growing = count(others) > 0 and in_use.grows(scored.now)
+        patient = not number and (in_use.excuses or _is_patient(shares[unused])) and _has_room_soon(scored, in_use)
+        if growing or patient:
             why = "waits for an instance in use"
             return Choice(index=0, why=why, rule="waits", scores=scores, waits=True, least_times=times)
-        if count(others) and not (number and spares):
+        if count(others) and not (number and in_use.excuses):
             prices = scored.costs * in_use.price_factors(accounts, scored.now)
             index = pick(accounts, prices, among=others, tolerance=_COST_TOLERANCE)
             why = f"cheapest predicted cost {scored.costs[index]:.6f} beside {number} in use"

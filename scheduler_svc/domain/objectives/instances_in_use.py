@@ -32,7 +32,7 @@ WORTH_A_CHANGE = 1.25
 WORTH_LEAVING = 1.02
 #: Seconds for which an instance stays in use after it was last needed.
 HOLD_S = 30.0
-#: Seconds after an instance was taken into use for which a request that may be in time takes no further one.
+#: Seconds after a request took an instance into use for which no other request takes one.
 GROWN_S = 1.0
 #: Share of requests that may miss their targets rather than take a further instance into use.
 MISSED = 0.0075
@@ -67,7 +67,7 @@ class InstancesInUse:
         self._unpunished = 0.0  # requests that may yet finish late before more instances are taken
         self._learned_at = float("-inf")  # when the share fell last, seconds on the clock
         self._late_at = float("-inf")  # when requests were last found to have finished late
-        self._grown_at = float("-inf")  # when an instance was taken into use last
+        self._grown_at = float("-inf")  # when a request took an instance into use last
         self._review_at = float("-inf")
         self._reviewed: Sequence[Account] = ()
 
@@ -102,7 +102,7 @@ class InstancesInUse:
         return self._excused >= 1
 
     def grows(self, now: float) -> bool:
-        """Whether an instance was taken into use just now, which shows only later whether more are needed."""
+        """Whether a request took an instance into use just now, which shows only later whether more are needed."""
         return now - self._grown_at < GROWN_S
 
     def price_factors(self, accounts: Sequence[Account], now: float) -> Column:
@@ -137,8 +137,6 @@ class InstancesInUse:
         else:
             needed = self._choose(carriers, now)
         self._short = False
-        if any(a.instance_id not in self._until for a in needed):
-            self._grown_at = now
         self._needed = {a.instance_id for a in needed}
         for account in needed:
             self._until[account.instance_id] = now + (FIRST_S if first else HOLD_S)

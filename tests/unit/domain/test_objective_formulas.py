@@ -129,9 +129,6 @@ def cheapest_in_time(fleet: Fleet) -> int | None:
     if not mine and patient and (in_use.soon_has_capacity(fleet.accounts) or in_time):
         return None
     others = [row for row in unused if shares[row] <= HEADROOM]
-    likely = min(shares[row] for row in mine) <= 1 if mine else others
-    if likely and in_use.grows(NOW) and (mine or in_use.soon_has_capacity(fleet.accounts) or in_time):
-        return None if not mine else fleet.least(fleet.finishes, mine)
     if others:
         return fleet.least(costs, others, relative=0.0)
     return fleet.least(fleet.finishes, mine or [row for row in within if row in fleet.free] or within)

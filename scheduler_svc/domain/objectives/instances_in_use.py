@@ -38,6 +38,8 @@ GROWN_S = 1.0
 MISSED = 0.0075
 #: Seconds until requests that finish tell of a change: those that began before it are done.
 LESSON_S = 15.0
+#: So many requests, none of them late, show that no more than ``MISSED`` of them are (95 %: the rule of three).
+TELLING = 3 / MISSED
 _MOST_EXCUSED = 5.0  # requests one after the other
 _MOST_COUNTED = 10_000  # instances whose late requests are remembered; those that are gone are among them
 _REVIEW_S = 1.0  # between two looks at which instances are needed
@@ -65,6 +67,7 @@ class InstancesInUse:
         self._short = False  # whether too many missed their targets, or one needed another instance, since the review
         self._late: dict[str, int] = {}  # by instance id: requests that finished late there until the last review
         self._unpunished = 0.0  # requests that may yet finish late before more instances are taken
+        self._in_time = 0  # requests since the last one that was late or needed another instance
         self._learned_at = float("-inf")  # when the share fell last, seconds on the clock
         self._late_at = float("-inf")  # when requests were last found to have finished late
         self._grown_at = float("-inf")  # when a request took an instance into use last
@@ -90,6 +93,7 @@ class InstancesInUse:
         """
         self._excused = min(max(0.0, self._excused + MISSED - risk), _MOST_EXCUSED)
         self._unpunished = min(self._unpunished + MISSED, _MOST_EXCUSED)
+        self._in_time += 1
         if account.instance_id not in self._until:
             self._until[account.instance_id] = now + HOLD_S
             self._mask = None
@@ -146,7 +150,8 @@ class InstancesInUse:
         late = {a.instance_id: a.late for a in accounts}
         more = sum(max(0, n - self._late.get(i, n)) for i, n in late.items())
         self._unpunished -= more
-        self._late_at = now if more else self._late_at
+        if more:
+            self._late_at, self._in_time = now, 0
         self._late = {**self._late, **late} if len(self._late) < _MOST_COUNTED else late
         if age_s < 2 * FIRST_S or now - self._learned_at < LESSON_S:
             self._unpunished = max(0.0, self._unpunished)  # they ran under what was in use before
@@ -173,10 +178,12 @@ class InstancesInUse:
         needed: Sequence[Account] = carriers.among(self._needed)
         load = carriers.load_of(needed)
         share = self._carried = self._learn(load, now)
-        others = carriers.spared(carriers.with_enough((), share), share)
         if self._short or load > FULL:
-            grown = carriers.spared(carriers.with_enough(needed, share), share)
+            most = max(share, load * LOWERED) if load < 1 else share
+            grown = carriers.spared(carriers.with_enough(needed, most), most)
+            others = carriers.spared(carriers.with_enough((), most), most)
             return others if carriers.price(others) < carriers.price(grown) else grown
+        others = carriers.spared(carriers.with_enough((), share), share)
         fewer = carriers.spared(needed, share)
         if carriers.price(others) * WORTH_A_CHANGE < carriers.price(fewer):
             return others
@@ -185,9 +192,9 @@ class InstancesInUse:
     def _learn(self, load: float, now: float) -> float:
         """Return the share to carry.  ``load``: what the instances needed carry now, a share of what they can do."""
         if self._short:
-            self._learned_at = now
-            return min(max(LEAST_CARRIED, load * LOWERED), MOST_CARRIED) if load < 1 else self._carried
+            self._learned_at, self._in_time = now, 0
+            return max(LEAST_CARRIED, load * LOWERED) if load <= self._carried else self._carried
         raised = RAISED_PER_S * _REVIEW_S
-        if now - max(self._late_at, self._learned_at) >= LESSON_S:  # so much is carried, and nobody is late
+        if self._in_time >= TELLING and now - max(self._late_at, self._learned_at) >= LESSON_S:
             raised = max(raised, (load - self._carried) * _REVIEW_S / LESSON_S)
         return min(MOST_CARRIED, self._carried + raised)

@@ -129,9 +129,7 @@ class CheapestInTime:
         if lowest(shares) > _DOUBTFUL:
             times = self._shares.least_times(scored.demand, accounts, scored.now, scored.firsts, scored.per_token)
         others = unused & (shares <= _HEADROOM)
-        growing = count(others) > 0 and in_use.grows(scored.now)
-        patient = not number and (in_use.excuses or _is_patient(shares[unused])) and _has_room_soon(scored, in_use)
-        if growing or patient:
+        if not number and (in_use.excuses or _is_patient(shares[unused])) and _has_room_soon(scored, in_use):
             why = "waits for an instance in use"
             return Choice(index=0, why=why, rule="waits", scores=scores, waits=True, least_times=times)
         if count(others) and not (number and in_use.excuses):

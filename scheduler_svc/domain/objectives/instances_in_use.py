@@ -32,8 +32,6 @@ WORTH_A_CHANGE = 1.25
 WORTH_LEAVING = 1.02
 #: Seconds for which an instance stays in use after it was last needed.
 HOLD_S = 30.0
-#: Seconds after a request took an instance into use for which no other request takes one.
-GROWN_S = 1.0
 #: Share of requests that may miss their targets rather than take a further instance into use.
 MISSED = 0.0075
 #: Seconds until requests that finish tell of a change: those that began before it are done.
@@ -70,7 +68,6 @@ class InstancesInUse:
         self._in_time = 0  # requests since the last one that was late or needed another instance
         self._learned_at = float("-inf")  # when the share fell last, seconds on the clock
         self._late_at = float("-inf")  # when requests were last found to have finished late
-        self._grown_at = float("-inf")  # when a request took an instance into use last
         self._review_at = float("-inf")
         self._reviewed: Sequence[Account] = ()
 
@@ -98,16 +95,11 @@ class InstancesInUse:
             self._until[account.instance_id] = now + HOLD_S
             self._mask = None
             self._short = True
-            self._grown_at = now
 
     @property
     def excuses(self) -> bool:
         """Whether one more request may miss its targets, with no more than ``MISSED`` of them missing theirs."""
         return self._excused >= 1
-
-    def grows(self, now: float) -> bool:
-        """Whether a request took an instance into use just now, which shows only later whether more are needed."""
-        return now - self._grown_at < GROWN_S
 
     def price_factors(self, accounts: Sequence[Account], now: float) -> Column:
         """Return for each of the accounts by how much its price rises because of the time that it was not in use."""

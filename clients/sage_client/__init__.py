@@ -133,7 +133,9 @@ from sage_client._prefill_decode import (
     PairState,
     PrefillDecodeConfig,
     PrefillDecodePair,
+    PrefillDecodeSide,
     PrefillDecodeStatus,
+    RoleChange,
     SplitMode,
 )
 from sage_client._reconnect import Reconnect
@@ -231,6 +233,7 @@ __all__ = [
     "Prediction",
     "PrefillDecodeConfig",
     "PrefillDecodePair",
+    "PrefillDecodeSide",
     "PrefillDecodeStatus",
     "Priority",
     "PromptRead",
@@ -250,6 +253,7 @@ __all__ = [
     "RequestStatus",
     "Result",
     "ResumeMode",
+    "RoleChange",
     "SageError",
     "SamplingOptions",
     "Scheduled",

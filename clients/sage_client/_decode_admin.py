@@ -7,6 +7,7 @@ from google.rpc import error_details_pb2, status_pb2
 from sage.controlplane.v1 import admin_pb2, common_pb2, inference_pb2
 from sage_client import _fleet_view as v
 from sage_client._decode import decision, parallelism, request_state, role, seconds, slo_result, word
+from sage_client._decode_prefill_decode import role_change
 from sage_client._enums import InstanceRole, InstanceState, Priority, TimeUse
 
 
@@ -85,6 +86,7 @@ def instance(m: admin_pb2.Instance) -> v.Instance:
         location=v.Location(host=m.location.host, rack=m.location.rack, zone=m.location.zone),
         labels=dict(m.labels),
         decision=instance_decision(m.decision) if m.HasField("decision") else None,
+        role_change=role_change(m.role_change) if m.HasField("role_change") else None,
     )
 
 

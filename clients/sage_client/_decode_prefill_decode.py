@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sage.controlplane.v1 import admin_pb2
 from sage_client import _prefill_decode as v
-from sage_client._decode import seconds, word
+from sage_client._decode import role, seconds, word
 
 _MODES: dict[admin_pb2.SplitMode.ValueType, v.SplitMode] = {
     admin_pb2.SPLIT_MODE_NEVER: v.SplitMode.NEVER,
@@ -24,6 +24,33 @@ def status(message: admin_pb2.GetPrefillDecodeResponse) -> v.PrefillDecodeStatus
         conditions=tuple(message.conditions),
         splits=message.splits,
         fallbacks=message.fallbacks,
+        automatic_roles=message.automatic_roles,
+        sides=tuple(_side(each) for each in message.sides),
+        role_changes=tuple(role_change(each) for each in message.role_changes),
+    )
+
+
+def role_change(message: admin_pb2.RoleChange) -> v.RoleChange:
+    """Decode a change of a role."""
+    return v.RoleChange(
+        instance_id=message.instance_id,
+        model=message.model,
+        previous=role(message.previous),
+        role=role(message.role),
+        cause=message.cause,
+        reason=message.reason,
+        age_s=seconds(message.age),
+    )
+
+
+def _side(message: admin_pb2.PrefillDecodeSide) -> v.PrefillDecodeSide:
+    return v.PrefillDecodeSide(
+        model=message.model,
+        role=role(message.role),
+        ready=message.ready,
+        starting=message.starting,
+        pressure=message.pressure,
+        reason=message.reason,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sage_client._enums import InstanceRole, InstanceState, Priority, RequestState, TimeUse
 from sage_client._events import Decision, Parallelism, SloResult
 from sage_client._plain import Plain
+from sage_client._prefill_decode import RoleChange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +72,7 @@ class Instance(Plain):
     location: Location
     labels: Mapping[str, str]
     decision: InstanceDecision | None = None  # of operators
+    role_change: RoleChange | None = None  # by which the role came, where the scheduler changed it by itself
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from sage_client._enums import InstanceRole
 from sage_client._plain import Plain
 
 
@@ -52,6 +53,31 @@ class PrefillDecodePair:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PrefillDecodeSide:
+    """The instances of a model that take one leg of split requests, and how much they have to do."""
+
+    model: str
+    role: InstanceRole  # PREFILLING or DECODING
+    ready: int  # instances
+    starting: int  # instances
+    pressure: float  # 1 is what those that are ready can just carry
+    reason: str  # what the pressure comes from, in words
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoleChange:
+    """A change of an instance's role that the scheduler decided by itself."""
+
+    instance_id: str
+    model: str
+    previous: InstanceRole
+    role: InstanceRole
+    cause: str  # "prefill_pressed", "decode_pressed", "prefill_empty", "decode_empty"
+    reason: str  # in words
+    age_s: float  # seconds since the change
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PrefillDecodeStatus(Plain):
     """The settings, pairs and conditions of prefill/decode separation."""
 
@@ -61,3 +87,6 @@ class PrefillDecodeStatus(Plain):
     conditions: tuple[str, ...]  # what prevents splitting, in words; empty if nothing does
     splits: int  # requests split since the scheduler's start
     fallbacks: int  # requests that should have been split and ran whole, or whose handoff failed
+    automatic_roles: bool = False  # the scheduler changes roles between prefill and decode by itself
+    sides: tuple[PrefillDecodeSide, ...] = ()  # prefill, then decode, of each model; empty unless automatic_roles
+    role_changes: tuple[RoleChange, ...] = ()  # the latest, at most 16, newest first

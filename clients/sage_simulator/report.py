@@ -72,6 +72,7 @@ class Summary:
     stalls: int
     failovers: int  # requests that went on elsewhere after their instance was lost
     splits: int  # placements on a prefill and a decode instance
+    role_changes: int  # that the scheduler made by itself
     split_fallbacks: Mapping[str, int]  # that were to be split and were not, or whose handoff failed, by cause
     instances: tuple[InstanceSummary, ...]
     ttft_percentiles_s: tuple[float, ...]  # 0 to 100; empty where nothing was measured
@@ -108,6 +109,7 @@ def summarize(result: SimulationResult) -> Summary:
         stalls=result.stalls,
         failovers=result.failovers,
         splits=result.split_counts.splits,
+        role_changes=len(result.role_changes),
         split_fallbacks={cause.value: count for cause, count in result.split_counts.fallback_causes.items()},
         instances=instances,
         ttft_percentiles_s=_percentiles(each.ttft_s for each in outcomes),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sage_simulator.attempt_runner import AttemptRunner
+from sage_simulator.automatic_roles import AutomaticRoles
 from sage_simulator.autoscaler import Autoscaler
 from sage_simulator.event_queue import EventQueue
 from sage_simulator.executor_model import ExecutorModel
@@ -23,6 +24,7 @@ from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
+from scheduler_svc.domain.roles.role_change import RoleChange
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.targets import effective_targets
 
@@ -46,6 +48,7 @@ class SimulationResult:
     split_counts: SplitCounts
     timeline: tuple[TimelinePoint, ...]
     ended_at: float  # seconds
+    role_changes: tuple[RoleChange, ...] = ()
 
 
 class Simulation:
@@ -88,6 +91,9 @@ class Simulation:
         self._fleet.start(fleet, self._runner, self._note)
         if settings.scheduler.scaling.enabled:
             Autoscaler(self.scheduler, self._events, self._fleet, fleet, settings).start()
+        self._roles = AutomaticRoles(self.scheduler, self._events, self._fleet, self._note)
+        if settings.scheduler.roles.automatic:
+            self._roles.start()
         for index, traced in enumerate(trace):
             self._events.at(traced.arrival_s, self._arrive, index, traced)
         self._events.at(_CHECK_S, self._check)
@@ -113,6 +119,7 @@ class Simulation:
             stalls=self._stalls,
             failovers=self._runner.failovers,
             split_counts=self.scheduler.split_counts(),
+            role_changes=tuple(self._roles.changes),
             timeline=tuple(self._timeline.points),
             ended_at=ended_at,
         )

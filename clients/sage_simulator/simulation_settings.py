@@ -8,6 +8,7 @@ from sage_simulator.fleet_event import FleetEvent
 from sage_simulator.heartbeats import HeartbeatTimes
 from sage_simulator.kv_transfer import KvTransfer
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.settings import SchedulerSettings
 
@@ -50,6 +51,10 @@ class SimulationSettings:
         """
         scaling = ScalingSettings(enabled=True, bounds=Bounds(least=least, most=most), down_delay_s=down_delay_s)
         return replace(self, scheduler=replace(self.scheduler, scaling=scaling), warm_up_s=warm_up_s)
+
+    def with_automatic_roles(self) -> SimulationSettings:
+        """Let instances change between prefill and decode as the load asks for."""
+        return replace(self, scheduler=replace(self.scheduler, roles=RoleSettings(automatic=True)))
 
 
 def splitting(mode: str) -> SchedulerSettings:

@@ -10,6 +10,7 @@ from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces.classes import MIXES, with_classes
 from sage_simulator.traces.synthetic.lengths import Lengths
 from sage_simulator.traces.synthetic.poisson_trace import OUTPUTS, PROMPTS, poisson_trace
+from sage_simulator.traces.synthetic.stretches import Stretch, stretched_trace
 from sage_simulator.traces.transformations import (
     repeat_to,
     requests_per_s,
@@ -35,6 +36,7 @@ class Workload:
     prompts: Lengths = PROMPTS  # of a synthetic trace
     outputs: Lengths = OUTPUTS
     day_s: float | None = None  # length of a day of a synthetic trace; None: its rate stays the same
+    stretches: tuple[Stretch, ...] = ()  # of a synthetic trace whose shape shifts; not with what is above
     classes: str = ""  # a name in ``MIXES``; empty: as in the trace
     ttft_target_s: float | None = None  # of requests that state no target
     tpot_target_s: float | None = None
@@ -45,7 +47,12 @@ class Workload:
     def __post_init__(self) -> None:
         if self.requests is not None and self.duration_s is not None:
             raise ValueError("a number of requests and a duration exclude one another")
-        if not self.replayed and self.requests is None and self.duration_s is None:
+        sized = self.requests is not None or self.duration_s is not None
+        if self.stretches and (self.replayed or sized or self.day_s is not None):
+            raise ValueError(
+                "stretches say all of their trace: no file, number of requests, duration or day goes with them"
+            )
+        if not self.replayed and not self.stretches and not sized:
             raise ValueError("a synthetic trace needs a number of requests or a duration")
         if self.replayed and self.day_s is not None:
             raise ValueError("a trace from a file has its own times of day")
@@ -59,11 +66,19 @@ class Workload:
         """Whether another seed gives another trace."""
         return not self.replayed or bool(self.classes or self.models or self.cancel_share)
 
+    @property
+    def has_a_rate(self) -> bool:
+        """Whether the trace comes with a rate of its own."""
+        return bool(self.replayed or self.stretches)
+
     def trace(self, *, rate: float | None, seed: int) -> list[TracedRequest]:
-        """Make the trace at a mean rate, in requests per second; None: at the replayed trace's own.
+        """Make the trace at a mean rate, in requests per second; None: at its own, where it has one.
 
         Raises ValueError, also where a synthetic trace has no rate.
         """
+        if self.stretches:
+            trace = stretched_trace(self.stretches, seed)
+            return self._dressed(scale_to_rate(trace, rate) if rate is not None else trace, _chance(seed))
         count = self._count(rate)
         if self.replayed:
             trace = repeat_to(self.replayed, count) if count is not None else list(self.replayed)
@@ -74,12 +89,12 @@ class Workload:
             )
         else:
             raise ValueError("a synthetic trace needs a rate")
-        return self._dressed(trace, random.Random(f"{seed}/workload"))
+        return self._dressed(trace, _chance(seed))
 
     def sample(self) -> list[TracedRequest]:
         """Return requests whose lengths and models are those of every trace of this load, at some rate."""
-        if self.replayed:
-            return self._dressed(self.replayed, random.Random("sample"))
+        if self.has_a_rate:
+            return self._dressed(self.replayed or stretched_trace(self.stretches, 1), random.Random("sample"))
         trace = poisson_trace(requests=_SAMPLE, rate=1.0, seed=1, prompts=self.prompts, outputs=self.outputs)
         return self._dressed(trace, random.Random("sample"))
 
@@ -95,3 +110,7 @@ class Workload:
         if self.cancel_share:
             dressed = with_cancels(dressed, rng, share=self.cancel_share, mean_s=self.cancel_mean_s)
         return with_default_targets(dressed, ttft_s=self.ttft_target_s, tpot_s=self.tpot_target_s)
+
+
+def _chance(seed: int) -> random.Random:
+    return random.Random(f"{seed}/workload")

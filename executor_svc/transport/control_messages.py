@@ -13,11 +13,13 @@ from executor_svc.runtime.messages.commands import (
     Drain,
     FetchAssign,
     HeartbeatAck,
+    KeepRole,
     ReleaseKv,
     Resume,
     TokenizerWanted,
 )
 from executor_svc.runtime.messages.registration import (
+    AutomaticRole,
     HeldAttempt,
     Register,
     Role,
@@ -44,6 +46,7 @@ from sage_wire import durations
 from sage_wire.protocol import (
     ADOPTION,
     ASSIGN_BATCHES,
+    AUTOMATIC_ROLES,
     MODEL_CONFIG_LIMIT_BYTES,
     PROTOCOL_VERSION,
     RUN_TIME_ADAPTERS,
@@ -67,7 +70,7 @@ def register_request(register: Register) -> executor_pb2.ControlRequest:
     return executor_pb2.ControlRequest(
         register=executor_pb2.Register(
             protocol_version=PROTOCOL_VERSION,
-            capabilities=[STEP_FRAMES, ADOPTION, ASSIGN_BATCHES, RUN_TIME_ADAPTERS],
+            capabilities=[STEP_FRAMES, ADOPTION, ASSIGN_BATCHES, RUN_TIME_ADAPTERS, AUTOMATIC_ROLES],
             instance_id=identity.instance_id,
             engine_start_id=identity.engine_start_id,
             role=ROLE_TO_WIRE[identity.role],
@@ -79,7 +82,20 @@ def register_request(register: Register) -> executor_pb2.ControlRequest:
             held=[_held(held) for held in register.held],
             address=identity.address,
             resume_secret=register.resume_secret,
+            automatic_role=_automatic_role(register.automatic_role),
         )
+    )
+
+
+def _automatic_role(role: AutomaticRole | None) -> executor_pb2.AutomaticRole | None:
+    if role is None:
+        return None
+    return executor_pb2.AutomaticRole(
+        role=ROLE_TO_WIRE[role.role],
+        previous=ROLE_TO_WIRE[role.previous],
+        cause=role.cause,
+        reason=role.reason,
+        age=durations.to_wire(role.age_s),
     )
 
 
@@ -309,7 +325,23 @@ def _command(wire: executor_pb2.ControlResponse) -> Command | None:
             return ReleaseKv(number=release.number, kv_transfer_params=kv_transfer_params(release.kv_transfer_params))
         case "adapters_wanted":
             return adapters_wanted(wire.adapters_wanted)
+        case "automatic_role":
+            return KeepRole(role=_kept_role(wire.automatic_role))
         case "fetch_assign":
             return FetchAssign(attempt=attempt_from_wire(wire.fetch_assign.attempt))
         case _:
             return None
+
+
+def _kept_role(wire: executor_pb2.AutomaticRole) -> AutomaticRole | None:
+    """Return a role to keep; None for none, and for a role that this version does not know."""
+    known = [each in ROLE_FROM_WIRE for each in (wire.role, wire.previous)]
+    if wire.role == common_pb2.INSTANCE_ROLE_UNSPECIFIED or not all(known):
+        return None
+    return AutomaticRole(
+        role=ROLE_FROM_WIRE[wire.role],
+        previous=ROLE_FROM_WIRE[wire.previous],
+        cause=wire.cause,
+        reason=wire.reason,
+        age_s=durations.from_wire(wire.age),
+    )

@@ -357,6 +357,21 @@ SCALING_CHANGES = _counter(
     {"direction": "up, down"},
     observed=True,
 )
+ROLE_PRESSURE = _gauge(
+    "sage.pd.pressure",
+    "1",
+    "Of the prefill and of the decode side: 1 is what it can just carry; nothing where roles are not automatic.",
+    MODEL,
+    {"side": "prefill, decode"},
+)
+ROLE_CHANGES = _counter(
+    "sage.pd.role_changes",
+    "{change}",
+    "Roles that the scheduler changed by itself.",
+    {**MODEL, "role": "prefilling, decoding: the new one"},
+    {"cause": "prefill_pressed, decode_pressed, prefill_empty, decode_empty"},
+    observed=True,
+)
 PD_ENABLED = _gauge("sage.pd.enabled", "", "1 where requests may be split into prefill and decode legs.")
 PD_CONDITIONS = _gauge("sage.pd.conditions", "{condition}", "What keeps splitting from working; 0 when all is well.")
 PD_SPLITS = _counter("sage.pd.splits", "{request}", "Requests placed as two legs.", observed=True)
@@ -522,6 +537,7 @@ SCHEDULER = (
     *(BATCHES_UNFINISHED, BATCH_LINES_IN_FLIGHT, BATCH_LINES, BATCH_RETRIES, BATCH_BYTES),
     *(SCHEDULER_LEADS, REQUESTS_ADOPTED, RECOVERY_OPEN, RECOVERY_MISSING, RECOVERY_DURATION),
     *(DESIRED_INSTANCES, SCALING_LOAD, WARM_UP, SCALING_CHANGES),
+    *(ROLE_PRESSURE, ROLE_CHANGES),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
     *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),

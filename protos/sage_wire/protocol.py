@@ -18,6 +18,9 @@ ASSIGN_BATCHES = "assign_batches"
 RUN_TIME_ADAPTERS = "run_time_adapters"
 """The capability to load and unload LoRA adapters while the engine runs, which Register names."""
 
+AUTOMATIC_ROLES = "automatic_roles"
+"""The capability to keep a role that the scheduler gave by itself for the next one, which Register names."""
+
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Largest gRPC message in either direction.  Prompts have the smaller bound PROMPT_LIMIT_BYTES."""
 

@@ -10,6 +10,7 @@ from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.pd.specialization import Specialization, specialization
 from scheduler_svc.domain.prediction.predictor import Predictor
 from scheduler_svc.domain.progress_watch import ProgressWatch
+from scheduler_svc.domain.roles.role_change import RoleChange
 
 _TROUBLED = frozenset({InstanceState.SUSPECT, InstanceState.STALLED})
 
@@ -33,6 +34,7 @@ class Instance:
         "progress",
         "recovers_to",
         "role",
+        "role_change",
         "spec",
         "start_began_at",
         "state_reason",
@@ -42,6 +44,7 @@ class Instance:
     def __init__(self, spec: InstanceSpec, now: float) -> None:
         self.spec = spec
         self.role = spec.role  # may differ from spec.role: an administrator changes it (``Scheduler.set_role``)
+        self.role_change: RoleChange | None = None  # by which the role in force came, where it is automatic
         self.facts: EngineFacts | None = None  # of the running engine; None until it is READY
         self.engine_start_id = ""  # of the engine that ``facts`` describe
         self._state = InstanceState.DOWNLOADING

@@ -6,7 +6,7 @@ call, and nothing happens between calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
 from scheduler_svc.domain.capacity.ledger import Ledger
@@ -45,6 +45,9 @@ from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 from scheduler_svc.domain.queue import ModelQueue, QueueView
 from scheduler_svc.domain.request import Request, RequestKey
+from scheduler_svc.domain.roles.role_balancer import RoleBalancer
+from scheduler_svc.domain.roles.role_change import RoleChange
+from scheduler_svc.domain.roles.side import Side
 from scheduler_svc.domain.scaling.desired_instances import DesiredInstances
 from scheduler_svc.domain.scaling.scaler import Scaler
 from scheduler_svc.domain.scheduling_pass import SchedulingPass
@@ -80,6 +83,7 @@ class Scheduler:
         self._splits = SplitPlanner(settings.pd)
         self._placer = Placer(self._ledger, self._outputs, self._signals, self._splits, self._prefixes)
         self._scaler = Scaler(settings.scaling, self._registry, self._signals.targets_of)
+        self._roles = RoleBalancer(settings.roles, self._registry)
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
         self._shadow_name = ""  # in the catalogue; empty: none
         self._queued: dict[RequestKey, ModelQueue] = {}
@@ -496,6 +500,36 @@ class Scheduler:
         An instance that is not READY for a while keeps its pairs, because its engine still runs.
         """
         self._splits.renew(self._registry)
+
+    def balance_roles(self, pinned: Container[str], now: float) -> list[RoleChange]:
+        """Change the roles of instances as the pressures of prefill and decode ask for; return what changed.
+
+        Call it every ``RoleSettings.interval_s``.  Nothing changes while splitting is off.  ``pinned``: ids of
+        instances that an operator gave their role.
+        """
+        if not self.settings.roles.automatic or not self.pd_settings.enabled:
+            self._roles.rest()
+            return []
+        changes = self._roles.look(pinned, now)
+        for change in changes:
+            self._registry.set_role(change.instance_id, change.role, change)
+        if changes:
+            self.renew_pairs()
+        return changes
+
+    def keep_role(self, change: RoleChange) -> None:
+        """Give an instance the role that an earlier scheduler gave it by itself.  Raises InstanceNotFound."""
+        self._registry.set_role(change.instance_id, change.role, change)
+
+    @property
+    def sides(self) -> Mapping[str, tuple[Side, Side]]:
+        """The prefill and the decode side of each model as of the last call of ``balance_roles``."""
+        return self._roles.sides
+
+    @property
+    def role_changes(self) -> Sequence[RoleChange]:
+        """The latest changes of roles that the scheduler decided by itself, newest first."""
+        return self._roles.recent
 
     def pairs(self) -> list[Pair]:
         """Return the pairs of a prefill and a decode instance.  While splitting is off they may be out of date."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from scheduler_svc.domain.pd.settings import PdSettings
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
 from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.scaling.settings import ScalingSettings
 from scheduler_svc.domain.shares.settings import ShareSettings
 from scheduler_svc.domain.targets import DEFAULT_TARGETS, Targets
@@ -63,6 +64,7 @@ class SchedulerSettings:
 
     # number of instances
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
+    roles: RoleSettings = field(default_factory=RoleSettings)
 
     # health
     stall_limit_s: float = 10.0  # work held without an engine iteration

@@ -19,6 +19,7 @@ from scheduler_svc.domain.request import RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.telemetry.batches import BatchReader
 from scheduler_svc.telemetry.journal import JournalReader
+from scheduler_svc.telemetry.roles import RoleReader
 from scheduler_svc.telemetry.scaling import ScalingReader
 from scheduler_svc.telemetry.tenant_label import OTHER, tenant_label
 
@@ -39,6 +40,7 @@ class FleetReader:
         journal: JournalReader | None = None,
         batches: BatchReader | None = None,
         scaling: ScalingReader | None = None,
+        roles: RoleReader | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
@@ -49,6 +51,7 @@ class FleetReader:
         self._journal = journal if journal is not None else JournalReader()
         self._batches = batches if batches is not None else BatchReader()
         self._scaling = scaling
+        self._roles = roles
 
     def read(self) -> Observed:
         """Return the values of every gauge.  Runs on the event loop, which owns what it reads."""
@@ -65,6 +68,7 @@ class FleetReader:
             self._journal.add_to,
             self._batches.add_to,
             *([self._scaling.add_to] if self._scaling is not None else ()),
+            *([self._roles.add_to] if self._roles is not None else ()),
         )
         for part in parts:
             part(values)

@@ -24,6 +24,7 @@ from scheduler_svc.telemetry.call_metrics import CallMetrics
 from scheduler_svc.telemetry.fleet import FleetReader
 from scheduler_svc.telemetry.journal import JournalReader
 from scheduler_svc.telemetry.observer import TelemetryObserver
+from scheduler_svc.telemetry.roles import RoleReader
 from scheduler_svc.telemetry.scaling import ScalingReader
 from scheduler_svc.telemetry.session_metrics import SessionMetrics
 
@@ -73,15 +74,25 @@ class SchedulerTelemetry:
         journal: JournalReader | None = None,
         batches: BatchReader | None = None,
         scaling: ScalingReader | None = None,
+        roles: RoleReader | None = None,
     ) -> None:
         """Start the exports, on the event loop.  Raises CannotServe if the metrics page cannot listen.
 
         ``recorded`` counts the lines of the recording by what became of them.  ``restart``: of earlier requests.
         ``journal`` reads its figures and those of usage records, ``batches`` those of batches, ``scaling``
-        those of desired instances; None: there are none.
+        those of desired instances, ``roles`` those of automatic roles; None: there are none.
         """
         fleet = FleetReader(
-            scheduler, clock, requests, recorded, lambda: self.client_sessions.open, restart, journal, batches, scaling
+            scheduler,
+            clock,
+            requests,
+            recorded,
+            lambda: self.client_sessions.open,
+            restart,
+            journal,
+            batches,
+            scaling,
+            roles,
         )
 
         def read() -> Observed:

@@ -245,7 +245,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.GetPrefillDecodeRequest, context: Context
     ) -> admin_pb2.GetPrefillDecodeResponse:
         """Return when requests are split, the pairs of instances, and what keeps splitting from working."""
-        return prefill_decode.state(self._scheduler)
+        return prefill_decode.state(self._scheduler, self._clock.now())
 
     async def SetPrefillDecode(
         self, request: admin_pb2.SetPrefillDecodeRequest, context: Context

@@ -11,8 +11,10 @@ from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_names import AttemptNames
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
+from scheduler_svc.domain.roles.role_change import RoleChange
 from scheduler_svc.transport.adapters import source_to_wire
 from scheduler_svc.transport.assign import fill_assign
+from scheduler_svc.transport.automatic_roles import kept_role_to_wire
 from scheduler_svc.transport.control_outbox import OUTBOX_BYTES, OUTBOX_LIMIT, ControlOutbox
 from scheduler_svc.transport.outbox import Outbox, Overflow
 
@@ -113,6 +115,10 @@ class StreamLink:
         """Tell the executor which adapters its engine is to hold beside those from its start."""
         wanted = executor_pb2.AdaptersWanted(number=number, adapters=[source_to_wire(each) for each in sources])
         self._send(executor_pb2.ControlResponse(adapters_wanted=wanted))
+
+    def keep_role(self, change: RoleChange | None, age_s: float) -> None:
+        """Tell the executor which role to keep for the next scheduler; None: none."""
+        self._send(executor_pb2.ControlResponse(automatic_role=kept_role_to_wire(change, age_s)))
 
     def acknowledge_heartbeat(self, number: int) -> None:
         """Answer heartbeat ``number``, which renews the lease."""

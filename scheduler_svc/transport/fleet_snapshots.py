@@ -86,7 +86,7 @@ def snapshot(taken: FleetSnapshot, scheduler: Scheduler, epoch: int, views: Inst
         latest=_counts(taken.latest),
         recent=_counts(taken.recent),
         since_start=_counts(taken.since_start),
-        prefill_decode=prefill_decode.state(scheduler, prefill_decode.PAIRS_IN_SNAPSHOT),
+        prefill_decode=prefill_decode.state(scheduler, now, prefill_decode.PAIRS_IN_SNAPSHOT),
         decisions=[_decision(each, now) for each in taken.decisions],
         failovers=[_failover(each, now) for each in taken.failovers],
         history=[_stretch(each) for each in taken.history],

@@ -10,6 +10,7 @@ from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.transport.automatic_roles import role_change
 from scheduler_svc.transport.enums import ROLE_TO_WIRE, STATE_TO_WIRE
 from scheduler_svc.transport.events import parallelism
 
@@ -54,6 +55,8 @@ class InstanceViews:
             wire.progress = instance.progress
         wire.assigned = len(instance.account.reservations)
         wire.kv_reserved_tokens = instance.account.reserved_tokens
+        if instance.role_change is not None:
+            wire.role_change.CopyFrom(role_change(instance.role_change, now))
         if decision is not None:
             wire.decision.CopyFrom(decision)
         if instance.load is not None and instance.last_report_at is not None:

@@ -12,6 +12,7 @@ from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 from scheduler_svc.domain.pd.pairs import Pair, PairState
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.transport import automatic_roles
 
 MODE_FROM_WIRE: dict[admin_pb2.SplitMode.ValueType, SplitMode] = {
     admin_pb2.SPLIT_MODE_NEVER: SplitMode.NEVER,
@@ -71,8 +72,8 @@ def changed(settings: PdSettings, wire: admin_pb2.PrefillDecodeConfig) -> PdSett
         raise InvalidRequest([FieldViolation(field=f"config.prefilling_{key}", description=description)]) from error
 
 
-def state(scheduler: Scheduler, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetPrefillDecodeResponse:
-    """Describe splitting: settings, pairs, what keeps it from working, counts.
+def state(scheduler: Scheduler, now: float, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetPrefillDecodeResponse:
+    """Describe splitting: settings, pairs, what keeps it from working, counts, automatic roles.
 
     It lists at most ``most_pairs`` pairs, failed ones first: there may be as many as prefill times decode instances.
     """
@@ -90,6 +91,9 @@ def state(scheduler: Scheduler, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetP
         conditions=scheduler.pd_conditions(),
         splits=counts.splits,
         fallbacks=counts.fallbacks,
+        automatic_roles=scheduler.settings.roles.automatic,
+        sides=automatic_roles.sides(scheduler),
+        role_changes=[automatic_roles.role_change(each, now) for each in scheduler.role_changes],
     )
 
 

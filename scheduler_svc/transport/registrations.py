@@ -9,6 +9,7 @@ from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import (
+    AUTOMATIC_ROLES,
     IMAGES_LIMIT,
     MODEL_CONFIG_LIMIT_BYTES,
     OLDEST_PROTOCOL_VERSION,
@@ -24,6 +25,7 @@ from scheduler_svc.domain.images import ImageInput
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
+from scheduler_svc.transport.automatic_roles import kept_role
 from scheduler_svc.transport.clipping import reported, size_of
 from scheduler_svc.transport.enums import CAUSE_FROM_WIRE, FINISH_REASON_FROM_WIRE, ROLE_FROM_WIRE
 from scheduler_svc.transport.errors import WireError
@@ -98,6 +100,8 @@ def registration(wire: executor_pb2.Register) -> Registration:
             for h in wire.held
         ),
         run_time_adapters=RUN_TIME_ADAPTERS in wire.capabilities,
+        keeps_role=AUTOMATIC_ROLES in wire.capabilities,
+        kept_role=kept_role(wire.automatic_role) if wire.HasField("automatic_role") else None,
     )
 
 

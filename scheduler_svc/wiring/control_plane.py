@@ -42,6 +42,8 @@ from scheduler_svc.control.requests.receipts import Receipts
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.tokenizers import Tokenizers
+from scheduler_svc.control.roles.kept_roles import KeptRoles
+from scheduler_svc.control.roles.role_watch import RoleWatch
 from scheduler_svc.control.scaling.scaling_watch import RETURN_S, ScalingWatch
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
@@ -85,6 +87,7 @@ class ControlPlane:
     explainer: Explainer
     fleet_watch: FleetWatch
     scaling: ScalingWatch
+    roles: RoleWatch
     wakeup: Wakeup
     decisions: OperatorDecisions
     epoch: int
@@ -165,7 +168,8 @@ def build_control(
     restoration = _restoration(base, requests, attempts)
     adoption = _adoption(base, requests, attempts, restoration)
     adapters = _adapters(base, requests, decisions, restoration)
-    sessions = _sessions(base, requests, attempts, adoption, observe_fleet, decisions, adapters)
+    kept_roles = KeptRoles(scheduler, clock, attempts.links, decisions)
+    sessions = _sessions(base, requests, attempts, adoption, observe_fleet, decisions, adapters, kept_roles)
     return ControlPlane(
         scheduler=scheduler,
         clock=clock,
@@ -186,6 +190,7 @@ def build_control(
         explainer=Explainer(scheduler, clock, requests.table),
         fleet_watch=FleetWatch(scheduler, clock, requests.table, statistics),
         scaling=_scaling(base, requests),
+        roles=_roles(base, requests, decisions, kept_roles),
         wakeup=base.wakeup,
         decisions=decisions,
         epoch=epoch,
@@ -354,6 +359,7 @@ def _sessions(
     observer: FleetObserver,
     decisions: OperatorDecisions,
     adapters: Adapters,
+    roles: KeptRoles,
 ) -> Sessions:
     recovery = requests.recovery
     sessions = Sessions(
@@ -373,6 +379,7 @@ def _sessions(
         ends=requests.ends,
         decisions=decisions,
         adapters=adapters,
+        roles=roles,
         seen=lambda models: base.earlier.keep_instances(_with_a_session({**recovery.awaited_models, **models})),
     )
     recovery.on_end(sessions.tell_seen)
@@ -393,6 +400,19 @@ def _adapters(
         AdapterRegistry(decisions),
         uses,
         returning=lambda: requests.recovery.open or bool(restoration),
+    )
+
+
+def _roles(base: _Base, requests: _Requests, decisions: OperatorDecisions, kept: KeptRoles) -> RoleWatch:
+    """Build the watch over roles.  Where nothing says who was there before, executors get a while to come back."""
+    return RoleWatch(
+        base.scheduler,
+        base.clock,
+        decisions,
+        kept,
+        base.wakeup,
+        recovering=lambda: requests.recovery.open,
+        first_look_at=base.clock.now() + (0.0 if base.survives else RETURN_S),
     )
 
 

@@ -16,6 +16,7 @@ from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
 from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
@@ -36,6 +37,23 @@ def scheduler_settings(config: SchedulerConfig) -> SchedulerSettings:
         pd=_pd_settings(config),
         prefix=_prefix_settings(config),
         scaling=_scaling_settings(config),
+        roles=_role_settings(config),
+    )
+
+
+def _role_settings(config: SchedulerConfig) -> RoleSettings:
+    section = config.automatic_roles
+    return RoleSettings(
+        automatic=section.enabled,
+        interval_s=section.interval_s,
+        pressed=section.pressed,
+        room=section.room,
+        gain=section.gain,
+        delay_s=section.delay_s,
+        cooldown_s=section.cooldown_s,
+        back_s=section.back_s,
+        least_prefill=section.least_prefill,
+        least_decode=section.least_decode,
     )
 
 

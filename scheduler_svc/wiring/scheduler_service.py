@@ -26,6 +26,7 @@ from scheduler_svc.storage.state import State
 from scheduler_svc.storage.state_directory import StateDirectory
 from scheduler_svc.telemetry.batches import BatchReader
 from scheduler_svc.telemetry.journal import JournalReader
+from scheduler_svc.telemetry.roles import RoleReader
 from scheduler_svc.telemetry.scaling import ScalingReader
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
@@ -192,6 +193,7 @@ class SchedulerService:
             journal=JournalReader(self._maintenance, self.usage.counts if self.usage is not None else dict),
             batches=BatchReader(lambda: control.batches.figures if control.batches is not None else NO_BATCHES),
             scaling=ScalingReader(control.scaling),
+            roles=RoleReader(control.roles, control.scheduler),
         )
 
     def _start_tasks(self) -> None:
@@ -205,6 +207,8 @@ class SchedulerService:
             start(control.batches.run(), name="batches")
         if control.scaling.settings.enabled:
             start(control.scaling.run(), name="desired instances")
+        if control.roles.settings.automatic:
+            start(control.roles.run(), name="automatic roles")
         start(control.loop_lag.run(), name="loop lag")
         start(control.decisions.run(), name="operators' decisions")
         if self.usage is not None:

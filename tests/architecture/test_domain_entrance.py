@@ -31,6 +31,7 @@ BEHIND = {
         "queue.ModelQueue",
         "fleet.registry.Registry",
         "fleet.running_attempts.RunningAttempts",
+        "roles.role_balancer.RoleBalancer",
         "scheduling_pass.SchedulingPass",
     )
 }

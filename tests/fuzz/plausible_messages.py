@@ -72,6 +72,10 @@ def _register(register: Any, dice: Random) -> None:
     register.role = dice.choice((0, 1, 1, 2, 3, 4))
     if dice.random() < 0.5:
         register.capabilities.append("run_time_adapters")
+    if dice.random() < 0.5:
+        register.capabilities.append("automatic_roles")
+        kept = register.automatic_role
+        kept.role, kept.previous, kept.cause = 2, 3, dice.choice(("prefill_pressed", "unheard_of"))
     register.price_per_hour = dice.choice((0.0, 1.0))
 
 

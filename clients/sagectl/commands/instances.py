@@ -9,6 +9,7 @@ from sagectl.options.command import command
 from sagectl.options.completion import complete_instance, complete_model
 from sagectl.options.connecting import connecting
 from sagectl.options.prefixes import with_instance
+from sagectl.output.durations import duration
 from sagectl.output.formats import Output
 from sagectl.output.tables import Cells, show_table
 
@@ -66,8 +67,18 @@ def _instance_row(instance: Instance) -> Cells:
         f"{share:.0%}",
         f"{instance.generation_tokens_per_s:.0f}",
         f"{instance.price_per_hour:g}",
-        instance.known_wait or ("" if instance.state is InstanceState.READY else instance.state_reason),
+        _why(instance),
     ]
+
+
+def _why(instance: Instance) -> str:
+    """Return what is unusual about an instance, in words: its wait, its state, or a role that was changed."""
+    if instance.known_wait or instance.state is not InstanceState.READY:
+        return instance.known_wait or instance.state_reason
+    change = instance.role_change
+    if change is None:
+        return ""
+    return f"{change.role.value}, before {change.previous.value}, for {duration(change.age_s)}: {change.reason}"
 
 
 def _decision_row(decision: InstanceDecision) -> Cells:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import click
 
-from sage_client import Client, PrefillDecodeConfig, SplitMode
+from sage_client import Client, PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sagectl.options.command import group
 from sagectl.options.connecting import connecting
+from sagectl.output.durations import duration
 from sagectl.output.formats import Output
 from sagectl.output.not_kept import say_not_kept
 from sagectl.output.split_warning import say_unsplit
 from sagectl.output.tables import show_table
 from sagectl.top.sections import pairs_by_state
 
+_NUMBERS_OF_SIDES = ["ready", "starting", "pressure"]
 _MODES = [mode.value for mode in SplitMode if mode is not SplitMode.UNKNOWN]
 
 
@@ -37,6 +39,7 @@ def get_prefill_decode(client: Client, output: Output) -> None:
         click.echo(f"condition: {condition}")
     shown, there = len(status.pairs), sum(status.pairs_by_state.values())
     click.echo(f"pairs: {pairs_by_state(status)}" + (f"; {shown:,} of {there:,} shown" if shown < there else ""))
+    show_roles(status)
     pairs = [
         [
             each.prefill_instance_id,
@@ -83,6 +86,24 @@ def set_prefill_decode(
     say_not_kept(config.not_kept)
     if config.mode is not SplitMode.NEVER:
         say_unsplit(client)
+
+
+def show_roles(status: PrefillDecodeStatus) -> None:
+    """Print the pressures of both sides and the latest changes; nothing where roles are not automatic."""
+    if not status.automatic_roles:
+        return
+    sides = [
+        [each.model, each.role.value, str(each.ready), str(each.starting), f"{each.pressure:.2f}", each.reason]
+        for each in status.sides
+    ]
+    show_table(
+        "automatic roles", ["model", "role", "ready", "starting", "pressure", "why"], sides, right=_NUMBERS_OF_SIDES
+    )
+    changes = [
+        [f"{duration(each.age_s)} ago", each.instance_id, each.model, each.previous.value, each.role.value, each.reason]
+        for each in status.role_changes
+    ]
+    show_table("roles that changed", ["when", "instance", "model", "from", "to", "why"], changes)
 
 
 def _say(config: PrefillDecodeConfig) -> None:

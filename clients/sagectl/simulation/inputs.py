@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sage_simulator.fleet_file import FleetFile
     from sage_simulator.fleet_spec import InstanceModel
     from sage_simulator.simulation_settings import SimulationSettings
+    from sage_simulator.traces.synthetic.stretches import Stretch
     from sage_simulator.workload import Workload
 
 DEFAULT_POLICY = "adaptive"
@@ -78,7 +79,8 @@ def workload_of(options: dict[str, Any], *, requests: int | None = None, duratio
     if options["requests"] is not None and options["duration"] is not None:
         raise click.UsageError("--requests and --duration exclude one another")
     replayed = read_trace(options["trace_file"]) if options["trace_file"] is not None else ()
-    sized = replayed or options["requests"] is not None or options["duration"] is not None
+    stretches = tuple(_stretch(each, options) for each in options.get("stretches", ()))
+    sized = replayed or stretches or options["requests"] is not None or options["duration"] is not None
     return Workload(
         replayed=tuple(replayed),
         requests=options["requests"] if sized else requests,
@@ -86,12 +88,30 @@ def workload_of(options: dict[str, Any], *, requests: int | None = None, duratio
         prompts=lengths(options["prompt_median"], options["prompt_sigma"], LONGEST_PROMPT),
         outputs=lengths(options["output_median"], options["output_sigma"], LONGEST_OUTPUT),
         day_s=options["day_s"],
+        stretches=stretches,
         classes=options["classes"],
         ttft_target_s=options["ttft_target"],
         tpot_target_s=options["tpot_target"],
         models=dict(map(_weight, options["models"])),
         cancel_share=options["cancel_share"],
         cancel_mean_s=options["cancel_mean_s"],
+    )
+
+
+def _stretch(text: str, options: dict[str, Any]) -> Stretch:
+    """Read SECONDS:RATE:PROMPT:OUTPUT, the last two median tokens.  Raises ValueError."""
+    from sage_simulator.traces.synthetic.poisson_trace import LONGEST_OUTPUT, LONGEST_PROMPT, lengths
+    from sage_simulator.traces.synthetic.stretches import Stretch
+
+    try:
+        length_s, rate, prompt, output = map(float, text.split(":"))
+    except ValueError:
+        raise click.UsageError(f"--stretch {text}: it is SECONDS:RATE:PROMPT:OUTPUT, such as 300:7:3000:40") from None
+    return Stretch(
+        length_s=length_s,
+        rate=rate,
+        prompts=lengths(prompt, options["prompt_sigma"], LONGEST_PROMPT),
+        outputs=lengths(output, options["output_sigma"], LONGEST_OUTPUT),
     )
 
 
@@ -166,4 +186,6 @@ def settings_of(options: dict[str, Any], instances: Iterable[InstanceModel]) -> 
         noise=_noise(options),
         events=tuple(parse_event(text, kinds) for text in options["events"]),
     )
+    if options.get("automatic_roles"):
+        world = world.with_automatic_roles()
     return _autoscaled(world, options)

@@ -213,6 +213,11 @@ _AUTOSCALE = [
         metavar="SECONDS",
         help="--autoscale: how long fewer instances have to be needed before fewer are desired.",
     ),
+    click.option(
+        "--automatic-roles",
+        is_flag=True,
+        help="--pd: change instances between prefill and decode as the load asks for.",
+    ),
 ]
 
 

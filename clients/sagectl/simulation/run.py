@@ -45,11 +45,23 @@ _LOAD = 0.6  # of a synthetic trace, as a share of the fleet's capacity
 @command(
     examples=[
         ("simulate run --fleet U8 --policy fifo --policy slo_aware --load 0.8", "two policies under one load"),
+        (
+            "simulate run --fleet PD --stretch 300:28:3000:40 --stretch 300:44:300:400 --automatic-roles",
+            "prefill and decode under a load whose shape shifts",
+        ),
         ("simulate run --trace log.jsonl --fleet fleet.json --policy slo_aware", "replay a recording"),
     ]
 )
 @requests_option(_REQUESTS)
 @workload_options
+@click.option(
+    "--stretch",
+    "stretches",
+    multiple=True,
+    metavar="SECONDS:RATE:PROMPT:OUTPUT",
+    help="Let the shape of a synthetic trace shift: so many seconds with this rate and these median lengths, then the "
+    "next; may be repeated.  Sigmas as above.",
+)
 @fleet_options
 @world_options
 @autoscale_options
@@ -84,7 +96,7 @@ def _run(options: dict[str, Any]) -> None:
     settings = settings_of(options, fleet)
     capacity = capacity_of(fleet, workload, settings)
     rate, load = options["rate"], options["load"]
-    if rate is None and load is None and not workload.replayed:
+    if rate is None and load is None and not workload.has_a_rate:
         load = _LOAD
     rate = load * capacity if load is not None else rate
     seeds = seeds_of(options, workload, default=1)

@@ -136,11 +136,13 @@ def instances_table(each: Summary) -> Table:
 
 
 def remarks(each: Summary) -> list[str]:
-    """Say what the tables do not: splits, failovers, stalls."""
+    """Say what the tables do not: splits, changes of roles, failovers, stalls."""
     said = []
     if each.splits or each.split_fallbacks:
         causes = ", ".join(f"{cause} {count}" for cause, count in sorted(each.split_fallbacks.items()))
         said.append(f"{each.splits} placements on two instances" + (f"; not split: {causes}" if causes else ""))
+    if each.role_changes:
+        said.append(f"{each.role_changes} role changes")
     if each.failovers:
         said.append(f"{each.failovers} requests went on elsewhere, as their instance was lost")
     if each.stalls:

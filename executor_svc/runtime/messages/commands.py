@@ -11,6 +11,7 @@ from enum import Enum
 
 from executor_svc.runtime.engine_port import AdapterSource, EmbeddingOptions, EngineImage, JsonValue, Sampling
 from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.registration import AutomaticRole
 
 
 class Phase(Enum):
@@ -152,6 +153,13 @@ class AdaptersWanted:
     sources: Sequence[AdapterSource]  # each name once
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeepRole:
+    """Has the executor keep a role for the next scheduler."""
+
+    role: AutomaticRole | None  # None: there is nothing to keep any more
+
+
 Command = (
     Assign
     | InvalidAssign
@@ -163,4 +171,5 @@ Command = (
     | ReleaseKv
     | FetchAssign
     | AdaptersWanted
+    | KeepRole
 )

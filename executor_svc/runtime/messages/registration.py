@@ -47,12 +47,24 @@ class HeldAttempt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AutomaticRole:
+    """A role that a scheduler gave this instance by itself.  The executor keeps it for the next scheduler, no more."""
+
+    role: Role
+    previous: Role  # before the change
+    cause: str
+    reason: str  # in words
+    age_s: float  # seconds since the change
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Register:
     """Asks a scheduler to take this executor's engine on as an instance; the first message of a session."""
 
     identity: Identity
     resume_secret: bytes = field(default=b"", repr=False)  # of the latest session; empty: there was none
     held: tuple[HeldAttempt, ...] = ()
+    automatic_role: AutomaticRole | None = None  # the latest that came; None: there is none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from executor_svc.runtime.link import Dialer, Link, LinkBroken, LinkRefused, NotLeader
-from executor_svc.runtime.messages.registration import HeldAttempt, Identity, Register, Welcome
+from executor_svc.runtime.messages.registration import AutomaticRole, HeldAttempt, Identity, Register, Welcome
 from executor_svc.runtime.session.backoff import Backoff
 from executor_svc.runtime.session.dialling import Connection, Dialling
 from executor_svc.runtime.session.timings import SessionTimings
@@ -53,6 +53,7 @@ class SessionOpener:
         addresses: Sequence[str],
         dialer: Dialer,
         held: Callable[[], tuple[HeldAttempt, ...]],
+        automatic_role: Callable[[], AutomaticRole | None],
         timings: SessionTimings,
     ) -> None:
         self.epoch_floor = 0
@@ -60,6 +61,7 @@ class SessionOpener:
         self._addresses = tuple(addresses)
         self._dialer = dialer
         self._held = held
+        self._automatic_role = automatic_role
         self._timings = timings
         self._backoff = Backoff(first_s=timings.first_retry_s, most_s=timings.most_retry_s)
         self._failures: dict[str, str] = {}  # latest reason for a failure by address, since the last session
@@ -149,7 +151,10 @@ class SessionOpener:
         try:
             async with asyncio.timeout(self._timings.dial_timeout_s):
                 held, secret = self._held(), self._resume_secret
-                welcome = await link.register(Register(identity=self._identity, resume_secret=secret, held=held))
+                role = self._automatic_role()
+                welcome = await link.register(
+                    Register(identity=self._identity, resume_secret=secret, held=held, automatic_role=role)
+                )
                 self._refuse_older(welcome)
                 await link.open_outputs(welcome.session_id)
         except TimeoutError:

@@ -21,6 +21,7 @@ from executor_svc.runtime.messages.commands import (
     FetchAssign,
     HeartbeatAck,
     InvalidAssign,
+    KeepRole,
     ReleaseKv,
     Resume,
     TokenizerWanted,
@@ -30,6 +31,7 @@ from executor_svc.runtime.messages.reports import Goodbye, Heartbeat
 from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.session.control_outbox import ControlOutbox
+from executor_svc.runtime.session.kept_role import KeptRole
 from executor_svc.runtime.session.load_meter import LoadMeter
 from executor_svc.runtime.session.opener import SessionOpener
 from executor_svc.runtime.session.prefix_cache_reports import PrefixCacheReports
@@ -64,8 +66,14 @@ class Session:
         self.cache_reports = PrefixCacheReports(identity.model)
         self._timings = timings
         self._observer = observer
+        self._kept_role = KeptRole()
         self._opener = SessionOpener(
-            identity=identity, addresses=addresses, dialer=dialer, held=lambda: attempts.held, timings=timings
+            identity=identity,
+            addresses=addresses,
+            dialer=dialer,
+            held=lambda: attempts.held,
+            automatic_role=self._kept_role.report,
+            timings=timings,
         )
         self._welcome: Welcome | None = None  # the current or latest session's
         self._lease_timer: asyncio.TimerHandle | None = None
@@ -252,6 +260,8 @@ class Session:
                 self.on_release_kv(command)
             case AdaptersWanted():
                 self.on_adapters_wanted(command)
+            case KeepRole():
+                self._kept_role.keep(command.role)
             case FetchAssign():
                 self.control.answer(self._attempts.held_assign(command.attempt))
 

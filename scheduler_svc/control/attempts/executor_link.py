@@ -11,6 +11,7 @@ from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
 from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.request import Request, Sampling
+from scheduler_svc.domain.roles.role_change import RoleChange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +106,13 @@ class ExecutorLink(Protocol):
         """Have the executor's engine hold these adapters, and no others beside those from its start.
 
         ``number`` counts these orders in the session; reports name the latest one that they follow.
+        """
+        ...
+
+    def keep_role(self, change: RoleChange | None, age_s: float) -> None:
+        """Have the executor keep a role that came by itself, for the next scheduler.
+
+        ``change``: ``age_s`` seconds ago; None: its role is the configured one, or an operator's.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
+from scheduler_svc.control.roles.kept_role import KeptRole
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 
 
@@ -16,6 +17,8 @@ class Registration:
     resume_secret: bytes = field(default=b"", repr=False)  # of the session that it goes on from; empty: of none
     held: tuple[HeldAttempt, ...] = ()
     run_time_adapters: bool = False  # the executor takes adapters while its engine runs
+    keeps_role: bool = False  # the executor keeps a role that came by itself
+    kept_role: KeptRole | None = None  # under an earlier scheduler
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

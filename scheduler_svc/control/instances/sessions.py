@@ -31,6 +31,7 @@ from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
+from scheduler_svc.control.roles.kept_roles import KeptRoles
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.engine_facts import EngineFacts
@@ -77,6 +78,7 @@ class Sessions:
         ends: KeptEnds,
         decisions: OperatorDecisions,
         adapters: Adapters,
+        roles: KeptRoles,
         seen: Callable[[Mapping[str, str]], None] = lambda models: None,
     ) -> None:
         """``seen`` is told the models of the instances that have a session, by id, whenever that changes."""
@@ -97,6 +99,7 @@ class Sessions:
         self._seen = seen
         self._decisions = decisions
         self._adapters = adapters
+        self._roles = roles
         self._drains = Drains(scheduler, clock, decisions)
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
@@ -133,9 +136,10 @@ class Sessions:
             self._lose(old, "started again")
             old = None
         self._forget_failures_of_old_engine(spec)
-        now = self._clock.now()
+        now, known = self._clock.now(), self._scheduler.find_instance(instance_id) is not None
         instance = self._registered(spec, now)
         self._give_decided_role(instance)
+        self._roles.registered(instance, registration.kept_role, link, known=known, keeps=registration.keeps_role)
         keep = self._kept(instance_id, registration) if old is not None else ()
         keep_ended = self._kept_ends(instance_id, registration) if old is not None else ()
         session = Session(

@@ -10,6 +10,7 @@ from scheduler_svc.domain.capacity.claim import Claim
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
 from scheduler_svc.domain.fleet.isolation import Isolation
+from scheduler_svc.domain.fleet.recent_legs import RecentLegs
 from scheduler_svc.domain.fleet.recent_trouble import RecentTrouble
 from scheduler_svc.domain.fleet.start_times import StartTimes
 from scheduler_svc.domain.instance import Instance
@@ -62,6 +63,7 @@ class Pool:
         self._decoders = Accounts()
         self.load = OfferedLoad()
         self.trouble = RecentTrouble()
+        self.legs = RecentLegs()
         self.starts = StartTimes()
         self.split_share = ForgettingMean(_SPLITS_FORGETTING)  # of placements
         self._service = ForgettingMean(_SERVICE_FORGETTING)
@@ -79,6 +81,10 @@ class Pool:
         if self._sorted is None:
             self._sorted = [self._members[i] for i in sorted(self._members)]
         return list(self._sorted)
+
+    def get(self, instance_id: str) -> Instance:
+        """Return an instance of the model.  Raises KeyError."""
+        return self._members[instance_id]
 
     def add(self, instance: Instance) -> None:
         """Take an instance in."""

@@ -10,6 +10,7 @@ from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import GONE, STARTING, InstanceState
+from scheduler_svc.domain.roles.role_change import RoleChange
 
 #: States that an engine reports while it starts.  One that runs already and registers anew does not report them.
 _SEEN_STARTING = frozenset({InstanceState.LOADING, InstanceState.WARMING})
@@ -65,12 +66,14 @@ class Registry:
             instance.spec = spec
             pool.add(instance)
         instance.spec = spec
-        if instance.role is old.role or instance.role.embeds is not spec.role.embeds:
+        if instance.role is old.role or instance.role.embeds is not spec.role.embeds or _outdated(instance, old):
             self._give_role(instance, spec.role)
         instance.account.price_per_s = spec.price_per_hour / 3600
 
-    def set_role(self, instance_id: str, role: InstanceRole) -> InstanceRole:
+    def set_role(self, instance_id: str, role: InstanceRole, change: RoleChange | None = None) -> InstanceRole:
         """Change what an instance is eligible for; nothing needs draining.  Returns the role before.
+
+        ``change``: what the scheduler decided by itself; None: an operator gives the role.
 
         Whether an engine embeds or generates is decided when it starts.  Raises InstanceNotFound, InvalidRequest.
         """
@@ -80,11 +83,12 @@ class Registry:
             why = f"the executor of {instance_id!r} was started as {started} and cannot become {wanted} while it runs"
             raise InvalidRequest([FieldViolation(field="role", description=why)])
         previous = instance.role
-        self._give_role(instance, role)
+        self._give_role(instance, role, change)
         return previous
 
-    def _give_role(self, instance: Instance, role: InstanceRole) -> None:
+    def _give_role(self, instance: Instance, role: InstanceRole, change: RoleChange | None = None) -> None:
         instance.role = role
+        instance.role_change = change
         self.pool_of(instance).invalidate()
 
     def set_adapters(self, instance_id: str, found: RunTimeAdapters) -> bool:
@@ -183,3 +187,9 @@ class Registry:
     def retire_models(self, *, keep: frozenset[str] = frozenset()) -> None:
         """Drop the pools of models without instances and waiting requests, except those of ``keep``."""
         self._pools = {m: p for m, p in self._pools.items() if len(p) or p.queue or m in keep}
+
+
+def _outdated(instance: Instance, old: InstanceSpec) -> bool:
+    """Whether the role came by itself, for another model or from another configured role."""
+    spec = instance.spec
+    return instance.role_change is not None and (spec.model, spec.role) != (old.model, old.role)

@@ -38,6 +38,7 @@ class PhaseChoice:
     phase: Phase
     split: bool
     reason: str
+    prefill_short: bool = False  # it is not split because too much work waits for prefill
 
 
 def determine_request_phase(shape: Shape, settings: PdSettings, forecast: Forecast | None = None) -> PhaseChoice:
@@ -103,7 +104,7 @@ def _by_forecast(shape: Shape, forecast: Forecast | None, phase: Phase) -> Phase
         return PhaseChoice(phase=phase, split=False, reason="nothing is known about splitting yet")
     if forecast.prefill_backlog_s > forecast.whole_first_token_s:
         reason = f"prefill is the bottleneck: {forecast.prefill_backlog_s:.2f} s of work wait there"
-        return PhaseChoice(phase=phase, split=False, reason=reason)
+        return PhaseChoice(phase=phase, split=False, reason=reason, prefill_short=True)
     later_s = max(0.0, forecast.split_first_token_s - forecast.whole_first_token_s)
     gain_s = forecast.interference_s - later_s
     reason = f"{forecast.interference_s:.3f} s less delay for running streams, first token {later_s:.3f} s later"

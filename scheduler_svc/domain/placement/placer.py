@@ -25,6 +25,7 @@ from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.prediction.output_length import OutputLengths
 from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.targets import Targets
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _WHOLE = "runs whole on one instance"
@@ -167,6 +168,8 @@ class Placer:
         if plan is not None and plan.fallback_cause is not None:
             self._splits.count_fallback(plan.fallback_cause)
             remarks = (*remarks, f"should be split and runs whole: {plan.fallback}")
+        if plan is not None:
+            context.pool.legs.whole(context.now, wanted=plan.lacks_room)
         demand, now = offer.demand, context.now
         preferred = _prefer(choice, offer) if demand.request.preferred_instance else ()
         account = offer.with_capacity[choice.index]
@@ -228,13 +231,14 @@ class Placer:
         ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
         why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
         reasons = (why, *_cached(demand, split.decode), split.why, *_cached(demand, split.prefill))
-        reasons += (*remarks, *choice.remarks, ordered)
+        reasons += (*_changed_roles(pool, split, now), *remarks, *choice.remarks, ordered)
         prediction = predict_split_run(split, demand)
         prefill_demand = replace(split.prefill_demand, cached_tokens=demand.cached_tokens)
         prefill_prediction = predict_run(split.prefill, prefill_demand, now)
         prefill = self._reserve(split.prefill, prefill_demand, waiting, prefill_prediction, now)
         reservation = self._reserve(split.decode, demand, waiting, prediction, now, prefills=False)
         self._splits.count_split()
+        _note_split(pool, split, self._signals.targets_of(demand.request), now)
         if self.shadow is not None:
             self.shadow.leave_out()
         leg = PrefillLeg(
@@ -404,3 +408,25 @@ def _unusual(account: Account, demand: Demand, context: PassContext, plan: Split
     if policy.objective.reserved_slots and not demand.must_leave_reserve and account.only_reserve_left:
         remarks += (_RESERVE,)
     return remarks
+
+
+def _changed_roles(pool: Pool, split: Split, now: float) -> tuple[str, ...]:
+    """Say which of the two instances the scheduler gave its role by itself, and why."""
+    changes = (pool.get(account.instance_id).role_change for account in (split.prefill, split.decode))
+    return tuple(
+        f"{each.instance_id} became {each.role.value} {now - each.at:.0f} s ago: {each.reason}"
+        for each in changes
+        if each is not None
+    )
+
+
+def _note_split(pool: Pool, split: Split, targets: Targets, now: float) -> None:
+    """Note how much of the targets a split request is predicted to use, for the pressures of the two sides."""
+    base_s, room_s = split.decode.pace.base_s, 0.0
+    if targets.tpot_s is not None:
+        room_s = targets.tpot_s - base_s  # a target below an empty step's time says nothing of the load
+    pool.legs.split(
+        now,
+        wait_share=split.prefill_start_s / targets.ttft_s if targets.ttft_s else None,
+        token_share=(split.decode.output_token_s - base_s) / room_s if room_s > 0 else None,
+    )

@@ -62,6 +62,11 @@ class SplitPlan:
     fallback: str = ""  # why a request that should be split cannot be, in words
     fallback_cause: Fallback | None = None  # the same as a metric label
 
+    @property
+    def lacks_room(self) -> bool:
+        """Whether the request would be split if the instances for it had room."""
+        return self.phase.prefill_short or self.fallback_cause in (Fallback.NO_ROOM, Fallback.NO_PAIR)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitCounts:

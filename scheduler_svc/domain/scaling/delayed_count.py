@@ -37,6 +37,12 @@ class DelayedCount:
             self._become(highest, now)
         return self.count
 
+    def shift(self, by: int) -> None:
+        """Move the number and all wishes by so many instances: they came from, or went to, another number."""
+        self.count = max(0, self.count + by)
+        self._highest = deque((at, max(0, wish + by)) for at, wish in self._highest)
+        self._lowest = deque((at, max(0, wish + by)) for at, wish in self._lowest)
+
     def _extremes(self, wanted: int, now: float, up_delay_s: float, down_delay_s: float) -> tuple[int, int]:
         """Enter a wish, and return the highest of the down delay and the lowest of the up delay."""
         while self._highest and self._highest[-1][1] <= wanted:

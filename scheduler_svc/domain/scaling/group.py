@@ -14,8 +14,9 @@ from scheduler_svc.domain.request import Request
 from scheduler_svc.domain.scaling.carried_share import CarriedShare
 from scheduler_svc.domain.scaling.delayed_count import DelayedCount
 from scheduler_svc.domain.scaling.desired_instances import DesiredInstances
+from scheduler_svc.domain.scaling.home_roles import group_at_home, group_of, moved_bounds, moved_in_words
 from scheduler_svc.domain.scaling.load_trend import LoadTrend
-from scheduler_svc.domain.scaling.need import needed, shortage
+from scheduler_svc.domain.scaling.need import Need, needed, shortage
 from scheduler_svc.domain.scaling.parts import parts_of
 from scheduler_svc.domain.scaling.removal import removal_order
 from scheduler_svc.domain.scaling.settings import ScalingSettings
@@ -39,6 +40,7 @@ class Group:
         self._trend = LoadTrend(settings.trend_s)
         self._carried = CarriedShare(settings.share, now)
         self._count: DelayedCount | None = None  # before the first look
+        self._moved = 0  # instances that came from other roles less those that went, as of the last look
         self._typical = _NOTHING  # of the instances that were READY last
         self._ready = 0
         self._ready_since = now
@@ -51,8 +53,13 @@ class Group:
         waiting_elsewhere: int,
         now: float,
     ) -> DesiredInstances:
-        """Work out the desired number.  ``roles``: those of all groups of the model."""
+        """Work out the desired number.  ``roles``: those of all groups of the model.
+
+        Need and delays are those of the instances that work in the role; the result is that of the executors started
+        for it.
+        """
         instances = [i for i in pool.instances() if _is_of(i, self._role)]
+        at_home = [i for i in pool.instances() if group_at_home(i) is self._role]
         serving = [i for i in instances if i.state in _SERVING and i.facts is not None]
         starting = [i for i in instances if i.state in STARTING]
         warm_up_s = pool.starts.mean_s or self._settings.warm_up_s
@@ -61,28 +68,47 @@ class Group:
         signals = self._signals(pool, roles, targets, serving, starting, waiting_elsewhere, warm_up_s, now)
         carried = signals.load / len(serving) if serving else 1.0
         share = self._carried.learn(carried, now, short=signals.settled and bool(shortage(signals, self._settings)))
-        need = needed(signals, share, self._bounds, self._settings)
-        count = self._delayed(need.count, len(serving) + len(starting), warm_up_s, now)
+        self._move(_present(instances) - _present(at_home))
+        bounds = moved_bounds(self._bounds, self._moved)
+        need = needed(signals, share, bounds, self._settings)
+        count = self._delayed(need.count, bounds.clamp(len(serving) + len(starting)), warm_up_s, now)
+        return self._desired(need, count, signals, at_home, warm_up_s)
+
+    def _desired(
+        self, need: Need, count: DelayedCount, signals: ScalingSignals, at_home: Sequence[Instance], warm_up_s: float
+    ) -> DesiredInstances:
+        """Build the result, of the executors that were started for the role: ``at_home``."""
+        serving = [i for i in at_home if i.state in _SERVING and i.facts is not None]
+        starting = [i for i in at_home if i.state in STARTING]
         prices = [i.spec.price_per_hour for i in (*serving, *starting)]
+        desired = max(0, count.count - self._moved)
         return DesiredInstances(
             model=self._model,
             role=self._role,
-            desired=count.count,
+            desired=desired,
             ready=len(serving),
             starting=len(starting),
             bounds=self._bounds,
-            reason=need.reason + _delay_in_words(need.count, count.count),
+            reason=need.reason + _delay_in_words(need.count, count.count) + moved_in_words(self._moved),
             since=count.since,
             load=signals.load,
             forecast=signals.forecast,
             warm_up_s=warm_up_s,
-            price_per_hour=count.count * sum(prices) / len(prices) if prices else 0.0,
+            price_per_hour=desired * sum(prices) / len(prices) if prices else 0.0,
             remove_first=tuple(i.instance_id for i in removal_order(starting, serving)),
         )
 
+    def _move(self, moved: int) -> None:
+        """Take how many instances came from other roles less those that went; the desired result stays the same."""
+        if self._count is not None:
+            self._count.shift(moved - self._moved)
+        self._moved = moved
+
     def _delayed(self, wanted: int, present: int, warm_up_s: float, now: float) -> DelayedCount:
-        """Enter what is wanted now, and return the number that follows it.  ``present``: instances there are."""
-        present = self._bounds.clamp(present)
+        """Enter what is wanted now, and return the number that follows it.
+
+        ``present``: instances there are, within the bounds.
+        """
         if self._count is None:
             self._count = DelayedCount(present, now)
         up_delay_s, down_delay_s = self._settings.up_delay_s, max(self._settings.down_delay_s, warm_up_s)
@@ -150,7 +176,11 @@ def _mean_costs(costs: Sequence[TokenCosts]) -> TokenCosts:
 
 
 def _is_of(instance: Instance, role: InstanceRole) -> bool:
-    return instance.role is role or (instance.role is InstanceRole.HYBRID and role is InstanceRole.GENERAL)
+    return group_of(instance.role) is role
+
+
+def _present(instances: Sequence[Instance]) -> int:
+    return sum(i.state in STARTING or (i.state in _SERVING and i.facts is not None) for i in instances)
 
 
 def _wait_share(pool: Pool, targets: Callable[[Request], Targets], now: float) -> float:

@@ -10,6 +10,7 @@ from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.request import Request
 from scheduler_svc.domain.scaling.desired_instances import DesiredInstances
 from scheduler_svc.domain.scaling.group import Group
+from scheduler_svc.domain.scaling.home_roles import group_at_home, group_of
 from scheduler_svc.domain.scaling.settings import ScalingSettings
 from scheduler_svc.domain.targets import Targets
 
@@ -39,7 +40,9 @@ class Scaler:
         kept: dict[tuple[str, InstanceRole], Group] = {}
         for model in sorted(models):
             pool = self._registry.find_pool(model) or Pool(model)  # it takes no place in the registry by being declared
-            roles = {_GROUP_OF[i.role] for i in pool.instances()} | self._settings.models.get(model, {}).keys()
+            instances = pool.instances()
+            roles = {group_of(i.role) for i in instances} | {group_at_home(i) for i in instances}
+            roles |= self._settings.models.get(model, {}).keys()
             for role in sorted(roles, key=lambda each: each.value):
                 key = model, role
                 group = kept[key] = self._groups.get(key) or Group(model, role, self._settings, now)
@@ -47,9 +50,3 @@ class Scaler:
         self._groups = kept
         self.desired = tuple(found)
         return self.desired
-
-
-_GROUP_OF: Mapping[InstanceRole, InstanceRole] = {
-    **{role: role for role in InstanceRole},
-    InstanceRole.HYBRID: InstanceRole.GENERAL,
-}

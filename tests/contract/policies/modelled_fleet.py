@@ -79,6 +79,14 @@ def add_instance(
     scheduler.engine_ready(instance_id, facts or make_facts(), now)
 
 
+def press(scheduler: Scheduler, now: float, *, prefill: float = 0.0, decode: float = 0.0) -> None:
+    """Have many recent split requests use these shares: of their TTFT targets for the wait, of their TPOT targets."""
+    (pool,) = scheduler._registry.pools()
+    legs = pool.legs
+    for _ in range(50):
+        legs.split(now, wait_share=prefill, token_share=decode)
+
+
 def put_in_state(scheduler: Scheduler, instance_id: str, state: InstanceState, now: float = 0.0) -> None:
     """Take an instance to a state, through whatever states lie between."""
     ways: list[tuple[InstanceState, ...]] = [(scheduler.instance(instance_id).state,)]

@@ -15,7 +15,7 @@ from executor_svc.runtime.engine_port import Engine, EngineState, ModelError, Pr
 from executor_svc.runtime.service import Exit
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire.errors import ErrorReason
-from sage_wire.protocol import ADOPTION, ASSIGN_BATCHES, RUN_TIME_ADAPTERS, STEP_FRAMES
+from sage_wire.protocol import ADOPTION, ASSIGN_BATCHES, AUTOMATIC_ROLES, RUN_TIME_ADAPTERS, STEP_FRAMES
 from tests.integration.executor.running_executor import executor
 from tests.integration.executor.scripted_scheduler import ScriptedScheduler, scripted_scheduler
 
@@ -231,7 +231,8 @@ async def test_step_frames_go_to_a_scheduler_that_says_it_reads_them(capabilitie
     async with scripted_scheduler() as scheduler, executor(scheduler.address):
         scheduler.capabilities = capabilities
         session = await scheduler.session()
-        assert list(session.register.capabilities) == [STEP_FRAMES, ADOPTION, ASSIGN_BATCHES, RUN_TIME_ADAPTERS]
+        named = [STEP_FRAMES, ADOPTION, ASSIGN_BATCHES, RUN_TIME_ADAPTERS, AUTOMATIC_ROLES]
+        assert list(session.register.capabilities) == named
         await session.ready()
         session.assign(1, sampling=LONG)
         await session.ended(1)

@@ -30,6 +30,22 @@ def test_several_policies_are_compared() -> None:
     assert [name in shown.stdout for name in ("fifo", "priority", "i001")] == [True, True, False]
 
 
+def test_roles_follow_the_load_where_they_are_automatic() -> None:
+    sides = "2xspeed=0.25,role=prefilling;2xspeed=0.25,role=decoding"
+    load = ("--requests", "200", "--rate", "4", "--prompt-median", "3000", "--output-median", "20")
+    arguments = (*load, "--instances", sides, "--pd", "always")
+    assert "role changes" in run(*arguments, "--automatic-roles").stdout
+    assert "role changes" not in run(*arguments).stdout
+
+
+def test_a_load_whose_shape_shifts_comes_at_its_own_rate() -> None:
+    shown = run("--stretch", "10:4:800:10", "--stretch", "10:8:80:40", "--instances", "2xspeed=1", "--policy", "fifo")
+    assert shown.exit_code == 0, shown.output
+    assert "requests on 2 instances\n" in shown.stdout
+    refused = run("--stretch", "10:4:800")
+    assert "--stretch 10:4:800: it is SECONDS:RATE:PROMPT:OUTPUT" in refused.output
+
+
 def test_json_on_stdout_comes_alone() -> None:
     document = json.loads(run("--requests", "20", "--policy", "fifo", "--load", "0.3", "--json", "-").stdout)
     assert document["rate_per_s"] == pytest.approx(0.3 * document["capacity_per_s"])

@@ -19,6 +19,7 @@ from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
+from scheduler_svc.domain.roles.role_change import RoleChange
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.request_records import held_request
 from tests.unit.control.world import KEY, MODEL
@@ -110,6 +111,9 @@ class Wire:
 
     def want_adapters(self, number: int, sources: Sequence[AdapterSource]) -> None:
         raise AssertionError("no adapters are registered here")
+
+    def keep_role(self, change: RoleChange | None, age_s: float) -> None:
+        raise AssertionError("roles are not automatic here")
 
     def acknowledge_heartbeat(self, number: int) -> None:
         """Do nothing."""

@@ -99,7 +99,7 @@ async def test_a_new_engine_proves_itself_though_it_came_while_splitting_was_off
         world.plane.scheduler.set_pd(NEVER)
         p.crash()
         await world.advance(1)
-        assert not prefill_decode.state(world.plane.scheduler).pairs
+        assert not prefill_decode.state(world.plane.scheduler, world.clock.now()).pairs
         p.restart()
         await world.advance(CHECKED_S)
         p.log.clear()

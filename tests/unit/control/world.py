@@ -24,14 +24,17 @@ from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.output_reader import Event
 from scheduler_svc.control.requests.submission import Submission, TokenPrompt
 from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
-from scheduler_svc.control.requests.tokenizers import NO_LIMITS, Conversation, TokenizingLimits
+from scheduler_svc.control.requests.tokenizers import NO_LIMITS, Conversation, Mark, TokenizingLimits
+from scheduler_svc.control.roles.kept_role import KeptRole
 from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.images import ImageInput
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.request import RequestKey
+from scheduler_svc.domain.roles.role_change import RoleChange
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.transport.signed_receipts import SignedReceipts
 from scheduler_svc.wiring.control_plane import ControlPlane, build_control
@@ -40,6 +43,7 @@ from scheduler_svc.wiring.earlier_scheduler import NO_EARLIER_SCHEDULER, Earlier
 EPOCH = 7
 MODEL = "m"
 STEP_S = 0.01
+IMAGE_ID = 999  # stands for an image in prompts
 KEY = AdoptionKey(b"k" * 32)
 
 
@@ -69,7 +73,10 @@ class NoTokenizers:
     async def encode_chat(
         self, tokenizer_hash: str, conversation: Conversation, limits: TokenizingLimits = NO_LIMITS
     ) -> Sequence[int]:
-        return [ord(c) % 1000 for turn in conversation.turns for c in turn.text]
+        turns = [turn.parts or (turn.text,) for turn in conversation.turns]
+        return [
+            id_ for turn in turns for part in turn for id_ in ([IMAGE_ID] if part is Mark.IMAGE else map(ord, part))
+        ]
 
 
 @dataclass
@@ -100,12 +107,15 @@ class ModelledExecutor:
     max_model_len: int = 4096
     vocab_size: int = 1000
     tokenizer_hash: str = "t"
+    image_input: ImageInput | None = None
     weights: str = "w"
     adapter_weights: dict[str, str] = field(default_factory=dict)
     adapter_slots: int = 0
     run_time_adapters: bool = True
     wanted_adapters: list[str] | None = None
     adapters_number: int = 0  # of the latest order
+    keeps_role: bool = True
+    kept_role: KeptRole | None = None  # that a scheduler gave by itself, with its age then
     resume_secret: bytes = b""
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
@@ -195,6 +205,13 @@ class ModelledExecutor:
         self.adapters_number = number
         self.wanted_adapters = [each.name for each in sources]
 
+    def keep_role(self, change: RoleChange | None, age_s: float) -> None:
+        self.kept_role = None
+        if change is not None:
+            self.kept_role = KeptRole(
+                role=change.role, previous=change.before, cause=change.cause, reason=change.reason, age_s=age_s
+            )
+
     def acknowledge_heartbeat(self, number: int) -> None:
         self.acknowledged_heartbeats.append(self.world.clock.now())
 
@@ -214,7 +231,12 @@ class ModelledExecutor:
             instance_id=self.instance_id, model=self.model, engine_start_id=self.start_id, role=self.role
         )
         registration = Registration(
-            spec=spec, resume_secret=self.resume_secret, held=held, run_time_adapters=self.run_time_adapters
+            spec=spec,
+            resume_secret=self.resume_secret,
+            held=held,
+            run_time_adapters=self.run_time_adapters,
+            keeps_role=self.keeps_role,
+            kept_role=self.kept_role,
         )
         welcome = plane.sessions.register(registration, self)
         self.resume_secret = welcome.resume_secret
@@ -238,6 +260,7 @@ class ModelledExecutor:
             max_running=self.max_running,
             max_batched_tokens=2048,
             tokenizer_hash=self.tokenizer_hash,
+            image_input=self.image_input,
             kv_connector=self.kv_connector,
             compatibility_key="k" if self.kv_connector else "",
             kv_block_size=self.kv_block_size,
@@ -262,6 +285,7 @@ class ModelledExecutor:
     def restart(self) -> None:
         """A new process, a new engine."""
         self.start_id += "+"
+        self.kept_role = None
         self.iterations = self.last_assign = 0
         self.hung = False
         self.connect()

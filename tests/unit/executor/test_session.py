@@ -15,12 +15,14 @@ from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import (
     Assign,
     Cancel,
+    KeepRole,
     ReleaseKv,
     Resume,
     TokenizerWanted,
 )
 from executor_svc.runtime.messages.outputs import EndCause, Ended, StepFrame
 from executor_svc.runtime.messages.registration import (
+    AutomaticRole,
     Identity,
     Register,
     Role,
@@ -233,3 +235,22 @@ async def test_a_release_is_handed_on() -> None:
                 while not asked:
                     await asyncio.sleep(0)
         assert asked == [command]
+
+
+async def test_a_role_that_came_by_itself_goes_to_the_next_scheduler_with_its_age_until_it_is_taken_back() -> None:
+    role = AutomaticRole(role=Role.PREFILLING, previous=Role.DECODING, cause="c", reason="r", age_s=7.0)
+    async with workbench(reading=False) as bench:
+        first, second, third = MemoryLink(), MemoryLink(), MemoryLink()
+        async with running(session_of(bench, MemoryDialer(first, second, third))):
+            first.say(KeepRole(role=role))
+            first.cut()
+            await second.heard(Heartbeat)
+            second.say(KeepRole(role=None))
+            second.cut()
+            await third.heard(Heartbeat)
+    registered = [each.registered for each in (first, second, third)]
+    kept = [each.automatic_role for each in registered if each is not None]
+    assert (kept[0], kept[2]) == (None, None)
+    assert kept[1] is not None
+    assert replace(kept[1], age_s=7.0) == role
+    assert kept[1].age_s >= 7.0

@@ -58,6 +58,7 @@ def opener(dialer: Dialer, timings: SessionTimings = PATIENT) -> SessionOpener:
         addresses=list(dialer.links),
         dialer=dialer,
         held=lambda: held,
+        automatic_role=lambda: None,
         timings=timings,
     )
 

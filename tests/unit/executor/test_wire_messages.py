@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from executor_svc.runtime.engine_port import AdapterSource, EngineState, FinishReason, TokenLogprob
 from executor_svc.runtime.messages.attempt_id import AttemptId
-from executor_svc.runtime.messages.commands import AdaptersWanted, Assign, ReleaseKv
+from executor_svc.runtime.messages.commands import AdaptersWanted, Assign, KeepRole, ReleaseKv
 from executor_svc.runtime.messages.outputs import (
     Accepted,
     Ack,
@@ -32,7 +32,7 @@ from executor_svc.transport.control_messages import (
 )
 from executor_svc.transport.output_messages import acks, output_requests
 from sage.controlplane.v1 import common_pb2, executor_pb2
-from sage_wire.protocol import RUN_TIME_ADAPTERS
+from sage_wire.protocol import AUTOMATIC_ROLES, RUN_TIME_ADAPTERS
 
 EPOCH = 7
 CHOSEN = TokenLogprob(token_id=4, logprob=-0.5, rank=None)
@@ -252,3 +252,26 @@ def test_adapters_on_the_wire() -> None:
 def test_an_executor_says_that_it_takes_adapters_while_it_runs() -> None:
     identity = Identity(instance_id="a", engine_start_id="1", role=Role.GENERAL, model="m")
     assert RUN_TIME_ADAPTERS in register_request(Register(identity=identity)).register.capabilities
+
+
+def test_a_role_that_came_by_itself_goes_back_with_the_next_registration() -> None:
+    sent = executor_pb2.AutomaticRole(
+        role=common_pb2.INSTANCE_ROLE_PREFILLING,
+        previous=common_pb2.INSTANCE_ROLE_DECODING,
+        cause="prefill_pressed",
+        reason="why",
+    )
+    sent.age.FromMilliseconds(2_500)
+    [command] = commands_from_wire(executor_pb2.ControlResponse(automatic_role=sent))
+    assert isinstance(command, KeepRole)
+    identity = Identity(instance_id="a", engine_start_id="1", role=Role.DECODING, model="m")
+    register = register_request(Register(identity=identity, automatic_role=command.role)).register
+    assert register.automatic_role == sent
+    assert AUTOMATIC_ROLES in register.capabilities
+    assert not register_request(Register(identity=identity)).register.HasField("automatic_role")
+
+
+@pytest.mark.parametrize("fields", [{}, {"role": 99}, {"role": common_pb2.INSTANCE_ROLE_DECODING, "previous": 99}])
+def test_no_role_and_one_that_this_version_does_not_know_are_not_kept(fields: dict[str, int]) -> None:
+    sent = executor_pb2.AutomaticRole(**fields)  # type: ignore[arg-type]
+    assert list(commands_from_wire(executor_pb2.ControlResponse(automatic_role=sent))) == [KeepRole(role=None)]

@@ -15,7 +15,12 @@ FLEET = parse_fleet(
 drain_timeout_s: 7
 scheduler:
   journal: postgresql://db/sage
-  settings: {queue: {limit_per_model: 77}, scaling: {up_delay_s: 3}, tenants: {Team-A: {weight: 2}}}
+  settings:
+    queue: {limit_per_model: 77}
+    scaling: {up_delay_s: 3}
+    tenants: {Team-A: {weight: 2}}
+    pd_separation: {enabled: true}
+    automatic_roles: {enabled: true, least_decode: 2}
 groups:
   chat:
     model: org/name
@@ -79,6 +84,8 @@ def test_a_scheduler_takes_its_settings_and_the_bounds_of_scaled_models(monkeypa
     config = load_scheduler([])
     assert (config.queue.limit_per_model, config.journal.url) == (77, "postgresql://db/sage")
     assert config.tenants["Team-A"].weight == 2
+    assert (config.pd_separation.enabled, config.automatic_roles.enabled) == (True, True)
+    assert config.automatic_roles.least_decode == 2
     assert (config.scaling.enabled, config.scaling.up_delay_s) == (True, 3)
     bounds = config.scaling.models["org/name"]["general"]
     assert (bounds.min, bounds.max) == (2, 7), "the fixed group counts, and so do hybrid ones"

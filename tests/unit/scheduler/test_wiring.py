@@ -20,6 +20,7 @@ from scheduler_svc.control.requests.request_table import RecordLimits
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
+from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.recording.recording import RecordingSettings
@@ -117,6 +118,18 @@ SETTINGS: dict[str, Any] = {
         "prefilling_threshold_input_tokens": 31,
         "prefilling_threshold_ratio": 32.0,
     },
+    "automatic_roles": {
+        "enabled": True,
+        "interval_s": 1.5,
+        "pressed": 0.9,
+        "room": 0.5,
+        "gain": 0.25,
+        "delay_s": 2.5,
+        "cooldown_s": 3.5,
+        "back_s": 4.5,
+        "least_prefill": 2,
+        "least_decode": 3,
+    },
     "prefix": {"aware": False, "max_index_bytes": 2**21, "max_load_ratio": 3.5},
     "scaling": {
         "enabled": True,
@@ -207,6 +220,22 @@ def test_how_the_number_of_instances_follows_the_load() -> None:
         models={"scaled": {InstanceRole.DECODING: Bounds(least=0, most=3)}},
     )
     assert room_settings.scheduler_settings(SchedulerConfig()).scaling == ScalingSettings()
+
+
+def test_the_settings_of_automatic_roles_reach_the_domain() -> None:
+    assert room_settings.scheduler_settings(CONFIG).roles == RoleSettings(
+        automatic=True,
+        interval_s=1.5,
+        pressed=0.9,
+        room=0.5,
+        gain=0.25,
+        delay_s=2.5,
+        cooldown_s=3.5,
+        back_s=4.5,
+        least_prefill=2,
+        least_decode=3,
+    )
+    assert room_settings.scheduler_settings(SchedulerConfig()).roles == RoleSettings()
 
 
 def test_what_placement_is_told_of_prefix_caches() -> None:

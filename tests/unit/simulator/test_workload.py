@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from sage_simulator.traced_request import TracedRequest
+from sage_simulator.traces.synthetic.lengths import FixedLength
+from sage_simulator.traces.synthetic.stretches import Stretch
 from sage_simulator.traces.transformations import requests_per_s
 from sage_simulator.workload import Workload
 
@@ -94,3 +96,32 @@ def test_a_synthetic_load_needs_a_rate() -> None:
 def test_what_is_wrong_with_models_and_cancellations_is_said(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Workload(replayed=REPLAYED, **values).trace(rate=None, seed=1)
+
+
+def stretches() -> tuple[Stretch, ...]:
+    prompts = Stretch(length_s=100.0, rate=5.0, prompts=FixedLength(3_000), outputs=FixedLength(10))
+    return prompts, Stretch(length_s=50.0, rate=20.0, prompts=FixedLength(30), outputs=FixedLength(400))
+
+
+def test_a_load_whose_shape_shifts_has_the_rates_and_lengths_of_its_stretches() -> None:
+    load = Workload(stretches=stretches(), ttft_target_s=2.0)
+    trace = load.trace(rate=None, seed=1)
+    first = [each for each in trace if each.arrival_s < 100.0]
+    rest = trace[len(first) :]
+    assert len(first) == pytest.approx(500, rel=0.15)
+    assert len(rest) == pytest.approx(1_000, rel=0.15)
+    assert {(each.prompt_tokens, each.output_tokens) for each in first} == {(3_000, 10)}
+    assert {(each.prompt_tokens, each.output_tokens) for each in rest} == {(30, 400)}
+    assert all(100.0 <= each.arrival_s < 150.0 for each in rest)
+    assert {each.ttft_target_s for each in trace} == {2.0}
+    assert load.trace(rate=None, seed=1) == trace != load.trace(rate=None, seed=2)
+    assert requests_per_s(load.trace(rate=2.0, seed=1)) == pytest.approx(2.0)
+    assert load.seeded
+    assert {each.prompt_tokens for each in load.sample()} == {3_000, 30}
+
+
+def test_stretches_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="stretches say all of their trace"):
+        Workload(stretches=stretches(), requests=10)
+    with pytest.raises(ValueError, match="a stretch's rate must be a finite number above 0"):
+        Stretch(length_s=1.0, rate=0.0, prompts=FixedLength(1), outputs=FixedLength(1))

@@ -16,13 +16,14 @@ from google.protobuf.duration_pb2 import Duration
 from sage.controlplane.v1 import admin_pb2, common_pb2, decision_pb2, executor_pb2, inference_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
-from sage_wire.protocol import MODEL_CONFIG_LIMIT_BYTES, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
+from sage_wire.protocol import AUTOMATIC_ROLES, MODEL_CONFIG_LIMIT_BYTES, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation, KvHandoff
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.prompt_facts import PromptFacts
+from scheduler_svc.control.roles.kept_role import KeptRole
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
@@ -35,11 +36,12 @@ from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.domain.request import Embedding, Request, RequestKey, Sampling, StructuredOutput
+from scheduler_svc.domain.roles.role_change import Cause, RoleChange
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
-from scheduler_svc.transport import embeddings, events, registrations
+from scheduler_svc.transport import automatic_roles, embeddings, events, registrations
 from scheduler_svc.transport.assign import assign_message
-from scheduler_svc.transport.clipping import REPORT_BYTES, reported, stated_reason
+from scheduler_svc.transport.clipping import REASON_BYTES, REPORT_BYTES, reported, stated_reason
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.instances import InstanceViews, instance_view
 from tests.unit.transport.completeness import at_default, unset
@@ -514,6 +516,15 @@ def test_an_instance() -> None:
     instance.account.reservations[1] = None  # type: ignore[assignment]  # it is counted only
     instance.account.reserved_tokens = 48
     decision = admin_pb2.InstanceDecision(instance_id="d", drained=True)
+    instance.role_change = RoleChange(
+        model="m",
+        instance_id="d",
+        before=InstanceRole.DECODING,
+        role=instance.role,
+        cause=Cause.PREFILL_PRESSED,
+        reason="prefill is pressed",
+        at=90.0,
+    )
     wire = instance_view(instance, 100.0, decision)
     assert unset(wire) == set()
     assert wire.decision == decision
@@ -558,10 +569,19 @@ def test_a_view_that_is_made_again_shows_what_changed() -> None:
 # --- from executors -------------------------------------------------------------------------------
 
 
+KEPT_ROLE = KeptRole(
+    role=InstanceRole.PREFILLING,
+    previous=InstanceRole.DECODING,
+    cause=Cause.PREFILL_PRESSED,
+    reason="why",
+    age_s=2.5,
+)
+
+
 def the_registration() -> executor_pb2.Register:
     return executor_pb2.Register(
         protocol_version=PROTOCOL_VERSION,
-        capabilities=["x"],
+        capabilities=[AUTOMATIC_ROLES],
         instance_id="d",
         engine_start_id="start",
         role=common_pb2.INSTANCE_ROLE_DECODING,
@@ -575,6 +595,13 @@ def the_registration() -> executor_pb2.Register:
         ],
         address="h:1",
         resume_secret=b"proof",
+        automatic_role=executor_pb2.AutomaticRole(
+            role=common_pb2.INSTANCE_ROLE_PREFILLING,
+            previous=common_pb2.INSTANCE_ROLE_DECODING,
+            cause="prefill_pressed",
+            reason="why",
+            age=durations.to_wire(2.5),
+        ),
     )
 
 
@@ -586,6 +613,33 @@ def test_a_registration() -> None:
     assert at_default(found.spec) == set()
     assert found.held == (HeldAttempt(epoch=EPOCH, number=12, tokens=3, ended=True),)
     assert found.resume_secret == b"proof"
+    assert found.keeps_role
+    assert found.kept_role == KEPT_ROLE
+
+
+def test_a_role_that_came_by_itself() -> None:
+    change = RoleChange(
+        model="m",
+        instance_id="d",
+        before=KEPT_ROLE.previous,
+        role=KEPT_ROLE.role,
+        cause=KEPT_ROLE.cause,
+        reason="why" * REASON_BYTES,
+        at=0.0,
+    )
+    wire = automatic_roles.kept_role_to_wire(change, 2.5)
+    assert unset(wire) == set()
+    assert len(wire.reason) == REASON_BYTES
+    wire.reason = "why"
+    assert automatic_roles.kept_role(wire) == KEPT_ROLE
+    assert automatic_roles.kept_role_to_wire(None, 0.0) == executor_pb2.AutomaticRole()
+
+
+@pytest.mark.parametrize(("field", "value"), [("cause", "of a later version"), ("role", 99), ("previous", 99)])
+def test_a_kept_role_of_a_later_version_is_none(field: str, value: object) -> None:
+    wire = the_registration()
+    setattr(wire.automatic_role, field, value)
+    assert registrations.registration(wire).kept_role is None
 
 
 @pytest.mark.parametrize("version", [OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, PROTOCOL_VERSION + 1])

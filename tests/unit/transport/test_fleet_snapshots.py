@@ -127,7 +127,7 @@ def test_attainment_is_by_class_the_most_urgent_first(scheduler: Scheduler) -> N
 def test_a_snapshot_shows_a_bounded_number_of_pairs(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def state(_: Scheduler, most_pairs: int) -> admin_pb2.GetPrefillDecodeResponse:
+    def state(_: Scheduler, now: float, most_pairs: int) -> admin_pb2.GetPrefillDecodeResponse:
         asked.append(most_pairs)
         return admin_pb2.GetPrefillDecodeResponse()
 

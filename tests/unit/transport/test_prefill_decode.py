@@ -40,7 +40,7 @@ def scheduler() -> Scheduler:
 def test_those_in_trouble_are_shown_first_and_the_others_as_far_as_there_is_room(
     scheduler: Scheduler, most: int
 ) -> None:
-    told = prefill_decode.state(scheduler, most)
+    told = prefill_decode.state(scheduler, 0.0, most)
     assert len(told.pairs) == most < SIDE * SIDE
     states = [each.state for each in told.pairs]
     assert states[: FAILED + 2] == [Wire.STATE_FAILED] * FAILED + [Wire.STATE_WARMING, Wire.STATE_UNTRIED]
@@ -48,7 +48,7 @@ def test_those_in_trouble_are_shown_first_and_the_others_as_far_as_there_is_room
 
 
 def test_all_pairs_are_counted_whether_shown_or_not(scheduler: Scheduler) -> None:
-    told = prefill_decode.state(scheduler, PAIRS_IN_SNAPSHOT)
+    told = prefill_decode.state(scheduler, 0.0, PAIRS_IN_SNAPSHOT)
     assert {each.state: each.pairs for each in told.pair_counts} == {
         Wire.STATE_FAILED: FAILED,
         Wire.STATE_WARMING: 1,
@@ -59,5 +59,5 @@ def test_all_pairs_are_counted_whether_shown_or_not(scheduler: Scheduler) -> Non
 
 def test_where_splitting_is_off_no_pair_is_shown_or_counted(scheduler: Scheduler) -> None:
     scheduler.set_pd(PdSettings(mode=SplitMode.NEVER))
-    told = prefill_decode.state(scheduler)
+    told = prefill_decode.state(scheduler, 0.0)
     assert (len(told.pairs), len(told.pair_counts)) == (0, 0)

@@ -1129,6 +1129,7 @@ class Instance(_message.Message):
     KV_PULLS_FAILED_FIELD_NUMBER: _builtins.int
     KV_LEASES_EXPIRED_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
+    ROLE_CHANGE_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     """the same after a restart"""
     model: _builtins.str
@@ -1227,6 +1228,10 @@ class Instance(_message.Message):
     def decision(self) -> Global___InstanceDecision:
         """of operators; absent if there is none"""
 
+    @_builtins.property
+    def role_change(self) -> Global___RoleChange:
+        """by which its role came, where the scheduler changed it by itself; absent otherwise"""
+
     def __init__(
         self,
         *,
@@ -1268,16 +1273,65 @@ class Instance(_message.Message):
         kv_pulls_failed: _builtins.int = ...,
         kv_leases_expired: _builtins.int = ...,
         decision: Global___InstanceDecision | None = ...,
+        role_change: Global___RoleChange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "decision", b"decision", "heartbeat_age", b"heartbeat_age", "location", b"location", "parallelism_config", b"parallelism_config", "progress", b"progress", "state_age", b"state_age"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "decision", b"decision", "heartbeat_age", b"heartbeat_age", "location", b"location", "parallelism_config", b"parallelism_config", "progress", b"progress", "role_change", b"role_change", "state_age", b"state_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "adapters", b"adapters", "assigned", b"assigned", "decision", b"decision", "engine", b"engine", "engine_start_id", b"engine_start_id", "engine_version", b"engine_version", "generation_tokens_per_s", b"generation_tokens_per_s", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_memory_used_bytes", b"gpu_memory_used_bytes", "heartbeat_age", b"heartbeat_age", "instance_id", b"instance_id", "iterations", b"iterations", "known_wait", b"known_wait", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_leases_expired", b"kv_leases_expired", "kv_pulls", b"kv_pulls", "kv_pulls_failed", b"kv_pulls_failed", "kv_reserved_tokens", b"kv_reserved_tokens", "kv_used_tokens", b"kv_used_tokens", "labels", b"labels", "location", b"location", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_hits_tokens", b"prefix_hits_tokens", "prefix_queries_tokens", b"prefix_queries_tokens", "price_per_hour", b"price_per_hour", "progress", b"progress", "prompt_tokens_per_s", b"prompt_tokens_per_s", "revision", b"revision", "role", b"role", "running", b"running", "software_version", b"software_version", "state", b"state", "state_age", b"state_age", "state_reason", b"state_reason", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "adapters", b"adapters", "assigned", b"assigned", "decision", b"decision", "engine", b"engine", "engine_start_id", b"engine_start_id", "engine_version", b"engine_version", "generation_tokens_per_s", b"generation_tokens_per_s", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_memory_used_bytes", b"gpu_memory_used_bytes", "heartbeat_age", b"heartbeat_age", "instance_id", b"instance_id", "iterations", b"iterations", "known_wait", b"known_wait", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_leases_expired", b"kv_leases_expired", "kv_pulls", b"kv_pulls", "kv_pulls_failed", b"kv_pulls_failed", "kv_reserved_tokens", b"kv_reserved_tokens", "kv_used_tokens", b"kv_used_tokens", "labels", b"labels", "location", b"location", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_hits_tokens", b"prefix_hits_tokens", "prefix_queries_tokens", b"prefix_queries_tokens", "price_per_hour", b"price_per_hour", "progress", b"progress", "prompt_tokens_per_s", b"prompt_tokens_per_s", "revision", b"revision", "role", b"role", "role_change", b"role_change", "running", b"running", "software_version", b"software_version", "state", b"state", "state_age", b"state_age", "state_reason", b"state_reason", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__progress) -> _WhichOneofReturnType__progress | None: ...
 
 Global___Instance: _TypeAlias = Instance  # noqa: Y015
+
+@_typing.final
+class RoleChange(_message.Message):
+    """A change of an instance's role that the scheduler decided by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    instance_id: _builtins.str
+    """of the instance"""
+    model: _builtins.str
+    """that it serves"""
+    previous: _common_pb2.InstanceRole.ValueType
+    """before the change"""
+    role: _common_pb2.InstanceRole.ValueType
+    """after it"""
+    cause: _builtins.str
+    """prefill_pressed, decode_pressed, prefill_empty or decode_empty"""
+    reason: _builtins.str
+    """in words"""
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """since the change"""
+
+    def __init__(
+        self,
+        *,
+        instance_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        previous: _common_pb2.InstanceRole.ValueType = ...,
+        role: _common_pb2.InstanceRole.ValueType = ...,
+        cause: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "cause", b"cause", "instance_id", b"instance_id", "model", b"model", "previous", b"previous", "reason", b"reason", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoleChange: _TypeAlias = RoleChange  # noqa: Y015
 
 @_typing.final
 class GetInstanceRequest(_message.Message):
@@ -1804,10 +1858,15 @@ class GetPrefillDecodeResponse(_message.Message):
     SPLITS_FIELD_NUMBER: _builtins.int
     FALLBACKS_FIELD_NUMBER: _builtins.int
     PAIR_COUNTS_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_ROLES_FIELD_NUMBER: _builtins.int
+    SIDES_FIELD_NUMBER: _builtins.int
+    ROLE_CHANGES_FIELD_NUMBER: _builtins.int
     splits: _builtins.int
     """requests split since the scheduler's start"""
     fallbacks: _builtins.int
     """since its start: requests that ran whole although they should be split, and failed handoffs"""
+    automatic_roles: _builtins.bool
+    """the scheduler changes roles between prefill and decode by itself"""
     @_builtins.property
     def config(self) -> Global___PrefillDecodeConfig:
         """in force"""
@@ -1824,6 +1883,14 @@ class GetPrefillDecodeResponse(_message.Message):
     def pair_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrefillDecodePairCount]:
         """of all pairs, by state; states without a pair are left out"""
 
+    @_builtins.property
+    def sides(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrefillDecodeSide]:
+        """prefill, then decode, of each model; empty unless automatic_roles"""
+
+    @_builtins.property
+    def role_changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RoleChange]:
+        """the latest, at most 16, newest first"""
+
     def __init__(
         self,
         *,
@@ -1833,14 +1900,59 @@ class GetPrefillDecodeResponse(_message.Message):
         splits: _builtins.int = ...,
         fallbacks: _builtins.int = ...,
         pair_counts: _abc.Iterable[Global___PrefillDecodePairCount] | None = ...,
+        automatic_roles: _builtins.bool = ...,
+        sides: _abc.Iterable[Global___PrefillDecodeSide] | None = ...,
+        role_changes: _abc.Iterable[Global___RoleChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "config", b"config", "fallbacks", b"fallbacks", "pair_counts", b"pair_counts", "pairs", b"pairs", "splits", b"splits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic_roles", b"automatic_roles", "conditions", b"conditions", "config", b"config", "fallbacks", b"fallbacks", "pair_counts", b"pair_counts", "pairs", b"pairs", "role_changes", b"role_changes", "sides", b"sides", "splits", b"splits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetPrefillDecodeResponse: _TypeAlias = GetPrefillDecodeResponse  # noqa: Y015
+
+@_typing.final
+class PrefillDecodeSide(_message.Message):
+    """The instances of a model that take one leg of split requests, and how much they have to do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    STARTING_FIELD_NUMBER: _builtins.int
+    PRESSURE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """that they serve"""
+    role: _common_pb2.InstanceRole.ValueType
+    """PREFILLING or DECODING"""
+    ready: _builtins.int
+    """instances that are ready"""
+    starting: _builtins.int
+    """instances that start"""
+    pressure: _builtins.float
+    """1 is what those that are ready can just carry"""
+    reason: _builtins.str
+    """what the pressure comes from, in words"""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        role: _common_pb2.InstanceRole.ValueType = ...,
+        ready: _builtins.int = ...,
+        starting: _builtins.int = ...,
+        pressure: _builtins.float = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "pressure", b"pressure", "ready", b"ready", "reason", b"reason", "role", b"role", "starting", b"starting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrefillDecodeSide: _TypeAlias = PrefillDecodeSide  # noqa: Y015
 
 @_typing.final
 class PrefillDecodePairCount(_message.Message):

@@ -109,6 +109,7 @@ class ControlResponse(_message.Message):
     FETCH_ASSIGN_FIELD_NUMBER: _builtins.int
     ASSIGNS_FIELD_NUMBER: _builtins.int
     ADAPTERS_WANTED_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_ROLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -135,6 +136,10 @@ class ControlResponse(_message.Message):
     def adapters_wanted(self) -> Global___AdaptersWanted:
         """where the executor has the capability "run_time_adapters" """
 
+    @_builtins.property
+    def automatic_role(self) -> Global___AutomaticRole:
+        """where the executor has the capability "automatic_roles" """
+
     def __init__(
         self,
         *,
@@ -149,12 +154,13 @@ class ControlResponse(_message.Message):
         fetch_assign: Global___FetchAssign | None = ...,
         assigns: Global___Assigns | None = ...,
         adapters_wanted: Global___AdaptersWanted | None = ...,
+        automatic_role: Global___AutomaticRole | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "automatic_role", b"automatic_role", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "automatic_role", b"automatic_role", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv", "fetch_assign", "assigns", "adapters_wanted"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv", "fetch_assign", "assigns", "adapters_wanted", "automatic_role"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -199,6 +205,7 @@ class Register(_message.Message):
     HELD_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     RESUME_SECRET_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_ROLE_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """the executor's; the scheduler accepts its own, one older and one newer"""
     instance_id: _builtins.str
@@ -233,6 +240,10 @@ class Register(_message.Message):
     def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldAttempt]:
         """attempts of an earlier session that it still holds"""
 
+    @_builtins.property
+    def automatic_role(self) -> Global___AutomaticRole:
+        """the latest that a scheduler sent; absent: none, or its role was UNSPECIFIED"""
+
     def __init__(
         self,
         *,
@@ -249,14 +260,57 @@ class Register(_message.Message):
         held: _abc.Iterable[Global___HeldAttempt] | None = ...,
         address: _builtins.str = ...,
         resume_secret: _builtins.bytes = ...,
+        automatic_role: Global___AutomaticRole | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["location", b"location"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["automatic_role", b"automatic_role", "location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "engine_start_id", b"engine_start_id", "held", b"held", "instance_id", b"instance_id", "labels", b"labels", "location", b"location", "model", b"model", "price_per_hour", b"price_per_hour", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "software_version", b"software_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "automatic_role", b"automatic_role", "capabilities", b"capabilities", "engine_start_id", b"engine_start_id", "held", b"held", "instance_id", b"instance_id", "labels", b"labels", "location", b"location", "model", b"model", "price_per_hour", b"price_per_hour", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Register: _TypeAlias = Register  # noqa: Y015
+
+@_typing.final
+class AutomaticRole(_message.Message):
+    """The role that the scheduler gave the instance by itself. The executor keeps it, does nothing else with it, and sends
+    it with its next Register, so that the next scheduler goes on with the roles of the one before.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    role: _common_pb2.InstanceRole.ValueType
+    """since the change; UNSPECIFIED: its role is the configured one, or an operator's"""
+    previous: _common_pb2.InstanceRole.ValueType
+    """before the change"""
+    cause: _builtins.str
+    """as in RoleChange"""
+    reason: _builtins.str
+    """in words"""
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """since the change, when this is sent"""
+
+    def __init__(
+        self,
+        *,
+        role: _common_pb2.InstanceRole.ValueType = ...,
+        previous: _common_pb2.InstanceRole.ValueType = ...,
+        cause: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "cause", b"cause", "previous", b"previous", "reason", b"reason", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AutomaticRole: _TypeAlias = AutomaticRole  # noqa: Y015
 
 @_typing.final
 class HeldAttempt(_message.Message):

@@ -1,0 +1,1 @@
+"""Automatic roles over time."""

@@ -1,0 +1,1 @@
+"""Automatic roles: which instances change between prefill and decode, and why."""

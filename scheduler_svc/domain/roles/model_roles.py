@@ -1,0 +1,68 @@
+"""When the instances of one model change their roles."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.roles.balance import Wish, wished
+from scheduler_svc.domain.roles.candidates import cheapest_change
+from scheduler_svc.domain.roles.role_change import Cause, RoleChange
+from scheduler_svc.domain.roles.settings import RoleSettings
+from scheduler_svc.domain.roles.side import Side
+
+_EMPTY = frozenset({Cause.PREFILL_EMPTY, Cause.DECODE_EMPTY})
+
+
+class ModelRoles:
+    """Keeps how long a change has been wished without a break, and when the last change was."""
+
+    __slots__ = ("_last", "_model", "_settings", "_since", "_wished")
+
+    def __init__(self, model: str, settings: RoleSettings) -> None:
+        self._model = model
+        self._settings = settings
+        self._wished: InstanceRole | None = None  # the role that an instance is wished for
+        self._since = 0.0  # when that began, seconds on the scheduler's clock
+        self._last: RoleChange | None = None
+
+    def look(
+        self, prefill: Side, decode: Side, instances: Sequence[Instance], pinned: Container[str], now: float
+    ) -> RoleChange | None:
+        """Return the change to make now; None where none is due.  The caller makes it."""
+        wish = wished(prefill, decode, self._settings)
+        role = wish.role if wish is not None else None
+        if role is not self._wished:
+            self._wished, self._since = role, now
+        last = self._latest(instances)
+        if wish is None or now - self._since < self._settings.delay_s or self._pauses(wish, last, now):
+            return None
+        chosen = cheapest_change(instances, wish.leaves, pinned)
+        if chosen is None:
+            return None
+        self._wished = None
+        self._last = RoleChange(
+            model=self._model,
+            instance_id=chosen.instance_id,
+            before=chosen.role,
+            role=wish.role,
+            cause=wish.cause,
+            reason=wish.reason,
+            at=now,
+        )
+        return self._last
+
+    def _latest(self, instances: Sequence[Instance]) -> RoleChange | None:
+        """Return the model's last change; an earlier scheduler may have made it."""
+        changes = (self._last, *(each.role_change for each in instances))
+        return max((each for each in changes if each is not None), key=lambda each: each.at, default=None)
+
+    def _pauses(self, wish: Wish, last: RoleChange | None, now: float) -> bool:
+        """Whether the last change was too short a time ago; an empty side does not wait for that."""
+        if last is None or wish.cause in _EMPTY:
+            return False
+        pause_s = self._settings.cooldown_s
+        if wish.role is not last.role:
+            pause_s = max(pause_s, self._settings.back_s)
+        return now - last.at < pause_s

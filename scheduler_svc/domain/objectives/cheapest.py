@@ -10,7 +10,7 @@ import numpy as np
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import Mask, Rows, count, highest, lowest
+from scheduler_svc.domain.capacity.figures import Figures, Mask, Rows, count, highest, lowest
 from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.objective import Choice
@@ -39,6 +39,8 @@ class _Scored:
 
     demand: Demand
     accounts: Sequence[Account]
+    each: Figures  # of the accounts
+    targets: TargetShares  # the request's
     now: float
     firsts: Scores  # seconds until the first token
     per_token: Scores
@@ -68,25 +70,28 @@ class CheapestInTime:
 
     def __init__(self, defaults: Mapping[Priority, Targets]) -> None:
         self._defaults = defaults
-        self._shares = TargetShares(defaults)
         self._in_use: dict[str, InstancesInUse] = {}  # by model
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose an instance in use that leaves headroom, else the cheapest that does, else the earliest finish."""
         in_use = self._of(demand.request.model)
         in_use.review(demand.able or accounts, demand.load, now)
+        each = figures_of(accounts)
         prefills = scorers.prefill_s(accounts, demand)
-        firsts = scorers.first_token_after_s(accounts, prefills, now)
-        per_token = scorers.token_s(accounts, demand)
-        shares = self._shares.of(demand, accounts, now, first_tokens=firsts, per_token=per_token)
+        firsts = scorers.first_step_s(each, now) + prefills
+        per_token = scorers.token_s(each, demand)
+        targets = TargetShares(demand, self._defaults, now)
+        shares = targets.of(firsts, per_token)
         costs = scorers.cost(accounts, demand, per_token, prefills)
         rejected = Rejected()
         within, remarks = _within_budget(demand.request.cost_budget, costs, rejected)
         used = in_use.mask(accounts)
-        mine = (_and(used, within) & figures_of(accounts).with_free_slot).nonzero()[0]
+        mine = (_and(used, within) & each.with_free_slot).nonzero()[0]
         scored = _Scored(
             demand=demand,
             accounts=accounts,
+            each=each,
+            targets=targets,
             now=now,
             firsts=firsts,
             per_token=per_token,
@@ -111,9 +116,9 @@ class CheapestInTime:
 
     def _among_used(self, scored: _Scored, meets: Rows) -> Choice:
         """Choose among instances in use that leave headroom, or have the request wait rather than make others late."""
-        shares, tightest = scored.shares, figures_of(scored.accounts).tightest_token_s
+        shares, tightest = scored.shares, scored.each.tightest_token_s
         crowding: Scores = np.maximum(shares, scored.per_token / tightest)
-        index = pick_of(scored.accounts, crowding, meets)
+        index = pick_of(scored.each, crowding, meets)
         scores = {"cost": scored.costs, "target_share": shares}
         if crowding[index] > _HEADROOM and self._may_wait(scored.demand, scored.now):
             why = "waits until those who run on the instances in use are not late for it"
@@ -127,7 +132,7 @@ class CheapestInTime:
         scores: dict[str, Scores] = {"cost": scored.costs, "target_share": shares}
         times = None
         if lowest(shares) > _DOUBTFUL:
-            times = self._shares.least_times(scored.demand, accounts, scored.now, scored.firsts, scored.per_token)
+            times = scored.targets.least_times(scored.each, scored.firsts, scored.per_token)
         others = unused & (shares <= _HEADROOM)
         if not number and (in_use.excuses or _is_patient(shares[unused])) and _has_room_soon(scored, in_use):
             why = "waits for an instance in use"
@@ -138,7 +143,7 @@ class CheapestInTime:
             why = f"cheapest predicted cost {scored.costs[index]:.6f} beside {number} in use"
             return Choice(index=index, why=why, rule="cheapest", scores=scores, least_times=times)
         finishes = scores["finish_s"] = scorers.finish_s(scored.demand, scored.firsts, scored.per_token)
-        index = pick_of(accounts, finishes, scored.mine) if number else _least(accounts, finishes, scored.within)
+        index = pick_of(scored.each, finishes, scored.mine) if number else _least(accounts, finishes, scored.within)
         why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
         return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
 

@@ -64,7 +64,7 @@ class Fleet:
         self.finishes = [run.finish_s for run in runs]
         self.costs = [run.cost for run in runs]
         self.firsts = [run.first_token_s for run in runs]
-        context = demand.prompt_tokens + demand.output_tokens / 2
+        context = self.demand.prompt_tokens + self.demand.output_tokens / 2
         self.tokens = [a.output_token_s + a.output_kv_token_s * context for a in self.each]
         self.shares = self._shares()
         self.rows = range(len(self.each))

@@ -50,4 +50,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # By its name, multiprocessing would not import this module in processes that it spawns; by its file it does.
+    sys.modules["__main__"].__spec__ = None
     main()

@@ -80,7 +80,7 @@ def told(receiver: OtlpReceiver, port: int) -> dict[str, Any]:
 
 
 async def history(fleet: LocalFleet) -> None:
-    """What fleets go through: refusals, limits, failed handoffs, failovers in mid-output, roles and adapters that change."""
+    """What fleets go through: refusals, limits, handoffs and outputs that fail, roles and adapters that change."""
     pairs = fleet.scheduler.control.scheduler.pairs()
     await eventually(lambda: sum(pair.state is PairState.USABLE for pair in pairs) >= 2, what="two usable pairs")
     with pytest.raises(UnknownModelError):

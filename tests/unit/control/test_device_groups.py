@@ -175,9 +175,9 @@ async def test_a_model_that_was_never_up_gets_its_turn_beside_two_busy_ones_afte
     async with World(device_groups={**QUICK, "drain_limit_s": 1.0}) as world:
         device, *_ = await two(world)
         c = share(world, device, "c")
-        while c.sleeps is not SleepState.STARTING:
+        while "c" not in device.holders:
             await world.advance(0.1)
-        c.crash()
+        c.crash()  # while its engine starts
         for name, model in (("busy-a", A), ("busy-b", B)):
             for n in range(3):
                 await world.submit(f"{name}-{n}", model=model, max_tokens=4_000)

@@ -119,7 +119,7 @@ class FrontDoor:
         if scope["method"] != "POST":
             what = f"{scope['method']} is not allowed here"
             error = HttpError(status=405, kind="invalid_request_error", message=what)
-            await answer_error(send, error, [(b"allow", b"POST")])
+            await answer_error(send, error, [(b"allow", b"POST")], path=scope["path"])
             return
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -129,11 +129,13 @@ class FrontDoor:
         except TimeoutError:
             what = f"the body did not come within {BODY_TIMEOUT_S:g} s"
             late = HttpError(status=408, kind="timeout_error", message=what)
-            await answer_error(send, late, [(b"connection", b"close")])
+            await answer_error(send, late, [(b"connection", b"close")], path=scope["path"])
             return
         except BodyTooLarge:
             what = f"the body has more than {BODY_LIMIT_BYTES} bytes"
-            await answer_error(send, HttpError(status=413, kind="invalid_request_error", message=what))
+            await answer_error(
+                send, HttpError(status=413, kind="invalid_request_error", message=what), path=scope["path"]
+            )
             return
         found = await self._prepared(scope["path"], HttpHeaders(scope["headers"]), body)
         if isinstance(found, HttpError):

@@ -10,6 +10,8 @@ from tests.unit.gateway.http_client import call
 from tests.unit.gateway.test_front_door import door_of
 from tests.unit.gateway.written_images import asked, chat_image
 
+PLACE = "messages[0].content[2]"
+
 
 def pictures(count: int) -> dict[str, Any]:
     return {"model": "m", **asked(*[chat_image(png(8_192, 4_096).data)] * count)}
@@ -19,7 +21,17 @@ async def test_images_with_too_many_pixels_together_are_refused() -> None:
     fleet = ListedModels(model(most_images=16))
     door = await door_of(fleet)
     answered = await call(door, "POST", "/v1/chat/completions", pictures(3))
-    assert (answered.status, answered.error["param"], fleet.calls) == (400, "messages", [])
-    assert "the 3 images have 100663296 pixels together; the limit is 67108864" in answered.error["message"]
+    assert (answered.status, answered.error["param"], fleet.calls) == (400, PLACE, [])
+    assert (
+        "has 33554432 pixels, with the images before it 100663296; the limit is 67108864" in answered.error["message"]
+    )
     await call(door, "POST", "/v1/chat/completions", pictures(2))
     assert len(fleet.calls) == 1
+
+
+async def test_an_image_of_more_pixels_than_its_reader_takes_is_refused() -> None:
+    fleet = ListedModels(model(most_images=16))
+    body = {"model": "m", **asked(chat_image(png(65_000, 65_000).data))}
+    answered = await call(await door_of(fleet), "POST", "/v1/chat/completions", body)
+    assert (answered.status, fleet.calls) == (400, [])
+    assert "messages[0].content[0]: has far too many pixels; the limit is 67108864" in answered.error["message"]

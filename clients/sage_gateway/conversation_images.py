@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ class ImagePart:
             self.part["image_url"] = url if self.part["type"] == "input_image" else {"url": url}
 
 
-Fetch = Callable[[Sequence[ImagePart]], Awaitable[Sequence[Image]]]
+Fetch = Callable[[Sequence[ImagePart]], Coroutine[Any, Any, Sequence[Image]]]
 """Fetches images from the addresses of parts, in their order.  Raises BadPart."""
 
 

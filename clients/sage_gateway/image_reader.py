@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from sage_client import Image, Model
+from sage_gateway.asgi import Receive, while_connected
 from sage_gateway.content_parts import not_text
 from sage_gateway.conversation_images import TYPES, BadPart, Fetch, ImagePart, held_image, image_parts
 from sage_gateway.error_answers import HttpError, Refused, invalid
@@ -29,15 +30,18 @@ class ImageReader:
         self._fetch = fetch
 
     async def read(
-        self, path: str, fields: Mapping[str, Any], model: Model, token: str
+        self, path: str, fields: Mapping[str, Any], model: Model, token: str, receive: Receive
     ) -> tuple[tuple[Image, ...], bool]:
         """Return the images of a conversation in its order, and whether ``fields``, the body's, were changed.
 
         Images that were fetched are written into it: vLLM's server fetches nothing.  Images of a caller that the
         scheduler does not know are not read: vLLM's server would decode them before the scheduler sees the request.
 
+        ``receive``: of the HTTP request, whose body has been read.
+
         Raises:
             Refused: a part is neither text nor an image that can be sent.
+            ClientGone: the connection was closed while images were fetched.
         """
         try:
             parts = image_parts(path, fields, min(IMAGES_LIMIT, model.most_images)) if model.most_images else ()
@@ -50,7 +54,7 @@ class ImageReader:
             if (refusal := await self._refusal(token)) is not None:
                 raise Refused(refusal)
             away = [each for each in parts if each.is_address] if self._fetch is not None else []
-            images = await self._read(parts, away)
+            images = await self._read(parts, away, receive)
             _check_bytes(parts, images)
             if (bad := await asyncio.to_thread(bad_image, images)) is not None:
                 raise BadPart(parts[bad[0]].place, bad[1])
@@ -59,12 +63,12 @@ class ImageReader:
         adapted = [each.adapt() for each in parts]
         return images, bool(away) or any(adapted)
 
-    async def _read(self, parts: Sequence[ImagePart], away: Sequence[ImagePart]) -> tuple[Image, ...]:
-        """Return the images of ``parts``, of which ``away`` have addresses.  Raises BadPart."""
+    async def _read(self, parts: Sequence[ImagePart], away: Sequence[ImagePart], receive: Receive) -> tuple[Image, ...]:
+        """Return the images of ``parts``, of which ``away`` have addresses.  Raises BadPart and ClientGone."""
         fetched = {each.place for each in away}
         found = {each.place: held_image(each) for each in parts if each.place not in fetched}
         if self._fetch is not None and away:
-            for part, image in zip(away, await self._fetch(away), strict=True):
+            for part, image in zip(away, await while_connected(receive, self._fetch(away)), strict=True):
                 part.put(image)
                 found[part.place] = image
         return tuple(found[each.place] for each in parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from sage_client import Image
 from sage_gateway import image_reader
+from sage_gateway.asgi import Message
 from sage_gateway.conversation_images import CHAT, COUNT_TOKENS, MESSAGES, RESPONSES, BadPart, Fetch, ImagePart
 from sage_gateway.front_door import FrontDoor
 from sage_gateway.model_catalogue import ModelCatalogue
@@ -169,3 +172,32 @@ async def test_a_name_for_an_image_is_left_out() -> None:
     answered, calls = await post(CHAT, body)
     assert [each.data for each in calls[0].images] == [X]
     assert answered.json["body"] == {"model": "m", **asked(chat_image(X))}
+
+
+async def test_a_fetch_ends_with_its_client() -> None:
+    events: list[str] = []
+    body = json.dumps({"model": "m", **asked(ADDRESS)}).encode()
+    messages: list[Message] = [{"type": "http.request", "body": body}]
+    began = asyncio.Event()
+
+    async def fetch(parts: Sequence[ImagePart]) -> Sequence[Image]:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            events.append("cancelled")
+        raise AssertionError
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        await began.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        events.append(message["type"])
+
+    fleet = ListedModels(model(most_images=1))
+    door = await door_of(fleet, fetch)
+    await door({"type": "http", "method": "POST", "path": CHAT, "headers": []}, receive, send)
+    assert (events, fleet.calls) == (["cancelled"], [])

@@ -35,8 +35,20 @@ class RunTimeAdapters:
     the engine's slots.
     """
 
-    def __init__(self, *, uses: Callable[[str], bool], on_change: Callable[[], None]) -> None:
-        """Hold nothing.  ``uses``: whether an attempt runs with an adapter; ``on_change`` is called at each change."""
+    def __init__(
+        self,
+        *,
+        uses: Callable[[str], bool],
+        on_change: Callable[[], None],
+        may_work: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Hold nothing.  ``uses``: whether an attempt runs with an adapter; ``on_change`` is called at each change.
+
+        ``may_work``: whether the engine can load and unload now; ``resume`` is to be called when that changes.
+        """
+        self.working = False  # whether the engine loads or unloads one
+        self.on_idle: Callable[[], None] = lambda: None  # called when nothing is left to load and unload now
+        self._may_work = may_work
         self._uses = uses
         self._on_change = on_change
         self._wanted: dict[str, AdapterSource] | None = None  # by name, the first is loaded first; None: never asked
@@ -73,6 +85,10 @@ class RunTimeAdapters:
         """Go on with an adapter that waits for attempts to end."""
         if any(not self._is_wanted(name) for name in self._held):
             self._wake.set()
+
+    def resume(self) -> None:
+        """Go on with what was put off while the engine could not load and unload."""
+        self._wake.set()
 
     def states(self) -> AdapterStates | None:
         """Return the state of every adapter that is wanted or held, sorted by name; None if none ever was wanted."""
@@ -115,9 +131,17 @@ class RunTimeAdapters:
     async def run(self, engine: Engine) -> None:
         """Load and unload with ``engine``, which is up, until cancelled."""
         while True:
-            if not await self._step(engine):
+            if not (self._may_work() and await self._work(engine)):
+                self.on_idle()
                 await self._wake.wait()
             self._wake.clear()
+
+    async def _work(self, engine: Engine) -> bool:
+        self.working = True
+        try:
+            return await self._step(engine)
+        finally:
+            self.working = False
 
     async def _step(self, engine: Engine) -> bool:
         """Unload or load one adapter; return False if there is nothing to do now."""

@@ -357,6 +357,16 @@ SCALING_CHANGES = _counter(
     {"direction": "up, down"},
     observed=True,
 )
+DEVICE_GROUP_ORDERS = _counter(
+    "sage.device_group.orders",
+    "{order}",
+    "Orders to engines that take turns on a device.",
+    {
+        "action": "wake, drain, resume, give_back",
+        "cause": "waiting, peer_wanted, turn_over, drain_limit, peer_not_wanted",
+    },
+    observed=True,
+)
 ROLE_PRESSURE = _gauge(
     "sage.pd.pressure",
     "1",
@@ -399,7 +409,7 @@ INSTANCES = _gauge(
     "Instances by state; every state of a known model is there, also at 0. A model that the scheduler's configuration "
     "does not name is known until its last instance is forgotten (instance.forget_after_s) and no request waits.",
     MODEL,
-    {"state": "downloading, loading, warming, ready, suspect, stalled, draining, drained, lost, failed"},
+    {"state": "downloading, loading, warming, ready, suspect, stalled, draining, drained, sleeping, lost, failed"},
 )
 INSTANCE_STATE = _gauge(
     "sage.instance.state",
@@ -537,6 +547,7 @@ SCHEDULER = (
     *(BATCHES_UNFINISHED, BATCH_LINES_IN_FLIGHT, BATCH_LINES, BATCH_RETRIES, BATCH_BYTES),
     *(SCHEDULER_LEADS, REQUESTS_ADOPTED, RECOVERY_OPEN, RECOVERY_MISSING, RECOVERY_DURATION),
     *(DESIRED_INSTANCES, SCALING_LOAD, WARM_UP, SCALING_CHANGES),
+    *(DEVICE_GROUP_ORDERS,),
     *(ROLE_PRESSURE, ROLE_CHANGES),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),

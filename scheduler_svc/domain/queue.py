@@ -92,6 +92,12 @@ class ModelQueue:
         return entries - len(self._waiting) + len(self._aside) + len(self._apart)
 
     @property
+    def waits_since(self) -> float | None:
+        """When the request that waits longest came into the queue, on the scheduler's clock; None if none waits."""
+        first = next(iter(self._waiting.values()), None)
+        return first.enqueued_at if first is not None else None
+
+    @property
     def placeable(self) -> int:
         """Count the requests that wait for capacity: those set aside are not among them."""
         return len(self._waiting) - len(self._aside)
@@ -138,10 +144,12 @@ class ModelQueue:
         waiting = self._waiting.pop(key, None)
         if waiting is None:
             return None
-        in_order = self._aside.pop(key, None) is None and self._apart.pop(key, None) is None
+        out = self._aside.pop(key, None) if self._aside else None
+        if out is None and self._apart:
+            out = self._apart.pop(key, None)
         del self._classes[waiting.request.priority][key]
         waiting.number = -1
-        if in_order:
+        if out is None:
             self._leave(waiting)
         return waiting
 

@@ -11,6 +11,7 @@ from sage_telemetry.instrument import Instrument
 from sage_telemetry.meter import Labels, Observed
 from scheduler_svc.control.adoption.restart_figures import RestartFigures
 from scheduler_svc.control.requests.request_table import RequestTable
+from scheduler_svc.control.sleep.device_groups import DeviceGroups
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.pd.fallbacks import Fallback
@@ -40,6 +41,7 @@ class FleetReader:
         journal: JournalReader | None = None,
         batches: BatchReader | None = None,
         scaling: ScalingReader | None = None,
+        device_groups: DeviceGroups | None = None,
         roles: RoleReader | None = None,
     ) -> None:
         self._scheduler = scheduler
@@ -51,6 +53,7 @@ class FleetReader:
         self._journal = journal if journal is not None else JournalReader()
         self._batches = batches if batches is not None else BatchReader()
         self._scaling = scaling
+        self._device_groups = device_groups
         self._roles = roles
 
     def read(self) -> Observed:
@@ -63,6 +66,7 @@ class FleetReader:
             self._shadow,
             self._pairs,
             self._instances,
+            self._turns,
             self._recording,
             self._restarted,
             self._journal.add_to,
@@ -145,6 +149,12 @@ class FleetReader:
             ((model, state.value), counts[model, state])
             for model in self._scheduler.models()
             for state in InstanceState
+        ]
+
+    def _turns(self, values: Values) -> None:
+        counts = self._device_groups.counts if self._device_groups is not None else {}
+        values[catalogue.DEVICE_GROUP_ORDERS] = [
+            ((action.value, cause.value), count) for (action, cause), count in counts.items()
         ]
 
     def _recording(self, values: Values) -> None:

@@ -193,6 +193,7 @@ class SchedulerService:
             journal=JournalReader(self._maintenance, self.usage.counts if self.usage is not None else dict),
             batches=BatchReader(lambda: control.batches.figures if control.batches is not None else NO_BATCHES),
             scaling=ScalingReader(control.scaling),
+            device_groups=control.device_groups,
             roles=RoleReader(control.roles, control.scheduler),
         )
 

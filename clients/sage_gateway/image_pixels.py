@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from io import BytesIO
 
 from sage_client import Image
-from sage_common.image_pixels import IMAGE_FORMATS, IMAGES_LIMIT_PIXELS
+from sage_common.image_pixels import IMAGE_FORMATS, IMAGE_LIMIT_PIXELS, IMAGES_LIMIT_PIXELS
 
 
 def bad_image(images: Sequence[Image]) -> tuple[int, str] | None:
@@ -19,6 +19,8 @@ def bad_image(images: Sequence[Image]) -> tuple[int, str] | None:
         pixels = _pixels(each.data)
         if isinstance(pixels, str):
             return index, pixels
+        if pixels > IMAGE_LIMIT_PIXELS:
+            return index, f"has {pixels} pixels; the limit of an image is {IMAGE_LIMIT_PIXELS}"
         total += pixels
         if total > IMAGES_LIMIT_PIXELS:
             what = f"has {pixels} pixels, with the images before it {total}; the limit is {IMAGES_LIMIT_PIXELS}"
@@ -34,7 +36,7 @@ def _pixels(data: bytes) -> int | str:
         with Reader.open(BytesIO(data), formats=sorted(IMAGE_FORMATS)) as opened:
             width, height = opened.size
     except Reader.DecompressionBombError:
-        return f"has far too many pixels; the limit is {IMAGES_LIMIT_PIXELS}"
+        return f"has far too many pixels; the limit of an image is {IMAGE_LIMIT_PIXELS}"
     except Exception:  # the library raises many kinds for what is no image
         return f"is no image of these formats: {', '.join(sorted(IMAGE_FORMATS))}"
     return width * height

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.unit.engine.vllm.test_image_input import png
 from tests.unit.gateway.fleet_of_models import ListedModels, model
 from tests.unit.gateway.http_client import call
@@ -29,9 +31,12 @@ async def test_images_with_too_many_pixels_together_are_refused() -> None:
     assert len(fleet.calls) == 1
 
 
-async def test_an_image_of_more_pixels_than_its_reader_takes_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("side", "words"), [(5_800, "has 33640000 pixels"), (65_000, "has far too many pixels")], ids=["many", "bomb"]
+)
+async def test_an_image_of_too_many_pixels_is_refused(side: int, words: str) -> None:
     fleet = ListedModels(model(most_images=16))
-    body = {"model": "m", **asked(chat_image(png(65_000, 65_000).data))}
+    body = {"model": "m", **asked(chat_image(png(side, side).data))}
     answered = await call(await door_of(fleet), "POST", "/v1/chat/completions", body)
     assert (answered.status, fleet.calls) == (400, [])
-    assert "messages[0].content[0]: has far too many pixels; the limit is 67108864" in answered.error["message"]
+    assert f"messages[0].content[0]: {words}; the limit of an image is 33554432" in answered.error["message"]

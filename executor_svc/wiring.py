@@ -146,6 +146,7 @@ def build_service(
         health=health,
         tasks=tasks,
         place=place,
+        observer=observer,
     )
 
 

@@ -24,6 +24,7 @@ from executor_svc.runtime.engine_sleep import EngineSleep
 from executor_svc.runtime.kv_releases import KvReleases
 from executor_svc.runtime.messages.outputs import EndCause
 from executor_svc.runtime.messages.reports import EngineStatus
+from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.run_time_adapters import RunTimeAdapters
 from executor_svc.runtime.session.load_meter import LoadMeter
@@ -80,6 +81,7 @@ class ExecutorService:
         health: HealthPort,
         tasks: WatchedTasks,
         place: DevicePlace | None = None,
+        observer: Observer = NULL_OBSERVER,
     ) -> None:
         """``place``: on the device that the engine shares with others; None: it has its device for itself."""
         self._factory = factory
@@ -97,7 +99,10 @@ class ExecutorService:
             kept_awake=self._kept_awake, on_change=self._sleep_changed, on_dead=self._engine_died, place=place
         )
         self._adapters = RunTimeAdapters(
-            uses=attempts.uses, on_change=session.control.want_adapter_states, may_work=lambda: self._sleep.awake
+            uses=attempts.uses,
+            on_change=session.control.want_adapter_states,
+            may_work=lambda: self._sleep.awake,
+            observer=observer,
         )
         self._engine: Engine | None = None
         self._starting: asyncio.Task[None] | None = None

@@ -18,6 +18,7 @@ from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.telemetry.adapters import AdapterReader
 from scheduler_svc.telemetry.batches import BatchReader
 from scheduler_svc.telemetry.journal import JournalReader
 from scheduler_svc.telemetry.roles import RoleReader
@@ -43,6 +44,7 @@ class FleetReader:
         scaling: ScalingReader | None = None,
         device_groups: DeviceGroups | None = None,
         roles: RoleReader | None = None,
+        adapters: AdapterReader | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
@@ -55,6 +57,7 @@ class FleetReader:
         self._scaling = scaling
         self._device_groups = device_groups
         self._roles = roles
+        self._adapters = adapters
 
     def read(self) -> Observed:
         """Return the values of every gauge.  Runs on the event loop, which owns what it reads."""
@@ -73,6 +76,7 @@ class FleetReader:
             self._batches.add_to,
             *([self._scaling.add_to] if self._scaling is not None else ()),
             *([self._roles.add_to] if self._roles is not None else ()),
+            *([self._adapters.add_to] if self._adapters is not None else ()),
         )
         for part in parts:
             part(values)

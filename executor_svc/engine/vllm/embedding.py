@@ -90,7 +90,12 @@ class VllmEmbeddingEngine:
         )
         self._sleep = EngineSleep(llm, able=self._facts.can_sleep, requests=lambda: len(self._active))
         self._adapters = EngineAdapters(
-            llm, settings.adapters, facts=self._facts, cache_dir=model.cache_dir, changed=self._adapters_changed
+            llm,
+            settings.adapters,
+            facts=self._facts,
+            cache_dir=model.cache_dir,
+            bytes_limit=settings.adapter_bytes,
+            changed=self._adapters_changed,
         )
         self._active: set[str] = set()  # ids of requests that vLLM has
         self._prompt_tokens = 0

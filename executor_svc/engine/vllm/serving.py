@@ -106,7 +106,12 @@ class VllmEngine:
         self._limits = request_limits(llm.vllm_config, self._facts, settings)
         self._sleep = EngineSleep(llm, able=self._facts.can_sleep, requests=lambda: len(self._active))
         self._adapters = EngineAdapters(
-            llm, settings.adapters, facts=self._facts, cache_dir=model.cache_dir, changed=self._adapters_changed
+            llm,
+            settings.adapters,
+            facts=self._facts,
+            cache_dir=model.cache_dir,
+            bytes_limit=settings.adapter_bytes,
+            changed=self._adapters_changed,
         )
         self._trials = trial_process(llm)
         self._constraints = gate_for(llm, self._trials, settings.constraint_compile_limit_s)

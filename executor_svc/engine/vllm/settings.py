@@ -120,6 +120,11 @@ class VllmSettings(SettingsSection):
         description="LoRA adapters that operators may add while the engine runs (sagectl adapter add), beside those in "
         "adapters; they are kept in the host's memory.  0: none.  engine_args.max_lora_rank bounds their rank (16).",
     )
+    adapter_bytes: int = Field(
+        default=4 << 30,
+        ge=1,
+        description="Most bytes of one adapter's files from the hub; a larger one is refused before it is downloaded.",
+    )
     sleep_mode: bool = Field(
         default=False,
         description="Let the engine sleep, with its weights in the host's memory, while others use the GPU.  vLLM can "

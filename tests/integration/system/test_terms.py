@@ -22,8 +22,9 @@ from executor_svc.runtime.engine_port import Sampling
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc
 from sage_client import AsyncClient, InstanceState
 from sage_telemetry.settings import TelemetrySettings
-from scheduler_svc.config import JournalSection, LeadershipSection, RecoverySection, SchedulerConfig
+from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.settings.journal import JournalSection, LeadershipSection, RecoverySection
 from scheduler_svc.wiring.scheduler_service import SchedulerService
 from scheduler_svc.wiring.standby_service import StandbyService
 from tests.integration.system.local_fleet import LocalExecutor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scheduler_svc.domain.fleet.recent_legs import MEMORY_S, RecentLegs
@@ -18,6 +20,7 @@ from tests.contract.policies.modelled_fleet import (
     make_facts,
     make_request,
     make_scheduler,
+    press,
     put_in_state,
 )
 
@@ -150,6 +153,19 @@ def test_a_pressed_side_gets_an_instance() -> None:
     changed = scheduler.instance(change.instance_id)
     assert (changed.role, changed.role_change) == (PREFILLING, change)
     assert {pair.prefill.instance_id for pair in scheduler.pairs()} == {"p0", change.instance_id}
+
+
+def test_requests_that_only_one_decode_instance_can_serve_are_served_after_a_change() -> None:
+    scheduler = make_scheduler(pd=PdSettings(mode=SplitMode.ALWAYS), roles=QUICK)
+    facts = make_facts(kv_connector="c", compatibility_key="k")
+    add_instance(scheduler, "d0", facts=replace(facts, adapters=frozenset({"sql"})), role=DECODING)
+    for name, role in (("d1", DECODING), ("d2", DECODING), ("p0", PREFILLING)):
+        add_instance(scheduler, name, facts=facts, role=role)
+    press(scheduler, 0.0, prefill=0.6)
+    assert scheduler.balance_roles(frozenset(), 0.0)
+    scheduler.enqueue(make_request("r", adapter="sql"), 1.0)
+    (decision,) = scheduler.schedule(1.0)
+    assert decision.instance_id == "d0"
 
 
 def test_decisions_say_which_instance_became_what_and_why() -> None:

@@ -205,6 +205,20 @@ def test_the_pauses_hold_after_a_change_of_an_earlier_scheduler() -> None:
     assert [each.role for each in played.hold(5.0, 0.5, seconds=4.0)] == [PREFILLING]
 
 
+def test_a_side_that_is_empty_for_a_moment_gets_nothing_however_long_it_was_pressed_before() -> None:
+    """The pauses keep a pressed side waiting; they do not count for an empty one, but its own delay does."""
+    instances = make_instances(prefills=1, decodes=4)
+    played = Played(instances)
+    assert len(played.hold(3.0, 0.5, seconds=20.0)) == 1
+    assert not played.hold(3.0, 0.5, seconds=24.0)
+    for each in instances:
+        if each.role is PREFILLING:
+            each.transition(InstanceState.SUSPECT, "a heartbeat is late", played.now)
+    assert not played.hold(3.0, 0.5, seconds=4.0)
+    (change,) = played.hold(3.0, 0.5, seconds=14.0)
+    assert change.cause is Cause.PREFILL_EMPTY
+
+
 def test_a_pinned_instance_stays() -> None:
     played = Played(make_instances())
     played.pinned = {"d0", "d1", "d2"}

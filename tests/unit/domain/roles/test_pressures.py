@@ -181,6 +181,23 @@ def test_decisions_say_which_instance_became_what_and_why() -> None:
     assert f"{change.instance_id} became prefilling 7 s ago: {change.reason}" in decision.reasons
 
 
+def test_decisions_for_whole_requests_say_so_too() -> None:
+    scheduler = make_fleet(prefills=2, decodes=1, mode=SplitMode.THRESHOLD)
+    put_in_state(scheduler, "d0", InstanceState.LOST, 0.0)
+    (change,) = scheduler.balance_roles(frozenset(), 1.0)
+    scheduler.enqueue(make_request("r", prompt=100, arrived_at=8.0), 8.0)
+    (decision,) = scheduler.schedule(8.0)
+    assert (decision.instance_id, decision.prefill) == (change.instance_id, None)
+    assert f"{change.instance_id} became decoding 7 s ago: {change.reason}" in decision.reasons
+
+
+def test_nothing_is_noted_where_roles_are_not_automatic() -> None:
+    scheduler = make_fleet(roles=RoleSettings())
+    arrive(scheduler, 3, prompt=400, output=2)
+    assert scheduler.split_counts().splits == 3
+    assert scheduler._registry.pool(MODEL).legs.wanted_share(0.3) == 0.0
+
+
 def test_recent_legs_are_means_that_fade() -> None:
     legs = RecentLegs()
     assert (legs.wanted_share(0.0), legs.wait_share(0.0), legs.token_share(0.0)) == (0.0, 0.0, 0.0)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sage.controlplane.v1 import inference_pb2
+from sage_wire.image_urls import image_in, url_of
 from sage_wire.protocol import IMAGE_LIMIT_BYTES, IMAGE_TYPES
-
-_SHOWN = 40  # characters of a URL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,24 +23,10 @@ class Image:
         """Return the image of an ``image_url``, as OpenAI's clients write it.
 
         Raises:
-            ValueError: the URL does not hold the image itself; nothing is fetched.
+            ValueError: there is no URL, or it does not hold the image itself; nothing is fetched.
         """
-        return _image_at(found)
-
-
-def _image_at(found: str | Mapping[str, Any]) -> Image:
-    url = found if isinstance(found, str) else found["url"]
-    head, comma, content = url.partition(",")
-    if not (head[:5].lower() == "data:" and comma and head.endswith(";base64")):
-        shown = url if len(url) <= _SHOWN else f"{url[:_SHOWN]}..."
-        raise ValueError(f"{shown!r} is not fetched; send the image itself, as data:image/png;base64,...")
-    if len(content) > IMAGE_LIMIT_BYTES // 3 * 4 + 4:
-        raise ValueError(f"the image has more than {IMAGE_LIMIT_BYTES} bytes")
-    try:
-        data = base64.b64decode(content, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"the image is not base64: {error}") from None
-    return Image(data=data, mime_type=head[5 : -len(";base64")].lower())
+        data, mime_type = image_in(url_of(found))
+        return cls(data=data, mime_type=mime_type)
 
 
 def image_of(image: Image | bytes) -> inference_pb2.Media:

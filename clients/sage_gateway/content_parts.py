@@ -1,12 +1,9 @@
-"""The parts of a conversation that are not text: images, which some models take, and what no model here is sent."""
+"""The parts of a conversation that are not text: what they are, and where they stand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
-
-from sage_client import Image
-from sage_wire.protocol import IMAGES_LIMIT
 
 KINDS = {
     **dict.fromkeys(("image_url", "input_image", "image", "image_pil", "image_embeds"), "an image"),
@@ -22,55 +19,23 @@ UNTYPED = frozenset(
 )
 """Fields of a part that vLLM's server follows whatever the part's type is, also where it has none."""
 
-IMAGE = "image_url"
-"""The type of an image in OpenAI's chat completions, and the field of its URL."""
+CONVERSATIONS = ("messages", "input", "system")
+"""The fields of a body that hold one, or a part of it."""
 
-CONVERSATIONS = ("messages", "input")
-"""The fields of a body that hold one."""
-
-
-class BadPart(Exception):
-    """An image cannot be sent; ``str()`` says why.
-
-    Attributes:
-        place: path in the body, such as ``messages[0].content[1]``.
-    """
-
-    def __init__(self, place: str, what: str) -> None:
-        self.place = place
-        super().__init__(what)
+Part = tuple[str, dict[str, Any]]
+"""A part with its place, a path in the body such as ``messages[0].content[1]``."""
 
 
-def images_of(fields: Mapping[str, Any]) -> tuple[Image, ...]:
-    """Return the images of a chat completion's messages, in their order.  Nothing is fetched.
-
-    Raises:
-        BadPart: an image is not in the body, is too large, or is one too many.
-    """
-    found: list[Image] = []
-    for place, part in _parts(fields.get("messages"), "messages"):
-        if part.get("type") != IMAGE:
-            continue
-        if len(found) == IMAGES_LIMIT:
-            raise BadPart(place, f"is image {IMAGES_LIMIT + 1}; the limit is {IMAGES_LIMIT}")
-        try:
-            found.append(Image.from_url(part[IMAGE]))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BadPart(place, str(error) if isinstance(error, ValueError) else "has no URL of an image") from None
-    return tuple(found)
-
-
-def not_text(fields: Mapping[str, Any], *, images: bool = False) -> tuple[str, str] | None:
+def not_text(fields: Mapping[str, Any], sent: Collection[str] = ()) -> tuple[str, str] | None:
     """Return where the first part that cannot be sent is, and what it is; None if there is none.
 
-    ``fields``: of the body of a request; the place is a path in it, such as ``messages[0].content[1]``.  ``images``:
-    whether images of messages, as ``images_of`` finds them, can be sent.
+    ``fields``: of the body of a request.  ``sent``: places of parts that can be sent.
     """
     for name in CONVERSATIONS:
         for place, part in _parts(fields.get(name), name):
-            kind = part.get("type")
-            if images and kind == IMAGE:
+            if place in sent:
                 continue
+            kind = part.get("type")
             untyped = (name for name in sorted(UNTYPED & part.keys()) if part[name] is not None)
             named = kind if isinstance(kind, str) and kind in KINDS else next(untyped, None)
             if named is not None:
@@ -78,17 +43,19 @@ def not_text(fields: Mapping[str, Any], *, images: bool = False) -> tuple[str, s
     return None
 
 
-def _parts(turns: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the parts of all turns, with those of a tool's result, and their places."""
-    for turn_place, turn in _objects(turns, name):
-        yield turn_place, turn
-        for place, part in _objects(turn.get("content"), f"{turn_place}.content"):
-            yield place, part
-            yield from _objects(part.get("content"), f"{place}.content")
-
-
-def _objects(found: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def objects_in(found: Any, place: str) -> Iterator[Part]:
+    """Yield the objects of a list with their places; nothing if it is no list."""
     if isinstance(found, list):
         for index, each in enumerate(found):
             if isinstance(each, dict):
                 yield f"{place}[{index}]", each
+
+
+def _parts(turns: Any, name: str) -> Iterator[Part]:
+    """Yield the parts of all turns, with those of a tool's result, and their places."""
+    for turn_place, turn in objects_in(turns, name):
+        yield turn_place, turn
+        yield from objects_in(turn.get("output"), f"{turn_place}.output")
+        for place, part in objects_in(turn.get("content"), f"{turn_place}.content"):
+            yield place, part
+            yield from objects_in(part.get("content"), f"{place}.content")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from sage_client import Model, SageError
+from sage_client import SageError
 from sage_gateway.asgi import (
     Application,
     BodyTooLarge,
@@ -21,12 +21,12 @@ from sage_gateway.asgi import (
     replaying,
 )
 from sage_gateway.caller_clients import unusable_token
-from sage_gateway.content_parts import BadPart, images_of, not_text
-from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, http_error, invalid, unauthenticated
+from sage_gateway.conversation_images import Fetch
+from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, Refused, as_json, http_error, invalid, unauthenticated
 from sage_gateway.held_answer import HeldAnswer
 from sage_gateway.http_call import CURRENT, HttpCall
 from sage_gateway.http_headers import HttpHeaders
-from sage_gateway.image_pixels import too_many_pixels
+from sage_gateway.image_reader import ImageReader
 from sage_gateway.json_body import json_object
 from sage_gateway.model_catalogue import ModelCatalogue, answering
 from sage_gateway.model_routes import MODEL_ROUTES, OWN_ROUTES, why_not
@@ -42,9 +42,6 @@ BODY_TIMEOUT_S = 60.0
 UNBUILT_RETRY_S = 30.0
 """Seconds after which to ask again for a model whose front end cannot be built; its executors have to change."""
 
-CHAT = "/v1/chat/completions"
-"""The route whose conversations may have images."""
-
 TRACE_HEADERS = ("traceparent", "tracestate")
 
 
@@ -58,12 +55,15 @@ class FrontDoor:
         version: str,
         check_caller: Callable[[str], Awaitable[None]],
         routes: Mapping[str, Application] | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
         """``metrics``: returns the content type and the text of the metrics page.  ``version``: of vLLM.
 
         ``check_caller``: raises a SageError if the caller with a token may not list models.  ``routes``: what is
-        answered without a model, by the beginning of the path.
+        answered without a model, by the beginning of the path.  ``fetch``: fetches images by their addresses; None:
+        nothing is fetched.
         """
+        self._images = ImageReader(self._refusal, fetch)
         self._routes = routes or {}
         self._check_caller = check_caller
         self._catalogue = catalogue
@@ -139,7 +139,7 @@ class FrontDoor:
         if isinstance(found, HttpError):
             await answer_error(send, found, path=scope["path"])
             return
-        served, call = found
+        served, call, body = found
         CURRENT.set(call)  # in this task only, which is the request's own
         held = HeldAnswer(send, call, scope["path"])
         call.write = held.write
@@ -158,8 +158,13 @@ class FrontDoor:
             return http_error(error)
         return None
 
-    async def _prepared(self, path: str, headers: HttpHeaders, body: bytes) -> tuple[ServedModel, HttpCall] | HttpError:
-        """Return the model that a request is for, and what its caller asked for; or why it is refused."""
+    async def _prepared(
+        self, path: str, headers: HttpHeaders, body: bytes
+    ) -> tuple[ServedModel, HttpCall, bytes] | HttpError:
+        """Return a request's model, what its caller asked for, and its body; or why it is refused.
+
+        The body is the one that came, but for what ``ImageReader`` writes into it.
+        """
         token = headers.token()
         if why := unusable_token(token):
             return unauthenticated(why)
@@ -176,19 +181,16 @@ class FrontDoor:
         if why := why_not(served.model, path):
             return invalid(f"model {served.model.name!r} {why}", "model")
         try:
-            images = images_of(fields) if path == CHAT and served.model.most_images else ()
-        except BadPart as error:
-            return invalid(f"{error.place}: {error}", error.place)
-        if (part := not_text(fields, images=bool(images))) is not None:
-            return invalid(f"{part[0]} is {part[1]}; {_sends(path, served.model)}", part[0])
-        if images and (too_many := await asyncio.to_thread(too_many_pixels, images)):
-            return invalid(f"messages: {too_many}", "messages")
+            images, changed = await self._images.read(path, fields, served.model, token)
+        except Refused as error:
+            return error.error
         try:
             options = read_options(headers, fields)
         except OptionError as error:
             return invalid(str(error), error.name)
         trace = {each: headers[each] for each in TRACE_HEADERS if each in headers}
-        return served, HttpCall(token=token, options=options, images=images, trace=trace)
+        call = HttpCall(token=token, options=options, images=images, trace=trace)
+        return served, call, as_json(fields) if changed else body
 
     def _unknown(self, name: Any, path: str = "") -> HttpError:
         """Return why there is no model of a name, or which ones a request could have meant that names none."""
@@ -217,13 +219,6 @@ class FrontDoor:
             param="model",
             code="UNKNOWN_MODEL",
         )
-
-
-def _sends(path: str, model: Model) -> str:
-    """Say what a model is sent through a route."""
-    if not model.most_images:
-        return f"model {model.name!r} takes text only"
-    return "this server sends models text and images" if path == CHAT else f"images are for {CHAT}"
 
 
 def _beginning(path: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from sage_client import DEFAULT_ADDRESS
 from sage_common.addresses import is_loopback
 from sage_gateway.connection_settings import ConnectionSettings
+from sage_gateway.media_hosts import MediaHost, media_host
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -33,6 +34,7 @@ class GatewaySettings:
     uvloop: bool = False  # whether the event loop is uvloop's
     vllm_arguments: tuple[str, ...] = ()  # further flags of vLLM's server
     model_arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the same for one model, by its name
+    media_hosts: tuple[MediaHost, ...] = ()  # from which images are fetched by their addresses
     check: bool = False  # only check that the gateway can run
 
 
@@ -67,6 +69,7 @@ def parse(arguments: Sequence[str] | None = None) -> GatewaySettings:
         uvloop=given.uvloop,
         vllm_arguments=tuple(given.vllm_arg),
         model_arguments=_by_model(given.model_arg),
+        media_hosts=tuple(given.media_host),
         check=given.check,
     )
 
@@ -123,8 +126,24 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODEL=FLAG",
         help="the same for one model, such as --model-arg=qwen3=--reasoning-parser=qwen3; may be repeated",
     )
+    parser.add_argument(
+        "--media-host",
+        action="append",
+        type=_media_host,
+        default=[],
+        metavar="HOST",
+        help="host from which images in conversations are fetched, such as images.example.com, *.example.com or "
+        "HOST:PORT; may be repeated (default: none)",
+    )
     parser.add_argument("--check", action="store_true", help="check that a fitting vLLM is installed, and end")
     return parser
+
+
+def _media_host(text: str) -> MediaHost:
+    try:
+        return media_host(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _model_flag(text: str) -> tuple[str, str]:

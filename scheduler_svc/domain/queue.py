@@ -138,10 +138,12 @@ class ModelQueue:
         waiting = self._waiting.pop(key, None)
         if waiting is None:
             return None
-        in_order = self._aside.pop(key, None) is None and self._apart.pop(key, None) is None
+        out = self._aside.pop(key, None) if self._aside else None
+        if out is None and self._apart:
+            out = self._apart.pop(key, None)
         del self._classes[waiting.request.priority][key]
         waiting.number = -1
-        if in_order:
+        if out is None:
             self._leave(waiting)
         return waiting
 

@@ -66,9 +66,9 @@ class SchedulingPass:
     def _run(self, queue: ModelQueue, context: PassContext, budget: int, result: PassResult) -> None:
         if not self._place_apart(queue, context, result):
             return
-        looks = _LOOKS
-        while len(result.decisions) < budget and (head := queue.head(context.now)) is not None:
-            if not context.pool.accounts:
+        looks, decisions, served = _LOOKS, result.decisions, len(context.pool.accounts) > 0
+        while len(decisions) < budget and (head := queue.head(context.now)) is not None:
+            if not served:
                 break
             if not looks:
                 result.more = True
@@ -295,7 +295,7 @@ def _served_by_any(waiting: WaitingRequest, pool: Pool) -> bool:
     request = waiting.request
     if request.adapter or request.sampling.structured_output is not None or waiting.identity is not None:
         return False
-    return pool.serves_alike(request, request.total_tokens)
+    return pool.serves_alike(request, waiting.total_tokens)
 
 
 @dataclass(slots=True, kw_only=True)

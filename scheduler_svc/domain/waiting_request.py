@@ -27,6 +27,7 @@ class WaitingRequest:
         "request",
         "resumed",
         "revisions",
+        "total_tokens",
         "unserved_since",
         "whole",
     )
@@ -60,6 +61,7 @@ class WaitingRequest:
         self.first_token_s: float | None = None
         self.finish_s: float | None = None
         self.prompt_tokens = request.prompt_tokens + emitted_tokens  # to prefill
+        self.total_tokens = request.total_tokens  # prompt and all that max_tokens allows
         self.key = 0.0  # what it is ordered by
         self.number = 0  # breaks ties; negative once it has left
         self.late = False  # its target can no longer be met

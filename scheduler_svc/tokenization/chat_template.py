@@ -95,7 +95,8 @@ class ChatTemplate:
 
 def _message(turn: ChatTurn, shape: ContentShape) -> dict[str, Any]:
     content: Any = turn.text
-    if shape is ContentShape.PARTS and turn.role != "tool":  # as vLLM does: few templates take parts of tools
+    only_text = not any(isinstance(each, Mark) for each in turn.parts)
+    if shape is ContentShape.PARTS and not (turn.role == "tool" and only_text):  # as in vLLM: few take parts of tools
         content = [_part(each) for each in turn.content]
     name = {"name": turn.name} if turn.name else {}
     return {**turn.fields, "role": turn.role, "content": content, **name}

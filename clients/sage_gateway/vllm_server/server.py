@@ -23,8 +23,10 @@ from sage_gateway.caller_clients import CallerClients
 from sage_gateway.embedding_application import EmbeddingApplication
 from sage_gateway.front_door import FrontDoor
 from sage_gateway.known_callers import KnownCallers
+from sage_gateway.media_hosts import MediaHosts
 from sage_gateway.model_catalogue import ModelCatalogue
 from sage_gateway.settings import GatewaySettings
+from sage_gateway.vllm_server.image_fetcher import ImageFetcher
 from sage_gateway.vllm_server.model_application import ApplicationBuilder, retire
 from sage_gateway.worker_processes import parent_ended
 
@@ -84,7 +86,9 @@ class GatewayProcess:
                 files.ROUTE: files.FileRoutes(clients),
                 batches.ROUTE: batches.BatchRoutes(clients),
             }
-            door = FrontDoor(catalogue, _metrics, self._version, KnownCallers(clients).check, routes)
+            hosts = self._settings.media_hosts
+            fetcher = ImageFetcher(MediaHosts(hosts)) if hosts else None
+            door = FrontDoor(catalogue, _metrics, self._version, KnownCallers(clients).check, routes, fetcher)
             server = self._server = _Server(self._config(door))
             loop = asyncio.get_running_loop()
             for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -95,6 +99,8 @@ class GatewayProcess:
                 await _until_either(server, tasks, self._listener)
             finally:
                 await tasks.stop()
+                if fetcher is not None:
+                    await fetcher.close()
                 await clients.close()
                 await own.close()
 

@@ -348,46 +348,48 @@ class Account:
         return max(self.reserved_tokens, reported + self.unseen_tokens)
 
     def _recount(self) -> None:
+        # It runs several times for each request, so it asks for the smaller of two numbers without ``min``.
+        max_running, pending = self.max_running, self.pending
         live = len(self.reservations) - self.parked
-        free = self.max_running - live
+        free = max_running - live
         used = self.used_tokens()
         self.live = live
         self.turn = live + self.last_chosen * _TURN  # among equals the least goes first: fewest live, then longest ago
         self.free_slots = free  # negative: that many sequences queue at the engine
         self.free_tokens = (self.capacity - used) // self.block * self.block
-        running = min(live + 1, self.max_running)
         pace = self.pace
+        running = live + 1 if free > 0 else max_running
         # seconds of an iteration once one more sequence is there
-        self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used
+        step_s = self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used
         # A step that computes a chunk of prompts also computes a token of each sequence.  These come first: prompts get
         # what they leave of the step's tokens.
-        decoding = min(live - len(self.pending), self.max_running)
-        chunk = max(1, self.chunk // _LEAST_FOR_PROMPTS, self.chunk - max(0, decoding))
-        self.chunk_s = pace.prefill_token_s * chunk + self.decode_token_s
-        self.computed_token_s = self.chunk_s / chunk  # of a token that is not cached
+        decoding = min(live - len(pending), max_running)
+        chunk = max(1, self.chunk // _LEAST_FOR_PROMPTS, self.chunk - decoding if decoding > 0 else self.chunk)
+        chunk_s = self.chunk_s = pace.prefill_token_s * chunk + step_s
+        self.computed_token_s = chunk_s / chunk  # of a token that is not cached
         self.prefill_token_s = self.computed_token_s * self.uncached_share  # of a token of which that is not known
-        chunk_s = self.chunk_s
         self.prefill_limit_s = chunk_s * _CHUNKS_AHEAD if chunk_s > _ROUND_TRIP_S else chunk_s + _ROUND_TRIP_S
         # Prompts that come later share the iterations: of each second, output tokens get what prefill leaves.
-        left = 1 - min(self.prefill_rate, _MOST_PREFILL)
-        self.output_token_s = self.decode_token_s / left
+        left = 1 - (self.prefill_rate if self.prefill_rate < _MOST_PREFILL else _MOST_PREFILL)
+        self.output_token_s = step_s / left
         self.output_kv_token_s = pace.kv_token_s / left
         # On average half of the pending prefill is still to be done.  Without this floor an instance whose first
         # tokens are overdue would look idle.
         floor = self.pending_s / 2
         self._count_prefill_ahead()
-        self.slot_limit = self._longest_prompt(free)  # longest prompt that slots allow now, tokens; -1: none
+        # longest prompt that slots allow now, tokens; -1: none
+        self.slot_limit = inf if free > 0 else self._longest_in_lookahead(-free)
         self.slot_limit_leaving_reserve = self.slot_limit  # the same if one slot must stay free for CRITICAL
-        if self.max_running > 1:
-            self.slot_limit_leaving_reserve = inf if free > 0 and self.live_not_critical < self.max_running - 1 else -1
+        if max_running > 1:
+            self.slot_limit_leaving_reserve = inf if free > 0 and self.live_not_critical < max_running - 1 else -1
         full = self.full_prefill_s > 0
         self.prompt_limit = -1 if full else self.slot_limit  # the same with the prompts that are ahead
         self.prompt_limit_leaving_reserve = -1 if full else self.slot_limit_leaving_reserve
         # the same for a CRITICAL request that goes before prompts of other classes at the engine
         self.urgent_limit = self.prompt_limit
         self.overtaken_s = 0.0  # seconds of prefill ahead that it goes before
-        if self.pending and self.facts is not None and self.facts.supports_priority:
-            oldest = next(iter(self.pending.values()))
+        if pending and self.facts is not None and self.facts.supports_priority:
+            oldest = next(iter(pending.values()))
             behind_s = self.pending_s - self.urgent_pending_s - (0.0 if oldest.critical else oldest.prefill_s)
             self.overtaken_s = max(0.0, _NOT_BEGUN * behind_s)
             if full and self.urgent_pending_s < self.prefill_limit_s:
@@ -398,19 +400,18 @@ class Account:
         else:
             slot_at = self.finishes[-free] if self.finishes else 0.0
             self.ready_at = max(self.busy_until, slot_at)
-            self.start_floor = max(floor, self.decode_token_s)
+            self.start_floor = max(floor, step_s)
         # the same with the iteration that emits the first token
-        self.first_step_at = self.ready_at + self.decode_token_s
-        self.first_step_floor = self.start_floor + self.decode_token_s
+        self.first_step_at = self.ready_at + step_s
+        self.first_step_floor = self.start_floor + step_s
         if self.closed:
             self.prompt_limit = self.prompt_limit_leaving_reserve = self.urgent_limit = -1
             self.slot_limit = self.slot_limit_leaving_reserve = -1
         for changed, number in self._watchers:
             changed.add(number)
 
-    def _longest_prompt(self, free_slots: int) -> float:
-        if free_slots > 0:
-            return inf
-        if -free_slots >= self.lookahead:
+    def _longest_in_lookahead(self, queued: int) -> float:
+        """Return the longest prompt that may queue at the engine behind so many others; -1: none."""
+        if queued >= self.lookahead:
             return -1
         return self.chunk - self.lookahead_tokens if self.queued else inf

@@ -94,8 +94,7 @@ class Accounts(Sequence[Account]):
         """Return those that are not among the others, which are some of the same."""
         if others is self:
             return NO_ACCOUNTS
-        left = np.zeros(len(self.whole), dtype=np.bool_)
-        left[self.rows] = True
+        left = np.ones(len(self.whole), dtype=np.bool_)
         left[others.rows] = False
         return self.where(left[self.rows])
 
@@ -167,13 +166,18 @@ NO_ACCOUNTS = Accounts()
 
 def as_accounts(accounts: Sequence[Account]) -> Accounts:
     """Return the accounts with their figures as columns, whatever kind of sequence they come in."""
-    if hasattr(accounts, "figures"):  # ``isinstance`` with an abstract class takes several times as long
-        return accounts  # type: ignore[return-value]  # only ``Accounts`` have figures
+    if hasattr(accounts, "whole"):  # ``isinstance`` with an abstract class takes several times as long
+        return accounts  # type: ignore[return-value]  # only ``Accounts`` have a whole
     return Accounts(accounts)
 
 
-def figures_of(accounts: Sequence[Account]) -> Figures:
-    """Return the figures of the accounts as columns; of a plain sequence they are read now."""
+def figures_of(accounts: Sequence[Account] | Figures) -> Figures:
+    """Return the figures of the accounts as columns; of a plain sequence they are read now.
+
+    Whoever asks for several columns may pass on the figures: they are returned as they are.
+    """
+    if isinstance(accounts, Figures):
+        return accounts
     try:
         return accounts.figures  # type: ignore[attr-defined, no-any-return]  # asked for several times a decision
     except AttributeError:

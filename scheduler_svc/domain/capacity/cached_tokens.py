@@ -22,10 +22,15 @@ class CachedTokens(Mapping[str, int]):
         """Return the tokens that each of the accounts' instances holds, 0 for those without any."""
 
 
+#: Nothing of a prompt is in any cache.
+NOTHING_CACHED: Mapping[str, int] = {}
+
+
 def cached_column(cached: Mapping[str, int], accounts: Sequence[Account]) -> Column:
     """Return the tokens that each of the accounts' instances holds, by whatever mapping from instance id says it."""
     # ``isinstance`` with an abstract class takes longer than what it is asked for here.
-    if hasattr(cached, "column") and hasattr(accounts, "figures"):
-        column: Column = cached.column(accounts)
+    column_of = getattr(cached, "column", None)
+    if column_of is not None and hasattr(accounts, "whole"):
+        column: Column = column_of(accounts)
         return column
     return np.array([cached.get(a.instance_id, 0) for a in accounts], dtype=np.float64)

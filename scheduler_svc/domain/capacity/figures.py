@@ -19,18 +19,22 @@ Rows = NDArray[np.intp]
 #: Numbers as numpy has them: it compares a column with one of these in half the time that it takes with a number.
 _ZERO, _ONE = np.array(0.0), np.array(1.0)
 
+#: What nearly every choice compares, and what says why an instance is full: side by side, so that one call copies it.
+_COMPARED = slice(0, 7)
+_FULL = slice(6, 9)
 NAMES = (
     "computed_token_s",
-    "decode_token_s",
     "first_step_at",
     "first_step_floor",
-    "first_token_margin",
+    "output_kv_token_s",
+    "output_token_s",
+    "turn",
     "free_slots",
     "free_tokens",
     "full_prefill_s",
+    "decode_token_s",
+    "first_token_margin",
     "live",
-    "output_kv_token_s",
-    "output_token_s",
     "overtaken_s",
     "prefill_token_s",
     "price_per_s",
@@ -41,7 +45,6 @@ NAMES = (
     "slot_limit_leaving_reserve",
     "start_floor",
     "token_margin",
-    "turn",
     "urgent_limit",
 )
 _read = attrgetter(*NAMES)
@@ -96,19 +99,29 @@ class Figures:
         sharing: Column = self.live + _ONE
         return sharing
 
+    def why_full(self, rows: Rows | slice) -> NDArray[np.float64]:
+        """Return free slots, free tokens and ``full_prefill_s`` of some accounts as they are now, a row each."""
+        figures = self._table[_FULL]
+        return figures[:, rows].copy() if isinstance(rows, slice) else figures.take(rows, axis=1)
+
     def update(self, row: int, account: Account) -> None:
         """Take the account's figures as they are now."""
         self._table[:, row] = _read(account)
 
 
 class FiguresOfSome(Figures):
-    """The figures of some accounts of many.  A column is copied when it is read first; it keeps the state of then."""
+    """The figures of some accounts of many.
+
+    What every choice compares is copied together, any other column when it is read first; each keeps the state of then.
+    """
 
     __slots__ = ("_many", "_rows")
 
     def __init__(self, many: Figures, rows: Rows) -> None:
         self._many = many
         self._rows = rows
+        for name, column in zip(NAMES[_COMPARED], many._table[_COMPARED].take(rows, axis=1), strict=True):
+            setattr(self, name, column)
 
     def __getattr__(self, name: str) -> Column:  # called for a column that was not read yet
         column: Column = getattr(self._many, name).take(self._rows)
@@ -118,12 +131,14 @@ class FiguresOfSome(Figures):
 
 def lowest(column: Column) -> float:
     """Return the lowest entry of a column that is not empty."""
-    return float(column[column.argmin()])
+    found: float = column.item(column.argmin())
+    return found
 
 
 def highest(column: Column) -> float:
     """Return the highest entry of a column that is not empty."""
-    return float(column[column.argmax()])
+    found: float = column.item(column.argmax())
+    return found
 
 
 def count(mask: Mask) -> int:

@@ -38,7 +38,7 @@ class CheapestInTime:
     gathers_load = True  # so an instance with much more to do than the mean is no reason to go elsewhere
 
     def __init__(self, defaults: Mapping[Priority, Targets]) -> None:
-        self._shares = TargetShares(defaults)
+        self._defaults = defaults
         self._in_use: dict[str, InstancesInUse] = {}  # by model
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
@@ -46,20 +46,21 @@ class CheapestInTime:
         in_use = self._of(demand.request.model)
         able = demand.able or accounts
         in_use.review(able, demand.load, now)
+        each = figures_of(accounts)
         prefills = scorers.prefill_s(accounts, demand)
-        firsts = scorers.first_token_after_s(accounts, prefills, now)
-        per_token = scorers.token_s(accounts, demand)
-        shares = self._shares.of(demand, accounts, now, first_tokens=firsts, per_token=per_token)
+        firsts = scorers.first_step_s(each, now) + prefills
+        per_token = scorers.token_s(each, demand)
+        shares = TargetShares(demand, self._defaults, now).of(firsts, per_token)
         costs = scorers.cost(accounts, demand, per_token, prefills)
         scores: dict[str, Scores] = {"cost": costs, "target_share": shares}
         rejected = Rejected()
         within, remarks = _within_budget(demand.request.cost_budget, costs, rejected)
         used = in_use.mask(accounts)
-        mine = (_and(used, within) & figures_of(accounts).with_free_slot).nonzero()[0]
+        mine = (_and(used, within) & each.with_free_slot).nonzero()[0]
         most, number = highest(shares), len(mine)
         meets = mine[shares[mine] <= _HEADROOM] if most > _HEADROOM else mine
         if len(meets):
-            index = pick_of(accounts, shares, meets)
+            index = pick_of(each, shares, meets)
             rule, why = "in_use", f"uses {float(shares[index]):.0%} of its targets, the least of {number} in use"
         elif not number and _is_patient(shares[_and(~used, within)]) and in_use.soon_has_capacity(able):
             return Choice(index=0, why="waits for an instance in use", rule="waits", scores=scores, waits=True)
@@ -68,7 +69,7 @@ class CheapestInTime:
             rule, why = "cheapest", f"cheapest predicted cost {costs[index]:.6f} beside {number} in use"
         else:
             finishes = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
-            index = pick_of(accounts, finishes, mine) if number else _least(accounts, finishes, within)
+            index = pick_of(each, finishes, mine) if number else _least(accounts, finishes, within)
             rule = "none_meets_targets"
             why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
         if rule != "none_meets_targets" and most > 1:

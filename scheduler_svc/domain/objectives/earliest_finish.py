@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.figures import Column, Figures, Rows
 from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.objective import Choice
-from scheduler_svc.domain.objectives.picker import pick
+from scheduler_svc.domain.objectives.picker import least_loaded_is_best, pick_of
 from scheduler_svc.domain.objectives.scorers import Scores
 
 
@@ -29,43 +31,66 @@ class EarliestFinish:
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the instance with the earliest predicted finish."""
-        prefills = scorers.prefill_s(accounts, demand)
-        if demand.overtakes:
-            return self._choose_for_critical(demand, accounts, prefills, now)
-        finishes = scorers.whole_run_s(accounts, demand, prefills, now)
-        if demand.cached_tokens:
-            return self._choose_by_cache(demand, accounts, finishes, prefills)
-        index = pick(accounts, finishes)
-        why = f"earliest predicted finish {float(finishes[index]):.2f} s"
-        return Choice(index=index, why=why, rule="earliest_finish", scores={"finish_s": finishes})
+        runs = _Runs(demand, figures_of(accounts), now)
+        return runs.choose(demand.cached_in(accounts) if demand.cached_tokens else None)
 
-    def index_of_choice(self, demand: Demand, accounts: Sequence[Account], now: float) -> int:
-        """Return the index that ``choose`` chooses."""
-        prefills = scorers.prefill_s(accounts, demand)
-        if demand.overtakes:
-            ranked = scorers.overtaking_first_token_s(accounts, prefills, now)
-        else:
-            ranked = scorers.whole_run_s(accounts, demand, prefills, now)
-        if demand.cached_tokens:
-            ranked = with_delays(ranked, prefills)
-        return pick(accounts, ranked, cached=demand.cached_tokens)
-
-    def _choose_by_cache(
-        self, demand: Demand, accounts: Sequence[Account], finishes: Scores, prefills: Scores
+    def choose_sparing(
+        self,
+        demand: Demand,
+        accounts: Sequence[Account],
+        now: float,
+        *,
+        too_loaded: Rows,
+        held: Column | None,
     ) -> Choice:
-        """Choose the earliest finish, weighed with what the request's prefill delays."""
-        weighed = with_delays(finishes, prefills)
-        index = pick(accounts, weighed, cached=demand.cached_tokens)
-        finish_s, weighed_s = float(finishes[index]), float(weighed[index])
-        why = f"earliest predicted finish {finish_s:.2f} s, {weighed_s:.2f} s weighed with its prefill"
-        scores = {"finish_and_prefill_s": weighed, "finish_s": finishes}
-        return Choice(index=index, why=why, rule="earliest_finish", scores=scores)
+        """Choose by what the others hold, unless it is a too loaded instance whatever caches hold."""
+        runs = _Runs(demand, figures_of(accounts), now)
+        times, _ = runs.times(None)
+        if least_loaded_is_best(runs.each, too_loaded, times) or pick_of(runs.each, times, None) not in too_loaded:
+            return runs.choose(held)
+        return runs.choose(None)
 
-    def _choose_for_critical(self, demand: Demand, accounts: Sequence[Account], prefills: Scores, now: float) -> Choice:
-        """Choose the earliest first token: a whole run's seconds would hide the tenths that it differs by."""
-        firsts = scorers.overtaking_first_token_s(accounts, prefills, now)
-        ranked = with_delays(firsts, prefills) if demand.cached_tokens else firsts
-        index = pick(accounts, ranked, cached=demand.cached_tokens)
-        first_s = float(firsts[index])
-        why = f"earliest predicted first token {first_s:.2f} s, before prompts of other classes that wait there"
-        return Choice(index=index, why=why, rule="earliest_first_token", scores={"first_token_s": firsts})
+
+class _Runs:
+    """The predicted runs of one request; what does not depend on caches is worked out once."""
+
+    __slots__ = ("_context_s", "_demand", "_first_step_s", "_output_s", "each")
+
+    def __init__(self, demand: Demand, each: Figures, now: float) -> None:
+        self._demand = demand
+        self.each = each
+        if demand.overtakes:
+            self._first_step_s = scorers.overtaking_first_step_s(each, now)
+            return
+        self._first_step_s = scorers.first_step_s(each, now)
+        later_tokens = float(demand.output_tokens - 1)
+        later_context = later_tokens * (demand.prompt_tokens + demand.output_tokens / 2)
+        self._output_s = each.output_token_s * later_tokens
+        self._context_s = each.output_kv_token_s * later_context
+
+    def times(self, held: Column | None) -> tuple[Scores, Scores]:
+        """Return seconds until the finish or, of a CRITICAL request, the first token; and those of the prefill.
+
+        ``held``: prompt tokens that the caches hold; None: none.
+        """
+        prefills = scorers.prefill_beside_s(self.each, self._demand, held)
+        times = self._first_step_s + prefills
+        if not self._demand.overtakes:  # a whole run's seconds would hide the tenths that first tokens differ by
+            times = times + self._output_s + self._context_s
+        return times, prefills
+
+    def choose(self, held: Column | None) -> Choice:
+        """Choose by what caches hold of the prompt."""
+        times, prefills = self.times(held)
+        ranked = times if held is None else with_delays(times, prefills)
+        index = pick_of(self.each, ranked, None, held=held)
+        time_s = float(times[index])
+        if self._demand.overtakes:
+            why = f"earliest predicted first token {time_s:.2f} s, before prompts of other classes that wait there"
+            return Choice(index=index, why=why, rule="earliest_first_token", scores={"first_token_s": times})
+        why = f"earliest predicted finish {time_s:.2f} s"
+        if ranked is times:
+            return Choice(index=index, why=why, rule="earliest_finish", scores={"finish_s": times})
+        why = f"{why}, {float(ranked[index]):.2f} s weighed with its prefill"
+        scores = {"finish_and_prefill_s": ranked, "finish_s": times}
+        return Choice(index=index, why=why, rule="earliest_finish", scores=scores)

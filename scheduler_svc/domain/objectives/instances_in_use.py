@@ -74,7 +74,7 @@ class InstancesInUse:
         if self._mask is None or self._mask_of is not whole:
             self._mask = np.array([a.instance_id in self._until for a in whole], dtype=np.bool_)
             self._mask_of = whole
-        return self._mask[accounts.rows]
+        return self._mask if accounts is whole else self._mask[accounts.rows]
 
     def take(self, account: Account, now: float, *, risk: float) -> None:
         """Note that a request goes to an instance, which is in use from now on.

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import highest, lowest
+from scheduler_svc.domain.capacity.figures import Column, Figures, Rows, highest, lowest
 from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.objective import Choice
-from scheduler_svc.domain.objectives.picker import pick, pick_of
+from scheduler_svc.domain.objectives.picker import least_loaded_is_best, pick_of
 from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.objectives.target_shares import TargetShares, reject_missed
@@ -40,28 +40,61 @@ class LeastTargetUsed:
     reserved_slots = 0
 
     def __init__(self, defaults: Mapping[Priority, Targets]) -> None:
-        self._shares = TargetShares(defaults)
+        self._defaults = defaults
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the least share of the targets, else the earliest finish."""
-        prefills = scorers.prefill_s(accounts, demand)
-        firsts = scorers.first_token_after_s(accounts, prefills, now)
-        per_token = scorers.token_s(accounts, demand)
-        shares = self._shares.of(demand, accounts, now, first_tokens=firsts, per_token=per_token)
+        runs = _Runs(demand, figures_of(accounts), TargetShares(demand, self._defaults, now), now)
+        return runs.choose_by_cache(demand.cached_in(accounts)) if demand.cached_tokens else runs.choose()
+
+    def choose_sparing(
+        self,
+        demand: Demand,
+        accounts: Sequence[Account],
+        now: float,
+        *,
+        too_loaded: Rows,
+        held: Column | None,
+    ) -> Choice:
+        """Choose by what the others hold, unless it is a too loaded instance whatever caches hold."""
+        runs = _Runs(demand, figures_of(accounts), TargetShares(demand, self._defaults, now), now)
+        return runs.choose_by_cache(held) if held is not None and runs.spares(too_loaded) else runs.choose()
+
+
+class _Runs:
+    """The predicted runs of one request; what does not depend on caches is worked out once."""
+
+    __slots__ = ("_demand", "_each", "_first_step_s", "_per_token", "_shares")
+
+    def __init__(self, demand: Demand, each: Figures, shares: TargetShares, now: float) -> None:
+        self._demand = demand
+        self._shares = shares
+        self._each = each
+        self._first_step_s = scorers.first_step_s(each, now)
+        self._per_token = scorers.token_s(each, demand)
+
+    def spares(self, others: Rows) -> bool:
+        """Whether none of the others is chosen with nothing in caches."""
+        firsts = self._uncached_first_tokens()
+        if least_loaded_is_best(self._each, others, firsts, self._per_token):
+            return True
+        index, _, _ = self._pick(firsts, self._shares.of(firsts, self._per_token))
+        return index not in others
+
+    def choose(self) -> Choice:
+        """Choose with nothing in caches."""
+        firsts, per_token = self._uncached_first_tokens(), self._per_token
+        shares = self._shares.of(firsts, per_token)
+        index, least, finishes = self._pick(firsts, shares)
         scores: dict[str, Scores] = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
-        least, most = lowest(shares), highest(shares)
-        times = self._shares.least_times(demand, accounts, now, firsts, per_token) if least > _DOUBTFUL else None
-        if demand.cached_tokens:
-            return _choose_by_cache(demand, accounts, scores, prefills, times)
-        if least > 1 or most == 0:
-            scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
-        index = _pick(accounts, scores.get("finish_s", shares), shares, least, most)
-        if least > 1:
-            finish_s = float(scores["finish_s"][index])
-            why = f"no candidate is predicted to meet its targets: earliest finish {finish_s:.2f} s"
+        if finishes is not None:
+            scores["finish_s"] = finishes
+        times = self._least_times(firsts, least)
+        if finishes is not None and least > 1:
+            why = f"no candidate is predicted to meet its targets: earliest finish {float(finishes[index]):.2f} s"
             return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
         rejected = Rejected()
-        if most > 1:
+        if highest(shares) > 1:
             reject_missed(rejected, shares)
         why = (
             f"uses {float(shares[index]):.0%} of its targets, the least "
@@ -71,56 +104,59 @@ class LeastTargetUsed:
             index=index, why=why, rule="least_target_used", scores=scores, rejected=rejected, least_times=times
         )
 
-    def index_of_choice(self, demand: Demand, accounts: Sequence[Account], now: float) -> int:
-        """Return the index that ``choose`` chooses."""
-        prefills = scorers.prefill_s(accounts, demand)
-        firsts = scorers.first_token_after_s(accounts, prefills, now)
-        per_token = scorers.token_s(accounts, demand)
-        if demand.cached_tokens:
-            weighed = with_delays(scorers.finish_s(demand, firsts, per_token), prefills)
-            return _pick_by_cache(demand, accounts, weighed)
-        shares = self._shares.of(demand, accounts, now, first_tokens=firsts, per_token=per_token)
+    def choose_by_cache(self, held: Column) -> Choice:
+        """Choose the earliest finish, weighed with what the request's prefill delays; a free slot goes first."""
+        demand, per_token = self._demand, self._per_token
+        prefills = scorers.prefill_beside_s(self._each, demand, held)
+        firsts = self._first_step_s + prefills
+        shares = self._shares.of(firsts, per_token)
+        finishes = scorers.finish_s(demand, firsts, per_token)
+        weighed = with_delays(finishes, prefills)
+        rows = self._each.with_free_slot.nonzero()[0]
+        index = pick_of(self._each, weighed, rows if len(rows) else None, held=held)
+        why = (
+            f"earliest predicted finish {float(finishes[index]):.2f} s, "
+            f"{float(weighed[index]):.2f} s weighed with its prefill; "
+            f"uses {float(shares[index]):.0%} of its targets"
+        )
+        least = lowest(shares)
+        scores = {
+            "target_share": shares,
+            "first_token_s": firsts,
+            "token_s": per_token,
+            "finish_s": finishes,
+            "finish_and_prefill_s": weighed,
+        }
+        return Choice(
+            index=index,
+            why=why,
+            rule="least_target_used" if least <= 1 else "none_meets_targets",
+            scores=scores,
+            least_times=self._least_times(firsts, least),
+        )
+
+    def _least_times(self, firsts: Scores, least: float) -> tuple[float, float] | None:
+        if least <= _DOUBTFUL:
+            return None
+        return self._shares.least_times(self._each, firsts, self._per_token)
+
+    def _uncached_first_tokens(self) -> Scores:
+        return self._first_step_s + scorers.prefill_beside_s(self._each, self._demand, None)
+
+    def _pick(self, firsts: Scores, shares: Scores) -> tuple[int, float, Scores | None]:
+        """Return the index of the least share of those that meet the targets, a free slot first.
+
+        If none meets them or there are none, that of the earliest finish.  Also returns the least share, and the
+        finishes where they decide.
+        """
+        each = self._each
         least, most = lowest(shares), highest(shares)
-        ranked = scorers.finish_s(demand, firsts, per_token) if least > 1 or most == 0 else shares
-        return _pick(accounts, ranked, shares, least, most)
-
-
-def _pick(accounts: Sequence[Account], ranked: Scores, shares: Scores, least: float, most: float) -> int:
-    """Return the index of the least score of those that meet the targets, a free slot first; of all if none does.
-
-    ``least``, ``most``: of ``shares``.
-    """
-    if least > 1:
-        return pick(accounts, ranked)
-    free = figures_of(accounts).with_free_slot
-    meets = shares <= 1 if most > 1 else None
-    rows = (free if meets is None else meets & free).nonzero()[0]
-    if not len(rows):
-        return pick(accounts, ranked, among=meets, relative=_TOLERANCE)
-    return pick_of(accounts, ranked, rows, relative=_TOLERANCE)
-
-
-def _pick_by_cache(demand: Demand, accounts: Sequence[Account], weighed: Scores) -> int:
-    """Return the index of the least weighed finish; a free slot goes first."""
-    rows = figures_of(accounts).with_free_slot.nonzero()[0]
-    return pick_of(accounts, weighed, rows if len(rows) else None, cached=demand.cached_tokens)
-
-
-def _choose_by_cache(
-    demand: Demand,
-    accounts: Sequence[Account],
-    scores: dict[str, Scores],
-    prefills: Scores,
-    times: tuple[float, float] | None,
-) -> Choice:
-    """Choose the earliest finish, weighed with what the request's prefill delays; a free slot goes first."""
-    finishes = scores["finish_s"] = scorers.finish_s(demand, scores["first_token_s"], scores["token_s"])
-    weighed = scores["finish_and_prefill_s"] = with_delays(finishes, prefills)
-    index = _pick_by_cache(demand, accounts, weighed)
-    why = (
-        f"earliest predicted finish {float(finishes[index]):.2f} s, "
-        f"{float(weighed[index]):.2f} s weighed with its prefill; "
-        f"uses {float(scores['target_share'][index]):.0%} of its targets"
-    )
-    rule = "least_target_used" if lowest(scores["target_share"]) <= 1 else "none_meets_targets"
-    return Choice(index=index, why=why, rule=rule, scores=scores, least_times=times)
+        decides_finish = least > 1 or most == 0
+        finishes = scorers.finish_s(self._demand, firsts, self._per_token) if decides_finish else None
+        ranked = shares if finishes is None else finishes
+        if least > 1:
+            return pick_of(each, ranked, None), least, finishes
+        free, meets = each.with_free_slot, shares <= 1 if most > 1 else None
+        at_once = (free if meets is None else meets & free).nonzero()[0]
+        in_time = at_once if len(at_once) or meets is None else meets.nonzero()[0]
+        return pick_of(each, ranked, in_time if len(in_time) else None, relative=_TOLERANCE), least, finishes

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.figures import Column, Rows
 from scheduler_svc.domain.objectives.scorers import Scores
 
 
@@ -30,9 +31,9 @@ class Choice:
 class Objective(Protocol):
     """Chooses among instances that can serve a request and have capacity for it.
 
-    It may also have a method ``index_of_choice`` with the parameters of ``choose``, which returns only the index that
-    ``choose`` would return, sooner: where caches of too loaded instances hold a prompt, an objective is asked twice.
-    A class that inherits it and has a ``choose`` of its own needs an ``index_of_choice`` of its own.
+    Where caches of too loaded instances hold a part of the prompt, it is asked twice: whatever caches hold and, unless
+    it chose a too loaded instance then, by what those of the others hold.  An objective that works out both together
+    is ``Sparing``.
     """
 
     @property
@@ -46,5 +47,28 @@ class Objective(Protocol):
         It must choose one, which is certain to be taken, or have the request wait (``Choice.waits``) for an instance
         where something ends or is prefilled soon: only then is it asked again.
         ``now``: seconds on the scheduler's clock.
+        """
+        ...
+
+
+class Sparing(Objective, Protocol):
+    """An objective that keeps prompts from too loaded instances in one go.
+
+    A class that inherits it and has a ``choose`` of its own needs a ``choose_sparing`` of its own.
+    """
+
+    def choose_sparing(
+        self,
+        demand: Demand,
+        accounts: Sequence[Account],
+        now: float,
+        *,
+        too_loaded: Rows,
+        held: Column | None,
+    ) -> Choice:
+        """Return what ``choose`` chooses whatever caches hold, if that is one of the too loaded accounts.
+
+        Else what it chooses by what the caches of the others hold.  ``too_loaded``: indices, ascending.  ``held``:
+        prompt tokens for each account, 0 for the too loaded ones; None: nobody else holds any.
         """
         ...

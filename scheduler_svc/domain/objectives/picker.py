@@ -8,14 +8,12 @@ import numpy as np
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
-from scheduler_svc.domain.capacity.cached_tokens import cached_column
-from scheduler_svc.domain.capacity.figures import Column, Mask, Rows, highest, lowest
+from scheduler_svc.domain.capacity.cached_tokens import NOTHING_CACHED, cached_column
+from scheduler_svc.domain.capacity.figures import Column, Figures, Mask, Rows, highest, lowest
 
 #: Predicted times closer than this count as equal: the difference is noise of the measurement.
 TIME_TOLERANCE_S = 2e-3
 RELATIVE_TOLERANCE = 0.05
-
-_NOTHING: Mapping[str, int] = {}
 
 
 def pick(
@@ -25,7 +23,7 @@ def pick(
     among: Mask | None = None,
     tolerance: float = TIME_TOLERANCE_S,
     relative: float = RELATIVE_TOLERANCE,
-    cached: Mapping[str, int] = _NOTHING,
+    cached: Mapping[str, int] = NOTHING_CACHED,
 ) -> int:
     """Return the index of the lowest score.
 
@@ -35,22 +33,41 @@ def pick(
     ``accounts`` is not empty and sorted by id.  ``among``: which of them to pick from, at least one; None: all.
     ``cached``: prompt tokens that caches hold, by instance id.
     """
+    if type(scores) is not np.ndarray:
+        scores = np.asarray(scores, dtype=np.float64)
     rows = None if among is None else among.nonzero()[0]
-    return pick_of(accounts, scores, rows, tolerance=tolerance, relative=relative, cached=cached)
+    held = cached_column(cached, accounts) if cached else None
+    return pick_of(figures_of(accounts), scores, rows, tolerance=tolerance, relative=relative, held=held)
+
+
+def least_loaded_is_best(each: Figures, others: Rows, *times: Column) -> bool:
+    """Whether the instance that wins among equal scores has a free slot and is no later than each of the others.
+
+    Then none of the others is picked by a score that grows with these times, whether or not a free slot goes first.
+    ``others``: their rows, which may be none; if the instance is among them, the answer is False.
+    """
+    if not len(others):
+        return True
+    turns = each.turn
+    least = int(turns.argmin())
+    if not (turns[least] < lowest(turns[others]) and each.free_slots[least] > 0):
+        return False
+    return all(column[least] <= lowest(column[others]) for column in times)
 
 
 def pick_of(
-    accounts: Sequence[Account],
-    scores: Column | Sequence[float],
+    each: Figures,
+    scores: Column,
     rows: Rows | None,
     *,
     tolerance: float = TIME_TOLERANCE_S,
     relative: float = RELATIVE_TOLERANCE,
-    cached: Mapping[str, int] = _NOTHING,
+    held: Column | None = None,
 ) -> int:
-    """Return what ``pick`` returns, among the accounts of some rows: ascending, at least one; None: all."""
-    if type(scores) is not np.ndarray:
-        scores = np.asarray(scores, dtype=np.float64)
+    """Return what ``pick`` returns, given figures, among some of their rows: ascending, at least one; None: all.
+
+    ``held``: prompt tokens in the cache of each account's instance; None: none.
+    """
     if rows is not None and len(rows) < len(scores):
         scores = scores[rows]
     else:
@@ -60,7 +77,7 @@ def pick_of(
     if len(near) == 1:
         return int(near[0] if rows is None else rows[near[0]])
     rows = near if rows is None else rows[near]
-    if cached:
-        held = cached_column(cached, accounts)[rows]
-        rows = rows[held == highest(held)]
-    return int(rows[figures_of(accounts).turn[rows].argmin()])
+    if held is not None:
+        tokens = held[rows]
+        rows = rows[tokens == highest(tokens)]
+    return int(rows[each.turn[rows].argmin()])

@@ -13,7 +13,7 @@ import numpy as np
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import Column
+from scheduler_svc.domain.capacity.figures import Column, Figures
 
 Scores = Column
 """A score for each account, in their order."""
@@ -27,12 +27,19 @@ def start_s(accounts: Sequence[Account], now: float) -> Scores:
 
 def prefill_s(accounts: Sequence[Account], demand: Demand) -> Scores:
     """Predict seconds of prefill: of the prompt tokens that an instance's prefix cache does not hold."""
-    each, prompt = figures_of(accounts), float(demand.prompt_tokens)
+    held = demand.cached_in(accounts) if demand.cached_tokens else None
+    return prefill_beside_s(figures_of(accounts), demand, held)
+
+
+def prefill_beside_s(each: Figures, demand: Demand, held: Column | None) -> Scores:
+    """Predict seconds of prefill, as ``prefill_s`` does.
+
+    ``held``: prompt tokens in each instance's prefix cache, which count where caches are known; None: none.
+    """
+    prompt = float(demand.prompt_tokens)
     if not demand.cache_known:
         return each.prefill_token_s * prompt
-    if not demand.cached_tokens:
-        return each.computed_token_s * prompt
-    return each.computed_token_s * (prompt - demand.cached_in(accounts))
+    return each.computed_token_s * (prompt if held is None else prompt - held)
 
 
 def first_token_s(accounts: Sequence[Account], demand: Demand, starts: Scores) -> Scores:
@@ -40,22 +47,21 @@ def first_token_s(accounts: Sequence[Account], demand: Demand, starts: Scores) -
     return starts + figures_of(accounts).decode_token_s + prefill_s(accounts, demand)
 
 
-def first_token_after_s(accounts: Sequence[Account], prefills: Scores, now: float) -> Scores:
-    """Predict seconds until the first token, as ``first_token_s`` does, with ``prefills`` from ``prefill_s``."""
-    each = figures_of(accounts)
-    return np.maximum(each.first_step_at - now, each.first_step_floor) + prefills
+def first_step_s(each: Figures, now: float) -> Scores:
+    """Predict seconds until the first token, the prompt's own prefill left out: the start, and one iteration."""
+    return np.maximum(each.first_step_at - now, each.first_step_floor)
 
 
-def overtaking_first_token_s(accounts: Sequence[Account], prefills: Scores, now: float) -> Scores:
-    """Predict seconds until the first token of a request whose prompt goes before those of other classes.
+def overtaking_first_step_s(each: Figures, now: float) -> Scores:
+    """Predict the same of a request whose prompt goes before those of other classes.
 
-    The engines may be without priorities: then all that is ahead stays ahead.  ``prefills``: from ``prefill_s``.
+    The engines may be without priorities: then all that is ahead stays ahead.
     """
-    each = figures_of(accounts)
-    return np.maximum(start_s(accounts, now) - each.overtaken_s, 0.0) + each.decode_token_s + prefills
+    starts = np.maximum(each.ready_at - now, each.start_floor)
+    return np.maximum(starts - each.overtaken_s, 0.0) + each.decode_token_s
 
 
-def token_s(accounts: Sequence[Account], demand: Demand) -> Scores:
+def token_s(accounts: Sequence[Account] | Figures, demand: Demand) -> Scores:
     """Predict seconds per output token after the first, prefill that shares the iterations included."""
     each = figures_of(accounts)
     return each.output_token_s + each.output_kv_token_s * (demand.prompt_tokens + demand.output_tokens / 2)
@@ -64,19 +70,6 @@ def token_s(accounts: Sequence[Account], demand: Demand) -> Scores:
 def finish_s(demand: Demand, first_tokens: Scores, per_token: Scores) -> Scores:
     """Predict seconds until the last token."""
     return first_tokens + float(demand.output_tokens - 1) * per_token
-
-
-def whole_run_s(accounts: Sequence[Account], demand: Demand, prefills: Scores, now: float) -> Scores:
-    """Predict seconds until the last token, as ``finish_s`` does, with ``prefills`` from ``prefill_s``."""
-    each = figures_of(accounts)
-    later_tokens = float(demand.output_tokens - 1)
-    later_kv = later_tokens * (demand.prompt_tokens + demand.output_tokens / 2)
-    return (
-        np.maximum(each.first_step_at - now, each.first_step_floor)
-        + prefills
-        + each.output_token_s * later_tokens
-        + each.output_kv_token_s * later_kv
-    )
 
 
 def cost(accounts: Sequence[Account], demand: Demand, per_token: Scores, prefills: Scores | None = None) -> Scores:

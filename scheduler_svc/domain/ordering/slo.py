@@ -40,6 +40,8 @@ class LeastSlack:
 
     def revise(self, waiting: WaitingRequest, now: float) -> float | None:
         """Return a later key for a request that can no longer meet its target, else None."""
+        if waiting.key > now and waiting.first_token_s is None:
+            return None  # as long as nothing else was predicted, the key is no later than the latest start
         if waiting.late:
             return self._stepped_back(waiting, now) if waiting.key <= now else None
         first_token, end = self._latest_starts(waiting)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import Accounts
+from scheduler_svc.domain.capacity.accounts import NO_ACCOUNTS, Accounts
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column
 from scheduler_svc.domain.decision import Candidate
@@ -17,6 +17,7 @@ from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.placement.filters import no_capacity_reason
 
 _NO_FIGURES = np.empty((3, 0))
+_FLOAT = np.dtype(np.float64)
 
 
 class CandidateTable(Sequence[Candidate]):
@@ -28,6 +29,7 @@ class CandidateTable(Sequence[Candidate]):
     __slots__ = (
         "_cached",
         "_choice_index",
+        "_count",
         "_full",
         "_full_figures",
         "_must_leave_reserve",
@@ -54,13 +56,14 @@ class CandidateTable(Sequence[Candidate]):
         self._rejected = choice.rejected
         self._offered: Sequence[Account] = offered
         self._cached = demand.cached_tokens
-        self._scores = {name: _kept(each) for name, each in choice.scores.items()}
+        self._scores = _kept(choice.scores)
         self._full: Sequence[Account] = full
         self._full_figures = _figures_of_full(full)
         self._unable = unable
+        self._count = len(offered) + len(full) + len(unable)
 
     def __len__(self) -> int:
-        return len(self._offered) + len(self._full) + len(self._unable)
+        return self._count
 
     @overload
     def __getitem__(self, index: int) -> Candidate: ...
@@ -88,6 +91,7 @@ class CandidateTable(Sequence[Candidate]):
         found._full = tuple(self._full[: count - offered])
         found._full_figures = self._full_figures[:, : len(found._full)].copy()
         found._unable = self._unable[: count - offered - len(found._full)]
+        found._count = offered + len(found._full) + len(found._unable)
         return found
 
     @property
@@ -123,16 +127,19 @@ class CandidateTable(Sequence[Candidate]):
         return Candidate(instance_id=self._full[row].instance_id, filtered_by=name, filter_reason=reason)
 
 
-def _kept(scores: Column | Sequence[float]) -> NDArray[np.float64]:
-    """Return scores that nobody changes any more: a copy, unless they are an array that was made for this choice."""
-    if type(scores) is np.ndarray and scores.base is None and scores.dtype == np.float64:
-        return scores
-    return np.array(scores, dtype=np.float64)
+def _kept(scores: Mapping[str, Column | Sequence[float]]) -> Mapping[str, Column]:
+    """Return the scores as arrays that nobody changes any more: copies, unless they were made for this choice."""
+    kept: dict[str, Column] = {}
+    for name, each in scores.items():
+        if isinstance(each, np.ndarray) and each.base is None and each.dtype is _FLOAT:
+            kept[name] = each
+        else:
+            kept[name] = np.array(each, dtype=np.float64)
+    return kept
 
 
 def _figures_of_full(full: Accounts) -> NDArray[np.float64]:
-    """Return free slots, free tokens and the seconds of prefill that keep others out, a row each."""
-    if not full:
+    """Return what says why each is full, as ``Figures.why_full`` does."""
+    if full is NO_ACCOUNTS:
         return _NO_FIGURES
-    each = full.figures
-    return np.array([each.free_slots, each.free_tokens, each.full_prefill_s])
+    return full.whole.figures.why_full(full.rows)

@@ -12,6 +12,7 @@ import numpy as np
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.figures import lowest
 from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.request import Request
@@ -140,7 +141,10 @@ def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
         limit = each.urgent_limit
     else:
         limit = each.prompt_limit_leaving_reserve if demand.must_leave_reserve else each.prompt_limit
-    return accounts.where((each.free_tokens >= float(demand.tokens)) & (limit >= float(demand.prompt_tokens)))
+    tokens, prompt = float(demand.tokens), float(demand.prompt_tokens)
+    if len(limit) and lowest(limit) >= prompt and lowest(each.free_tokens) >= tokens:
+        return accounts  # mostly so, and told sooner than which they are
+    return accounts.where((each.free_tokens >= tokens) & (limit >= prompt))
 
 
 def able(accounts: Accounts, demand: Demand) -> tuple[Accounts, list[tuple[str, str, str]]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import Accounts
+from scheduler_svc.domain.capacity.cached_tokens import NOTHING_CACHED
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
 from scheduler_svc.domain.capacity.ledger import Ledger
@@ -24,6 +25,7 @@ from scheduler_svc.domain.policies.fleet_signals import FleetSignals
 from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.prediction.output_length import OutputLengths
 from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
+from scheduler_svc.domain.prefixes.too_loaded import TooLoaded
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
 from scheduler_svc.domain.waiting_request import WaitingRequest
@@ -34,7 +36,6 @@ _SPECIALISTS = "no instance for whole requests is ready: runs whole on one meant
 #: The rule of a choice that its caller made.
 PREFERRED = "preferred"
 _RESERVE = "takes the slot that is reserved for CRITICAL"
-_NOTHING: Mapping[str, int] = {}
 
 
 class Placer:
@@ -75,7 +76,7 @@ class Placer:
             prompt_tokens=prompt,
             output_tokens=output,
             tokens=prompt + output,
-            total_tokens=request.total_tokens,
+            total_tokens=waiting.total_tokens,
             started=waiting.emitted_tokens > 0,
             must_leave_reserve=keeps_room and not critical,
             overtakes=policy.engine_classes and keeps_room and critical,
@@ -94,60 +95,44 @@ class Placer:
         chosen_by = self._balanced(self._balanced(demand, pool.prefillers, objective), pool.decoders, objective)
         return self._splits.plan(chosen_by, pool, objective, context.now, failed_before=waiting.whole)
 
-    def _balanced(self, demand: Demand, accounts: Sequence[Account], objective: Objective) -> Demand:
+    def _balanced(self, demand: Demand, accounts: Accounts, objective: Objective) -> Demand:
         """Return the demand without what the caches of too loaded instances hold, so that their prefixes spread.
 
         For an objective that gathers load on few instances, none is too loaded.
         """
-        credited = self._credited(demand, accounts, objective)
-        return demand if credited is demand.cached_tokens else demand.crediting(credited)
-
-    def _credited(self, demand: Demand, accounts: Sequence[Account], objective: Objective) -> Mapping[str, int]:
-        """Return the cached tokens that count, as ``_balanced`` says; the demand's own mapping if all do."""
         cached = demand.cached_tokens
         if not cached or not accounts or getattr(objective, "gathers_load", False):
-            return cached
-        return self._prefixes.spread(cached, accounts)
+            return demand
+        credited = self._prefixes.too_loaded(accounts).spare(cached)
+        return demand if credited is cached else demand.crediting(credited)
 
     def choose(self, offer: Offer, context: PassContext) -> Choice:
         """Have the objective choose an instance of the offer; at least one has capacity for the request."""
         offer.demand.able = offer.able
         offer.demand.load = context.pool.load
         choice = self._choose(offer.demand, offer.with_capacity, context)
-        if not choice.waits:
+        if not choice.waits and offer.demand.request.session:
             self._keep_session(choice, offer, context)
         return choice
 
-    def _choose(self, demand: Demand, offered: Sequence[Account], context: PassContext) -> Choice:
+    def _choose(self, demand: Demand, offered: Accounts, context: PassContext) -> Choice:
         """Have the objective choose.  No request goes to a too loaded instance for its cache's sake.
 
         It goes there if the objective would have it so whatever caches hold: the fast ones of unequal instances may
         rightly have more to do than the mean.
         """
-        objective, accounts, now = context.policy.objective, context.pool.accounts, context.now
-        believed = demand.cached_tokens
-        credited = self._credited(demand, accounts, objective)
-        if credited is believed:
+        objective, now, cached = context.policy.objective, context.now, demand.cached_tokens
+        if not cached or getattr(objective, "gathers_load", False):
             return objective.choose(demand, offered, now)
-        try:  # the demand is lent with other cached tokens: to copy it takes longer than to look at all instances
-            demand.cached_tokens = _NOTHING
-            whatever = self._choose_too_loaded(demand, offered, context)
-            if whatever is not None:
-                return whatever
-            demand.cached_tokens = credited
-            return objective.choose(demand, offered, now)
-        finally:
-            demand.cached_tokens = believed
-
-    def _choose_too_loaded(self, demand: Demand, offered: Sequence[Account], context: PassContext) -> Choice | None:
-        """Return the objective's choice if that is a too loaded instance, else None."""
-        objective, now = context.policy.objective, context.now
         too_loaded = self._prefixes.too_loaded(context.pool.accounts)
-        index_of = getattr(objective, "index_of_choice", None)  # mostly enough, and takes half as long
-        if index_of is not None and offered[index_of(demand, offered, now)].instance_id not in too_loaded:
-            return None
-        choice = objective.choose(demand, offered, now)
-        return choice if offered[choice.index].instance_id in too_loaded else None
+        if not too_loaded.hold_any(cached):
+            return objective.choose(demand, offered, now)
+        choose_sparing = getattr(objective, "choose_sparing", None)
+        if choose_sparing is None:
+            return _choose_twice(objective, demand, offered, now, too_loaded)
+        rows, held = too_loaded.rows(offered), too_loaded.spared_column(cached, offered)
+        choice: Choice = choose_sparing(demand, offered, now, too_loaded=rows, held=held)
+        return choice
 
     def pairs_open(self, pool: Pool) -> bool:
         """Whether splitting is on and a prefill and a decode instance have a slot.  Cheap: looks at no request."""
@@ -184,8 +169,8 @@ class Placer:
         candidates = offer.candidates(choice)
         unusual = _unusual(account, demand, context, plan)
         ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
-        eligible, considered = len(offer.with_capacity) - len(choice.rejected), len(offer.able) + len(offer.unable)
-        why = f"{choice.why}; {eligible} of {considered} candidates"
+        eligible = len(offer.with_capacity) - len(choice.rejected)
+        why = f"{choice.why}; {eligible} of {len(candidates)} candidates"
         reasons = (why, *_cached(demand, account), *remarks, *choice.remarks, *preferred, *unusual, ordered)
         reservation = self._reserve(account, demand, waiting, prediction, now)  # nothing of a plug-in's comes after it
         return self._decide(
@@ -358,7 +343,7 @@ class Placer:
         It stays where the objective chose if that instance is not offered, misses the request's targets, is too loaded
         or, where the objective gathers load, is not in use.
         """
-        if not offer.demand.request.session or offer.demand.cached_tokens:
+        if offer.demand.cached_tokens:
             return
         last = self._prefixes.last_of_session(offer.demand.request)
         gathers = getattr(context.policy.objective, "gathers_load", False)
@@ -369,6 +354,14 @@ class Placer:
             choice.index = i
             choice.why = f"ran session {offer.demand.request.session!r} last"
             choice.rule = "session"
+
+
+def _choose_twice(objective: Objective, demand: Demand, offered: Accounts, now: float, too_loaded: TooLoaded) -> Choice:
+    """Choose as ``Sparing.choose_sparing`` does, with an objective that has only ``choose``."""
+    whatever = objective.choose(demand.crediting(NOTHING_CACHED), offered, now)
+    if offered[whatever.index].instance_id in too_loaded:
+        return whatever
+    return objective.choose(demand.crediting(too_loaded.spare(demand.cached_tokens)), offered, now)
 
 
 def _ordered(waiting: WaitingRequest, policy: Policy, now: float) -> str:
@@ -397,7 +390,7 @@ def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
 
 def _cached(demand: Demand, account: Account) -> tuple[str, ...]:
     """Say what an instance's prefix cache is believed to hold of the prompt; nothing if it holds none."""
-    tokens = demand.cached_tokens.get(account.instance_id, 0)
+    tokens = demand.cached_tokens.get(account.instance_id, 0) if demand.cached_tokens else 0
     if not tokens:
         return ()
     return (f"{account.instance_id} is believed to hold {tokens} of {demand.prompt_tokens} prompt tokens in its cache",)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence, Set
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
-from scheduler_svc.domain.capacity.account import Account
+import numpy as np
+
+from scheduler_svc.domain.capacity.accounts import Accounts
+from scheduler_svc.domain.capacity.cached_tokens import NOTHING_CACHED
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
-from scheduler_svc.domain.prefixes.held_tokens import HeldTokens
 from scheduler_svc.domain.prefixes.prefix_index import PrefixIndex
 from scheduler_svc.domain.prefixes.recent_load import RecentLoad
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
+from scheduler_svc.domain.prefixes.too_loaded import TooLoaded
 from scheduler_svc.domain.request import Request
 
 #: An instance that was given less than this share of its time lately is not too loaded, whatever the others have.
@@ -22,8 +24,6 @@ _IDLE_SHARE = 0.1
 #: Which instances are too loaded is looked at again after placements of an eighth of the pool's instances.
 _LOOKS = 8
 _KEPT_POOLS = 64
-
-_NOTHING: Mapping[str, int] = {}
 
 
 class CachedPrefixes:
@@ -41,7 +41,7 @@ class CachedPrefixes:
         self._engines: dict[str, int] = {}  # number of the engine, by instance id
         self._engines_seen = 0
         self._placements = 0
-        self._over: dict[int, _TooLoaded] = {}  # by the identity of a pool's accounts
+        self._over: dict[int, TooLoaded] = {}  # by the identity of a pool's accounts
         self._arriving: dict[int, _Arriving] = {}  # by attempt number
         self._sessions: OrderedDict[tuple[str, str], tuple[str, int]] = OrderedDict()  # last instance and engine
 
@@ -89,38 +89,30 @@ class CachedPrefixes:
         ``prompt_tokens``: with what earlier attempts emitted.  Instances without any are left out.
         """
         if not self.settings.aware or not request.prefix_hashes:
-            return _NOTHING
+            return NOTHING_CACHED
         found = self._index.cached_tokens(request.prefix_hashes, request.prefix_block_tokens)
         most = prompt_tokens - 1  # an engine computes at least one token
         if len(request.prefix_hashes) * request.prefix_block_tokens > most:
             return found.at_most(most)
         return found
 
-    def too_loaded(self, accounts: Sequence[Account]) -> Set[str]:
-        """Return the instances that were given too much more than the mean of ``accounts``.
+    def too_loaded(self, accounts: Accounts) -> TooLoaded:
+        """Return the instances that were given too much more than the mean of ``accounts``, which are not empty.
 
         It is looked at again once placements may have changed it.
         """
-        return self._over_of(accounts).ids
-
-    def spread(self, cached: Mapping[str, int], accounts: Sequence[Account]) -> Mapping[str, int]:
-        """Return the cached tokens without those of too loaded instances; the same object if none of these holds any.
-
-        ``cached``: from ``cached_tokens``.
-        """
-        return cached.without(self._over_of(accounts).bits) if isinstance(cached, HeldTokens) else cached
-
-    def _over_of(self, accounts: Sequence[Account]) -> _TooLoaded:
         known = self._over.get(id(accounts))
         if known is not None and known.accounts is accounts and self._placements < known.until:
             return known
         if len(self._over) >= _KEPT_POOLS:
             self._over.clear()
-        loads = [self._load.of(a.instance_id) for a in accounts]
+        ids = [a.instance_id for a in accounts]
+        loads = self._load.of_all(ids)
         most = max(sum(loads) / len(loads) * self.settings.max_load_ratio, self._load.of_share(_IDLE_SHARE))
-        over = {a.instance_id for a, load in zip(accounts, loads, strict=True) if load > most}
-        until = self._placements + len(accounts) // _LOOKS
-        found = self._over[id(accounts)] = _TooLoaded(accounts, until, over, self._index.bits_of(over))
+        mask = np.array(loads) > most
+        bits = self._index.bits_of(ids[row] for row in mask.nonzero()[0].tolist())
+        until = self._placements + len(ids) // _LOOKS
+        found = self._over[id(accounts)] = TooLoaded(accounts, mask, bits=bits, until=until)
         return found
 
     def last_of_session(self, request: Request) -> str:
@@ -174,15 +166,6 @@ class CachedPrefixes:
         self._sessions.move_to_end(key)
         if len(self._sessions) > self.settings.max_sessions:
             self._sessions.popitem(last=False)
-
-
-class _TooLoaded(NamedTuple):
-    """The instances of a pool that were given too much more than the mean."""
-
-    accounts: Sequence[Account]  # of the pool
-    until: int  # number of the placement until which this holds
-    ids: Set[str]
-    bits: int  # the same, in the index
 
 
 class _Arriving:

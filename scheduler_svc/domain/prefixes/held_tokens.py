@@ -21,7 +21,7 @@ class HeldTokens(CachedTokens):
     The index may change meanwhile: this stays what it was.
     """
 
-    __slots__ = ("_bits", "_column", "_of", "_steps")
+    __slots__ = ("_answer", "_asked", "_bits", "_column", "_of", "_steps")
 
     def __init__(self, bits: HolderBits, steps: Sequence[tuple[int, int]]) -> None:
         """Take holders, as the bits of an integer, and their tokens; the fewest tokens first."""
@@ -29,6 +29,12 @@ class HeldTokens(CachedTokens):
         self._steps = steps
         self._column: Column | None = None
         self._of: Accounts | None = None  # whose column that is
+        self._asked, self._answer = "", 0  # the instance that was asked about last: a decision asks several times
+
+    @property
+    def holders(self) -> int:
+        """Bits of the instances that hold anything."""
+        return self._steps[0][0] if self._steps else 0
 
     def at_most(self, tokens: int) -> HeldTokens:
         """Return the same with no more than this for each instance."""
@@ -38,15 +44,16 @@ class HeldTokens(CachedTokens):
         """Return the same without some instances, given as bits; itself if none of them holds anything."""
         if not self._steps or not self._steps[0][0] & holders:
             return self
-        left = [(held & ~holders, tokens) for held, tokens in self._steps]
-        return HeldTokens(self._bits, [(held, tokens) for held, tokens in left if held])
+        others = ~holders
+        return HeldTokens(self._bits, [(left, tokens) for held, tokens in self._steps if (left := held & others)])
 
     def column(self, accounts: Accounts) -> Column:
         """Return the tokens that each of the accounts' instances holds, 0 for those without any."""
-        if self._of is not accounts.whole or self._column is None:
-            self._of = accounts.whole
-            self._column = self._whole_column(accounts.whole)
-        return self._column[accounts.rows]
+        whole = accounts.whole
+        if self._of is not whole or self._column is None:
+            self._of = whole
+            self._column = self._whole_column(whole)
+        return self._column if accounts is whole else self._column[accounts.rows]
 
     def _whole_column(self, accounts: Accounts) -> Column:
         found: Column | None = None
@@ -71,11 +78,15 @@ class HeldTokens(CachedTokens):
 
     def get(self, instance_id: str, default: int = 0, /) -> int:  # type: ignore[override]  # the default is a number
         """Return the tokens that an instance holds; ``default`` if it holds none."""
-        bit = self._bits.bit(instance_id)
+        if instance_id != self._asked:
+            self._asked, self._answer = instance_id, self._find(self._bits.bit(instance_id))
+        return self._answer or default
+
+    def _find(self, bit: int) -> int:
         for held, tokens in reversed(self._steps):
             if held & bit:
                 return tokens
-        return default
+        return 0
 
     def __contains__(self, instance_id: object) -> bool:
         return isinstance(instance_id, str) and self.get(instance_id, 0) > 0

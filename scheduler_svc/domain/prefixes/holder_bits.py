@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -44,6 +44,15 @@ class HolderBits:
         """Return an instance's bit; 0 if it has none."""
         number = self._numbers.get(instance_id)
         return 1 << number if number is not None else 0
+
+    def bits(self, instances: Iterable[str]) -> int:
+        """Return the bits of these instances together."""
+        found, numbers = 0, self._numbers
+        for instance_id in instances:
+            number = numbers.get(instance_id)
+            if number is not None:
+                found |= 1 << number
+        return found
 
     def names(self, held: int) -> Iterator[str]:
         """Return the instances of a set."""

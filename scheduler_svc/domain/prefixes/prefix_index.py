@@ -91,10 +91,11 @@ class PrefixIndex:
         holdings = self._instances.get(instance_id)
         if holdings is None:
             return 0
-        blocks, bit, before = holdings.blocks, holdings.bit, 0
+        blocks, before = holdings.blocks, 0
+        take_out = blocks.pop
         for block in reversed(hashes):  # the first block is the last to be evicted
-            if blocks.pop(block, None) is None:
-                self._add_holder(block, bit)
+            if take_out(block, None) is None:
+                self._add_holder(block, holdings.bit)
                 holdings.tokens += block_tokens
                 before = 0
             else:
@@ -127,33 +128,30 @@ class PrefixIndex:
 
     def bits_of(self, instances: Iterable[str]) -> int:
         """Return the bits that stand for these instances in a set of holders."""
-        found = 0
-        for instance_id in instances:
-            found |= self._bits.bit(instance_id)
-        return found
+        return self._bits.bits(instances)
 
     def cached_tokens(self, hashes: Sequence[int], block_tokens: int) -> HeldTokens:
         """Return how many leading tokens of a prompt each instance holds; those without any are left out."""
-        holders = self._holders
+        holders_of, end = self._holders.get, len(hashes)
         steps: list[tuple[int, int]] = []
         at = 0
-        held = holders.get(hashes[0], 0) if hashes else 0  # who holds every block up to ``at``
+        held = holders_of(hashes[0], 0) if end else 0  # who holds every block up to ``at``
         while held:
             at = self._last_held_by_all(hashes, at, held) + 1
             steps.append((held, at * block_tokens))
-            held = held & holders.get(hashes[at], 0) if at < len(hashes) else 0
+            held = held & holders_of(hashes[at], 0) if at < end else 0
         return HeldTokens(self._bits, steps)
 
     def _last_held_by_all(self, hashes: Sequence[int], at: int, held: int) -> int:
         """Return the index of the last block that all of ``held`` hold, given that they hold the one at ``at``."""
-        holders, step, end = self._holders, 1, len(hashes)
-        while at + step < end and holders.get(hashes[at + step], 0) & held == held:
+        holders_of, step, end = self._holders.get, 1, len(hashes)
+        while at + step < end and holders_of(hashes[at + step], 0) & held == held:
             at += step
             step *= 2
         end = min(end, at + step)
         while end - at > 1:
             middle = (at + end) // 2
-            if holders.get(hashes[middle], 0) & held == held:
+            if holders_of(hashes[middle], 0) & held == held:
                 at = middle
             else:
                 end = middle

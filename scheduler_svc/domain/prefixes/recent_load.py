@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import exp
 
 #: Seconds after which work weighs 1/e of new work.
@@ -39,6 +40,11 @@ class RecentLoad:
     def of(self, instance_id: str) -> float:
         """Return an instance's load, comparable with other instances' of the same moment."""
         return self._seconds.get(instance_id, 0.0)
+
+    def of_all(self, instance_ids: Iterable[str]) -> list[float]:
+        """Return the load of each of these instances."""
+        get = self._seconds.get
+        return [get(each, 0.0) for each in instance_ids]
 
     def of_share(self, share: float) -> float:
         """Return the load of an instance that was given this share of its time lately."""

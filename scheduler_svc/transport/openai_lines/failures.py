@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import grpc
@@ -36,6 +37,9 @@ _MEMBERS = {
 }
 """Fields of the contract that have another name in a body."""
 
+_IN_IMAGE = re.compile(r"\.image(\.\w+)?$")
+"""What a part of a message has in the contract, and not in a body."""
+
 
 def failure(error: Exception) -> tuple[int, dict[str, Any]]:
     """Return the status and the body that tell of an error."""
@@ -51,6 +55,7 @@ def failure(error: Exception) -> tuple[int, dict[str, Any]]:
 
 def _named(field: str, description: str) -> FieldViolation:
     """Return a violation whose field is named as in the body."""
+    field = _IN_IMAGE.sub("", field)
     for ours, theirs in _FIELDS:
         if field.startswith(ours):
             field = theirs + field[len(ours) :]

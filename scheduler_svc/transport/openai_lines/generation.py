@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sage.controlplane.v1 import inference_pb2
+from sage_wire.image_urls import image_in, url_of
 from scheduler_svc.transport.openai_lines import own_options, sampling
 from scheduler_svc.transport.openai_lines.members import NO_TEXT, Members, is_text
 from scheduler_svc.transport.violations import Violations
@@ -139,11 +140,27 @@ def _content(turn: inference_pb2.ChatMessage, content: Any, body: Members, path:
         body.refuse(path, "is neither a text nor a list of parts")
         return
     for place, part in enumerate(content):
-        text = part.get("text") if isinstance(part, dict) and part.get("type") in ("text", "input_text") else None
-        if not isinstance(text, str):
-            body.refuse(f"{path}[{place}]", "is not a part with text: others are not supported in a batch")
-            return
-        _text(turn, text, body, f"{path}[{place}]")
+        _part(turn, part, body, f"{path}[{place}]")
+
+
+def _part(turn: inference_pb2.ChatMessage, part: Any, body: Members, path: str) -> None:
+    kind = part.get("type") if isinstance(part, dict) else None
+    text = part.get("text") if kind in ("text", "input_text") else None
+    if isinstance(text, str):
+        _text(turn, text, body, path)
+    elif kind == "image_url":
+        _image(turn, part.get("image_url"), body, path)
+    else:
+        body.refuse(path, "is neither a text nor an image_url: other parts are not supported in a batch")
+
+
+def _image(turn: inference_pb2.ChatMessage, found: Any, body: Members, path: str) -> None:
+    try:
+        data, kind = image_in(url_of(found))
+    except ValueError as error:
+        body.refuse(path, str(error))
+        return
+    turn.content.add(image=inference_pb2.Media(data=data, mime_type=kind))
 
 
 def _text(turn: inference_pb2.ChatMessage, text: str, body: Members, path: str) -> None:

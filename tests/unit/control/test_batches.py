@@ -24,6 +24,7 @@ from scheduler_svc.domain.errors import (
     RequestConflict,
     TenantLimitReached,
 )
+from scheduler_svc.domain.images import ImageInput
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.transport.openai_lines import generation
 from scheduler_svc.transport.openai_lines.codec import OpenAiLines
@@ -31,7 +32,7 @@ from scheduler_svc.transport.violations import Violations
 from tests.support.memory_batch_store import MemoryBatchStore
 from tests.support.raw_batches import CHAT, line
 from tests.unit.control.batch_world import BatchWorld, numbered
-from tests.unit.control.world import EPOCH
+from tests.unit.control.world import EPOCH, IMAGE_ID
 
 
 async def test_every_line_has_one_result_and_the_batch_is_complete() -> None:
@@ -61,6 +62,27 @@ async def test_lines_that_are_at_fault_are_in_the_error_file_and_the_others_run(
         odd, unknown = errors["odd"]["response"], errors["unknown"]["response"]
         assert (odd["status_code"], odd["body"]["error"]["param"]) == (400, "temperature")
         assert (unknown["status_code"], unknown["body"]["error"]["param"]) == (400, "tools")
+
+
+async def test_a_line_with_an_image_runs_where_images_are_taken_and_is_refused_elsewhere() -> None:
+    parts = [{"type": "text", "text": "See"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,eA=="}}]
+    picture = line("picture", CHAT, messages=[{"role": "user", "content": parts}], max_tokens=4)
+    async with BatchWorld() as world:
+        world.add("a", image_input=ImageInput(placeholder_token_id=IMAGE_ID, most_tokens=20, most_images=2))
+        key = await world.submit([picture, line("text")])
+        await world.advance(5)
+        output, _ = world.results(key)
+        assert output.keys() == {"picture", "text"}
+        usage = output["picture"]["response"]["body"]["usage"]
+        assert (usage["prompt_tokens"], usage["completion_tokens"]) == (len("See") + 20, 4)
+    async with BatchWorld() as world:
+        world.add("a")
+        key = await world.submit([picture, line("text")])
+        await world.advance(5)
+        output, errors = world.results(key)
+        refused = errors["picture"]["response"]["body"]["error"]
+        assert (set(output), refused["param"]) == ({"text"}, "messages[0].content[1]")
+        assert "takes text only" in refused["message"]
 
 
 async def test_what_is_no_line_keeps_all_from_running() -> None:

@@ -24,11 +24,12 @@ from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.output_reader import Event
 from scheduler_svc.control.requests.submission import Submission, TokenPrompt
 from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
-from scheduler_svc.control.requests.tokenizers import NO_LIMITS, Conversation, TokenizingLimits
+from scheduler_svc.control.requests.tokenizers import NO_LIMITS, Conversation, Mark, TokenizingLimits
 from scheduler_svc.control.roles.kept_role import KeptRole
 from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.images import ImageInput
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
@@ -42,6 +43,7 @@ from scheduler_svc.wiring.earlier_scheduler import NO_EARLIER_SCHEDULER, Earlier
 EPOCH = 7
 MODEL = "m"
 STEP_S = 0.01
+IMAGE_ID = 999  # stands for an image in prompts
 KEY = AdoptionKey(b"k" * 32)
 
 
@@ -71,7 +73,10 @@ class NoTokenizers:
     async def encode_chat(
         self, tokenizer_hash: str, conversation: Conversation, limits: TokenizingLimits = NO_LIMITS
     ) -> Sequence[int]:
-        return [ord(c) % 1000 for turn in conversation.turns for c in turn.text]
+        turns = [turn.parts or (turn.text,) for turn in conversation.turns]
+        return [
+            id_ for turn in turns for part in turn for id_ in ([IMAGE_ID] if part is Mark.IMAGE else map(ord, part))
+        ]
 
 
 @dataclass
@@ -102,6 +107,7 @@ class ModelledExecutor:
     max_model_len: int = 4096
     vocab_size: int = 1000
     tokenizer_hash: str = "t"
+    image_input: ImageInput | None = None
     weights: str = "w"
     adapter_weights: dict[str, str] = field(default_factory=dict)
     adapter_slots: int = 0
@@ -254,6 +260,7 @@ class ModelledExecutor:
             max_running=self.max_running,
             max_batched_tokens=2048,
             tokenizer_hash=self.tokenizer_hash,
+            image_input=self.image_input,
             kv_connector=self.kv_connector,
             compatibility_key="k" if self.kv_connector else "",
             kv_block_size=self.kv_block_size,

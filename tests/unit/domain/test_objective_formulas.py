@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from math import inf
 from random import Random
@@ -18,6 +19,7 @@ from scheduler_svc.domain.objectives.cheapest import CheapestInTime
 from scheduler_svc.domain.objectives.earliest_finish import EarliestFinish
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
+from scheduler_svc.domain.objectives.objective import Sparing
 from scheduler_svc.domain.placement.run_prediction import predict_run
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import DEFAULT_TARGETS, effective_targets
@@ -33,9 +35,13 @@ PATIENCE = 0.5
 class Fleet:
     """Random accounts and a demand, with the formulas' terms as plain lists."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, equal: bool = False) -> None:
+        """``equal``: all engines have the same speed."""
         rng = Random(seed)
         self.each: Sequence[Account] = make_accounts(rng, Ledger())
+        if equal:
+            for account in self.each:
+                account.learn(self.each[0].pace)
         demand = make_demand(rng)
         request = demand.request
         if rng.random() < 0.3:
@@ -43,6 +49,16 @@ class Fleet:
         critical = request.priority is Priority.CRITICAL
         self.demand = replace(demand, request=request, overtakes=critical and rng.random() < 0.5)
         self.accounts = Accounts(self.each)
+        self._predict()
+
+    def holding(self, cached: Mapping[str, int]) -> Fleet:
+        """Return the same fleet with other tokens in its caches."""
+        other = copy(self)
+        other.demand = replace(self.demand, cached_tokens=cached)
+        other._predict()
+        return other
+
+    def _predict(self) -> None:
         queued = replace(self.demand, overtakes=False)
         runs = [predict_run(a, queued, NOW) for a in self.each]
         self.finishes = [run.finish_s for run in runs]
@@ -138,7 +154,7 @@ def test_the_earliest_finish_is_that_of_the_formula(seed: int, reserved_slots: i
 
     chosen = objective.choose(fleet.demand, fleet.accounts, NOW).index
 
-    assert chosen == objective.index_of_choice(fleet.demand, fleet.accounts, NOW) == earliest_finish(fleet)
+    assert chosen == earliest_finish(fleet)
 
 
 @each_seed
@@ -148,7 +164,33 @@ def test_the_least_share_of_targets_is_that_of_the_formula(seed: int) -> None:
 
     chosen = objective.choose(fleet.demand, fleet.accounts, NOW).index
 
-    assert chosen == objective.index_of_choice(fleet.demand, fleet.accounts, NOW) == least_target_used(fleet)
+    assert chosen == least_target_used(fleet)
+
+
+@each_seed
+@pytest.mark.parametrize("equal", [False, True])
+@pytest.mark.parametrize(
+    ("objective", "formula"),
+    [(EarliestFinish(), earliest_finish), (LeastTargetUsed(DEFAULT_TARGETS), least_target_used)],
+)
+def test_a_too_loaded_instance_is_chosen_only_whatever_caches_hold(
+    seed: int, equal: bool, objective: Sparing, formula: Callable[[Fleet], int]
+) -> None:
+    fleet, rng = Fleet(seed, equal=equal), Random(seed)
+    too_loaded = [row for row in fleet.rows if rng.random() < 0.4]
+    names = {fleet.each[row].instance_id for row in too_loaded}
+    spared = fleet.holding({name: n for name, n in fleet.demand.cached_tokens.items() if name not in names})
+    whatever = formula(fleet.holding({}))
+
+    choice = objective.choose_sparing(
+        fleet.demand,
+        fleet.accounts,
+        NOW,
+        too_loaded=np.array(too_loaded, dtype=np.intp),
+        held=spared.demand.cached_in(fleet.accounts) if spared.demand.cached_tokens else None,
+    )
+
+    assert choice.index == (whatever if whatever in too_loaded else formula(spared))
 
 
 @each_seed

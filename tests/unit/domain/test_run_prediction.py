@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.placement.run_prediction import predict_run
@@ -38,5 +39,5 @@ def test_a_run_is_predicted_as_its_instance_is_scored(load: int, prompt: int, ou
     assert [predicted.finish_s] == [*scorers.finish_s(demand, firsts, per_token)]
     assert [predicted.cost] == [*scorers.cost([account], demand, per_token)]
     prefills = scorers.prefill_s([account], demand)
-    assert scorers.first_token_after_s([account], prefills, now) == pytest.approx([predicted.first_token_s])
-    assert scorers.whole_run_s([account], demand, prefills, now) == pytest.approx([predicted.finish_s])
+    first_steps = scorers.first_step_s(figures_of([account]), now)
+    assert first_steps + prefills == pytest.approx([predicted.first_token_s])

@@ -50,7 +50,7 @@ def test_the_share_of_targets_is_the_largest_of_each_instances_own(seed: int) ->
     firsts = scorers.first_token_s(each, demand, scorers.start_s(each, NOW))
     finishes = scorers.finish_s(demand, firsts, per_token)
 
-    shares = TargetShares(DEFAULT_TARGETS).of(demand, each, NOW, first_tokens=firsts, per_token=per_token)
+    shares = TargetShares(demand, DEFAULT_TARGETS, NOW).of(firsts, per_token)
 
     request, targets = demand.request, effective_targets(demand.request, DEFAULT_TARGETS)
     expected = [0.0] * len(each)

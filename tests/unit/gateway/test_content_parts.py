@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sage_gateway.content_parts import BadPart, images_of, not_text
+from sage_gateway.content_parts import not_text
 from tests.unit.gateway.fleet_of_models import ListedModels, model
 from tests.unit.gateway.http_client import call
 from tests.unit.gateway.test_front_door import door_of
@@ -33,6 +33,11 @@ def said(*content: Any) -> dict[str, Any]:
             {"messages": [said({"type": "tool_result", "content": [{"type": "image"}]})]},
             ("messages[0].content[0].content[0]", "an image"),
         ),
+        (
+            {"input": [{"type": "function_call_output", "output": [{"type": "input_image"}]}]},
+            ("input[0].output[0]", "an image"),
+        ),
+        ({"system": [TEXT, {"type": "document"}]}, ("system[1]", "a file")),
         ({"messages": [said({"type": [1]})]}, None),
         ({"messages": [said({"image_url": "http://127.0.0.1:1/x.png"})]}, ("messages[0].content[0]", "an image")),
         ({"messages": [said({"type": "text", "text": "a", "image_url": None})]}, None),
@@ -51,48 +56,12 @@ async def test_a_conversation_with_an_image_is_refused(path: str) -> None:
     assert "is an image" in answered.error["message"]
 
 
-PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,eA=="}}
-
-
-def asked(*parts: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": [*parts]}]}
-
-
-def test_images_in_the_body_come_in_their_order() -> None:
-    gif = {"type": "image_url", "image_url": {"url": "data:image/gif;base64,eXo="}}
-    body = asked(PICTURE, {"type": "text", "text": "See"}, gif)
-    assert [(each.data, each.mime_type) for each in images_of(body)] == [(b"x", "image/png"), (b"yz", "image/gif")]
-    assert not_text(body, images=True) is None
-    assert not_text(body) == ("messages[0].content[0]", "an image")
-
-
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ({"url": "http://169.254.169.254/latest"}, "is not fetched"),
-        ({"url": "file:///etc/passwd"}, "is not fetched"),
-        ({"url": 5}, "has no URL"),
-        ({}, "has no URL"),
-        (None, "has no URL"),
-    ],
-    ids=["http", "file", "number", "nothing", "null"],
-)
-def test_what_is_not_in_the_body_is_refused_by_its_place(url: Any, words: str) -> None:
-    with pytest.raises(BadPart, match=words) as bad:
-        images_of(asked({"type": "text", "text": "See"}, {"type": "image_url", "image_url": url}))
-    assert bad.value.place == "messages[0].content[1]"
-
-
-def test_one_image_too_many_is_refused_by_its_place() -> None:
-    with pytest.raises(BadPart, match="is image 17") as bad:
-        images_of(asked(*[PICTURE] * 17))
-    assert bad.value.place == "messages[0].content[16]"
-
-
 @pytest.mark.parametrize("part", [{"image_url": "http://x/"}, {**TEXT, "uuid": "u", "image_url": "http://x/"}])
 def test_an_address_in_a_part_of_another_type_is_found_beside_an_image(part: Any) -> None:
-    assert not_text(asked(PICTURE, part), images=True) == ("messages[0].content[1]", "an image")
+    body = {"messages": [said(IMAGE, part)]}
+    assert not_text(body, {"messages[0].content[0]"}) == ("messages[0].content[1]", "an image")
 
 
 def test_audio_beside_an_image_is_still_found() -> None:
-    assert not_text(asked(PICTURE, {"type": "input_audio"}), images=True) == ("messages[0].content[1]", "audio")
+    body = {"messages": [said(IMAGE, {"type": "input_audio"})]}
+    assert not_text(body, {"messages[0].content[0]"}) == ("messages[0].content[1]", "audio")

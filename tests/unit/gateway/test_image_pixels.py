@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 from tests.unit.engine.vllm.test_image_input import png
 from tests.unit.gateway.fleet_of_models import ListedModels, model
 from tests.unit.gateway.http_client import call
-from tests.unit.gateway.test_content_parts import asked
 from tests.unit.gateway.test_front_door import door_of
+from tests.unit.gateway.written_images import asked, chat_image
 
 
 def pictures(count: int) -> dict[str, Any]:
-    url = f"data:image/png;base64,{base64.b64encode(png(8_192, 4_096).data).decode()}"
-    return {"model": "m", **asked(*[{"type": "image_url", "image_url": {"url": url}}] * count)}
+    return {"model": "m", **asked(*[chat_image(png(8_192, 4_096).data)] * count)}
 
 
 async def test_images_with_too_many_pixels_together_are_refused() -> None:

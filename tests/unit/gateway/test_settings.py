@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sage_gateway import settings as settings_module
+from sage_gateway.media_hosts import MediaHost
 from sage_gateway.settings import parse
 
 
@@ -40,6 +41,12 @@ def test_flags_of_vllm_may_be_for_one_model() -> None:
     }
 
 
+def test_images_are_fetched_from_the_hosts_that_are_named() -> None:
+    assert parse([]).media_hosts == ()
+    hosts = parse(["--media-host", "*.example.com", "--media-host", "127.0.0.1:8080"]).media_hosts
+    assert hosts == (MediaHost(name="*.example.com"), MediaHost(name="127.0.0.1", port=8080))
+
+
 @pytest.mark.parametrize("flags", [["--insecure-http"], ["--https-cert", "c.pem", "--https-key", "k.pem"]])
 def test_other_machines_are_served_with_https_or_when_told_to(flags: list[str]) -> None:
     assert parse(["--host", "0.0.0.0", *flags]).host == "0.0.0.0"
@@ -54,6 +61,7 @@ def test_other_machines_are_served_with_https_or_when_told_to(flags: list[str]) 
         (["--https-cert", "x"], "belong together"),
         (["--host", "0.0.0.0"], "not loopback: give --https-cert and --https-key, or --insecure-http"),
         (["--grace-s", "nan"], "not in the range"),
+        (["--media-host", "https://a"], "is not HOST or HOST:PORT"),
         (["--model-arg", "a=b"], "is not MODEL=FLAG"),
         (["--model-arg", "--tool-call-parser=hermes"], "expected one argument"),
     ],

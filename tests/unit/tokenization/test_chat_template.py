@@ -223,6 +223,14 @@ def shown(*parts: str | Mark, **options: Any) -> Conversation:
     return Conversation(turns=[ChatTurn(role="user", text=text, parts=parts)], **options)
 
 
+def test_a_tools_result_with_an_image_is_parts_and_one_of_text_is_a_text() -> None:
+    parts = ("of the tool ", Mark.IMAGE)
+    talk = Conversation(turns=[ChatTurn(role="tool", text="of the tool ", parts=parts)])
+    assert render(WITH_IMAGES, talk) == "of the tool <image>"
+    told = Conversation(turns=[ChatTurn(role="tool", text="a\nb", parts=("a", "b"))])
+    assert render(WITH_IMAGES + "{{ messages[0].content }}", told).endswith("a\nb")
+
+
 def test_images_are_parts_in_their_place() -> None:
     assert render(WITH_IMAGES, shown("a ", Mark.IMAGE, " b", Mark.IMAGE)) == "a <image> b<image>"
     assert render(WITH_IMAGES, shown(Mark.IMAGE)) == "<image>"

@@ -1,0 +1,143 @@
+"""The front door hands images on in their order, fetches those it may, and says of others why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from sage_client import Image
+from sage_gateway import image_reader
+from sage_gateway.conversation_images import CHAT, COUNT_TOKENS, MESSAGES, RESPONSES, BadPart, Fetch, ImagePart
+from sage_gateway.front_door import FrontDoor
+from sage_gateway.model_catalogue import ModelCatalogue
+from tests.unit.gateway.fleet_of_models import ListedModels, model
+from tests.unit.gateway.http_client import Answered, call
+from tests.unit.gateway.test_front_door import check_caller
+from tests.unit.gateway.written_images import asked, chat_image, in_messages, in_responses, url
+
+ADDRESS = {"type": "image_url", "image_url": {"url": "https://images.example/a.png"}}
+BODIES: dict[str, Any] = {
+    CHAT: asked(chat_image(b"x")),
+    RESPONSES: {"input": [{"role": "user", "content": [in_responses(b"x")]}]},
+    MESSAGES: {"messages": [{"role": "user", "content": [in_messages(b"x")]}]},
+    COUNT_TOKENS: {"messages": [{"role": "user", "content": [in_messages(b"x")]}]},
+}
+
+
+class FakeFetch:
+    def __init__(self, bad: str = "") -> None:
+        self.asked: list[str] = []
+        self._bad = bad
+
+    async def __call__(self, parts: Sequence[ImagePart]) -> Sequence[Image]:
+        self.asked += [each.url for each in parts]
+        if self._bad:
+            raise BadPart(parts[0].place, self._bad)
+        return [Image(data=each.url.encode(), mime_type="image/png") for each in parts]
+
+
+async def door_of(fleet: ListedModels, fetch: Fetch | None = None) -> FrontDoor:
+    catalogue = ModelCatalogue(fleet, fleet.build, fleet.embedding)
+    await catalogue.ask()
+    await catalogue.build()
+    return FrontDoor(catalogue, lambda: (b"text/plain", b""), "0.32.0", check_caller, fetch=fetch)
+
+
+async def post(path: str, body: Any, *, takes: int = 16, fetch: Fetch | None = None, token: str = "") -> Any:
+    """Return the answer, and the calls that reached the model."""
+    fleet = ListedModels(model(most_images=takes))
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    answered = await call(await door_of(fleet, fetch), "POST", path, {"model": "m", **body}, headers)
+    return answered, fleet.calls
+
+
+def refused(answered: Answered, calls: Any) -> str:
+    assert (answered.status, calls) == (400, [])
+    return f"{answered.error['param']}: {answered.error['message']}"
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_the_images_of_a_conversation_reach_the_model(path: str) -> None:
+    answered, calls = await post(path, BODIES[path])
+    assert answered.status == 200
+    assert [each.data for each in calls[0].images] == [b"x"]
+    assert answered.json["body"] == {"model": "m", **BODIES[path]}
+
+
+async def test_images_of_tools_reach_the_model_in_the_order_of_the_prompt() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [in_messages(b"of the tool")]}
+    body = {"messages": [{"role": "user", "content": [in_messages(b"beside it"), result]}]}
+    answered, calls = await post(MESSAGES, body)
+    assert answered.status == 200
+    assert [each.data for each in calls[0].images] == [b"of the tool", b"beside it"]
+
+
+async def test_an_image_of_a_tools_result_has_the_detail_that_vllms_server_wants() -> None:
+    image = {"type": "input_image", "image_url": url(b"x")}
+    answered, calls = await post(RESPONSES, {"input": [{"type": "function_call_output", "output": [image]}]})
+    assert [each.data for each in calls[0].images] == [b"x"]
+    assert answered.json["body"]["input"][0]["output"] == [{**image, "detail": "auto"}]
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_model_for_text_refuses_images_on_each_route(path: str) -> None:
+    words = refused(*await post(path, BODIES[path], takes=0))
+    assert "content[0] is an image; model 'm' takes text only" in words
+
+
+async def test_images_that_would_be_left_out_are_refused() -> None:
+    body = {"input": [{"role": "assistant", "content": [in_responses(b"x")]}]}
+    words = refused(*await post(RESPONSES, body))
+    assert words.startswith("input[0].content[0]: input[0].content[0] is an image; this server sends")
+    assert "'input_image' in messages of users and results of tools" in words
+    assert "images are for /v1/chat/completions" in refused(*await post("/tokenize", asked(chat_image(b"x"))))
+
+
+@pytest.mark.parametrize("name", ["mm_processor_kwargs", "media_io_kwargs"])
+async def test_fields_that_executors_are_not_told_of_are_refused_with_images(name: str) -> None:
+    body = {**BODIES[CHAT], name: {"image": {"size": 1}}}
+    assert refused(*await post(CHAT, body)).startswith(f"{name}: {name} is not supported")
+    assert (await post(CHAT, {name: {"size": 1}, "messages": []}))[0].status == 200
+
+
+async def test_images_that_are_too_large_together_are_refused_by_the_place_of_the_first_one_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(image_reader, "IMAGES_LIMIT_BYTES", 2)
+    assert (await post(CHAT, asked(*[chat_image(b"x")] * 2)))[0].status == 200
+    words = refused(*await post(CHAT, asked(*[chat_image(b"x")] * 4)))
+    assert words.startswith("messages[0].content[2]: ")
+    assert "3 images have 3 bytes together; the limit is 2" in words
+
+
+async def test_an_address_is_not_fetched_unless_a_host_is_allowed() -> None:
+    words = refused(*await post(CHAT, asked(ADDRESS)))
+    assert words.startswith(
+        "messages[0].content[0]: messages[0].content[0]: 'https://images.example/a.png' is not fetched"
+    )
+
+
+async def test_an_image_that_was_fetched_is_sent_and_is_what_vllms_server_reads() -> None:
+    fetch = FakeFetch()
+    answered, calls = await post(CHAT, asked(chat_image(b"x"), ADDRESS, chat_image(b"y")), fetch=fetch)
+    assert [each.data for each in calls[0].images] == [b"x", b"https://images.example/a.png", b"y"]
+    assert fetch.asked == ["https://images.example/a.png"]
+    [_, image, _] = answered.json["body"]["messages"][0]["content"]
+    assert image["image_url"]["url"] == url(b"https://images.example/a.png")
+
+
+async def test_what_cannot_be_fetched_is_refused_by_its_place() -> None:
+    words = refused(*await post(CHAT, asked(chat_image(b"x"), ADDRESS), fetch=FakeFetch(bad="is gone")))
+    assert words == "messages[0].content[1]: messages[0].content[1]: is gone"
+
+
+async def test_nothing_is_fetched_for_strangers_or_for_a_request_that_is_refused() -> None:
+    fetch = FakeFetch()
+    answered, calls = await post(CHAT, asked(ADDRESS), fetch=fetch, token="unknown")
+    assert (answered.status, calls) == (401, [])
+    refused(*await post(CHAT, asked(ADDRESS), fetch=fetch, takes=0))
+    refused(*await post(CHAT, asked(ADDRESS, {"type": "input_audio"}), fetch=fetch))
+    refused(*await post(CHAT, asked(ADDRESS, chat_image(b"x", "svg+xml")), fetch=fetch))
+    assert fetch.asked == []

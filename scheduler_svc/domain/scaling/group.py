@@ -56,7 +56,7 @@ class Group:
         """Work out the desired number.  ``roles``: those of all groups of the model.
 
         Need and delays are those of the instances that work in the role; the result is that of the executors started
-        for it.  While nobody asks for the model, who works in which role does not matter: each role goes to its minimum.
+        for it.  While nobody asks for the model it does not matter who works in which role: each goes to its minimum.
         """
         instances = [i for i in pool.instances() if _is_of(i, self._role)]
         at_home = [i for i in pool.instances() if group_at_home(i) is self._role]

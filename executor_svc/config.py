@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -47,6 +48,31 @@ class LocationSection(Section):
     host: str = Field(default="", description="Host name reported to the scheduler.  Default: this machine's name.")
     rack: str = Field(default="", description="Name of the rack that this instance is in.")
     zone: str = Field(default="", description="Name of the zone or site that this instance is in.")
+
+
+class DeviceGroupSection(Section):
+    """The engines that take turns on a device of this host: those that are not awake sleep."""
+
+    name: str = Field(
+        default="",
+        description="Name of the device, the same for all executors that share it.  Default: the engine has its device "
+        "for itself.",
+    )
+    places: int = Field(
+        default=1, ge=1, le=64, description="Engines of the group whose memory the device holds at the same time."
+    )
+    directory: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()) / f"sage-device-groups-{os.getuid()}",
+        description="Folder of lock files, the same for all executors of the group.  "
+        "Default: one for each user, in the folder for temporary files.",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _well_formed(cls, value: str) -> str:
+        if value and not re.fullmatch(INSTANCE_ID, value):
+            raise ValueError(f"{value!r}: letters, digits and . _ : -, at most 128")
+        return value
 
 
 class ExecutorConfig(ServiceConfig):
@@ -107,6 +133,9 @@ class ExecutorConfig(ServiceConfig):
         description="TLS: `ca` for connections to schedulers, a certificate for the executor's own listener.",
     )
     location: LocationSection = Field(default=LocationSection(), description="Location of this instance.")
+    device_group: DeviceGroupSection = Field(
+        default=DeviceGroupSection(), description="Engines that take turns on one device, by sleeping."
+    )
     telemetry: TelemetrySettings = Field(
         default=TelemetrySettings(), description="Metrics and traces; off until an address is given."
     )
@@ -150,6 +179,13 @@ class ExecutorConfig(ServiceConfig):
                 refuse_exposed("scheduler", address, give="tls.ca")
         if (unsafe := self.telemetry.unsafe(tls=self.tls.certificate is not None)) is not None:
             raise ValueError(unsafe)
+        return self
+
+    @model_validator(mode="after")
+    def _sleeps_to_take_turns(self) -> Self:
+        settings = self.engine.vllm if self.engine.kind == "vllm" else self.engine.simulated
+        if self.device_group.name and not settings.sleep_mode:
+            raise ValueError(f"device_group.name: needs engine.{self.engine.kind}.sleep_mode")
         return self
 
     @property

@@ -15,9 +15,10 @@ from executor_svc.config import ConfigError, ExecutorConfig
 from executor_svc.engine.factory import engine_factory
 from executor_svc.engine.settings import EngineSettings
 from executor_svc.runtime.attempts.attempt_table import AttemptTable
+from executor_svc.runtime.device_place import DevicePlace, LockedPlace
 from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.engine_port import EngineFactory
-from executor_svc.runtime.messages.registration import Identity, Role
+from executor_svc.runtime.messages.registration import DeviceGroup, Identity, Role
 from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.service import ExecutorService
 from executor_svc.runtime.session.load_meter import LoadMeter
@@ -54,9 +55,10 @@ async def run(
     SIGHUP has the certificate of the listener read again.
 
     Raises:
-        ConfigError: an address cannot be listened on, or a TLS file cannot be read.
+        ConfigError: an address cannot be listened on, or a file or folder cannot be used.
     """
     dialer, health, reloader = _transport(config)
+    place = _device_place(config)
     try:
         port = await health.start()
     except CannotListen as error:
@@ -76,10 +78,13 @@ async def run(
             address=address,
             timings=timings or SessionTimings(),
             telemetry=telemetry,
+            place=place,
         )
         (on_service or partial(_handle_signals, reloader))(service)
         return await service.run()
     finally:
+        if place is not None:
+            place.give_back()
         await telemetry.close()
         await health.stop()
 
@@ -94,6 +99,7 @@ def build_service(
     address: str,
     timings: SessionTimings,
     telemetry: ExecutorTelemetry,
+    place: DevicePlace | None = None,
 ) -> ExecutorService:
     """Connect the executor's objects, and serve its metrics.
 
@@ -139,7 +145,20 @@ def build_service(
         ),
         health=health,
         tasks=tasks,
+        place=place,
+        observer=observer,
     )
+
+
+def _device_place(config: ExecutorConfig) -> DevicePlace | None:
+    """Return the engine's place on the device that it shares; None if it shares none.  Raises ConfigError."""
+    group = config.device_group
+    if not group.name:
+        return None
+    try:
+        return LockedPlace(group.directory, group.name, places=group.places, holder=config.name)
+    except OSError as error:
+        raise ConfigError(f"device_group.directory: {error}") from error
 
 
 def _transport(config: ExecutorConfig) -> tuple[GrpcDialer, HealthServer, Reloader]:
@@ -181,6 +200,7 @@ def _engine_settings(config: ExecutorConfig) -> EngineSettings:
 
 
 def _identity(config: ExecutorConfig, address: str) -> Identity:
+    group = config.device_group
     return Identity(
         instance_id=config.name,
         engine_start_id=secrets.token_hex(8),
@@ -193,6 +213,7 @@ def _identity(config: ExecutorConfig, address: str) -> Identity:
         price_per_hour=config.price_per_hour,
         software_version=_version(),
         address=address,
+        device_group=DeviceGroup(name=group.name, places=group.places) if group.name else None,
     )
 
 

@@ -424,6 +424,28 @@ class ScalingSection(Section):
         return self
 
 
+class DeviceGroupsSection(Section):
+    """How the engines that share a device take turns on it; their executors name it (device_group)."""
+
+    min_awake_s: float = Field(
+        default=5.0, ge=0, le=3_600, description="Seconds that an engine stays awake, whoever else is wanted."
+    )
+    turn_factor: float = Field(
+        default=4.0,
+        ge=0,
+        le=1_000,
+        description="A turn of a busy engine lasts this many times what one engine's falling asleep and the other's "
+        "waking up take; with 4, a fifth of the time goes into them.",
+    )
+    drain_limit_s: float = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        description="Seconds that running requests may take to end after a turn.  Those left then wait, and go on from "
+        "their tokens in the next one.",
+    )
+
+
 class RecordSection(Section):
     """How much of ended requests is kept, for explain and for clients that reconnect."""
 
@@ -627,6 +649,9 @@ class SchedulerConfig(ServiceConfig):
     )
     scaling: ScalingSection = Field(
         default=ScalingSection(), description="How many instances of each model there are to be; off by default."
+    )
+    device_groups: DeviceGroupsSection = Field(
+        default=DeviceGroupsSection(), description="Engines that take turns on one device, by sleeping."
     )
     record: RecordSection = Field(
         default=RecordSection(),

@@ -256,6 +256,26 @@ class Client(BlockingBatchCalls):
         """
         return self._run(self._client.resume_instance(instance_id))
 
+    def sleep_instance(self, instance_id: str, *, reason: str = "") -> Instance:
+        """Put an instance to sleep: it finishes its requests, then others have its device's memory.
+
+        Raises:
+            InstanceNotFoundError: no instance has this id.
+            InvalidStateError: the instance starts or is gone.
+            InvalidRequestError: its engine cannot sleep.
+        """
+        return self._run(self._client.sleep_instance(instance_id, reason=reason))
+
+    def wake_instance(self, instance_id: str) -> Instance:
+        """Wake an instance that sleeps.
+
+        Raises:
+            InstanceNotFoundError: no instance has this id.
+            InvalidStateError: the instance starts or is gone.
+            InvalidRequestError: its engine cannot sleep.
+        """
+        return self._run(self._client.wake_instance(instance_id))
+
     def set_instance_role(self, instance_id: str, role: InstanceRole | str) -> Instance:
         """Change an instance's role while it runs; see ``AsyncClient.set_instance_role``."""
         return self._run(self._client.set_instance_role(instance_id, role))

@@ -81,6 +81,8 @@ def instance(m: admin_pb2.Instance) -> v.Instance:
         kv_pulls=m.kv_pulls,
         kv_pulls_failed=m.kv_pulls_failed,
         kv_leases_expired=m.kv_leases_expired,
+        device_group=m.device_group,
+        wake_s=seconds(m.wake_time) if m.HasField("wake_time") else None,
         price_per_hour=m.price_per_hour,
         adapters=tuple(m.adapters),
         location=v.Location(host=m.location.host, rack=m.location.rack, zone=m.location.zone),

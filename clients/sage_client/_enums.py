@@ -50,6 +50,7 @@ class InstanceState(Enum):
     STALLED = "stalled"  # has requests and makes no progress
     DRAINING = "draining"  # finishes its requests, gets no new ones
     DRAINED = "drained"  # has no requests and gets none
+    SLEEPING = "sleeping"  # its weights are in the host's memory; it can be woken
     LOST = "lost"  # its executor is gone
     FAILED = "failed"  # its engine could not start
     UNKNOWN = "unknown"

@@ -71,6 +71,8 @@ class Instance(Plain):
     adapters: tuple[str, ...]
     location: Location
     labels: Mapping[str, str]
+    device_group: str = ""  # whose engines take turns on a device of its host; empty: none
+    wake_s: float | None = None  # seconds that waking its engine took the last time; None: it never was woken
     decision: InstanceDecision | None = None  # of operators
     role_change: RoleChange | None = None  # by which the role came, where the scheduler changed it by itself
 

@@ -127,6 +127,28 @@ class OperatorCalls(LeaderCalls):
         request = admin_pb2.ResumeInstanceRequest(instance_id=instance_id)
         return decode.instance((await self._ask(lambda at: at.admin.ResumeInstance, request)).instance)
 
+    async def sleep_instance(self, instance_id: str, *, reason: str = "") -> Instance:
+        """Put an instance to sleep: it finishes its requests, then others have its device's memory.
+
+        Raises:
+            InstanceNotFoundError: no instance has this id.
+            InvalidStateError: the instance starts or is gone.
+            InvalidRequestError: its engine cannot sleep.
+        """
+        request = admin_pb2.SleepInstanceRequest(instance_id=instance_id, reason=reason)
+        return decode.instance((await self._ask(lambda at: at.admin.SleepInstance, request)).instance)
+
+    async def wake_instance(self, instance_id: str) -> Instance:
+        """Wake an instance that sleeps.
+
+        Raises:
+            InstanceNotFoundError: no instance has this id.
+            InvalidStateError: the instance starts or is gone.
+            InvalidRequestError: its engine cannot sleep.
+        """
+        request = admin_pb2.WakeInstanceRequest(instance_id=instance_id)
+        return decode.instance((await self._ask(lambda at: at.admin.WakeInstance, request)).instance)
+
     async def set_instance_role(self, instance_id: str, role: InstanceRole | str) -> Instance:
         """Change an instance's role while it runs.
 

@@ -28,6 +28,8 @@ def executor_settings(fleet: Fleet, group: str) -> dict[str, str]:
         "drain_timeout_s": fleet.drain_timeout_s,
         "engine": _engine(fleet, described),
     }
+    if described.device_group:
+        settings["device_group"] = {"name": f"{fleet.name}.{described.device_group}"}
     if described.zone:
         settings["location"] = {"zone": described.zone}
     return dict(variables(PREFIX, settings))
@@ -52,7 +54,9 @@ _AS_JSON = frozenset({"labels", "adapters", "engine_args", "extra", "tenants", "
 
 def _engine(fleet: Fleet, group: GroupSection) -> dict[str, Any]:
     own: dict[str, Any] = {}
-    if fleet.splits and group.role in SPLIT_ROLES | {"general"}:
+    if group.sleeps:
+        own["sleep_mode"] = True
+    elif fleet.splits and group.role in SPLIT_ROLES | {"general"}:
         # A general executor gets a connector too, because `sagectl role` can give it another role later.
         own["kv_transfer"] = {"connector": KV_CONNECTOR}
     if group.engine == "vllm" and group.gpus > 1:

@@ -12,6 +12,8 @@ from sage_fleet.places.place_status import ExecutorStatus, PlaceStatus
 from sage_fleet.scheduler_client import client_of, instances_of
 from sage_fleet.specification.fleet import Fleet
 
+_UP = frozenset({sage.InstanceState.READY.value, sage.InstanceState.SLEEPING.value})
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExecutorView:
@@ -39,8 +41,8 @@ class FleetView:
 
     @property
     def ready(self) -> bool:
-        """Whether every group has as many READY executors as it is to have, and no others."""
-        ready = Counter(each.group for each in self.executors if each.state == "ready")
+        """Whether every group has as many executors READY or SLEEPING as it is to have, and no others."""
+        ready = Counter(each.group for each in self.executors if each.state in _UP)
         all_serve = all(ready[group] == count for group, count in self.wanted.items())
         return self.running and not self.problems and all_serve and len(self.executors) == ready.total()
 

@@ -39,8 +39,9 @@ async def instances_of(client: sage.AsyncClient) -> dict[str, sage.Instance] | N
 
 
 def is_ready(instance: sage.Instance | None) -> bool:
-    """Return whether an instance takes requests, or would if an operator had not cordoned it."""
-    ready = (sage.InstanceState.READY, sage.InstanceState.DRAINED, sage.InstanceState.DRAINING)
+    """Return whether an instance takes requests, or would if it were woken or an operator had not cordoned it."""
+    states = sage.InstanceState
+    ready = (states.READY, states.DRAINED, states.DRAINING, states.SLEEPING)
     return instance is not None and instance.state in ready
 
 

@@ -53,5 +53,7 @@ class Autoscaler:
             self._fleet.drain(instance_id)
 
     def _kind(self, desired: DesiredInstances) -> InstanceModel:
-        alike = [k for k in self._kinds if k.role is desired.role and k.model in ("", desired.model)]
-        return replace((alike or list(self._kinds))[0], model=desired.model, role=desired.role)
+        alike = [k for k in self._kinds if k.scaled_as is desired.role and k.model in ("", desired.model)]
+        if alike:
+            return replace(alike[0], model=desired.model)
+        return replace(self._kinds[0], model=desired.model, role=desired.role)

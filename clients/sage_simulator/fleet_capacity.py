@@ -81,7 +81,7 @@ def fleet_capacity(fleet: Iterable[InstanceModel], mix: RequestMix, *, split: bo
     """
     by_role: dict[InstanceRole, list[InstanceModel]] = {}
     for each in fleet:
-        by_role.setdefault(InstanceRole.GENERAL if each.role is InstanceRole.HYBRID else each.role, []).append(each)
+        by_role.setdefault(each.scaled_as, []).append(each)
     of_whole = by_role.get(InstanceRole.GENERAL, [])
     prefillers, decoders = by_role.get(InstanceRole.PREFILLING, []), by_role.get(InstanceRole.DECODING, [])
     if split and prefillers and decoders:

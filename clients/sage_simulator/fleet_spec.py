@@ -59,6 +59,11 @@ class InstanceModel:
             raise FleetSpecError(f"role {self.role.value}: the simulator's instances generate")
 
     @property
+    def scaled_as(self) -> InstanceRole:
+        """The role under which desired numbers count the instance: GENERAL stands for HYBRID, too."""
+        return InstanceRole.GENERAL if self.role is InstanceRole.HYBRID else self.role
+
+    @property
     def pace_here(self) -> Pace:
         """The pace of this instance's engine: ``pace`` at its speed."""
         each = self.pace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 #: The extra that brings a package beyond the SDK's requirements, by package.
@@ -21,6 +22,9 @@ def main() -> None:
         from sagectl.cli import sagectl
 
         sagectl(prog_name="sagectl")
+    except SystemExit as end:
+        _leave_what_hangs(end)
+        raise
     except KeyboardInterrupt:  # while the packages were loaded
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -35,6 +39,15 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+def _leave_what_hangs(end: SystemExit) -> None:
+    """End the process at once, with its status, where a call to a Ray cluster does not return."""
+    calls = sys.modules.get("sage_fleet.ray_place.blocking_calls")  # imported by commands that made one
+    if calls is not None and calls.hanging():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
 if __name__ == "__main__":

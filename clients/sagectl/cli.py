@@ -40,12 +40,14 @@ from sagectl.commands.role import role
 from sagectl.commands.scaling import scaling
 from sagectl.commands.score import score
 from sagectl.commands.simulate import simulate
+from sagectl.commands.sleep import sleep
 from sagectl.commands.status import status
 from sagectl.commands.submit import submit
 from sagectl.commands.top import top
 from sagectl.commands.up import up
 from sagectl.commands.usage import usage
 from sagectl.commands.version import version
+from sagectl.commands.wake import wake
 from sagectl.exit_status import ExitStatus, status_of
 from sagectl.options.command import Example, Group, SharedOption, takes, write_commands
 from sagectl.options.connecting import ADDRESS, OUTPUT, USES_TLS, shared_options
@@ -84,7 +86,7 @@ _EXAMPLES: Sequence[Example] = (
 
 _COMMANDS: Mapping[str, Sequence[click.Command]] = {
     "Requests": (generate, embed, score, submit, requests, attach, result, cancel, explain, batch),
-    "Fleet": (top, models, instances, drain, resume, role, adapter, scaling, fleet),
+    "Fleet": (top, models, instances, drain, resume, sleep, wake, role, adapter, scaling, fleet),
     "Scheduler": (policy, pd, usage, journal, doctor, version),
     "On this machine": (up, status, down, demo, gateway, keys, simulate, completion),
 }

@@ -279,6 +279,7 @@ class EngineFacts:
     processor_files: Mapping[str, str] = field(
         default_factory=dict, repr=False
     )  # how it processes images: by file name
+    can_sleep: bool = False  # it takes ``sleep`` and ``wake_up``
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -404,6 +405,23 @@ class Engine(Protocol):
         """Unload an adapter that ``add_adapter`` loaded and that no request uses.  An unknown one is ignored.
 
         Raises EngineError, EngineDeadError.
+        """
+        ...
+
+    async def sleep(self) -> None:
+        """Free the device's memory: the weights go to the host's memory, all KV and the prefix cache are dropped.
+
+        Until ``wake_up`` returns, every request is refused with EngineError.  An engine that sleeps stays as it is.
+        Raises EngineError, and changes nothing, for an engine that cannot sleep or that has a request; EngineDeadError
+        for every other failure: then nobody knows what the device holds.
+        """
+        ...
+
+    async def wake_up(self) -> None:
+        """Bring the weights back to the device, with an empty KV cache.  An engine that is awake stays as it is.
+
+        Raises EngineError for an engine that cannot sleep, EngineDeadError for every other failure, such as a device
+        without the memory.
         """
         ...
 

@@ -56,6 +56,17 @@ class Observer(Protocol):
         """Note that a session with a scheduler began."""
         ...
 
+    def adapter_loaded(self, result: str, took_s: float) -> None:
+        """Note that loading an adapter ended after ``took_s`` seconds.
+
+        ``result``: a metric label; ``loaded``, or how it failed.
+        """
+        ...
+
+    def adapter_unloaded(self, result: str) -> None:
+        """Note that unloading an adapter ended.  ``result``: a metric label; ``unloaded``, or how it failed."""
+        ...
+
 
 class UnobservedAttempt:
     """An AttemptObserver that does nothing; the engine gets the scheduler's trace context unchanged."""
@@ -87,6 +98,12 @@ class NullObserver:
         """Do nothing."""
 
     def connected(self) -> None:
+        """Do nothing."""
+
+    def adapter_loaded(self, result: str, took_s: float) -> None:
+        """Do nothing."""
+
+    def adapter_unloaded(self, result: str) -> None:
         """Do nothing."""
 
 

@@ -15,6 +15,7 @@ from executor_svc.runtime.engine_port import (
     ModelError,
 )
 from executor_svc.runtime.messages.reports import AdapterReport, AdapterState, AdapterStates
+from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,22 @@ class RunTimeAdapters:
     the engine's slots.
     """
 
-    def __init__(self, *, uses: Callable[[str], bool], on_change: Callable[[], None]) -> None:
-        """Hold nothing.  ``uses``: whether an attempt runs with an adapter; ``on_change`` is called at each change."""
+    def __init__(
+        self,
+        *,
+        uses: Callable[[str], bool],
+        on_change: Callable[[], None],
+        may_work: Callable[[], bool] = lambda: True,
+        observer: Observer = NULL_OBSERVER,
+    ) -> None:
+        """Hold nothing.  ``uses``: whether an attempt runs with an adapter; ``on_change`` is called at each change.
+
+        ``may_work``: whether the engine can load and unload now; ``resume`` is to be called when that changes.
+        """
+        self.working = False  # whether the engine loads or unloads one
+        self.on_idle: Callable[[], None] = lambda: None  # called when nothing is left to load and unload now
+        self._may_work = may_work
+        self._observer = observer
         self._uses = uses
         self._on_change = on_change
         self._wanted: dict[str, AdapterSource] | None = None  # by name, the first is loaded first; None: never asked
@@ -73,6 +88,10 @@ class RunTimeAdapters:
         """Go on with an adapter that waits for attempts to end."""
         if any(not self._is_wanted(name) for name in self._held):
             self._wake.set()
+
+    def resume(self) -> None:
+        """Go on with what was put off while the engine could not load and unload."""
+        self._wake.set()
 
     def states(self) -> AdapterStates | None:
         """Return the state of every adapter that is wanted or held, sorted by name; None if none ever was wanted."""
@@ -115,9 +134,17 @@ class RunTimeAdapters:
     async def run(self, engine: Engine) -> None:
         """Load and unload with ``engine``, which is up, until cancelled."""
         while True:
-            if not await self._step(engine):
+            if not (self._may_work() and await self._work(engine)):
+                self.on_idle()
                 await self._wake.wait()
             self._wake.clear()
+
+    async def _work(self, engine: Engine) -> bool:
+        self.working = True
+        try:
+            return await self._step(engine)
+        finally:
+            self.working = False
 
     async def _step(self, engine: Engine) -> bool:
         """Unload or load one adapter; return False if there is nothing to do now."""
@@ -139,30 +166,39 @@ class RunTimeAdapters:
     async def _unload(self, engine: Engine, name: str) -> None:
         self._leaving.discard(name)
         del self._held[name]  # first: one that is wanted again meanwhile has to be loaded anew
+        result = "unloaded"
         try:
             async with asyncio.timeout(UNLOAD_LIMIT_S):
                 await engine.remove_adapter(name)
         except EngineDeadError:
-            pass  # the health check ends the process
+            result = "engine_failed"  # the health check ends the process
         except TimeoutError:
+            result = "timed_out"
             log.error("adapter %s was not unloaded within %g s", name, UNLOAD_LIMIT_S)
         except EngineError as error:
+            result = "engine_failed"
             log.error("adapter %s could not be unloaded: %s", name, error)
         else:
             log.info("adapter %s is unloaded", name)
+        self._observer.adapter_unloaded(result)
         self._changed()
 
     async def _load(self, engine: Engine, source: AdapterSource) -> None:
         self._loading = source
         self._changed()
+        clock = asyncio.get_running_loop().time
+        began_at, result = clock(), "loaded"
         try:
             async with asyncio.timeout(LOAD_LIMIT_S):
                 loaded = await engine.add_adapter(source)
         except TimeoutError:
+            result = "timed_out"
             self._note_failure(source, f"it was not loaded within {LOAD_LIMIT_S:g} s")
         except (ModelError, EngineError) as error:
+            result = "unusable" if isinstance(error, ModelError) else "engine_failed"
             self._note_failure(source, str(error))
         except Exception as error:
+            result = "executor_failed"
             log.exception("adapter %s failed in the executor", source.name)
             self._note_failure(source, f"the executor failed: {error!r}")
         else:
@@ -170,6 +206,7 @@ class RunTimeAdapters:
             self._held[source.name] = source, loaded
         finally:
             self._loading = None
+        self._observer.adapter_loaded(result, clock() - began_at)
         self._changed()
 
     def _note_failure(self, source: AdapterSource, why: str) -> None:

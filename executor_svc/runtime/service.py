@@ -10,6 +10,7 @@ from typing import Protocol
 
 from executor_svc.runtime.attempts.attempt_table import AttemptTable
 from executor_svc.runtime.attempts.services import AttemptServices
+from executor_svc.runtime.device_place import DevicePlace
 from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.engine_port import (
     Engine,
@@ -19,9 +20,11 @@ from executor_svc.runtime.engine_port import (
     EngineState,
     ModelError,
 )
+from executor_svc.runtime.engine_sleep import EngineSleep
 from executor_svc.runtime.kv_releases import KvReleases
 from executor_svc.runtime.messages.outputs import EndCause
 from executor_svc.runtime.messages.reports import EngineStatus
+from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.run_time_adapters import RunTimeAdapters
 from executor_svc.runtime.session.load_meter import LoadMeter
@@ -77,7 +80,10 @@ class ExecutorService:
         drain: Drain,
         health: HealthPort,
         tasks: WatchedTasks,
+        place: DevicePlace | None = None,
+        observer: Observer = NULL_OBSERVER,
     ) -> None:
+        """``place``: on the device that the engine shares with others; None: it has its device for itself."""
         self._factory = factory
         self._session = session
         self.attempts = attempts
@@ -88,18 +94,31 @@ class ExecutorService:
         self._health = health
         self._tasks = tasks
         self._releases = KvReleases(session.control.answer)
-        self._adapters = RunTimeAdapters(uses=attempts.uses, on_change=session.control.want_adapter_states)
+        self._takes_turns = place is not None
+        self._sleep = EngineSleep(
+            kept_awake=self._kept_awake, on_change=self._sleep_changed, on_dead=self._engine_died, place=place
+        )
+        self._adapters = RunTimeAdapters(
+            uses=attempts.uses,
+            on_change=session.control.want_adapter_states,
+            may_work=lambda: self._sleep.awake,
+            observer=observer,
+        )
         self._engine: Engine | None = None
         self._starting: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._reported_at = 0.0
         attempts.holds_adapter = self._adapters.holds
+        self._adapters.on_idle = self._sleep.check
+        attempts.engine_awake = lambda: self._sleep.awake
         attempts.on_change = self._load_changed
         session.on_drain = drain.ordered
         session.on_release_kv = self._releases.release
         session.on_adapters_wanted = lambda command: self._adapters.want(command.number, command.sources)
         session.control.adapter_states = self._adapters.states
+        session.on_sleep_wanted = lambda command: self._sleep.order(command.number, asleep=command.asleep)
+        session.control.sleep_report = self._sleep.report
         session.on_connection = self._connection_changed
 
     # --- events -----------------------------------------------------------------------------------------
@@ -132,12 +151,24 @@ class ExecutorService:
     def _load_changed(self) -> None:
         self._session.load_changed()
         self._adapters.check()
+        self._sleep.check()
         self._drain.check()
+
+    def _kept_awake(self) -> str:
+        """Return in words what keeps the engine from falling asleep; empty: nothing."""
+        if running := self.attempts.running:
+            return f"{running} attempts run"
+        return "an adapter is loaded or unloaded" if self._adapters.working else ""
+
+    def _sleep_changed(self) -> None:
+        self._session.control.want_sleep_report()
+        self._adapters.resume()
 
     def _connection_changed(self) -> None:
         if self._session.connected:
             self._releases.forget()
             self._adapters.begin_session()
+            self._sleep.begin_session()
             self._drain.session_changed()
         self._report_health()
 
@@ -208,7 +239,10 @@ class ExecutorService:
 
     async def _start_engine(self) -> None:
         try:
+            await self._sleep.may_start()
             self._engine = await self._factory.start(self._report_progress)
+            if self._takes_turns and not self._engine.facts.can_sleep:
+                raise EngineError("device_group: the engine takes turns on its device, and cannot sleep")
             text = await asyncio.to_thread(TextSource, self._engine.facts.tokenizer)
         except (ModelError, EngineError) as error:
             self._decide(Exit(status=Exit.ENGINE_FAILED_TO_START, message=str(error)))
@@ -226,6 +260,8 @@ class ExecutorService:
         self._session.cache_reports.watch(engine)
         self._releases.serve(engine)
         self._tasks.start(self._adapters.run(engine), name="adapters")
+        if engine.facts.can_sleep:
+            self._tasks.start(self._sleep.run(engine), name="sleep")
         self._session.text_source = text
         self._session.control.set_status(
             EngineStatus(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from executor_svc.runtime.engine_port import Iteration
 from executor_svc.runtime.messages.commands import Assign
 from executor_svc.runtime.observer import AttemptObserver
+from executor_svc.telemetry.adapter_metrics import AdapterMetrics
 from executor_svc.telemetry.attempt_metrics import AttemptMetrics
 from executor_svc.telemetry.attempt_watch import AttemptWatch
 from sage_telemetry.meter import Meter
@@ -32,6 +33,7 @@ class TelemetryObserver:
         sampling_ratio: float,
     ) -> None:
         self._metrics = AttemptMetrics(meter)
+        self._adapters = AdapterMetrics(meter)
         self._spans = spans
         self._instance_id = instance_id
         self._model = model
@@ -86,3 +88,11 @@ class TelemetryObserver:
     def connected(self) -> None:
         """Count a session."""
         self._metrics.connected()
+
+    def adapter_loaded(self, result: str, took_s: float) -> None:
+        """Count an adapter that was loaded in ``took_s`` seconds, or was not."""
+        self._adapters.loaded(result, took_s)
+
+    def adapter_unloaded(self, result: str) -> None:
+        """Count an adapter that was unloaded, or could not be."""
+        self._adapters.unloaded(result)

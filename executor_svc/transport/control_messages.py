@@ -16,10 +16,12 @@ from executor_svc.runtime.messages.commands import (
     KeepRole,
     ReleaseKv,
     Resume,
+    SleepWanted,
     TokenizerWanted,
 )
 from executor_svc.runtime.messages.registration import (
     AutomaticRole,
+    DeviceGroup,
     HeldAttempt,
     Register,
     Role,
@@ -36,11 +38,13 @@ from executor_svc.runtime.messages.reports import (
     HeldAssign,
     KvReleased,
     PrefixCacheReport,
+    SleepReport,
     TokenizerChunk,
 )
 from executor_svc.transport.adapters import adapter_states, adapters_wanted
 from executor_svc.transport.assign import assign_command, kv_transfer_params
 from executor_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE, STATE_TO_WIRE
+from executor_svc.transport.sleep import sleep_report
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.protocol import (
@@ -82,9 +86,14 @@ def register_request(register: Register) -> executor_pb2.ControlRequest:
             held=[_held(held) for held in register.held],
             address=identity.address,
             resume_secret=register.resume_secret,
+            device_group=_device_group(identity.device_group),
             automatic_role=_automatic_role(register.automatic_role),
         )
     )
+
+
+def _device_group(group: DeviceGroup | None) -> executor_pb2.DeviceGroup | None:
+    return executor_pb2.DeviceGroup(name=group.name, places=group.places) if group is not None else None
 
 
 def _automatic_role(role: AutomaticRole | None) -> executor_pb2.AutomaticRole | None:
@@ -138,6 +147,8 @@ def control_request(message: ControlUp) -> executor_pb2.ControlRequest:
             return executor_pb2.ControlRequest(prefix_cache_report=_cache_report(message))
         case AdapterStates():
             return executor_pb2.ControlRequest(adapter_states=adapter_states(message))
+        case SleepReport():
+            return executor_pb2.ControlRequest(sleep_report=sleep_report(message))
         case KvReleased():
             answer = executor_pb2.KvReleased(number=message.number, released=message.released, message=message.message)
             return executor_pb2.ControlRequest(kv_released=answer)
@@ -169,6 +180,7 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         weights=facts.weights,
         adapter_weights=facts.adapter_weights,
         adapter_slots=facts.adapter_slots,
+        can_sleep=facts.can_sleep,
         embedding_dimensions=facts.embedding_dimensions,
         classifies=facts.classifies,
         dtype=facts.dtype,
@@ -325,6 +337,8 @@ def _command(wire: executor_pb2.ControlResponse) -> Command | None:
             return ReleaseKv(number=release.number, kv_transfer_params=kv_transfer_params(release.kv_transfer_params))
         case "adapters_wanted":
             return adapters_wanted(wire.adapters_wanted)
+        case "sleep_wanted":
+            return SleepWanted(number=wire.sleep_wanted.number, asleep=wire.sleep_wanted.asleep)
         case "automatic_role":
             return KeepRole(role=_kept_role(wire.automatic_role))
         case "fetch_assign":

@@ -19,6 +19,7 @@ WAIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10
 GAP_S = (0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 30, 60)
 DECISION_S = (1e-05, 2.5e-05, 5e-05, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
 LAG_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+LOAD_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 HANDOFF_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
 FRAME_TOKENS_COUNT = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 16_384)
 ERROR_RATIO = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10)
@@ -145,6 +146,17 @@ SLO = _counter(
     MODEL,
     PRIORITY,
     {"target": "ttft, tpot, deadline, any", "result": "met, missed"},
+)
+ADAPTER_REQUESTS = _counter(
+    "sage.adapter.requests",
+    "{request}",
+    "Accepted requests with a LoRA adapter that ended, each once.",
+    MODEL,
+    {
+        "adapter": "the first 256 adapters of all models that requests named since the scheduler's start; (other) for "
+        "all others together"
+    },
+    OUTCOME,
 )
 REQUESTS_RUNNING = _gauge("sage.requests.running", "{request}", "Requests placed on an instance now.", MODEL)
 
@@ -357,6 +369,16 @@ SCALING_CHANGES = _counter(
     {"direction": "up, down"},
     observed=True,
 )
+DEVICE_GROUP_ORDERS = _counter(
+    "sage.device_group.orders",
+    "{order}",
+    "Orders to engines that take turns on a device.",
+    {
+        "action": "wake, drain, resume, give_back",
+        "cause": "waiting, peer_wanted, turn_over, drain_limit, peer_not_wanted",
+    },
+    observed=True,
+)
 ROLE_PRESSURE = _gauge(
     "sage.pd.pressure",
     "1",
@@ -399,7 +421,7 @@ INSTANCES = _gauge(
     "Instances by state; every state of a known model is there, also at 0. A model that the scheduler's configuration "
     "does not name is known until its last instance is forgotten (instance.forget_after_s) and no request waits.",
     MODEL,
-    {"state": "downloading, loading, warming, ready, suspect, stalled, draining, drained, lost, failed"},
+    {"state": "downloading, loading, warming, ready, suspect, stalled, draining, drained, sleeping, lost, failed"},
 )
 INSTANCE_STATE = _gauge(
     "sage.instance.state",
@@ -431,6 +453,13 @@ PRICE = _gauge(
     "{currency}/h",
     "What the instance costs, busy or not; with its throughput the cost of 1,000 tokens.",
     INSTANCE,
+)
+INSTANCE_ADAPTERS = _gauge(
+    "sage.instance.adapters",
+    "{adapter}",
+    "LoRA adapters of each instance that has any: those from its engine's start and those added since.",
+    INSTANCE,
+    {"state": "loading (or waiting for a slot), loaded, unloading, failed (not tried again by itself)"},
 )
 HEARTBEAT_AGE = _gauge("sage.instance.heartbeat_age", "s", "Since the latest heartbeat.", INSTANCE)
 
@@ -515,6 +544,27 @@ ENGINE_KV_LEASES_EXPIRED = _counter(
     "Prompts whose KV was kept for another engine and not fetched in time.",
     observed=True,
 )
+ADAPTER_LOADS = _counter(
+    "sage.engine.adapter.loads",
+    "{adapter}",
+    "LoRA adapters that were to be loaded while the engine ran, by how that ended.",
+    {
+        "result": "loaded, unusable (no such directory or hub id, broken files, a rank or size above a bound), "
+        "timed_out, engine_failed, executor_failed"
+    },
+)
+ADAPTER_LOAD_DURATION = _histogram(
+    "sage.engine.adapter.load.duration",
+    "s",
+    "Time to fetch, check and load an adapter, of those that were loaded.",
+    LOAD_S,
+)
+ADAPTER_UNLOADS = _counter(
+    "sage.engine.adapter.unloads",
+    "{adapter}",
+    "LoRA adapters that were to be unloaded, by how that ended.",
+    {"result": "unloaded, timed_out, engine_failed"},
+)
 ENGINE_STATE = _gauge(
     "sage.engine.state",
     "",
@@ -529,6 +579,7 @@ OUTBOX_BACKLOG = _gauge("sage.outbox.backlog_tokens", "{token}", "Output that wa
 BOTH = (BUILD, LOOP_LAG, TRACE_SPANS)
 SCHEDULER = (
     *(REQUESTS, REQUEST_DURATION, TTFT, TPOT, QUEUE_TIME, TOKENS, COST, SLO, REQUESTS_RUNNING),
+    ADAPTER_REQUESTS,
     *(QUEUE_DEPTH, QUEUE_LIMIT, EXPECTED_WAIT, DECISIONS, DECISION_DURATION, PREDICTION_ERROR, POLICY_ACTIVE),
     *(TENANT_TOKENS, TENANT_REQUESTS, OVERLOADED, CALLS_REFUSED),
     *(SHADOW_DECISIONS, SHADOW_PREDICTED, RECORDING_LINES),
@@ -537,16 +588,18 @@ SCHEDULER = (
     *(BATCHES_UNFINISHED, BATCH_LINES_IN_FLIGHT, BATCH_LINES, BATCH_RETRIES, BATCH_BYTES),
     *(SCHEDULER_LEADS, REQUESTS_ADOPTED, RECOVERY_OPEN, RECOVERY_MISSING, RECOVERY_DURATION),
     *(DESIRED_INSTANCES, SCALING_LOAD, WARM_UP, SCALING_CHANGES),
+    *(DEVICE_GROUP_ORDERS,),
     *(ROLE_PRESSURE, ROLE_CHANGES),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
-    *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),
+    *(THROUGHPUT, PRICE, INSTANCE_ADAPTERS, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),
     *(CLIENT_SESSIONS, FRAMES, FRAME_TOKENS, FRAME_BYTES, WINDOW_STALLS),
 )
 EXECUTOR = (
     *(ATTEMPTS, ATTEMPT_DURATION, ATTEMPT_TTFT, ITL, ENGINE_TOKENS, ENGINE_PREFIX_CACHE, ENGINE_ITERATIONS),
     *(ENGINE_RUNS, ENGINE_REQUESTS, ENGINE_KV_CAPACITY, ENGINE_KV_USED, ENGINE_STATE, SESSION_CONNECTED, SESSIONS),
     *(ATTEMPTS_HELD, OUTBOX_BACKLOG, ENGINE_KV_PULLS, ENGINE_KV_LEASES_EXPIRED),
+    *(ADAPTER_LOADS, ADAPTER_LOAD_DURATION, ADAPTER_UNLOADS),
 )
 
 # ---------------------------------------------------------------- spans

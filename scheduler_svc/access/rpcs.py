@@ -59,6 +59,8 @@ RULES: dict[str, Rule] = {
     f"{_ADMIN}GetInstance": Rule(_CALLERS | _WATCHERS),
     f"{_ADMIN}DrainInstance": Rule(_OPERATORS, action=True),
     f"{_ADMIN}ResumeInstance": Rule(_OPERATORS, action=True),
+    f"{_ADMIN}SleepInstance": Rule(_OPERATORS, action=True),
+    f"{_ADMIN}WakeInstance": Rule(_OPERATORS, action=True),
     f"{_ADMIN}SetInstanceRole": Rule(_OPERATORS, action=True),
     f"{_ADMIN}AddAdapter": Rule(_OPERATORS, action=True),
     f"{_ADMIN}ListAdapters": Rule(_WATCHERS),

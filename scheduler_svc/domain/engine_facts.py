@@ -83,6 +83,8 @@ class EngineFacts:
     # How front ends process images: content of files, by name.
     processor_files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
+    can_sleep: bool = False  # it can leave its device's memory to others, and be woken
+
     @property
     def abilities(self) -> tuple[object, ...]:
         """What decides whether a request is valid here, apart from the engine's capacity."""

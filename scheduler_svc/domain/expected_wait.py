@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scheduler_svc.domain.fleet.pool import Pool
-from scheduler_svc.domain.instance_state import STARTING
+from scheduler_svc.domain.instance_state import STARTING, InstanceState
 from scheduler_svc.domain.request import Request
 
 UNKNOWN_WAIT_S = 30.0
@@ -26,17 +26,25 @@ def expected_wait(pool: Pool | None, now: float) -> float:
 def start_wait_s(pool: Pool | None, now: float) -> float:
     """Predict seconds until a request that comes now is placed, where no instance is READY.
 
-    That is what the start that is furthest still takes, or a whole one, and then the requests that wait already take
-    their turns in the slots that the last instances had.
+    That is what waking one took the last time, where one sleeps; else what the start that is furthest still takes, or a
+    whole one.  Then the requests that wait already take their turns in the slots that the last instances had.
     """
-    start_s = pool.starts.mean_s if pool is not None else None
-    if pool is None or start_s is None:
+    left_s = _until_ready_s(pool, now) if pool is not None else None
+    if pool is None or left_s is None:
         return UNKNOWN_WAIT_S
-    begun = [i.start_began_at for i in pool.instances() if i.state in STARTING]
-    left_s = max(0.0, start_s - (now - min(begun))) if begun else start_s
     if pool.queue is None or not pool.last_slots or not pool.knows_service:
         return left_s
     return left_s + pool.queue.placeable // pool.last_slots * pool.service_s(now)
+
+
+def _until_ready_s(pool: Pool, now: float) -> float | None:
+    """Predict seconds until an instance is READY; None if nothing like that was measured."""
+    asleep = (i for i in pool.instances() if i.state is InstanceState.SLEEPING or i.on_demand)
+    if wakes := [i.wake_s for i in asleep if i.wake_s is not None]:
+        return min(wakes)
+    start_s = pool.starts.mean_s
+    begun = [i.start_began_at for i in pool.instances() if i.state in STARTING]
+    return max(0.0, start_s - (now - min(begun))) if begun and start_s is not None else start_s
 
 
 def expected_wait_of(pool: Pool | None, request: Request, now: float) -> float:

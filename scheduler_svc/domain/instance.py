@@ -30,6 +30,7 @@ class Instance:
         "failed_starts",
         "last_report_at",
         "load",
+        "on_demand",
         "predictor",
         "progress",
         "recovers_to",
@@ -38,6 +39,7 @@ class Instance:
         "spec",
         "start_began_at",
         "state_reason",
+        "wake_s",
         "watch",
     )
 
@@ -53,6 +55,9 @@ class Instance:
         self.recovers_to = InstanceState.READY  # the state before SUSPECT or STALLED: READY or DRAINING
         self.start_began_at = now  # when it registered to start its engine, seconds on the scheduler's clock
         self.failed_starts = 0  # starts that ended before READY, in a row
+        self.wake_s: float | None = None  # that waking its engine took the last time; None: it never was woken
+        # Whether it is started or woken when requests wait for its model, because it takes turns on a device.
+        self.on_demand = spec.device_group is not None
         self.progress: float | None = None  # of the engine's start, [0, 1]; None if unknown
         self.load: LoadReport | None = None  # the latest heartbeat
         self.last_report_at: float | None = None
@@ -101,6 +106,10 @@ class Instance:
             self.failed_starts += 1
         if state in STARTING and before not in STARTING:
             self.start_began_at = now
+        if state in GONE:
+            self.on_demand = False
+        elif before in GONE:
+            self.on_demand = self.spec.device_group is not None
         if state in _TROUBLED:
             self.recovers_to = before
         if state is InstanceState.READY:

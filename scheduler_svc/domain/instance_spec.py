@@ -32,6 +32,14 @@ class Location:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceGroup:
+    """The engines of one host that take turns on a device."""
+
+    name: str
+    places: int = 1  # engines whose memory the device holds at the same time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceSpec:
     """An executor's description of itself and of the engine that it starts."""
 
@@ -44,3 +52,4 @@ class InstanceSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     software_version: str = ""
     address: str = ""  # host:port of its own services
+    device_group: DeviceGroup | None = None  # None: the engine has its device for itself

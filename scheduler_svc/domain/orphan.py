@@ -23,7 +23,7 @@ class Orphan:
 
 def orphans_of(pool: Pool, now: float, timeout_s: float) -> list[Orphan]:
     """Return the requests of one model that are to end now."""
-    if pool.queue is None or pool.hopeful:
+    if pool.queue is None or pool.hopeful or pool.on_demand:
         pool.unserved_since(now)
         return []
     return [_orphan(waiting, pool) for waiting in _overdue(pool, now - timeout_s, now)]

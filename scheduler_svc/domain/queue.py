@@ -92,6 +92,12 @@ class ModelQueue:
         return entries - len(self._waiting) + len(self._aside) + len(self._apart)
 
     @property
+    def waits_since(self) -> float | None:
+        """When the request that waits longest came into the queue, on the scheduler's clock; None if none waits."""
+        first = next(iter(self._waiting.values()), None)
+        return first.enqueued_at if first is not None else None
+
+    @property
     def placeable(self) -> int:
         """Count the requests that wait for capacity: those set aside are not among them."""
         return len(self._waiting) - len(self._aside)

@@ -154,6 +154,7 @@ class Request:
     prefix_block_tokens: int = 0  # tokens per block of ``prefix_hashes``; 0 where there are none
     embedding: Embedding | None = None  # a vector of the prompt is wanted, and nothing is generated
     choices: int = 1  # outputs of the prompt; each is a request like this one, with its index in its key
+    first_choice_prompt_logprobs: int | None = None  # of a choice but 0: ``prompt_logprobs``, which choice 0 gives
     images: tuple[Image, ...] = ()  # one for each placeholder in the prompt, in order
     image_tokens: int = 0  # most tokens that they take beside their placeholders
 

@@ -6,11 +6,12 @@ call, and nothing happens between calls.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.device_groups.member import ModelDemand
 from scheduler_svc.domain.door import Door
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity, RunTimeAdapters
 from scheduler_svc.domain.errors import NoInstance, Overloaded, PolicyFailed, QueueFull, SchedulerError
@@ -59,6 +60,10 @@ from scheduler_svc.domain.waiting_request import WaitingRequest
 from scheduler_svc.domain.waiting_view import WaitingView, why_not_at_once, why_waiting
 
 __all__ = ["PROGRESS_TOKENS", "Scheduler", "SchedulerSettings"]
+
+
+#: Serves requests, or did a moment ago.
+_WORKS = frozenset({InstanceState.READY, InstanceState.SUSPECT, InstanceState.STALLED})
 
 
 class Scheduler:
@@ -140,6 +145,46 @@ class Scheduler:
         """Return the READY instances of a model, sorted by id."""
         return [i for i in self.instances(model) if i.state is InstanceState.READY]
 
+    def note_wake(self, instance_id: str, wake_s: float) -> None:
+        """Take how many seconds waking an instance took the last time.  Raises InstanceNotFound."""
+        self._registry.get(instance_id).wake_s = wake_s
+
+    def note_start(self, instance_id: str, now: float) -> None:
+        """Note that an engine starts only now: its executor had to wait for a place.  Raises InstanceNotFound."""
+        self._registry.get(instance_id).start_began_at = now
+
+    def note_on_demand(self, instance_id: str, on_demand: bool) -> None:
+        """Note whether an instance is started or woken when requests wait for its model, until its engine is gone.
+
+        Raises InstanceNotFound.
+        """
+        self._registry.get(instance_id).on_demand = on_demand
+
+    def demand(self, model: str, now: float) -> ModelDemand:
+        """Return the requests of a model that wait; those that no READY instance can serve count only without one."""
+        pool = self._registry.find_pool(model)
+        if pool is None or pool.queue is None or (since := pool.queue.waits_since) is None:
+            return ModelDemand()
+        waiting = pool.queue.placeable if pool.accounts else len(pool.queue)
+        return ModelDemand(waiting=waiting, waited_s=now - since)
+
+    def start_s(self, model: str) -> float | None:
+        """Return the mean seconds of a model's recent starts; None before the first."""
+        pool = self._registry.find_pool(model)
+        return pool.starts.mean_s if pool is not None else None
+
+    def wanted_asleep(self) -> list[list[Instance]]:
+        """Return by model the SLEEPING instances, where requests wait and no other instance may serve them soon."""
+        found = ([i for i in pool.instances() if i.state is InstanceState.SLEEPING] for pool in self._unserved())
+        return [each for each in found if each]
+
+    def _unserved(self) -> Iterator[Pool]:
+        """Yield the models that requests wait for, and of which no instance works, starts or may be back soon."""
+        for pool in self._registry.pools():
+            hoped_for = pool.hopeful or any(i.state in _WORKS for i in pool.instances())
+            if pool.queue is not None and len(pool.queue) and not hoped_for:
+                yield pool
+
     def set_role(self, instance_id: str, role: InstanceRole) -> InstanceRole:
         """Change what an instance is eligible for; nothing needs draining.  Returns the role before.
 
@@ -150,9 +195,13 @@ class Scheduler:
     def transition(self, instance_id: str, state: InstanceState, reason: str, now: float) -> Instance:
         """Change an instance's state; the same state again only changes the reason.
 
-        Raises InstanceNotFound, InvalidTransition (``instance_state.TRANSITIONS``).
+        With SLEEPING, its prefix cache counts as empty.  Raises InstanceNotFound, InvalidTransition
+        (``instance_state.TRANSITIONS``).
         """
-        return self._registry.transition(instance_id, state, reason, now)
+        instance = self._registry.transition(instance_id, state, reason, now)
+        if state is InstanceState.SLEEPING:
+            self._prefixes.emptied(instance_id)
+        return instance
 
     def recover(self, instance_id: str, reason: str, now: float) -> Instance:
         """Take SUSPECT or STALLED back to what it was before; in any other state, nothing happens.

@@ -38,9 +38,10 @@ def why_never_served(request: Request, pool: Pool | None) -> str | None:
 def why_not_served_now(request: Request, pool: Pool | None) -> str | None:
     """Say why no READY instance serves the request; None if one does, full or not.
 
-    A SUSPECT instance counts: most are back, or lost, within the reconnect grace.
+    A SUSPECT instance counts: most are back, or lost, within the reconnect grace.  So does one that gets its turn on
+    its device when requests wait for it.
     """
-    reasons = _refusals(request, (i for i in _instances(pool) if i.state in _PRESENT))
+    reasons = _refusals(request, (i for i in _instances(pool) if i.state in _PRESENT or i.on_demand))
     if reasons:
         return _in_words(reasons)
     if reasons is None:

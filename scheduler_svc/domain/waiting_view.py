@@ -46,7 +46,7 @@ def why_waiting(
     For a request that should be split: why it is not split, and why it does not run whole either.
     """
     if not pool.accounts:
-        return f"no READY instance of {pool.model!r}: {pool.states()}"
+        return f"no READY instance of {pool.model!r}: {pool.states()}{_turns(pool)}"
     if (use := queue.at_running_limit(waiting)) is not None:
         return f"its tenant runs {use.running} requests, its running_limit"
     if waiting.alone:
@@ -63,6 +63,14 @@ def why_waiting(
     keeps_its_turn = "" if head is None or head is waiting else f"it keeps its turn behind {_named(head, waiting)}"
     whole = _no_place(offer) or keeps_its_turn or _behind(waiting, pool, queue, now)
     return f"should be split: {plan.fallback}; to run whole: {whole}"
+
+
+def _turns(pool: Pool) -> str:
+    """Say which instance gets its turn on its device because requests wait; empty if none does."""
+    for each in pool.instances():
+        if each.on_demand and each.spec.device_group is not None:
+            return f"; {each.instance_id} gets its turn on {each.spec.device_group.name}"
+    return ""
 
 
 def _apart(waiting: WaitingRequest, pool: Pool) -> str:

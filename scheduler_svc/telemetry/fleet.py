@@ -11,12 +11,14 @@ from sage_telemetry.instrument import Instrument
 from sage_telemetry.meter import Labels, Observed
 from scheduler_svc.control.adoption.restart_figures import RestartFigures
 from scheduler_svc.control.requests.request_table import RequestTable
+from scheduler_svc.control.sleep.device_groups import DeviceGroups
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.telemetry.adapters import AdapterReader
 from scheduler_svc.telemetry.batches import BatchReader
 from scheduler_svc.telemetry.journal import JournalReader
 from scheduler_svc.telemetry.roles import RoleReader
@@ -40,7 +42,9 @@ class FleetReader:
         journal: JournalReader | None = None,
         batches: BatchReader | None = None,
         scaling: ScalingReader | None = None,
+        device_groups: DeviceGroups | None = None,
         roles: RoleReader | None = None,
+        adapters: AdapterReader | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
@@ -51,7 +55,9 @@ class FleetReader:
         self._journal = journal if journal is not None else JournalReader()
         self._batches = batches if batches is not None else BatchReader()
         self._scaling = scaling
+        self._device_groups = device_groups
         self._roles = roles
+        self._adapters = adapters
 
     def read(self) -> Observed:
         """Return the values of every gauge.  Runs on the event loop, which owns what it reads."""
@@ -63,12 +69,14 @@ class FleetReader:
             self._shadow,
             self._pairs,
             self._instances,
+            self._turns,
             self._recording,
             self._restarted,
             self._journal.add_to,
             self._batches.add_to,
             *([self._scaling.add_to] if self._scaling is not None else ()),
             *([self._roles.add_to] if self._roles is not None else ()),
+            *([self._adapters.add_to] if self._adapters is not None else ()),
         )
         for part in parts:
             part(values)
@@ -145,6 +153,12 @@ class FleetReader:
             ((model, state.value), counts[model, state])
             for model in self._scheduler.models()
             for state in InstanceState
+        ]
+
+    def _turns(self, values: Values) -> None:
+        counts = self._device_groups.counts if self._device_groups is not None else {}
+        values[catalogue.DEVICE_GROUP_ORDERS] = [
+            ((action.value, cause.value), count) for (action, cause), count in counts.items()
         ]
 
     def _recording(self, values: Values) -> None:

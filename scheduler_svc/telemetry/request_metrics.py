@@ -15,6 +15,7 @@ from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
+from scheduler_svc.telemetry.adapter_label import AdapterLabels
 from scheduler_svc.telemetry.outcomes import overload_cause, reason_of
 from scheduler_svc.telemetry.tenant_label import tenant_label
 
@@ -31,6 +32,8 @@ class RequestMetrics:
     def __init__(self, meter: Meter, default_targets: Mapping[Priority, Targets], tenants: Container[str] = ()) -> None:
         """Make the instruments.  ``tenants``: those that labels name; others count together."""
         self._tenants = tenants
+        self._adapters = AdapterLabels()
+        self._adapter_requests = meter.counter(catalogue.ADAPTER_REQUESTS)
         self._tenant_tokens = meter.counter(catalogue.TENANT_TOKENS)
         self._overloaded = meter.counter(catalogue.OVERLOADED)
         self._default_targets = default_targets
@@ -139,6 +142,8 @@ class RequestMetrics:
         model, priority, state = request.model, _name(request.priority), live.state.value
         self._requests.labels(model, priority, state, reason_of(outcome)).inc()
         self._duration.labels(model, priority, state).observe(now - request.arrived_at)
+        if request.adapter:
+            self._adapter_requests.labels(model, self._adapters.label(model, request.adapter), state).inc()
         tenant = tenant_label(live.key.tenant, self._tenants)
         if isinstance(outcome, Exception):
             self._count_overload(outcome, live.key.tenant, priority)

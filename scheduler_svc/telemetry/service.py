@@ -18,7 +18,9 @@ from sage_wire.errors import ErrorReason
 from scheduler_svc.control.adoption.restart_figures import RestartFigures
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.request_table import RequestTable
+from scheduler_svc.control.sleep.device_groups import DeviceGroups
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.telemetry.adapters import AdapterReader
 from scheduler_svc.telemetry.batches import BatchReader
 from scheduler_svc.telemetry.call_metrics import CallMetrics
 from scheduler_svc.telemetry.fleet import FleetReader
@@ -74,13 +76,16 @@ class SchedulerTelemetry:
         journal: JournalReader | None = None,
         batches: BatchReader | None = None,
         scaling: ScalingReader | None = None,
+        device_groups: DeviceGroups | None = None,
         roles: RoleReader | None = None,
+        adapters: AdapterReader | None = None,
     ) -> None:
         """Start the exports, on the event loop.  Raises CannotServe if the metrics page cannot listen.
 
         ``recorded`` counts the lines of the recording by what became of them.  ``restart``: of earlier requests.
         ``journal`` reads its figures and those of usage records, ``batches`` those of batches, ``scaling``
-        those of desired instances, ``roles`` those of automatic roles; None: there are none.
+        those of desired instances, ``device_groups`` the orders to engines that take turns, ``roles`` those of
+        automatic roles, ``adapters`` those of adapters on instances; None: there are none.
         """
         fleet = FleetReader(
             scheduler,
@@ -92,7 +97,9 @@ class SchedulerTelemetry:
             journal,
             batches,
             scaling,
+            device_groups,
             roles,
+            adapters,
         )
 
         def read() -> Observed:

@@ -223,6 +223,23 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             view = self._view(instance)
         return admin_pb2.ResumeInstanceResponse(instance=view)
 
+    async def SleepInstance(
+        self, request: admin_pb2.SleepInstanceRequest, context: Context
+    ) -> admin_pb2.SleepInstanceResponse:
+        """Let an instance finish what it runs, and then its engine sleep.
+
+        Raises InstanceNotFound, InvalidTransition, InvalidRequest.
+        """
+        instance = self._sessions.sleep(request.instance_id, stated_reason(request.reason) or "ordered by an operator")
+        return admin_pb2.SleepInstanceResponse(instance=self._view(instance))
+
+    async def WakeInstance(
+        self, request: admin_pb2.WakeInstanceRequest, context: Context
+    ) -> admin_pb2.WakeInstanceResponse:
+        """Wake an instance that sleeps.  Raises InstanceNotFound, InvalidTransition, InvalidRequest."""
+        instance = self._sessions.wake(request.instance_id)
+        return admin_pb2.WakeInstanceResponse(instance=self._view(instance))
+
     async def SetInstanceRole(
         self, request: admin_pb2.SetInstanceRoleRequest, context: Context
     ) -> admin_pb2.SetInstanceRoleResponse:

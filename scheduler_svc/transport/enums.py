@@ -54,6 +54,7 @@ STATE_TO_WIRE: dict[InstanceState, common_pb2.InstanceState.ValueType] = {
     InstanceState.STALLED: common_pb2.INSTANCE_STATE_STALLED,
     InstanceState.DRAINING: common_pb2.INSTANCE_STATE_DRAINING,
     InstanceState.DRAINED: common_pb2.INSTANCE_STATE_DRAINED,
+    InstanceState.SLEEPING: common_pb2.INSTANCE_STATE_SLEEPING,
     InstanceState.LOST: common_pb2.INSTANCE_STATE_LOST,
     InstanceState.FAILED: common_pb2.INSTANCE_STATE_FAILED,
 }

@@ -116,6 +116,11 @@ class StreamLink:
         wanted = executor_pb2.AdaptersWanted(number=number, adapters=[source_to_wire(each) for each in sources])
         self._send(executor_pb2.ControlResponse(adapters_wanted=wanted))
 
+    def want_sleep(self, number: int, *, asleep: bool) -> None:
+        """Tell the executor whether its engine is to sleep."""
+        wanted = executor_pb2.SleepWanted(number=number, asleep=asleep)
+        self._send(executor_pb2.ControlResponse(sleep_wanted=wanted))
+
     def keep_role(self, change: RoleChange | None, age_s: float) -> None:
         """Tell the executor which role to keep for the next scheduler; None: none."""
         self._send(executor_pb2.ControlResponse(automatic_role=kept_role_to_wire(change, age_s)))

@@ -30,6 +30,7 @@ from scheduler_svc.transport.enums import ENGINE_STATE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.executor_link import StreamLink
 from scheduler_svc.transport.request_records import held_request
+from scheduler_svc.transport.sleep import sleep_report
 from scheduler_svc.transport.submissions import attempt_name
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 from scheduler_svc.transport.two_way_stream import both_ways, write_all
@@ -144,6 +145,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         elif kind == "adapter_states":
             states = message.adapter_states
             self._sessions.adapter_states(session, states.number, adapter_reports(states))
+        elif kind == "sleep_report":
+            if (sleep := sleep_report(message.sleep_report)) is not None:
+                self._sessions.sleep_report(session, sleep)
         elif kind == "engine_status":
             self._on_engine_status(session, message.engine_status)
         elif kind == "tokenizer_chunk":

@@ -55,6 +55,8 @@ class InstanceViews:
             wire.progress = instance.progress
         wire.assigned = len(instance.account.reservations)
         wire.kv_reserved_tokens = instance.account.reserved_tokens
+        if instance.wake_s is not None:
+            durations.fill(wire.wake_time, instance.wake_s)
         if instance.role_change is not None:
             wire.role_change.CopyFrom(role_change(instance.role_change, now))
         if decision is not None:
@@ -105,6 +107,7 @@ def _of_spec(spec: InstanceSpec) -> admin_pb2.Instance:
         location=common_pb2.Location(host=spec.location.host, rack=spec.location.rack, zone=spec.location.zone),
         labels=spec.labels,
         software_version=spec.software_version,
+        device_group=spec.device_group.name if spec.device_group is not None else "",
     )
 
 

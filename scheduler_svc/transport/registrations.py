@@ -22,7 +22,7 @@ from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import DIMENSIONS_LIMIT, EngineFacts, Parallelism
 from scheduler_svc.domain.images import ImageInput
-from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
+from scheduler_svc.domain.instance_spec import DeviceGroup, InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.transport.automatic_roles import kept_role
@@ -38,6 +38,7 @@ HIGHEST_PRICE = 1e9  # per hour, in any currency; the cost of a request stays a 
 MOST_TOKENS = 2**40  # in a KV cache, and per second
 TEXT_BYTES = 1_024  # of a name, an address, a version
 LABELS_LIMIT = 64
+PLACES_LIMIT = 64  # of a device group
 CAPABILITIES_LIMIT = 256
 ADAPTERS_LIMIT = 4_096
 HELD_LIMIT = 65_536  # attempts that an executor may say it holds
@@ -87,6 +88,7 @@ def registration(wire: executor_pb2.Register) -> Registration:
             labels=dict(wire.labels),
             software_version=wire.software_version,
             address=wire.address,
+            device_group=_device_group(wire.device_group) if wire.HasField("device_group") else None,
         ),
         resume_secret=wire.resume_secret,
         held=tuple(
@@ -103,6 +105,14 @@ def registration(wire: executor_pb2.Register) -> Registration:
         keeps_role=AUTOMATIC_ROLES in wire.capabilities,
         kept_role=kept_role(wire.automatic_role) if wire.HasField("automatic_role") else None,
     )
+
+
+def _device_group(wire: executor_pb2.DeviceGroup) -> DeviceGroup:
+    if not INSTANCE_ID.fullmatch(wire.name):
+        raise _refused("device_group.name", f"{wire.name[:128]!r}: letters, digits and . _ : -, at most 128")
+    if not 1 <= wire.places <= PLACES_LIMIT:
+        raise _refused("device_group.places", f"{wire.places} is not between 1 and {PLACES_LIMIT}")
+    return DeviceGroup(name=wire.name, places=wire.places)
 
 
 def agreed_version(wire: executor_pb2.Register) -> int:
@@ -147,6 +157,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         adapters=frozenset(wire.adapters),
         adapter_weights=dict(wire.adapter_weights),
         adapter_slots=min(wire.adapter_slots, ADAPTERS_LIMIT),
+        can_sleep=wire.can_sleep,
         supports_priority=wire.supports_priority,
         structured_output_kinds=frozenset(wire.structured_output_kinds),
         kv_connector=wire.kv_connector,

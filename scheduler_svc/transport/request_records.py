@@ -80,6 +80,8 @@ def described(live: LiveRequest, request: Request, at: float) -> record_pb2.Requ
     )
     if request.choices > 1:
         made.choice, made.choices = request.key.choice, request.choices
+    if request.first_choice_prompt_logprobs is not None:
+        made.first_choice_prompt_logprobs = request.first_choice_prompt_logprobs
     if request.ttft_target_s is not None:
         made.ttft_target.CopyFrom(durations.to_wire(request.ttft_target_s))
     if request.tpot_target_s is not None:
@@ -224,4 +226,7 @@ def request_of(
         tags=dict(made.tags),
         trace_headers={name: value for name, value in headers.items() if value},
         choices=max(1, made.choices),
+        first_choice_prompt_logprobs=(
+            made.first_choice_prompt_logprobs if made.HasField("first_choice_prompt_logprobs") else None
+        ),
     )

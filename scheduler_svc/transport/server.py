@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -34,6 +34,11 @@ OPTIONS = [
     ("grpc.max_connection_idle_ms", 300_000),  # a connection without a call ends; clients open one at their next call
     ("grpc.server_handshake_timeout_ms", 10_000),  # so does one that does not finish its TLS handshake
 ]
+
+
+BIND_TRIES = 100
+BIND_PAUSE_S = 0.05
+"""How often, and how long apart, an address is tried again that this process has just stopped listening at."""
 
 
 class ListenError(Exception):
@@ -97,6 +102,7 @@ class Servers:
         self._guard = guard
         self._reflection = reflection
         self._servers: list[grpc.aio.Server] = []
+        self._bound: list[tuple[Listener, ReloadedTls | None]] = []  # each with the port that it has
         self.ports: dict[str, int] = {}  # by the listener's key
 
     def listen(self, listener: Listener, tls: ReloadedTls | None) -> None:
@@ -106,8 +112,9 @@ class Servers:
             self._guard(listener),
         ]  # the first one is outermost: it sees all errors
         server = build_server(self._services, listener.services, interceptors, reflection=self._reflection)
-        self.ports[listener.key] = listen(server, listener, tls)
+        port = self.ports[listener.key] = listen(server, listener, tls)
         self._servers.append(server)
+        self._bound.append((replace(listener, address=_at_port(listener.address, port)), tls))
 
     async def start(self) -> None:
         """Serve on all addresses."""
@@ -117,6 +124,27 @@ class Servers:
     async def stop(self, grace: float) -> None:
         """Stop serving; running calls have ``grace`` seconds to end."""
         await asyncio.gather(*(server.stop(grace) for server in self._servers))
+
+    async def renew(self, grace: float) -> None:
+        """End all connections and serve at the same addresses again; running calls have ``grace`` seconds to end.
+
+        Raises ListenError.
+        """
+        await self.stop(grace)
+        bound, self._bound, self._servers = self._bound, [], []
+        for listener, tls in bound:
+            await self._listen_again(listener, tls)
+        await self.start()
+
+    async def _listen_again(self, listener: Listener, tls: ReloadedTls | None) -> None:
+        for _ in range(BIND_TRIES - 1):
+            try:
+                self.listen(listener, tls)
+            except ListenError:
+                await asyncio.sleep(BIND_PAUSE_S)
+            else:
+                return
+        self.listen(listener, tls)
 
 
 def build_server(
@@ -157,3 +185,8 @@ def listen(server: grpc.aio.Server, listener: Listener, tls: ReloadedTls | None)
         return server.add_secure_port(listener.address, credentials)
     except (RuntimeError, OSError) as error:
         raise ListenError(f"{listener.key}: cannot bind {listener.address}: {error}") from error
+
+
+def _at_port(address: str, port: int) -> str:
+    """Return an address with the port that it got, where it asked for any."""
+    return f"{address.removesuffix(':0')}:{port}" if address.endswith(":0") else address

@@ -45,6 +45,7 @@ from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.roles.kept_roles import KeptRoles
 from scheduler_svc.control.roles.role_watch import RoleWatch
 from scheduler_svc.control.scaling.scaling_watch import RETURN_S, ScalingWatch
+from scheduler_svc.control.sleep.device_groups import DeviceGroups
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_statistics import FleetStatistics
@@ -57,6 +58,7 @@ from scheduler_svc.wiring.earlier_scheduler import NO_EARLIER_SCHEDULER, Earlier
 from scheduler_svc.wiring.room_settings import (
     batch_settings,
     detached_settings,
+    device_group_settings,
     intake_settings,
     record_limits,
     scheduler_settings,
@@ -76,6 +78,7 @@ class ControlPlane:
     kv_releases: KvReleases
     sessions: Sessions
     adapters: Adapters
+    device_groups: DeviceGroups
     adoption: Adoption
     recovery: Recovery
     dispatcher: Dispatcher
@@ -170,6 +173,7 @@ def build_control(
     adapters = _adapters(base, requests, decisions, restoration)
     kept_roles = KeptRoles(scheduler, clock, attempts.links, decisions)
     sessions = _sessions(base, requests, attempts, adoption, observe_fleet, decisions, adapters, kept_roles)
+    device_groups = _device_groups(base, requests, sessions)
     return ControlPlane(
         scheduler=scheduler,
         clock=clock,
@@ -179,12 +183,13 @@ def build_control(
         kv_releases=attempts.kv_releases,
         sessions=sessions,
         adapters=adapters,
+        device_groups=device_groups,
         adoption=adoption,
         recovery=requests.recovery,
         dispatcher=Dispatcher(attempts.runner, attempts.handoffs, base.wakeup, statistics),
         intake=requests.intake,
         models=requests.models,
-        watchdog=_watchdog(base, requests, attempts, sessions, adapters),
+        watchdog=_watchdog(base, requests, attempts, sessions, adapters, device_groups),
         warm_ups=attempts.warm_ups,
         loop_lag=base.loop_lag,
         explainer=Explainer(scheduler, clock, requests.table),
@@ -427,8 +432,25 @@ def _scaling(base: _Base, requests: _Requests) -> ScalingWatch:
     )
 
 
+def _device_groups(base: _Base, requests: _Requests, sessions: Sessions) -> DeviceGroups:
+    models = requests.models
+    return DeviceGroups(
+        base.scheduler,
+        base.clock,
+        sessions,
+        device_group_settings(base.config),
+        waiting_elsewhere=lambda: models.waiting_by_model,
+        knows=lambda model: bool(models.facts(model)),
+    )
+
+
 def _watchdog(
-    base: _Base, requests: _Requests, attempts: _Attempts, sessions: Sessions, adapters: Adapters
+    base: _Base,
+    requests: _Requests,
+    attempts: _Attempts,
+    sessions: Sessions,
+    adapters: Adapters,
+    device_groups: DeviceGroups,
 ) -> Watchdog:
     return Watchdog(
         base.scheduler,
@@ -437,6 +459,7 @@ def _watchdog(
         sessions,
         attempts.warm_ups,
         adapters,
+        device_groups,
         base.wakeup,
         orphan_timeout_s=base.config.queue.orphan_timeout_s,
         configured=base.models,

@@ -20,6 +20,9 @@ from scheduler_svc.transport.server import Listener, ListenError, Servers, Servi
 
 log = logging.getLogger(__name__)
 
+RENEWAL_GRACE_S = 0.2
+"""How long running calls have to end when all connections do."""
+
 
 class Doors:
     """All gRPC servers of the process."""
@@ -66,6 +69,10 @@ class Doors:
         """Read certificates, keys and public keys again, whether their files changed or not."""
         log.info("reading certificates and keys again")
         self.reloader.ask()
+
+    async def renew(self) -> None:
+        """End all connections, and serve at the same addresses again.  Raises ListenError."""
+        await self._servers.renew(RENEWAL_GRACE_S)
 
     async def stop(self, grace: float) -> None:
         """Stop serving; running calls have ``grace`` seconds to end."""

@@ -12,6 +12,7 @@ from scheduler_svc.control.journal.usage import UsageRetention
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits
+from scheduler_svc.domain.device_groups.settings import DeviceGroupSettings
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
@@ -74,6 +75,14 @@ def _scaling_settings(config: SchedulerConfig) -> ScalingSettings:
             model: {InstanceRole(role): Bounds(least=each.min, most=each.max) for role, each in roles.items()}
             for model, roles in section.models.items()
         },
+    )
+
+
+def device_group_settings(config: SchedulerConfig) -> DeviceGroupSettings:
+    """Return how the engines that share a device take turns."""
+    section = config.device_groups
+    return DeviceGroupSettings(
+        min_awake_s=section.min_awake_s, turn_factor=section.turn_factor, drain_limit_s=section.drain_limit_s
     )
 
 

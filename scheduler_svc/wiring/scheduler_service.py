@@ -24,6 +24,7 @@ from scheduler_svc.storage.journal.errors import UnusableJournal
 from scheduler_svc.storage.journal.maintenance import Maintenance
 from scheduler_svc.storage.state import State
 from scheduler_svc.storage.state_directory import StateDirectory
+from scheduler_svc.telemetry.adapters import AdapterReader
 from scheduler_svc.telemetry.batches import BatchReader
 from scheduler_svc.telemetry.journal import JournalReader
 from scheduler_svc.telemetry.roles import RoleReader
@@ -193,7 +194,9 @@ class SchedulerService:
             journal=JournalReader(self._maintenance, self.usage.counts if self.usage is not None else dict),
             batches=BatchReader(lambda: control.batches.figures if control.batches is not None else NO_BATCHES),
             scaling=ScalingReader(control.scaling),
+            device_groups=control.device_groups,
             roles=RoleReader(control.roles, control.scheduler),
+            adapters=AdapterReader(control.adapters),
         )
 
     def _start_tasks(self) -> None:

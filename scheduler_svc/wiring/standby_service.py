@@ -155,6 +155,7 @@ class StandbyService:
             if won is not None:
                 self._cannot_lead = await self._lead(*won)
                 if not self._stopping.is_set():
+                    await self._end_connections()
                     self._telemetry.start()
                 if self._cannot_lead:  # another one may be able to, and is to find the lease free
                     await self._unless_stopping(asyncio.sleep(max(AFTER_FAILURE_S, self._lease_s / 4)))
@@ -199,6 +200,15 @@ class StandbyService:
             standing_by(self._health)
             log.info("standing by")
         return ""
+
+    async def _end_connections(self) -> None:
+        """End the connections of a term that is over.
+
+        Whoever reaches the fleet by one address, through a load balancer, would stay with this scheduler for as long as
+        the connection lasts, and hear NOT_LEADER.  Raises ListenError.
+        """
+        if self._doors is not None and not self._cannot_lead:
+            await self._doors.renew()
 
     async def _release(self, term: Term) -> None:
         """Let another scheduler lead.  Call when nothing of this one's is written any more; idempotent."""

@@ -34,10 +34,17 @@ class Load:
     """``clients`` at once, each one request after another.  Raises what a wrong answer is."""
 
     def __init__(
-        self, client: AsyncClient, *, clients: int, seed: int, revisions: Sequence[str | None] = (None,)
+        self,
+        client: AsyncClient,
+        *,
+        clients: int,
+        seed: int,
+        revisions: Sequence[str | None] = (None,),
+        model: str = "sim",
     ) -> None:
         """``revisions``: of the model, whose answers are right."""
         self._client = client
+        self._model = model
         self._revisions = revisions
         self._clients = clients
         self._seed = seed
@@ -58,7 +65,7 @@ class Load:
         count = 0
         while not self._over.is_set():
             count += 1
-            await self._request(f"load-{number}-{count}", dice)
+            await self._request(f"{self._model}-{number}-{count}", dice)
 
     async def _request(self, request_id: str, dice: random.Random) -> None:
         sampling, options = _some_sampling(dice)
@@ -67,6 +74,7 @@ class Load:
         self.tally.submitted += 1
         stream = self._client.generate(
             prompt,
+            model=self._model,
             request_id=request_id,
             max_tokens=sampling.max_tokens,
             priority=dice.choice(["critical", "high", "normal", "low", "background"]),
@@ -106,7 +114,7 @@ class Load:
     async def _wanted(self, prompt: str, sampling: Sampling, seen: _Seen) -> Answer:
         """Return the answer of the revision that came; of the last one, if none did."""
         for revision in self._revisions:
-            wanted = await answer(prompt, sampling, revision=revision)
+            wanted = await answer(prompt, sampling, model=self._model, revision=revision)
             if wanted.token_ids == tuple(seen.token_ids):
                 break
         self.tally.answered_by[str(revision)] += 1

@@ -9,14 +9,17 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from executor_svc.runtime.engine_port import Sampling
+from externalscaler import externalscaler_pb2, externalscaler_pb2_grpc
 from sage.controlplane.v1 import admin_pb2, inference_pb2, inference_pb2_grpc
 from sage_client import AsyncClient, AsyncDetachedRequest, Completion, UsageRecord
 from tests.support.eventually import eventually
+from tests.support.network_proxy import NetworkProxy
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.service_process import ServiceProcess
 from tests.support.simulated_answer import answer
@@ -133,6 +136,40 @@ async def test_detached_work_and_streams_go_on_when_the_leader_is_killed(
         assert len({each.request_id for each in found}) == len(found) == 2 * STREAMS
         assert {(each.end, each.attempts, each.adopted) for each in found} == {("finished", 1, True)}
         await leader.ended()
+
+
+async def test_keda_which_knows_one_address_is_led_to_the_next_leader(logs: Path, postgres: Postgres) -> None:
+    """A connection through a service of Kubernetes stays with its pod for as long as the pod keeps it open."""
+    bounds = '{"m": {"general": {"min": 2, "max": 4}}}'
+    scaling = ("--scaling.enabled", "--scaling.interval-s=0.2", f"--scaling.models={bounds}")
+    reference = externalscaler_pb2.ScaledObjectRef(name="executor", namespace="sage", scalerMetadata={"model": "m"})
+    async with StandbyFleet(logs, postgres.url, scaling) as fleet:
+        leader = await fleet.leader()
+        async with (
+            NetworkProxy(fleet.port_of(leader)) as service,
+            grpc.aio.insecure_channel(service.address) as channel,
+        ):
+            keda: Any = externalscaler_pb2_grpc.ExternalScalerStub(channel)
+
+            async def desired() -> int:
+                try:
+                    asked = externalscaler_pb2.GetMetricsRequest(scaledObjectRef=reference)
+                    [value] = (await keda.GetMetrics(asked, timeout=5)).metricValues
+                except grpc.aio.AioRpcError:
+                    return 0  # as before the first look, and while the connection leads to a leader that was
+                return int(value.metricValue)
+
+            await eventually(desired, within_s=20.0, what="the first numbers")
+            stream = keda.StreamIsActive(reference)
+            assert (await stream.read()).result
+            pause(leader)
+            following = await fleet.leader()
+            service.lead_to(fleet.port_of(following))
+            resume(leader)
+            assert await asyncio.wait_for(stream.code(), 20.0) is grpc.StatusCode.UNAVAILABLE
+            assert await eventually(desired, within_s=20.0, what="an answer of the next leader") == 2
+            assert (await keda.StreamIsActive(reference).read()).result
+            assert service.connections > 1
 
 
 async def test_a_leader_that_was_frozen_sends_nothing_when_it_goes_on(

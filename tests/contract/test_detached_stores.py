@@ -309,6 +309,8 @@ class TestSeveralChoices:
         found = await store.find(request().key)
         assert found is not None
         assert "".join(each.text for each in found.choice(1).pieces) == piece(0, 6).text
+        [summary] = await store.summaries()
+        assert summary.size_bytes == request().size_bytes + piece(0, 6).size_bytes
 
 
 class TestWritesThatMayHaveHappened:
@@ -327,6 +329,18 @@ class TestWritesThatMayHaveHappened:
         assert [t for each in found.pieces for t in each.token_ids] == list(whole.token_ids)
         assert "".join(each.text for each in found.pieces) == whole.text
         assert [p for each in found.pieces for p in each.logprobs or ()] == whole.logprobs
+
+    async def test_its_bytes_count_once(self, store: DetachedStore) -> None:
+        if isinstance(store, MemoryDetachedStore):
+            return  # its writes happen or do not
+        await store.add(request())
+        for end in (3, 3, 6):
+            await store.save([checkpoint(piece(0, end, logprobs=True))])
+        await store.save([checkpoint(piece(0, 6, logprobs=True)), checkpoint(piece(0, 2), choice=1)])
+        await store.save([checkpoint(piece(0, 2), choice=1)])
+        [summary] = await store.summaries()
+        whole = [piece(0, 6, logprobs=True), piece(0, 2)]
+        assert summary.size_bytes == request().size_bytes + sum(each.size_bytes for each in whole)
 
     async def test_an_acceptance_is_repeated(self, store: DetachedStore) -> None:
         await store.add(request())

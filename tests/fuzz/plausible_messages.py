@@ -77,6 +77,8 @@ def _register(register: Any, dice: Random) -> None:
         kept = register.automatic_role
         kept.role, kept.previous, kept.cause = 2, 3, dice.choice(("prefill_pressed", "unheard_of"))
     register.price_per_hour = dice.choice((0.0, 1.0))
+    if dice.random() < 0.3:
+        register.device_group.name, register.device_group.places = "gpu-0", dice.randrange(3)
 
 
 def _status(status: Any, dice: Random) -> None:
@@ -98,6 +100,7 @@ def _facts(facts: Any, dice: Random) -> None:
     facts.kv_connector = dice.choice(("", "NixlConnector"))
     facts.compatibility_key = dice.choice(("", "k"))
     facts.adapter_slots = dice.choice((0, 1, 4))
+    facts.can_sleep = dice.random() < 0.5
     facts.keeps_output_history = dice.random() < 0.5
     facts.prefix_caching = dice.random() < 0.5
 
@@ -175,6 +178,16 @@ def _adapter_state(state: Any, dice: Random) -> None:
     state.weights = "simulated org/adapter@"
 
 
+def _sleep_report(report: Any, dice: Random) -> None:
+    report.state = dice.randrange(8)
+    report.number = dice.randrange(4)
+
+
+def _sleep_instance(request: Any, dice: Random) -> None:
+    """Fill SleepInstanceRequest and WakeInstanceRequest: the same name."""
+    request.instance_id = rogue(dice)
+
+
 def _add_adapter(request: Any, dice: Random) -> None:
     _adapter_source(request, dice)
     request.model = MODEL if dice.random() < 0.3 else rogue(dice)
@@ -196,6 +209,9 @@ PLAUSIBLE: dict[str, Fill] = {
     _PACKAGE + "Register": _register,
     _PACKAGE + "EngineStatus": _status,
     _PACKAGE + "EngineFacts": _facts,
+    _PACKAGE + "SleepReport": _sleep_report,
+    _PACKAGE + "SleepInstanceRequest": _sleep_instance,
+    _PACKAGE + "WakeInstanceRequest": _sleep_instance,
     _PACKAGE + "Heartbeat": _heartbeat,
     _PACKAGE + "AssignmentTokens": _tokens,
     _PACKAGE + "AssignmentEnded": _ended,

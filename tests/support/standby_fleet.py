@@ -37,6 +37,9 @@ class StandbyFleet(FleetProcesses):
         )
         self.addresses = {self.scheduler: f"127.0.0.1:{ports[0]}", self.other: f"127.0.0.1:{ports[1]}"}
 
+    def port_of(self, process: ServiceProcess) -> int:
+        return int(self.addresses[process].rpartition(":")[2])
+
     @property
     def address(self) -> str:
         """Both addresses, as clients and executors take them."""

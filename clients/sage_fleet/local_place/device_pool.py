@@ -19,6 +19,7 @@ class DevicePool:
         self._gpus = tuple(gpus)
         self._cores = tuple(cores)
         self._held_gpus: dict[str, tuple[str, ...]] = {}
+        self._device_groups: dict[str, str] = {}  # of executors that share their GPUs, by name
         self._held_cores: dict[str, tuple[int, ...]] = {}
 
     def check(self, group: GroupSection) -> None:
@@ -28,14 +29,17 @@ class DevicePool:
 
     def has_room(self, group: GroupSection) -> bool:
         """Return whether the devices of one more executor of this group are free."""
-        return group.gpus <= len(self._free_gpus())
+        return group.gpus <= len(self._shared_gpus(group) or self._free_gpus())
 
     def take(self, name: str, group: GroupSection) -> Devices:
         """Take the devices of an executor; ``has_room`` was True.  Cores are shared where too few are free."""
         if group.engine == "simulated":
             return Devices()
         if group.gpus:
-            held = self._held_gpus[name] = tuple(self._free_gpus()[: group.gpus])
+            found = self._shared_gpus(group) or tuple(self._free_gpus()[: group.gpus])
+            held = self._held_gpus[name] = found
+            if group.device_group:
+                self._device_groups[name] = group.device_group
             named = ",".join(held)
             return Devices(environment={"CUDA_VISIBLE_DEVICES": named}, where=f"GPU {named}")
         return self._take_cores(name, group)
@@ -44,6 +48,12 @@ class DevicePool:
         """Give back what an executor held."""
         self._held_gpus.pop(name, None)
         self._held_cores.pop(name, None)
+        self._device_groups.pop(name, None)
+
+    def _shared_gpus(self, group: GroupSection) -> tuple[str, ...]:
+        """Return the GPUs that executors of the same device group have; empty if none has any."""
+        sharing = (name for name, found in self._device_groups.items() if found == group.device_group)
+        return next((self._held_gpus[name] for name in sharing), ())
 
     def _free_gpus(self) -> list[str]:
         taken = {gpu for held in self._held_gpus.values() for gpu in held}

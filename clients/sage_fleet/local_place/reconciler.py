@@ -140,8 +140,10 @@ class Reconciler:
                 self._devices.check(described)
             except FleetError as error:
                 return {group: f"groups.{group}.{error}"}
-        room = described is not None and self._devices.has_room(described)
         own = [each for each in self._executors.values() if each.group == group]
+        room = described is not None and self._devices.has_room(described)
+        if described is not None and described.device_group and own:
+            room = False  # the new one would wait for a place that the old one has
         advice = wanted.remove_first.get(group, ())
         members = [_member(each, instances, processes, removal_rank(each.name, advice)) for each in own]
         change = next_change(members, count=count, version=version, room=room)

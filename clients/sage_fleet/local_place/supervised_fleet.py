@@ -65,7 +65,9 @@ async def _run(wanted: WantedFleet, state: StateDir) -> int:
         tasks = WatchedTasks()
         tasks.start(reconciler.run(), name="reconcile")
         place = LocalPlace(fleet, state)
-        controller = Controller(lambda: _applied(files, fleet), place, lambda: desired_of(client), AsyncioClock())
+        controller = Controller(
+            lambda: _applied(files, fleet), place, lambda: desired_of(client), AsyncioClock(), client
+        )
         tasks.start(controller.run(), name="follow-desired-instances")
         died = asyncio.create_task(tasks.failure(), name="failure")
         stopping = asyncio.create_task(stop.wait(), name="stop")

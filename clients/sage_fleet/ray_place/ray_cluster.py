@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from sage_fleet.errors import FleetError
 from sage_fleet.ray_place.actor_name import NAMESPACE, ActorName
+from sage_fleet.ray_place.blocking_calls import BlockingCalls
 from sage_fleet.ray_place.bundles import Reservation
 from sage_fleet.ray_place.cluster import ActorRecord, ActorState
 from sage_fleet.ray_place.executor_start import ExecutorStart
+
+log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
 CONNECT_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 20.0  # of a call to the cluster's control service
 ASK_TIMEOUT_S = 5.0  # of a call to an actor
+CLOSE_TIMEOUT_S = 5.0  # to end the connection
 
 
 def import_ray() -> Any:
@@ -35,6 +40,7 @@ class RayCluster:
         self._address = address
         self._connected: Any = None  # the package ray, once this process is connected
         self._connecting = asyncio.Lock()
+        self._calls = BlockingCalls()
 
     async def actors(self, fleet: str) -> tuple[ActorRecord, ...]:
         """Return the actors of a fleet that were created and not removed, by group and number."""
@@ -68,10 +74,13 @@ class RayCluster:
         await self._call(lambda: end_actor(str(name)))
 
     async def close(self) -> None:
-        """Close the connection."""
-        if self._connected is not None:
-            ray, self._connected = self._connected, None
-            await asyncio.to_thread(ray.shutdown)
+        """Close the connection, if Ray does so in a bounded time."""
+        ray, self._connected = self._connected, None
+        if ray is not None:
+            try:
+                await self._call(ray.shutdown, CLOSE_TIMEOUT_S)
+            except FleetError as error:
+                log.warning("the connection is left as it is: %s", error)
 
     async def _ray(self) -> Any:
         async with self._connecting:
@@ -81,11 +90,14 @@ class RayCluster:
                 self._connected = ray
         return self._connected
 
-    async def _call(self, call: Callable[[], Answer], timeout_s: float = CALL_TIMEOUT_S) -> Answer:
-        """Run a blocking call of Ray's in a thread.  Raises FleetError if it fails or takes too long."""
+    async def _call(self, call: Callable[[], Answer], timeout_s: float | None = None) -> Answer:
+        """Run a blocking call of Ray's in a thread; ``timeout_s`` is CALL_TIMEOUT_S unless given.
+
+        Raises FleetError if it fails or takes too long.
+        """
+        timeout_s = CALL_TIMEOUT_S if timeout_s is None else timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
-                return await asyncio.to_thread(call)
+            return await self._calls.run(call, timeout_s)
         except FleetError:
             raise
         except TimeoutError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from sage_common.configuration import Section
 from sage_fleet.specification.group import SPLIT_ROLES, GroupSection
@@ -32,6 +34,15 @@ class Fleet(Section):
     kubernetes: KubernetesSection = Field(
         default=KubernetesSection(), description="The cluster, where the place is kubernetes."
     )
+
+    @model_validator(mode="after")
+    def _share_as_many_gpus(self) -> Self:
+        gpus: dict[str, int] = {}
+        for name, group in self.groups.items():
+            if group.device_group and gpus.setdefault(group.device_group, group.gpus) != group.gpus:
+                other = gpus[group.device_group]
+                raise ValueError(f"groups.{name}.gpus is {group.gpus}: others of {group.device_group} have {other}")
+        return self
 
     @property
     def splits(self) -> bool:

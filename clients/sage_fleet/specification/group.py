@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from sage_common.configuration import Section
+from sage_fleet.specification.names import Name
 
 Role = Literal["general", "prefilling", "decoding", "hybrid", "embedding"]
 SPLIT_ROLES = frozenset({"prefilling", "decoding", "hybrid"})  # roles that take part in split requests
@@ -30,9 +31,20 @@ class GroupSection(Section):
     count: int | None = Field(default=None, ge=0, le=EXECUTORS_LIMIT, description="Number of executors.  Default: 1.")
     min: int | None = Field(default=None, ge=0, le=EXECUTORS_LIMIT, description="Least executors that are kept.")
     max: int | None = Field(default=None, ge=1, le=EXECUTORS_LIMIT, description="Most executors that are started.")
+    keep_asleep: int = Field(
+        default=0,
+        ge=0,
+        le=EXECUTORS_LIMIT,
+        description="Most executors beyond what is needed that sleep instead of ending.  They are woken first.",
+    )
     gpus: int = Field(default=0, ge=0, le=1024, description="GPUs of each engine; 0: it computes on the CPU.")
     tensor_parallel: int = Field(default=1, ge=1, description="GPUs that each layer is split over.")
     pipeline_parallel: int = Field(default=1, ge=1, description="Groups of GPUs that the layers are split over.")
+    device_group: Name | Literal[""] = Field(
+        default="",
+        description="Groups of one device_group share their GPUs and take turns on them, by sleeping.  "
+        "Default: GPUs of its own.",
+    )
     cpus: int = Field(default=1, ge=1, le=1024, description="CPU cores of each executor.")
     memory_gib: int = Field(default=16, ge=1, description="Memory of each executor, in GiB.  Kubernetes reserves it.")
     price_per_hour: float = Field(default=0.0, ge=0.0, description="Price of one executor per hour, in any currency.")
@@ -56,6 +68,24 @@ class GroupSection(Section):
         if parts == 1 and self.gpus > 1:
             raise ValueError(f"gpus is {self.gpus}: say by tensor_parallel or pipeline_parallel how they are used")
         return self
+
+    @model_validator(mode="after")
+    def _may_sleep(self) -> Self:
+        asked = "device_group" if self.device_group else "keep_asleep" if self.keep_asleep else ""
+        if asked and self.engine == "vllm" and not self.gpus:
+            raise ValueError(f"{asked}: vLLM sleeps on GPUs only: give gpus")
+        if asked and self.role in SPLIT_ROLES:
+            raise ValueError(f"{asked}: executors of the role {self.role} hand over KV, and cannot sleep")
+        if self.keep_asleep and not self.is_scaled:
+            raise ValueError("keep_asleep: needs min and max")
+        if self.device_group and (self.is_scaled or self.most > 1):
+            raise ValueError("device_group: a group that shares its GPUs has one executor: no count, min and max")
+        return self
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether engines of the group have to be able to sleep."""
+        return bool(self.device_group or self.keep_asleep)
 
     @property
     def name_in_requests(self) -> str:

@@ -200,7 +200,7 @@ def run(file: Path, place: str | None, scheduler: str | None) -> None:
                 "the scheduler cannot be reached from here: give --scheduler, of a port-forward or a service"
             )
         async with client_of(described, addresses) as client:
-            controller = Controller(lambda: described, at, lambda: desired_of(client), AsyncioClock())
+            controller = Controller(lambda: described, at, lambda: desired_of(client), AsyncioClock(), client)
             await controller.run()
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -50,8 +50,18 @@ def of_schedulers(schedulers: Sequence[Found]) -> Iterator[str]:
         yield f"the schedulers have different versions: {', '.join(sorted(versions))}"
 
 
+_AS_WANTED = frozenset(
+    {
+        sage.InstanceState.READY,
+        sage.InstanceState.DRAINING,
+        sage.InstanceState.DRAINED,
+        sage.InstanceState.SLEEPING,
+    }
+)
+
+
 def of_instances(instances: Sequence[sage.Instance]) -> Iterator[str]:
-    """Name the instances that neither work nor are drained, and why."""
+    """Name the instances that neither work, nor sleep, nor are drained, and why."""
     for each in instances:
-        if each.state not in (sage.InstanceState.READY, sage.InstanceState.DRAINING, sage.InstanceState.DRAINED):
+        if each.state not in _AS_WANTED:
             yield f"instance {each.instance_id} is {each.state.value}: {each.state_reason or 'no reason is known'}"

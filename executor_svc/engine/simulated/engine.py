@@ -26,6 +26,7 @@ from executor_svc.engine.simulated.kv_transfer import KvTransfer
 from executor_svc.engine.simulated.sequence import Sequence
 from executor_svc.engine.simulated.settings import SimulatedSettings
 from executor_svc.engine.simulated.side_channel import SideChannel, TcpSideChannel
+from executor_svc.engine.simulated.sleep import SimulatedSleep
 from executor_svc.engine.simulated.step_outputs import StepOutputs
 from executor_svc.engine.simulated.steps import StepLoop
 from executor_svc.engine.simulated.structured import satisfying_texts
@@ -100,6 +101,9 @@ class SimulatedEngine:
         self._facts = engine_facts(model, settings, embeds=embeds)
         self._limits = request_limits(settings, embeds=embeds)
         self._adapters = SimulatedAdapters(settings, self._clock)
+        self._sleep = SimulatedSleep(
+            settings, self._clock, self._kv, requests=lambda: len(self._sequences), check=self._refuse_when_dead
+        )
 
     def _make_transfer(self, channel: SideChannel | None) -> KvTransfer:
         return KvTransfer(
@@ -187,6 +191,7 @@ class SimulatedEngine:
 
     def _admit(self, request: EngineRequest) -> Sequence:
         self._refuse_when_dead()
+        self._sleep.refuse_when_asleep()
         refuse_invalid(request, self._limits)
         if request.engine_request_id in self._sequences:
             raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
@@ -329,6 +334,16 @@ class SimulatedEngine:
         self._refuse_when_dead()
         self._adapters.remove(name)
         self._limits = replace(self._limits, adapters=self._adapters.names)
+
+    # --- sleep ----------------------------------------------------------------------------------------------
+
+    async def sleep(self) -> None:
+        """Fall asleep, as ``Engine.sleep`` describes."""
+        await self._sleep.sleep()
+
+    async def wake_up(self) -> None:
+        """Wake up, as ``Engine.wake_up`` describes."""
+        await self._sleep.wake_up()
 
     # --- watching and stopping ------------------------------------------------------------------------------
 

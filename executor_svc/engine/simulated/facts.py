@@ -55,6 +55,7 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings, *, embeds: b
         weights=f"simulated {weights_name(model)}",
         config_json=json.dumps(config_json(settings.vocab_size, settings.max_model_len)),
         embedding_dimensions=EMBEDDING_DIMENSIONS if embeds else 0,
+        can_sleep=settings.sleep_mode,
     )
 
 

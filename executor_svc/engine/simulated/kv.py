@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from executor_svc.engine.cache_events import CacheEvents
-from executor_svc.runtime.engine_port import BlocksRemoved
+from executor_svc.runtime.engine_port import BlocksRemoved, CacheCleared
 
 
 @dataclass(slots=True)
@@ -97,6 +97,11 @@ class KvPool:
         lease.shared.append(key)
         self._holders[key] = 1
         return True
+
+    def drop_cached(self) -> None:
+        """Empty the prefix cache but for blocks that a sequence holds."""
+        self._idle.clear()
+        self.events.add(CacheCleared())
 
     def release(self, lease: KvLease) -> None:
         """Free all blocks of the lease.  The end of a prefix is evicted before its beginning."""

@@ -87,6 +87,11 @@ class SimulatedSettings(SettingsSection):
     )
     adapter_rank: int = Field(default=16, ge=1, description="Largest rank of a LoRA adapter that is added.")
     adapter_load_s: float = Field(default=0.0, ge=0.0, description="Seconds that loading an adapter takes.")
+    sleep_mode: bool = Field(
+        default=False, description="Let the engine sleep: others have the memory of its device meanwhile."
+    )
+    sleep_s: float = Field(default=1.0, ge=0.0, description="Seconds that falling asleep takes.")
+    wake_s: float = Field(default=0.5, ge=0.0, description="Seconds that waking up takes.")
     output_history: bool = Field(
         default=True,
         description="Continue requests of lost instances from their delivered tokens as output; off, requests with a "

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from executor_svc.engine.vllm.hub_answers import from_hub
+from executor_svc.engine.vllm.adapter_download import CONFIG, WEIGHT_FILES, download
 from executor_svc.engine.vllm.models import adapter_fingerprint
 from executor_svc.runtime.engine_port import AdapterSource, ModelError
 
-CONFIG = "adapter_config.json"
 CONFIG_BYTES = 1 << 20  # largest adapter_config.json
-WEIGHT_FILES = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.pt")
-HUB_LIMIT_S = 10.0  # for one answer of the hub
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,19 +23,21 @@ class AdapterFiles:
     rank: int
 
 
-def find_adapter(source: AdapterSource, rank_limit: int, cache_dir: Path | None) -> AdapterFiles:
+def find_adapter(source: AdapterSource, *, rank_limit: int, bytes_limit: int, cache_dir: Path | None) -> AdapterFiles:
     """Find an adapter's files, downloading what is missing, and check them.  Blocks; call it from a thread.
 
-    ``rank_limit``: the largest rank that the engine takes.
+    ``rank_limit``: the largest rank that the engine takes.  ``bytes_limit``: most bytes of a download.
 
-    Raises ModelError: no such directory, hub id or revision, no access, files missing or broken, a rank too large.
+    Raises ModelError: no such directory, hub id or revision, no access, files missing or broken, a rank or a download
+    too large.
     """
     if _is_directory(source.source):
         if source.revision:
             raise ModelError(f"revision is for adapters of the hub; {source.source} is a local directory")
         path = Path(source.source)
     else:
-        path = Path(_download(source, cache_dir))
+        _refuse_missing_path(source.source)
+        path = Path(download(source, cache_dir, bytes_limit))
     rank = _rank(path)
     limit = min(rank_limit, source.max_rank or rank_limit)
     if rank > limit:
@@ -58,6 +57,12 @@ def _is_directory(source: str) -> bool:
         return Path(source).is_dir()
     except OSError as error:  # no access to the directory above it, or a name that is too long
         raise ModelError(f"{source} cannot be read: {error}") from error
+
+
+def _refuse_missing_path(source: str) -> None:
+    """Raise ModelError for a mistyped path.  A hub id is 'name' or 'organisation/name'."""
+    if source.startswith(("/", ".", "~")) or source.count("/") > 1:
+        raise ModelError(f"there is no directory {source}")
 
 
 def _rank(path: Path) -> int:
@@ -83,31 +88,3 @@ def _config(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ModelError(f"{path} holds no JSON object of at most {CONFIG_BYTES} bytes")
     return found
-
-
-def _download(source: AdapterSource, cache_dir: Path | None) -> str:
-    """Download a snapshot of the hub, or find it in the cache; return its directory.  Raises ModelError."""
-    name = source.source
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        raise ModelError(f"there is no directory {name}")
-    path, _ = from_hub(
-        name,
-        source.revision,
-        what="adapter",
-        fetch=lambda: _snapshot(source, cache_dir),
-        cached=lambda: _snapshot(source, cache_dir, local_files_only=True),
-    )
-    return path
-
-
-def _snapshot(source: AdapterSource, cache_dir: Path | None, *, local_files_only: bool = False) -> str:
-    from huggingface_hub import snapshot_download
-
-    return snapshot_download(
-        source.source,
-        revision=source.revision or None,
-        cache_dir=cache_dir,
-        allow_patterns=[CONFIG, *WEIGHT_FILES],
-        etag_timeout=HUB_LIMIT_S,
-        local_files_only=local_files_only,
-    )

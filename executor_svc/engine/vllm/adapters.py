@@ -34,14 +34,17 @@ class EngineAdapters:
         *,
         facts: EngineFacts,
         cache_dir: Path | None,
+        bytes_limit: int,
         changed: Callable[[Mapping[str, str]], None],
     ) -> None:
         """``paths``: folders of those from the engine's start, by name.  ``cache_dir``: where downloads are kept.
+        ``bytes_limit``: most bytes of one download.
 
         ``changed`` is called with the names that requests may give, by vLLM's names, when they change.
         """
         self._llm = llm
-        self._slots, self._rank, self._cache_dir = facts.adapter_slots, facts.adapter_rank, cache_dir
+        self._slots, self._rank = facts.adapter_slots, facts.adapter_rank
+        self._cache_dir, self._bytes_limit = cache_dir, bytes_limit
         self._changed = changed
         self._requests = adapter_requests(paths)
         self._from_start = frozenset(self._requests)
@@ -70,7 +73,9 @@ class EngineAdapters:
             raise ModelError(f"this engine has an adapter {name!r} already")
         if len(self._requests) - len(self._from_start) >= self._slots:
             raise ModelError(f"this engine holds {self._slots} adapters beside those from its start, and no more")
-        files = await asyncio.to_thread(find_adapter, source, self._rank, self._cache_dir)
+        files = await asyncio.to_thread(
+            find_adapter, source, rank_limit=self._rank, bytes_limit=self._bytes_limit, cache_dir=self._cache_dir
+        )
         # vLLM finds cached blocks by its own name and the path: weights that replace others have another name.
         request = LoRARequest(
             lora_name=f"{name}@{files.weights}", lora_int_id=next(self._numbers), lora_path=files.path

@@ -39,6 +39,7 @@ def engine_arguments(
         "block_size": settings.kv_block_size,
         "enable_prefix_caching": settings.prefix_caching,
         "otlp_traces_endpoint": settings.traces_endpoint,
+        "enable_sleep_mode": settings.sleep_mode or None,
     }
     arguments: dict[str, Any] = {
         "model": path,

@@ -16,6 +16,7 @@ from executor_svc.engine.vllm.gpus import Gpus
 from executor_svc.engine.vllm.load import VllmLoad
 from executor_svc.engine.vllm.models import ResolvedModel
 from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.engine.vllm.sleep import EngineSleep
 from executor_svc.runtime.engine_port import (
     AdapterSource,
     CacheEvent,
@@ -87,8 +88,14 @@ class VllmEmbeddingEngine:
             embedding_dimensions=self._facts.embedding_dimensions,
             classifies=self._facts.classifies,
         )
+        self._sleep = EngineSleep(llm, able=self._facts.can_sleep, requests=lambda: len(self._active))
         self._adapters = EngineAdapters(
-            llm, settings.adapters, facts=self._facts, cache_dir=model.cache_dir, changed=self._adapters_changed
+            llm,
+            settings.adapters,
+            facts=self._facts,
+            cache_dir=model.cache_dir,
+            bytes_limit=settings.adapter_bytes,
+            changed=self._adapters_changed,
         )
         self._active: set[str] = set()  # ids of requests that vLLM has
         self._prompt_tokens = 0
@@ -128,6 +135,7 @@ class VllmEmbeddingEngine:
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
         """Make the vector of one request, which is its only output."""
         self._refuse_when_stopped()
+        self._sleep.refuse_when_asleep()
         refuse_invalid(request, self._limits)
         if request.engine_request_id in self._active:
             raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
@@ -200,6 +208,18 @@ class VllmEmbeddingEngine:
 
     def _adapters_changed(self, names: Mapping[str, str]) -> None:
         self._limits = replace(self._limits, adapters=frozenset(names.values()))
+
+    # --- sleep ----------------------------------------------------------------------------------------------
+
+    async def sleep(self) -> None:
+        """Fall asleep, as ``Engine.sleep`` describes."""
+        self._refuse_when_stopped()
+        await self._sleep.sleep()
+
+    async def wake_up(self) -> None:
+        """Wake up, as ``Engine.wake_up`` describes."""
+        self._refuse_when_stopped()
+        await self._sleep.wake_up()
 
     # --- watching and stopping ------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.kv_connectors.connector import KvLayout
 from executor_svc.engine.vllm.models import ResolvedModel, adapter_fingerprint, weights_fingerprint
 from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.engine.vllm.sleep import has_sleep
 from executor_svc.runtime.engine_port import EngineFacts, ModelError, StructuredKind, TokenizerFiles
 
 
@@ -71,6 +72,7 @@ def engine_facts(
         generation_config_json=_content(resolved, "generation_config.json"),
         image_input=image_input,
         processor_files=_processor_files(resolved) if image_input is not None else {},
+        can_sleep=bool(config.model_config.enable_sleep_mode) and has_sleep(llm),
     )
 
 

@@ -15,12 +15,15 @@ def from_hub(
 ) -> tuple[Found, bool]:
     """Return what ``fetch`` found, or ``cached`` where the hub cannot be reached, and whether it is of the cache.
 
-    ``what``: the word for what is looked for, in messages.  ``cached`` may raise anything.  Raises ModelError.
+    ``what``: the word for what is looked for, in messages.  ``cached`` may raise anything.  Raises ModelError, also
+    the one that ``fetch`` raised.
     """
     from huggingface_hub import errors
 
     try:
         return fetch(), False
+    except ModelError:
+        raise
     except errors.GatedRepoError as error:
         raise ModelError(f"{name} is gated: accept its terms on the hub and set HF_TOKEN") from error
     except errors.RevisionNotFoundError as error:

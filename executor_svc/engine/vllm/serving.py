@@ -38,6 +38,7 @@ from executor_svc.engine.vllm.sampling import (
     structured_arguments,
 )
 from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.engine.vllm.sleep import EngineSleep
 from executor_svc.engine.vllm.step_path.step_path import StepPath
 from executor_svc.engine.vllm.step_path.stepped_requests import SteppedRequests
 from executor_svc.runtime.engine_port import (
@@ -103,8 +104,14 @@ class VllmEngine:
         self._facts = engine_facts(llm, model, settings, resolved, self._gpus, reports_cache=reports_cache)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
         self._limits = request_limits(llm.vllm_config, self._facts, settings)
+        self._sleep = EngineSleep(llm, able=self._facts.can_sleep, requests=lambda: len(self._active))
         self._adapters = EngineAdapters(
-            llm, settings.adapters, facts=self._facts, cache_dir=model.cache_dir, changed=self._adapters_changed
+            llm,
+            settings.adapters,
+            facts=self._facts,
+            cache_dir=model.cache_dir,
+            bytes_limit=settings.adapter_bytes,
+            changed=self._adapters_changed,
         )
         self._trials = trial_process(llm)
         self._constraints = gate_for(llm, self._trials, settings.constraint_compile_limit_s)
@@ -233,6 +240,7 @@ class VllmEngine:
         turn = await self._turn_to_compile(request)
         try:
             self._refuse_when_stopped()  # again: the engine may have been shut down while the constraint waited
+            self._sleep.refuse_when_asleep()
             self._active[request.engine_request_id] = request
             self._turns[request.engine_request_id] = turn
             await add()
@@ -270,6 +278,7 @@ class VllmEngine:
     def _refuse_taken(self, request: EngineRequest) -> None:
         """Raise EngineError if the engine cannot begin a request of this id now."""
         self._refuse_when_stopped()
+        self._sleep.refuse_when_asleep()
         if request.engine_request_id in self._active or self._steps.has(request.engine_request_id):
             raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
 
@@ -429,6 +438,18 @@ class VllmEngine:
         self._limits = replace(self._limits, adapters=frozenset(names.values()))
         if self._cache_events is not None:
             self._cache_events.adapters = names
+
+    # --- sleep ----------------------------------------------------------------------------------------------
+
+    async def sleep(self) -> None:
+        """Fall asleep, as ``Engine.sleep`` describes."""
+        self._refuse_when_stopped()
+        await self._sleep.sleep()
+
+    async def wake_up(self) -> None:
+        """Wake up, as ``Engine.wake_up`` describes."""
+        self._refuse_when_stopped()
+        await self._sleep.wake_up()
 
     # --- watching and stopping ------------------------------------------------------------------------------
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from executor_svc.engine.common_settings import KvTransferSettings, SettingsSection
 from executor_svc.engine.vllm.request_options import PARAMETERS, RESERVED
@@ -21,6 +21,7 @@ OWNED_ENGINE_ARGS: dict[str, str] = {
     "tensor_parallel_size": "vllm.tensor_parallel_size",
     "pipeline_parallel_size": "vllm.pipeline_parallel_size",
     "data_parallel_size": "vllm.data_parallel_size",
+    "enable_sleep_mode": "vllm.sleep_mode",
     "gpu_memory_utilization": "vllm.gpu_memory_utilization",
     "max_model_len": "vllm.max_model_len",
     "max_num_seqs": "vllm.max_running",
@@ -119,6 +120,16 @@ class VllmSettings(SettingsSection):
         description="LoRA adapters that operators may add while the engine runs (sagectl adapter add), beside those in "
         "adapters; they are kept in the host's memory.  0: none.  engine_args.max_lora_rank bounds their rank (16).",
     )
+    adapter_bytes: int = Field(
+        default=4 << 30,
+        ge=1,
+        description="Most bytes of one adapter's files from the hub; a larger one is refused before it is downloaded.",
+    )
+    sleep_mode: bool = Field(
+        default=False,
+        description="Let the engine sleep, with its weights in the host's memory, while others use the GPU.  vLLM can "
+        "do so on GPUs only, without kv_transfer, and takes host memory as large as the weights.",
+    )
     traces_endpoint: str | None = Field(
         default=None,
         description="OTLP endpoint for the engine's own spans.  Default: telemetry.otlp_endpoint.",
@@ -157,6 +168,12 @@ class VllmSettings(SettingsSection):
         default_factory=dict,
         description="Further vLLM engine arguments by their Python names (max_logprobs, ...).",
     )
+
+    @model_validator(mode="after")
+    def _sleeps_without_kv_transfer(self) -> Self:
+        if self.sleep_mode and self.kv_transfer.connector:
+            raise ValueError("sleep_mode: an engine with kv_transfer.connector cannot sleep: others fetch KV from it")
+        return self
 
     @field_validator("request_options")
     @classmethod

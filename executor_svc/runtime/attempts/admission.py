@@ -21,12 +21,13 @@ def refusal(
     facts: EngineFacts | None,
     draining: bool,
     holds_adapter: Callable[[str], bool],
+    awake: bool = True,
 ) -> Refusal | None:
     """Return why ``assign`` cannot be started, or None if it can.
 
     ``generates``: False for an executor that was started with the role embedding.  ``facts``: the engine's; None until
-    the engine is up.  ``holds_adapter``: whether it serves an adapter that was added while it runs.  The attempt table
-    checks epoch and capacity.
+    the engine is up.  ``holds_adapter``: whether it serves an adapter that was added while it runs.
+    ``awake``: False while the engine sleeps.  The attempt table checks epoch and capacity.
     """
     if generates and assign.embedding is not None:
         return RejectReason.NOT_READY, "this instance generates: only one of the role embedding embeds"
@@ -34,6 +35,8 @@ def refusal(
         return RejectReason.NOT_READY, "this instance was started with the role embedding: it does not generate"
     if facts is None:
         return RejectReason.NOT_READY, "the engine is not up yet"
+    if not awake:
+        return RejectReason.NOT_READY, "the engine sleeps"
     split = assign.phase is Phase.PREFILLING or assign.kv_transfer_params is not None
     if split and facts.kv_connector is None:
         return RejectReason.NOT_READY, "the engine of this instance has no KV connector"

@@ -68,6 +68,7 @@ class AttemptTable:
         self.draining = False
         self.kv_kept_until = float("-inf")  # on the loop's clock: when the last lease of KV kept for other engines ends
         self.last_assign = 0  # highest number of an Assign that the engine has, or never will
+        self.engine_awake: Callable[[], bool] = lambda: True  # while it sleeps, it runs nothing
         self.holds_adapter: Callable[[str], bool] = lambda name: False  # whether one was added and is loaded
         self.on_change: Callable[[], None] = lambda: None  # called when an attempt was started, ended or forgotten
 
@@ -210,6 +211,7 @@ class AttemptTable:
             facts=facts,
             draining=self.draining,
             holds_adapter=self.holds_adapter,
+            awake=self.engine_awake(),
         )
         return refused or self._full(assign.attempt)
 

@@ -154,6 +154,14 @@ class AdaptersWanted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SleepWanted:
+    """Says whether the engine is to sleep."""
+
+    number: int  # counts these in the session
+    asleep: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KeepRole:
     """Has the executor keep a role for the next scheduler."""
 
@@ -171,5 +179,6 @@ Command = (
     | ReleaseKv
     | FetchAssign
     | AdaptersWanted
+    | SleepWanted
     | KeepRole
 )

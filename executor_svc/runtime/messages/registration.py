@@ -20,6 +20,14 @@ class Role(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceGroup:
+    """The engines of this host that take turns on a device."""
+
+    name: str
+    places: int  # engines whose memory the device holds at the same time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
     """The identity of the instance; the same in every registration of one process."""
 
@@ -34,6 +42,7 @@ class Identity:
     price_per_hour: float = 0.0  # for the whole instance, in one currency per fleet
     software_version: str = ""
     address: str = ""  # host:port where the executor's own services listen
+    device_group: DeviceGroup | None = None  # None: the engine has its device for itself
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

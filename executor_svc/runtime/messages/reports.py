@@ -127,12 +127,35 @@ class AdapterStates:
     adapters: Sequence[AdapterReport]
 
 
+class SleepState(Enum):
+    """Whether the engine sleeps."""
+
+    NOT_STARTED = "not started"  # it waits for a place on its device
+    STARTING = "starting"  # it has a place on its device
+    AWAKE = "awake"  # it takes attempts
+    FALLING_ASLEEP = "falling asleep"
+    ASLEEP = "asleep"  # others have the device's memory
+    WAKING = "waking"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SleepReport:
+    """Whether the engine sleeps, and what changes of that took."""
+
+    state: SleepState
+    number: int  # of the latest SleepWanted of the session that was taken into account; 0: none
+    reason: str = ""  # why it is not as wanted yet, in words
+    sleep_s: float | None = None  # that falling asleep took the last time; None: it never did
+    wake_s: float | None = None  # that waking up took the last time; None: it never did
+
+
 ControlUp = (
     EngineStatus
     | TokenizerChunk
     | Heartbeat
     | PrefixCacheReport
     | AdapterStates
+    | SleepReport
     | KvReleased
     | HeldAssign
     | DrainRequested

@@ -22,6 +22,7 @@ from executor_svc.runtime.messages.reports import (
     HeldAssign,
     KvReleased,
     PrefixCacheReport,
+    SleepReport,
     TokenizerChunk,
 )
 
@@ -41,6 +42,8 @@ class ControlOutbox:
         self._next_cache_report = next_cache_report
         self.adapter_states: Callable[[], AdapterStates | None] = lambda: None  # None: no adapter was ever wanted
         self._adapter_states_wanted = False
+        self.sleep_report: Callable[[], SleepReport | None] = lambda: None  # None: the engine cannot sleep
+        self._sleep_report_wanted = False
         self._cache_report_due = False
         self._status = EngineStatus(state=EngineState.DOWNLOADING)
         self._status_wanted = True
@@ -62,6 +65,7 @@ class ControlOutbox:
         """Begin a new session, whose scheduler has received no report yet."""
         self._status_wanted = True
         self._adapter_states_wanted = True
+        self._sleep_report_wanted = True
         self._heartbeat_wanted = True
         self._drain_request_wanted = self._drain_reason is not None
         self._drained_wanted = False
@@ -85,6 +89,11 @@ class ControlOutbox:
     def want_adapter_states(self) -> None:
         """Send the states of all run-time adapters, because one changed."""
         self._adapter_states_wanted = True
+        self._wake.set()
+
+    def want_sleep_report(self) -> None:
+        """Send whether the engine sleeps, because that changed."""
+        self._sleep_report_wanted = True
         self._wake.set()
 
     def want_tokenizer(self, chunks: Iterator[TokenizerChunk]) -> None:
@@ -130,6 +139,10 @@ class ControlOutbox:
             self._adapter_states_wanted = False
             if (states := self.adapter_states()) is not None:
                 return states
+        if self._sleep_report_wanted:
+            self._sleep_report_wanted = False
+            if (sleep := self.sleep_report()) is not None:
+                return sleep
         if self._heartbeat_wanted:
             self._heartbeat_wanted = False
             self._cache_report_due = True

@@ -24,6 +24,7 @@ from executor_svc.runtime.messages.commands import (
     KeepRole,
     ReleaseKv,
     Resume,
+    SleepWanted,
     TokenizerWanted,
 )
 from executor_svc.runtime.messages.registration import Identity, Welcome
@@ -90,6 +91,7 @@ class Session:
         self.on_drain: Callable[[bool], None] = lambda resume: None
         self.on_release_kv: Callable[[ReleaseKv], None] = lambda command: None
         self.on_adapters_wanted: Callable[[AdaptersWanted], None] = lambda command: None
+        self.on_sleep_wanted: Callable[[SleepWanted], None] = lambda command: None
 
     # --- for the rest of the executor -------------------------------------------------------------------
 
@@ -260,6 +262,8 @@ class Session:
                 self.on_release_kv(command)
             case AdaptersWanted():
                 self.on_adapters_wanted(command)
+            case SleepWanted():
+                self.on_sleep_wanted(command)
             case KeepRole():
                 self._kept_role.keep(command.role)
             case FetchAssign():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -129,6 +130,18 @@ class Adapters:
         """Return the adapters of one model, or of all, sorted by model and name."""
         found = self._registry.of(model) if model else self._registry.all()
         return [self._view(each) for each in found]
+
+    def counts(self) -> dict[tuple[str, str], Counter[AdapterState]]:
+        """Return how many adapters each ready instance that has any has by state, by its id and model."""
+        registered: defaultdict[str, set[str]] = defaultdict(set)
+        for adapter in self._registry.all():
+            registered[adapter.model].add(adapter.name)
+        return {
+            (each.instance_id, each.model): found
+            for each in self._instances.values()
+            if (facts := self._facts(each)) is not None
+            and (found := each.counts(facts.started_with, registered[each.model]))
+        }
 
     def restore(self) -> None:
         """Take over the adapters that an earlier scheduler's operators added."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -70,6 +71,18 @@ class InstanceAdapters:
         self.told_at = {each.name: before.get(each, self.number) for each in sources}
         self.reports = {n: r for n, r in self.reports.items() if self.told_at.get(n) != self.number}
         self.link.want_adapters(self.number, self.wanted)
+
+    def counts(self, started_with: Collection[str], registered: Container[str]) -> Counter[AdapterState]:
+        """Count the adapters by state.
+
+        ``started_with``: those from the engine's start.  ``registered``: names in the registry; others' failures are
+        of no interest any more.
+        """
+        states = dict.fromkeys(started_with, AdapterState.LOADED)
+        states |= {each.name: AdapterState.LOADING for each in self.wanted or ()}
+        states |= {name: report.state for name, report in self.reports.items()}
+        states |= {name: AdapterState.FAILED for name in self.failed if name in registered}
+        return Counter(states.values())
 
     def is_told(self, source: AdapterSource) -> bool:
         """Return whether the executor was told to hold an adapter."""

@@ -81,13 +81,17 @@ class Adoption:
     def registered(self, instance_id: str, held: Sequence[HeldAttempt], link: ExecutorLink) -> None:
         """Ask an executor that registers for what it holds of earlier epochs.
 
-        An executor ends by itself what it holds without a proof.
+        An executor ends by itself what it holds without a proof.  Its instance is back once its engine's state is
+        known, too: until then no request for its model can be read.
         """
         names = ((each.epoch, each.number) for each in held if each.adoption_proof and each.epoch != self._epoch)
         known = self._attempts.names.number
         outstanding = Outstanding.of(name for name in names if self.on and known(*name) is None)
         self._outstanding[instance_id] = outstanding
         outstanding.ask(link)
+
+    def engine_starts(self, instance_id: str) -> None:
+        """Note that the engine of an instance is not up, so that nothing waits for its facts."""
         self._settle(instance_id)
 
     def answered(self, instance_id: str, name: Name, held: HeldRequest | None, link: ExecutorLink) -> None:

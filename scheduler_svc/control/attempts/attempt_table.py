@@ -227,6 +227,25 @@ class AttemptTable:
                     )
                 )
 
+    def give_back(self, instance_id: str, reason: str) -> int:
+        """Fence all attempts on an instance that is to sleep; return how many.  Their requests may come back there.
+
+        It holds their capacity until it confirms their ends.
+        """
+        running = [attempt for attempt in self.on_instance(instance_id) if not attempt.fenced]
+        for attempt in running:
+            attempt.abandon(reason)
+            attempt.listener.lost(
+                Loss(
+                    why=f"{instance_id} is to sleep: {reason}",
+                    cause=FailoverCause.RETURNED,
+                    counted=True,
+                    capacity_is_free=False,
+                    blames_instance=False,
+                )
+            )
+        return len(running)
+
     def never_arrived(self, attempt: Attempt) -> None:
         """End an attempt whose Assign was lost with a broken stream; its request may be placed anywhere again."""
         self._remove(attempt)

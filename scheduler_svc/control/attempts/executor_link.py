@@ -109,6 +109,10 @@ class ExecutorLink(Protocol):
         """
         ...
 
+    def want_sleep(self, number: int, *, asleep: bool) -> None:
+        """Have the executor's engine sleep or be awake.  ``number`` counts these orders in the session."""
+        ...
+
     def keep_role(self, change: RoleChange | None, age_s: float) -> None:
         """Have the executor keep a role that came by itself, for the next scheduler.
 

@@ -32,6 +32,8 @@ from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.roles.kept_roles import KeptRoles
+from scheduler_svc.control.sleep.instance_sleep import InstanceSleep, SleepReport
+from scheduler_svc.control.sleep.sleeps import Sleeps
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.engine_facts import EngineFacts
@@ -48,6 +50,8 @@ log = logging.getLogger(__name__)
 
 ACKNOWLEDGED_SHARE = 0.2
 """Share of the lease after which a heartbeat is acknowledged again: an executor gives up after a whole one without."""
+
+_SLEEP_UNKNOWN = "its executor has not said yet whether its engine sleeps"
 
 SECRET_BYTES = 16
 """Random bytes of a session's id and of the secret that resumes it."""
@@ -101,6 +105,7 @@ class Sessions:
         self._adapters = adapters
         self._roles = roles
         self._drains = Drains(scheduler, clock, decisions)
+        self._sleeps = Sleeps(scheduler, clock, awake=self._is_awake)
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
         self._by_id: dict[str, Session] = {}
@@ -158,6 +163,7 @@ class Sessions:
         if old is not None:
             self._close(old, "replaced by a newer session of the same executor")
         self._open(session)
+        self._sleeps.opened(instance, link)
         self._adapters.opened(_adapters_of(session, supports=registration.run_time_adapters))
         log.info("instance %s registered (model %s, role %s)", instance_id, spec.model, instance.role.value)
         others = [each for each in registration.held if (each.epoch, each.number) not in keep_ended]
@@ -298,6 +304,7 @@ class Sessions:
             instance.progress = progress
             if state is InstanceState.FAILED:
                 self._free(instance, message, engine_died=True)
+            self._adoption.engine_starts(session.instance_id)
         self._wakeup.notify()
 
     def _engine_ready(self, session: Session, facts: EngineFacts) -> None:
@@ -310,7 +317,7 @@ class Sessions:
         drain_reason = self._drains.reason(session)
         if instance.state is InstanceState.READY and drain_reason is not None:
             self._move(instance, InstanceState.DRAINING, drain_reason)
-            self._drains.finish_if_empty(session.instance_id)
+            self._finish_drain(session.instance_id)
         self._hold_back(session)
         self._models.ready(session.instance.spec.model)
         self._adoption.engine_ready(session.instance_id, session.link)
@@ -342,6 +349,12 @@ class Sessions:
         """Take what an executor says of all its run-time adapters; ``number``: of the latest order that it knew."""
         if self.current(session):
             self._adapters.reported(session.instance_id, number, reports)
+
+    def sleep_report(self, session: Session, report: SleepReport) -> None:
+        """Take what an executor says of its engine's sleep."""
+        if self.current(session):
+            self._sleeps.reported(session.instance, report, drained=self._drains.reason(session) is not None)
+            self._wakeup.notify()
 
     def cache_report(self, session: Session, number: int, report: CacheReport) -> None:
         """Take a report of an engine's prefix cache; after a gap in the numbers, nothing before it counts."""
@@ -394,7 +407,7 @@ class Sessions:
 
     def idle(self, instance_id: str) -> None:
         """Finish the instance's drain, if there is one."""
-        self._drains.finish_if_empty(instance_id)
+        self._finish_drain(instance_id)
 
     # --- draining ---------------------------------------------------------------------------------
 
@@ -406,6 +419,7 @@ class Sessions:
         """
         instance = self._scheduler.instance(instance_id)
         self._drains.start(instance, self._sessions.get(instance_id), reason, by_operator=by_operator)
+        self._sleeps.follow(instance)
         self._ends.release_all(instance_id)  # a drained executor holds nothing
         return instance
 
@@ -413,12 +427,73 @@ class Sessions:
         """Lift a drain, also of an instance without a session.  Raises InstanceNotFound, InvalidTransition."""
         instance = self._scheduler.instance(instance_id)
         session = self._sessions.get(instance_id)
+        self._sleeps.cancel(instance_id)
         takes_work_again = self._drains.lift(instance, session)
         if session is not None:
             if takes_work_again:
                 self._hold_back(session)
             self._wakeup.notify()
         return instance
+
+    # --- sleep ------------------------------------------------------------------------------------
+
+    def sleep(self, instance_id: str, reason: str) -> Instance:
+        """Have an instance drain and then sleep; it takes nothing until it is woken.
+
+        Raises InstanceNotFound, InvalidTransition, InvalidRequest (its engine cannot sleep).
+        """
+        instance = self._scheduler.instance(instance_id)
+        self._sleeps.sleep(instance, reason)
+        self._finish_drain(instance_id)
+        return instance
+
+    def wake(self, instance_id: str) -> Instance:
+        """Have an instance be awake.  Raises as ``sleep`` does."""
+        instance = self._scheduler.instance(instance_id)
+        self._sleeps.wake(instance, drained=self.drained(instance_id))
+        return instance
+
+    def give_back(self, instance_id: str, reason: str) -> int:
+        """Have the requests that run on an instance wait again, with the tokens they have; return how many did."""
+        return self._attempts.give_back(instance_id, reason)
+
+    def sleep_of(self, instance_id: str) -> InstanceSleep | None:
+        """Return what an instance was told about its sleep, and what it says; None if it has no session."""
+        return self._sleeps.find(instance_id)
+
+    def drained(self, instance_id: str) -> bool:
+        """Return whether an instance is to take nothing, because an operator drained it or its executor leaves."""
+        session = self._sessions.get(instance_id)
+        return session is not None and self._drains.reason(session) is not None
+
+    def _wake_wanted(self) -> None:
+        """Wake one instance of each model that requests wait for while all its instances sleep; no cordoned one.
+
+        In device groups the group's rule decides that.
+        """
+        for asleep in self._scheduler.wanted_asleep():
+            if any(self._sleeps.wakes(each) for each in asleep):
+                continue
+            there = [i for i in asleep if i.spec.device_group is None and self._may_be_woken(i.instance_id)]
+            if there:
+                found = min(there, key=lambda each: (each.wake_s or 0.0, each.instance_id))
+                log.info("instance %s is woken: requests for %s wait", found.instance_id, found.spec.model)
+                self.wake(found.instance_id)
+
+    def _may_be_woken(self, instance_id: str) -> bool:
+        return instance_id in self._sessions and not self._drains.cordoned(instance_id)
+
+    def _is_awake(self, instance_id: str) -> None:
+        session = self._sessions.get(instance_id)
+        if session is not None:
+            self._hold_back(session)
+            self._recover(session, "its engine is awake")
+            self._wakeup.notify()
+
+    def _finish_drain(self, instance_id: str) -> None:
+        self._drains.finish_if_empty(instance_id)
+        if (instance := self._scheduler.find_instance(instance_id)) is not None:
+            self._sleeps.follow(instance)
 
     # --- checks that the watchdog runs ------------------------------------------------------------
 
@@ -444,15 +519,19 @@ class Sessions:
                 self._handoffs.instance_stalled(verdict.instance_id, verdict.reason)
             elif (recovered := self._sessions.get(verdict.instance_id)) is not None:
                 self._hold_back(recovered)
-                self._drains.finish_if_empty(verdict.instance_id)
+                self._finish_drain(verdict.instance_id)
             self._wakeup.notify()
 
     def check_instances(self) -> None:
-        """Finish drains whose last reservation ended without an event; forget instances gone for ``forget_after_s``."""
+        """Finish drains whose last reservation ended without an event; wake instances that requests wait for.
+
+        Forget instances that are gone for ``forget_after_s``.
+        """
         now = self._clock.now()
+        self._wake_wanted()
         for instance in self._scheduler.instances():
             instance_id = instance.instance_id
-            self._drains.finish_if_empty(instance_id)
+            self._finish_drain(instance_id)
             gone = instance_id not in self._sessions
             if gone and now - instance.state_since > self._settings.forget_after_s:
                 self._forget(instance_id)
@@ -495,6 +574,8 @@ class Sessions:
             self._move(session.instance, InstanceState.SUSPECT, "its streams are not both up yet")
         elif reason is not None:
             self._move(session.instance, InstanceState.SUSPECT, reason)
+        elif self._sleeps.unknown(session.instance):
+            self._move(session.instance, InstanceState.SUSPECT, _SLEEP_UNKNOWN)
 
     def _without_output(self, session: Session, now: float) -> bool:
         """Return whether a session that took over attempts has been without their output for longer than a lease."""
@@ -534,8 +615,11 @@ class Sessions:
         if cool_down_reason is not None:
             self._move(instance, InstanceState.SUSPECT, cool_down_reason)  # this is the reason from now on
             return
+        if self._sleeps.unknown(instance):
+            self._move(instance, InstanceState.SUSPECT, _SLEEP_UNKNOWN)
+            return
         self._scheduler.recover(session.instance_id, reason, self._clock.now())
-        self._drains.finish_if_empty(session.instance_id)
+        self._finish_drain(session.instance_id)
         self._wakeup.notify()
 
     def _cooled_down(self, instance_id: str) -> None:
@@ -548,6 +632,7 @@ class Sessions:
         instance = session.instance
         self._close(session, reason)
         self._adapters.closed(session.instance_id)
+        self._sleeps.closed(session.instance_id)
         log.warning("instance %s is gone: %s", instance.instance_id, reason)
         if instance.state is not InstanceState.FAILED:
             self._move(instance, InstanceState.LOST, reason)

@@ -9,6 +9,7 @@ from scheduler_svc.control.adapters.adapters import Adapters
 from scheduler_svc.control.attempts.warm_ups import WarmUps
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.requests.request_table import RequestTable
+from scheduler_svc.control.sleep.device_groups import DeviceGroups
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.errors import ModelChanged, NoInstance
 from scheduler_svc.domain.request import RequestState
@@ -31,6 +32,7 @@ class Watchdog:
         sessions: Sessions,
         warm_ups: WarmUps,
         adapters: Adapters,
+        device_groups: DeviceGroups,
         wakeup: Wakeup,
         *,
         orphan_timeout_s: float,
@@ -46,6 +48,7 @@ class Watchdog:
         self._sessions = sessions
         self._warm_ups = warm_ups
         self._adapters = adapters
+        self._device_groups = device_groups
         self._wakeup = wakeup
         self._orphan_timeout_s = orphan_timeout_s
         self._configured = configured
@@ -63,6 +66,7 @@ class Watchdog:
         self._sessions.check_leases()
         self._sessions.check_progress()
         self._sessions.check_instances()
+        self._device_groups.check()
         self._warm_ups.check()
         self._adapters.check()
         for switch in self._scheduler.tick(self._clock.now()):

@@ -83,9 +83,14 @@ def _choice(request: Request, index: int) -> Request:
     seed, sampling = request.sampling.seed, request.sampling
     if seed is not None:
         sampling = replace(sampling, seed=seed - request.key.choice + index)
-    if index and sampling.prompt_logprobs is not None:
-        sampling = replace(sampling, prompt_logprobs=None)  # choice 0 gives them
-    return replace(request, key=request.key._replace(choice=index), sampling=sampling)
+    wanted = request.first_choice_prompt_logprobs if request.key.choice else sampling.prompt_logprobs
+    given, kept = (None, wanted) if index else (wanted, None)  # choice 0 gives them
+    return replace(
+        request,
+        key=request.key._replace(choice=index),
+        sampling=sampling if sampling.prompt_logprobs == given else replace(sampling, prompt_logprobs=given),
+        first_choice_prompt_logprobs=kept,
+    )
 
 
 def _joined(outcomes: Sequence[Outcome | None]) -> Outcome | None:

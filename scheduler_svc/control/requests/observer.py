@@ -24,7 +24,7 @@ class FailoverCause(Enum):
     STALLED = "stalled"  # its instance made no progress
     FAILED = "failed"  # the engine failed it
     REJECTED = "rejected"  # the executor did not start it
-    RETURNED = "returned"  # an executor that shuts down gave it back
+    RETURNED = "returned"  # its instance gave it back: the executor shuts down, or another engine gets the device
     UNDELIVERED = "undelivered"  # the Assign never arrived
     MISMATCH = "mismatch"  # the output that arrived does not match what its executor reports
 

@@ -18,7 +18,7 @@ from scheduler_svc.domain.progress_watch import ProgressWatch
 from scheduler_svc.domain.settings import SchedulerSettings
 
 #: States in which an instance stays when its engine reports that it is ready.
-_STAYS = frozenset({*DRAINS, InstanceState.READY, InstanceState.STALLED})
+_STAYS = frozenset({*DRAINS, InstanceState.READY, InstanceState.STALLED, InstanceState.SLEEPING})
 
 
 class EngineReports:

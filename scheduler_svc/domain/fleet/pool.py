@@ -156,9 +156,14 @@ class Pool:
         """Whether an engine starts that did not fail to start since it was READY last."""
         return any(i.state in STARTING and not i.failed_starts for i in self._members.values())
 
+    @property
+    def on_demand(self) -> bool:
+        """Whether no instance is READY, and one gets its turn on its device when requests wait for it."""
+        return not self.accounts and any(i.on_demand for i in self._members.values())
+
     def unserved_since(self, now: float) -> float | None:
-        """Return since when no instance is READY, as far as was asked; None if one is."""
-        if self.accounts:
+        """Return since when no instance is READY or comes on demand, as far as was asked; None if one does."""
+        if self.accounts or self.on_demand:
             self._unserved_since = None
         elif self._unserved_since is None:
             self._unserved_since = now

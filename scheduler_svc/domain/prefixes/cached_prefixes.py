@@ -57,6 +57,13 @@ class CachedPrefixes:
             self._engines_seen += 1
             self._engines[instance_id] = self._engines_seen
 
+    def emptied(self, instance_id: str) -> None:
+        """Drop what an instance holds, because its engine was put to sleep; sessions are sent there for it no more."""
+        if instance_id in self._engines:
+            self._index.clear(instance_id)
+            self._engines_seen += 1
+            self._engines[instance_id] = self._engines_seen
+
     def forget(self, instance_id: str) -> None:
         """Drop an instance that is gone, or whose engine is."""
         self._index.forget(instance_id)

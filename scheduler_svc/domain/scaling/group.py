@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 
 from scheduler_svc.domain.capacity.offered_load import TokenCosts
@@ -17,7 +18,7 @@ from scheduler_svc.domain.scaling.desired_instances import DesiredInstances
 from scheduler_svc.domain.scaling.home_roles import group_at_home, group_of, moved_bounds, moved_in_words
 from scheduler_svc.domain.scaling.load_trend import LoadTrend
 from scheduler_svc.domain.scaling.need import Need, is_idle, needed, shortage
-from scheduler_svc.domain.scaling.parts import parts_of
+from scheduler_svc.domain.scaling.parts import is_asked, parts_of
 from scheduler_svc.domain.scaling.removal import removal_order
 from scheduler_svc.domain.scaling.settings import ScalingSettings
 from scheduler_svc.domain.scaling.signals import ScalingSignals
@@ -127,7 +128,8 @@ class Group:
         warm_up_s: float,
         now: float,
     ) -> ScalingSignals:
-        load, strengths = self._load(pool, roles, serving, now)
+        asked = is_asked(self._role, {i.role for i in pool.instances() if i.live})
+        load, strengths = self._load(pool, roles, serving, now) if asked else (0.0, (1.0,) * len(serving))
         self._trend.add(load, now)
         lead_s = warm_up_s + self._settings.up_delay_s + self._settings.interval_s
         capacity = sum(i.account.capacity for i in serving)
@@ -139,12 +141,12 @@ class Group:
             strengths=strengths,
             starting=len(starting),
             settled=now - self._ready_since >= SETTLE_S,
-            waiting=waiting_elsewhere + (len(pool.queue) if pool.queue is not None else 0),
-            running=sum(i.account.live for i in pool.instances()),
-            idle_s=pool.load.idle_s(now),
-            wait_share=_wait_share(pool, targets, now),
-            late_share=pool.trouble.late_share(now),
-            turned_away=pool.trouble.recently_turned_away(now),
+            waiting=waiting_elsewhere + (len(pool.queue) if pool.queue is not None else 0) if asked else 0,
+            running=sum(i.account.live for i in (pool.instances() if asked else serving)),
+            idle_s=pool.load.idle_s(now) if asked else math.inf,
+            wait_share=_wait_share(pool, targets, now) if asked else 0.0,
+            late_share=pool.trouble.late_share(now) if asked else 0.0,
+            turned_away=pool.trouble.recently_turned_away(now) if asked else 0.0,
             kv_use=1 - free / capacity if capacity else 0.0,
         )
 

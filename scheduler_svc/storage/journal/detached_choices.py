@@ -22,7 +22,6 @@ from scheduler_svc.storage.journal.detached_rows import (
     key_of,
     name_columns,
     named,
-    unwritten,
 )
 from scheduler_svc.storage.journal.tables.detached import DETACHED_CHOICES
 
@@ -39,12 +38,12 @@ class EndOfAll:
     keep_until: float
 
 
-def save(connection: Connection, checkpoints: Sequence[Checkpoint]) -> None:
-    """Write down what is new of further choices, whose requests are known and have not ended."""
-    if not checkpoints:
-        return
-    tokens = _tokens(connection, checkpoints)
-    if rows := [_row(each, piece) for each in checkpoints for piece in _new(each, tokens.get(each.key, 0))]:
+def save(connection: Connection, checkpoints: Sequence[Checkpoint], written: Mapping[RequestKey, int]) -> None:
+    """Write down what is new of further choices, whose requests are known and have not ended.
+
+    ``written``: how many tokens of each choice are written down, as ``tokens`` returns it.
+    """
+    if rows := [_row(each, piece) for each in checkpoints for piece in _pieces(each, written.get(each.key, 0))]:
         connection.execute(DETACHED_CHOICES.insert(), rows)
 
 
@@ -77,8 +76,10 @@ def read(
     }
 
 
-def _tokens(connection: Connection, checkpoints: Sequence[Checkpoint]) -> dict[RequestKey, int]:
-    """Return how many tokens of the choices are written down, of those of which there is a row."""
+def tokens(connection: Connection, checkpoints: Sequence[Checkpoint]) -> dict[RequestKey, int]:
+    """Return how many tokens of further choices are written down, of those of which there is a row."""
+    if not checkpoints:
+        return {}
     counted = select(CHOICES.tenant, CHOICES.request_id, CHOICES.choice, func.sum(CHOICES.tokens).label("tokens"))
     keys = {each.key._replace(choice=0) for each in checkpoints}
     rows = connection.execute(
@@ -87,11 +88,10 @@ def _tokens(connection: Connection, checkpoints: Sequence[Checkpoint]) -> dict[R
     return {key_of(row)._replace(choice=row.choice): int(row.tokens) for row in rows}
 
 
-def _new(checkpoint: Checkpoint, tokens: int) -> Iterator[OutputPiece]:
+def _pieces(checkpoint: Checkpoint, tokens: int) -> Iterator[OutputPiece]:
     """Yield what of a checkpoint makes a row: a piece, or one without tokens that the end goes with."""
-    piece = unwritten(checkpoint.piece, tokens)
-    if piece is not None:
-        yield piece
+    if checkpoint.piece is not None:
+        yield checkpoint.piece
     elif checkpoint.end is not None:
         yield OutputPiece(first_index=tokens, token_ids=(), text_lengths=(), text="", logprobs=None)
 

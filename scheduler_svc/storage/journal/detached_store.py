@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -161,34 +162,46 @@ def _save(connection: Connection, checkpoints: Sequence[Checkpoint]) -> None:
     """Write down what is new of the requests that are known and have not ended."""
     keys = {each.key._replace(choice=0) for each in checkpoints}
     open_requests = _open(connection, keys)
-    new = [each for each in checkpoints if each.key._replace(choice=0) in open_requests]
-    detached_choices.save(connection, [each for each in new if each.key.choice])
+    known = [each for each in checkpoints if each.key._replace(choice=0) in open_requests]
+    others = [each for each in known if each.key.choice]
+    tokens = {key: row.output_tokens for key, row in open_requests.items()}
+    tokens |= detached_choices.tokens(connection, others)
+    new = [_unwritten(each, tokens.get(each.key, 0)) for each in known]
+    detached_choices.save(connection, [each for each in new if each.key.choice], tokens)
     sizes = {key: row.size_bytes for key, row in open_requests.items()}
     for each in new:
         sizes[each.key._replace(choice=0)] += each.size_bytes
     first = [each for each in new if not each.key.choice]
-    _save_first(connection, first, open_requests, sizes)
+    _save_first(connection, first, tokens, sizes)
     of_others = sizes.keys() - {each.key for each in first}
     if of_others:
         connection.execute(_SET_SIZE, [_name(key) | {"size_bytes": sizes[key]} for key in of_others])
 
 
+def _unwritten(checkpoint: Checkpoint, tokens: int) -> Checkpoint:
+    """Return what of a checkpoint is not written down yet, of whose output ``tokens`` tokens are."""
+    piece = unwritten(checkpoint.piece, tokens)
+    return checkpoint if piece is checkpoint.piece else replace(checkpoint, piece=piece)
+
+
 def _save_first(
     connection: Connection,
     checkpoints: Sequence[Checkpoint],
-    open_requests: Mapping[RequestKey, Any],
+    tokens: Mapping[RequestKey, int],
     sizes: Mapping[RequestKey, int],
 ) -> None:
-    """Write down what is new of choice 0 of requests; ``sizes``: what they count from now on, with all choices."""
+    """Write down what is new of choice 0 of requests.
+
+    ``tokens``: what is written down of each output; ``sizes``: what they count from now on, with all choices.
+    """
     pieces: list[dict[str, Any]] = []
     changes: dict[bool, list[dict[str, Any]]] = {False: [], True: []}  # by whether the request ends
     for each in checkpoints:
-        tokens = open_requests[each.key].output_tokens
-        piece = unwritten(each.piece, tokens)
-        if piece is not None:
-            pieces.append(name_columns(each.key) | output_columns.columns(piece))
-            tokens += len(piece.token_ids)
-        changes[each.end is not None].append(_change(each, tokens, sizes[each.key]))
+        added = 0
+        if each.piece is not None:
+            pieces.append(name_columns(each.key) | output_columns.columns(each.piece))
+            added = len(each.piece.token_ids)
+        changes[each.end is not None].append(_change(each, tokens[each.key] + added, sizes[each.key]))
     if pieces:
         connection.execute(DETACHED_OUTPUT.insert(), pieces)
     for of_one_kind in changes.values():

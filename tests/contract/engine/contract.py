@@ -351,6 +351,36 @@ class EngineContract:
                 await engine.remove_adapter(subject.adapter)
         assert len((await answer(engine, subject.prompts[1], GREEDY_48)).token_ids) == 48
 
+    # --- sleep ----------------------------------------------------------------------------------------------
+
+    async def test_a_woken_engine_answers_as_before_and_has_cached_nothing(self, subject: Subject) -> None:
+        engine, prompt = subject.engine, subject.prompts[0] * 8
+        if not engine.facts.can_sleep:
+            pytest.skip("this engine cannot sleep")
+        before = await answer(engine, prompt, GREEDY_48)
+        await engine.sleep()
+        await engine.sleep()  # nothing happens
+        with pytest.raises(EngineError, match="asleep"):
+            await answer(engine, prompt, GREEDY_48)
+        assert engine.load().unfinished == 0
+        await engine.check_health()
+        await engine.wake_up()
+        await engine.wake_up()  # nothing happens
+        after = await answer(engine, prompt, GREEDY_48)
+        assert after.token_ids == before.token_ids
+        assert after.last.cached_prompt_tokens in (0, None)
+
+    async def test_an_engine_does_not_fall_asleep_under_a_request(self, subject: Subject) -> None:
+        engine = subject.engine
+        if not engine.facts.can_sleep:
+            pytest.skip("this engine cannot sleep")
+        stream = engine.generate(request_of(subject.prompts[0], GREEDY_48))
+        await anext(stream)
+        with pytest.raises(EngineError, match="1 requests are in the engine"):
+            await engine.sleep()
+        rest = [token async for output in stream for token in output.token_ids]
+        assert rest, "it goes on"
+
     # --- structured output ----------------------------------------------------------------------------------
 
     async def _constrained(self, subject: Subject, kind: StructuredKind, value: str) -> str:

@@ -24,6 +24,9 @@ SETTINGS = SimulatedSettings(
     max_model_len=1024,
     adapters=("french",),
     adapter_slots=1,
+    sleep_mode=True,
+    sleep_s=0.01,
+    wake_s=0.01,
 )
 
 

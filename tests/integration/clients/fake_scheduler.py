@@ -267,6 +267,12 @@ class FakeScheduler(FakeBatches, admin_pb2_grpc.AdminServiceServicer):
     async def DrainInstance(self, request: Any, context: Context) -> Any:
         return await self._answer("DrainInstance", request, context)
 
+    async def SleepInstance(self, request: Any, context: Context) -> Any:
+        return await self._answer("SleepInstance", request, context)
+
+    async def WakeInstance(self, request: Any, context: Context) -> Any:
+        return await self._answer("WakeInstance", request, context)
+
     async def ResumeInstance(self, request: Any, context: Context) -> Any:
         return await self._answer("ResumeInstance", request, context)
 

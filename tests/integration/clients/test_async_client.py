@@ -451,6 +451,16 @@ async def test_draining_and_resuming_give_the_instance_back(scheduler: FakeSched
     assert scheduler.asked[0].reason == "x"
 
 
+async def test_sleeping_and_waking_give_the_instance_back(scheduler: FakeScheduler, client: AsyncClient) -> None:
+    sleeping = instance(state=common_pb2.INSTANCE_STATE_SLEEPING)
+    scheduler.admin["SleepInstance"] = always(admin_pb2.SleepInstanceResponse(instance=sleeping))
+    scheduler.admin["WakeInstance"] = always(admin_pb2.WakeInstanceResponse(instance=sleeping))
+
+    assert (await client.sleep_instance("executor-1", reason="x")).state is sage.InstanceState.SLEEPING
+    assert (await client.wake_instance("executor-1")).instance_id == "executor-1"
+    assert scheduler.asked[0].reason == "x"
+
+
 async def test_an_unknown_policy_is_refused(scheduler: FakeScheduler, client: AsyncClient) -> None:
     async def refuse(request: admin_pb2.SetPolicyRequest, context: Any) -> None:
         await fail(context, ErrorReason.UNKNOWN_POLICY, f"unknown policy {request.policy!r}")

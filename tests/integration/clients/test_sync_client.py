@@ -64,6 +64,8 @@ async def test_everything_an_operator_asks(scheduler: FakeScheduler) -> None:
         "GetInstance": always(admin_pb2.GetInstanceResponse(instance=one)),
         "DrainInstance": always(admin_pb2.DrainInstanceResponse(instance=one)),
         "ResumeInstance": always(admin_pb2.ResumeInstanceResponse(instance=one)),
+        "SleepInstance": always(admin_pb2.SleepInstanceResponse(instance=one)),
+        "WakeInstance": always(admin_pb2.WakeInstanceResponse(instance=one)),
         "GetPolicy": always(admin_pb2.GetPolicyResponse(policy="fifo")),
         "SetPolicy": always(admin_pb2.SetPolicyResponse(policy="fifo")),
         "Explain": always(admin_pb2.ExplainResponse(request_id="r")),
@@ -76,13 +78,15 @@ async def test_everything_an_operator_asks(scheduler: FakeScheduler) -> None:
                 client.get_instance("executor-1").instance_id,
                 client.drain_instance("executor-1").instance_id,
                 client.resume_instance("executor-1").instance_id,
+                client.sleep_instance("executor-1").instance_id,
+                client.wake_instance("executor-1").instance_id,
                 client.get_policy().policy,
                 client.set_policy("fifo").policy,
                 client.explain("r").request_id,
                 client.cancel("r").cancelled,
             ]
 
-    assert await in_thread(work) == ["executor-1"] * 4 + ["fifo", "fifo", "r", True]
+    assert await in_thread(work) == ["executor-1"] * 6 + ["fifo", "fifo", "r", True]
 
 
 async def test_cancel_may_come_from_another_thread(scheduler: FakeScheduler) -> None:

@@ -230,6 +230,41 @@ async def test_executors_come_and_go_with_the_load(fleet: DescribedFleet) -> Non
             await asyncio.sleep(0.5)
 
 
+async def test_executors_that_are_too_many_sleep_and_are_woken_first(fleet: DescribedFleet) -> None:
+    del fleet.chat["count"]
+    fleet.chat.update(min=0, max=2, keep_asleep=1)
+    quick = {"interval_s": 0.5, "up_delay_s": 0.5, "down_delay_s": 1, "idle_s": 1, "trend_s": 5, "warm_up_s": 1}
+    fleet.content["scheduler"]["settings"] = {"scaling": quick}
+    fleet.write()
+    await fleet.done("apply")
+    async with sage.AsyncClient(fleet.address) as client:
+        done = await client.generate("once", model="sim", no_instance="wait", max_tokens=3, deadline=60).result()
+        async with asyncio.timeout(60):
+            while (await client.get_instance(done.instance_id)).state is not sage.InstanceState.SLEEPING:
+                await asyncio.sleep(0.2)
+        again = await client.generate("once", model="sim", no_instance="wait", max_tokens=3, deadline=60).result()
+        assert again.instance_id == done.instance_id
+        assert (await client.get_instance(done.instance_id)).wake_s is not None, "it was woken, not started again"
+
+
+async def test_two_groups_share_a_device_and_are_replaced_there(fleet: DescribedFleet) -> None:
+    shared = {"engine": "simulated", "device_group": "gpu0"}
+    fleet.content["groups"] = {name: {"model": f"sim-{name}", **shared} for name in ("chat", "coder")}
+    fleet.content["scheduler"]["settings"] = {"device_groups": {"min_awake_s": 0.2, "turn_factor": 1}}
+    fleet.write()
+    await fleet.done("apply")
+    assert await fleet.until_ready() == ["chat-1", "coder-1"]
+    async with sage.AsyncClient(fleet.address) as client:
+        for name in ("chat", "coder", "chat"):
+            assert (
+                await client.generate("once", model=f"sim-{name}", max_tokens=3).result()
+            ).instance_id == f"{name}-1"
+    fleet.chat["engine_arguments"] = {"max_running": 3}
+    fleet.write()
+    await fleet.done("apply")
+    assert len(await fleet.until_ready()) == 2
+
+
 @needs_openssl
 async def test_every_connection_of_a_fleet_with_identities_has_tls(fleet: DescribedFleet, tmp_path: Path) -> None:
     authority = Authority(tmp_path)

@@ -19,6 +19,7 @@ from tests.support.eventually import eventually
 from tests.support.free_port import free_ports
 
 LIMITED = "limited"  # a tenant that may have no tokens
+ADAPTER = "legal"
 LONG = "Once upon a time there was a prompt. " * 8
 HANDOVER = {"connector": "NixlConnector", "handshake_s": 0.001, "pull_base_s": 0.005}
 ROLES = {"executor-prefill": "prefilling", "executor-decode": "decoding", "executor-other": "decoding"}
@@ -55,7 +56,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     async with OtlpReceiver() as receiver, LocalFleet(telemetry=told(receiver, 0), **config) as fleet:
         for name, role in ROLES.items():
             settings = {"telemetry": told(receiver, pages[name]), "role": role, "price_per_hour": 1.0}
-            await fleet.add(name, settings=settings, kv_transfer=HANDOVER)
+            await fleet.add(name, settings=settings, kv_transfer=HANDOVER, adapter_slots=1)
         scheduler = {"scheduler:9464": fleet.scheduler.telemetry.exports.metrics_port}
         targets = {"scheduler": scheduler, "executor": pages}
         async with PrometheusServer(tmp_path_factory.mktemp("prometheus"), own_port, targets) as prometheus:
@@ -77,7 +78,7 @@ def told(receiver: OtlpReceiver, port: int) -> dict[str, Any]:
 
 
 async def history(fleet: LocalFleet) -> None:
-    """What fleets go through: a refusal, a tenant's limit, a handoff that fails, a failover in mid-output."""
+    """What fleets go through: a refusal, a limit, a handoff that fails, a failover in mid-output, adapters that go."""
     pairs = fleet.scheduler.control.scheduler.pairs()
     await eventually(lambda: sum(pair.state is PairState.USABLE for pair in pairs) >= 2, what="two usable pairs")
     with pytest.raises(UnknownModelError):
@@ -86,6 +87,11 @@ async def history(fleet: LocalFleet) -> None:
     with pytest.raises(TenantLimitError):
         await fleet.client.generate("Hello", tenant=LIMITED).result()
     await fleet.client.set_shadow_policy("slo_aware")
+    for name in ("removed", ADAPTER):
+        await fleet.client.add_adapter(name, f"org/{name}")
+        await fleet.client.generate("Hello", adapter=name, max_tokens=2).result()
+        if name != ADAPTER:
+            await fleet.client.remove_adapter(name)
     for fault in (Fault(kind=FaultKind.KV_CONNECT), Fault(kind=FaultKind.ERROR, after_tokens=3)):
         for name, role in ROLES.items():
             if role == "decoding":
@@ -96,7 +102,7 @@ async def history(fleet: LocalFleet) -> None:
 async def keep_working(fleet: LocalFleet) -> None:
     """Requests of several classes, half of them with a target that nobody can meet, until it is cancelled."""
     for number in range(100_000):
-        await fleet.client.generate("Short, so it is not split", max_tokens=2).result()
+        await fleet.client.generate("Short, so it is not split", max_tokens=2, adapter=ADAPTER).result()
         await fleet.client.generate(
             f"{LONG} {number}",
             max_tokens=20,

@@ -75,7 +75,8 @@ def address(service: StandbyService) -> str:
 
 async def state(service: StandbyService) -> admin_pb2.GetSchedulerResponse:
     async with grpc.aio.insecure_channel(address(service)) as channel:
-        return await admin_pb2_grpc.AdminServiceStub(channel).GetScheduler(admin_pb2.GetSchedulerRequest())
+        request = admin_pb2.GetSchedulerRequest()  # one whose term has just ended listens again in a moment
+        return await admin_pb2_grpc.AdminServiceStub(channel).GetScheduler(request, wait_for_ready=True, timeout=20)
 
 
 async def leads(service: StandbyService) -> bool:

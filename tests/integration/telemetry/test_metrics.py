@@ -225,6 +225,28 @@ async def test_the_executor_tells_of_its_attempts_and_its_engine(
     assert page.label_sets("sage_build_info")[0]["instance_id"] == "one"
 
 
+async def test_adapters_are_on_both_pages(
+    fleet: LocalFleet, telemetry: dict[str, Any], caller: Caller, executor_port: int
+) -> None:
+    pages = {**telemetry, "metrics_listen": f"127.0.0.1:{executor_port}"}
+    await fleet.add("one", settings={"telemetry": pages}, adapter_slots=2)
+    await fleet.client.add_adapter("legal", "org/legal")
+    await fleet.client.add_adapter("broken", "/no/such/directory")
+    await fleet.client.generate("Once upon a time", adapter="legal", max_tokens=6).result()
+
+    async def told() -> Page | None:
+        page = await scheduler_page(fleet)
+        return page if page.total("sage_instance_adapters", state="failed") else None
+
+    page = await eventually(told, what="the adapter that does not load")
+    assert page.total("sage_instance_adapters", instance_id="one", model="sim", state="loaded") == 1
+    assert page.total("sage_adapter_requests_total", model="sim", adapter="legal", outcome="finished") == 1
+    own = await scrape(executor_port)
+    assert own.total("sage_engine_adapter_loads_total", result="loaded") == 1
+    assert own.total("sage_engine_adapter_loads_total", result="unusable") == 1
+    assert own.total("sage_engine_adapter_load_duration_seconds_count") == 1
+
+
 async def test_the_executors_page_holds_what_the_engines_library_registered(
     one: LocalExecutor, executor_port: int
 ) -> None:

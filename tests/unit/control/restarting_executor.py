@@ -109,6 +109,9 @@ class Wire:
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         raise AssertionError("tokenizers are always here")
 
+    def want_sleep(self, number: int, *, asleep: bool) -> None:
+        """Ignored: its engine cannot sleep."""
+
     def want_adapters(self, number: int, sources: Sequence[AdapterSource]) -> None:
         raise AssertionError("no adapters are registered here")
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from sage_common.virtual_clock import VirtualClock
+from sage_telemetry.catalogue import INSTANCE_ADAPTERS
 from scheduler_svc.control.adapters.instance_adapters import AdapterReport, AdapterState
 from scheduler_svc.control.adapters.registry import ADAPTERS_LIMIT, AdapterRegistry
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.domain.adapters.registered_adapter import AdapterSource, RegisteredAdapter
 from scheduler_svc.domain.errors import InvalidRequest, LimitReached, NoInstance, UnknownModel
+from scheduler_svc.telemetry.adapters import AdapterReader
+from scheduler_svc.telemetry.fleet import FleetReader
 from tests.unit.control.test_adoption import Next
 from tests.unit.control.test_operator_decisions import StoredDecisions
 from tests.unit.control.world import MODEL, ModelledExecutor, World, expected
@@ -35,6 +38,15 @@ def fails(executor: ModelledExecutor, name: str, reason: str) -> None:
     assert executor.session is not None
     failed = AdapterReport(source=source(name), state=AdapterState.FAILED, reason=reason)
     executor.world.plane.sessions.adapter_states(executor.session, executor.adapters_number, [failed])
+
+
+def figures(world: World) -> dict[str, float]:
+    """The exported number of a's adapters by state."""
+    plane = world.plane
+    reader = FleetReader(plane.scheduler, plane.clock, plane.requests, adapters=AdapterReader(plane.adapters))
+    values = reader.read()[INSTANCE_ADAPTERS]
+    assert {labels[:2] for labels, _ in values} <= {("a", MODEL)}
+    return {labels[2]: value for labels, value in values}
 
 
 def held(world: World, name: str) -> dict[str, tuple[AdapterState, str]]:
@@ -282,6 +294,25 @@ async def test_names_that_are_taken_are_refused() -> None:
             await world.plane.adapters.add("nobody", source("x"))
         with pytest.raises(InvalidRequest, match="'x' is not a registered adapter of 'm'; there are: legal"):
             await world.plane.adapters.remove("", "x")
+
+
+async def test_each_instances_adapters_are_counted_by_state() -> None:
+    async with World() as world:
+        a = world.add("a", adapter_slots=3, adapters=frozenset({"own"}))
+        world.add("without")
+        for name in ("one", "two", "broken"):
+            await world.plane.adapters.add("", source(name))
+        loads(a)
+        fails(a, "broken", "there is no directory /weights/broken")
+        loads(a)
+        assert figures(world) == {"loading": 0, "loaded": 3, "unloading": 0, "failed": 1}
+        await world.plane.adapters.add("", source("three"))
+        assert figures(world) == {"loading": 1, "loaded": 3, "unloading": 0, "failed": 1}
+        await world.plane.adapters.remove("", "broken")
+        assert figures(world)["failed"] == 0
+        a.crash()
+        await world.advance(60)
+        assert figures(world) == {}
 
 
 async def test_the_registry_outlives_the_scheduler() -> None:

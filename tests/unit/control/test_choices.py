@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
-from scheduler_svc.control.requests.choices import ReadFrom, sum_of
+from scheduler_svc.control.requests.choices import ReadFrom, split, sum_of
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
 from scheduler_svc.domain.errors import InvalidRequest, OutputLost, Overloaded, QueueFull, Recovering
-from scheduler_svc.domain.request import Priority, RequestKey, RequestState
+from scheduler_svc.domain.request import Priority, RequestKey, RequestState, Sampling
 from scheduler_svc.recording.usage.ended_request import usage_of
+from tests.contract.policies.modelled_fleet import make_request
 from tests.unit.control.test_adoption import Next, held, orders
 from tests.unit.control.world import EPOCH, MODEL, Reader, World
 
@@ -247,6 +249,22 @@ async def test_a_choice_that_nobody_holds_is_generated_anew_once_recovery_is_ove
     with pytest.raises(OutputLost):
         following.plane.intake.attach(live.key, subscription, 0, after=lost, takes_choices=True)
     following.plane.intake.attach(live.key, subscription, 0, takes_choices=True)
+
+
+async def test_choice_0_gives_the_prompts_log_probabilities_where_another_one_alone_is_held() -> None:
+    sent = await orders("r1", sampling={"prompt_logprobs": 2}, **THREE)
+    following = Next("a", "b")
+    following.register("a", held(sent[1], "a"))
+    following.answer("a", sent[1])
+    live = following.plane.requests.get(lead(following))
+    assert [each.request.sampling.prompt_logprobs for each in live.members] == [2, None, None]
+
+
+def test_the_choices_are_the_same_whichever_of_them_they_are_made_from() -> None:
+    sampling = Sampling(seed=40, prompt_logprobs=0)
+    choices = split(replace(make_request(1, sampling=sampling), choices=3))
+    assert [each.sampling.prompt_logprobs for each in choices] == [0, None, None]
+    assert all(split(each) == choices for each in choices)
 
 
 async def test_choices_of_an_executor_that_dies_before_it_told_all_are_generated_anew_after_recovery() -> None:

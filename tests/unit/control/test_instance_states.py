@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from scheduler_svc.control.sleep.instance_sleep import SleepReport, SleepState
 from scheduler_svc.domain.instance_state import GONE, STARTING, InstanceState
 from tests.unit.control.test_sessions import registration
 from tests.unit.control.world import ModelledExecutor, World
@@ -23,7 +24,11 @@ async def bring_to(world: World, state: InstanceState) -> ModelledExecutor:
         world.plane.sessions.outputs_opened(welcome.session_id)
         world.plane.sessions.engine_status(a.session, state, 0.5, "", None)
     else:
-        a = world.add("a")
+        a = world.add("a", can_sleep=state is S.SLEEPING)
+    if state is S.SLEEPING:
+        assert a.session is not None
+        world.plane.sessions.sleep_report(a.session, SleepReport(state=SleepState.AWAKE, number=0))
+        world.plane.sessions.sleep("a", "nobody asks")
     if state in (S.STALLED, S.DRAINING):
         await world.submit("r", max_tokens=2_000)
         await world.advance(0.3)

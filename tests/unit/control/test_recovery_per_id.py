@@ -14,6 +14,7 @@ from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.errors import OutputLost, Recovering, RequestNotFound
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.request import RequestKey, RequestState
 from tests.unit.control.detached_world import DetachedWorld
 from tests.unit.control.test_adoption import Next, attach, held, orders
@@ -171,3 +172,22 @@ async def test_what_is_not_known_stays_unknown(monkeypatch: pytest.MonkeyPatch) 
     scheduler.answer("asked", order)
     monkeypatch.setattr(handing_over, "HELD_LIMIT", 0)
     assert scheduler.plane.handed_over()["asked"].holds is None, "they are too many to write down"
+
+
+async def test_an_executor_that_holds_nothing_is_back_once_it_says_how_its_engine_is() -> None:
+    """Until then no request for its model can be read, and one that waited would be refused."""
+    scheduler = Next(left={"a": EarlierInstance(model=MODEL)})
+    scheduler.register("a", ready=False)
+    with pytest.raises(Recovering):
+        await scheduler.plane.intake.submit(World().submission("waited"))
+    scheduler.ready("a")
+    await scheduler.plane.intake.submit(World().submission("waited"))
+    assert not scheduler.plane.recovery.open
+
+
+async def test_an_executor_whose_engine_starts_is_back() -> None:
+    scheduler = Next(left={"a": EarlierInstance(model=MODEL)})
+    scheduler.register("a", ready=False)
+    state = InstanceState.LOADING
+    scheduler.plane.sessions.engine_status(scheduler.sessions["a"], state, None, "", None)
+    assert not scheduler.plane.recovery.open

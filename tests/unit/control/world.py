@@ -30,7 +30,7 @@ from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.images import ImageInput
-from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
+from scheduler_svc.domain.instance_spec import DeviceGroup, InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.request import RequestKey
@@ -114,6 +114,10 @@ class ModelledExecutor:
     run_time_adapters: bool = True
     wanted_adapters: list[str] | None = None
     adapters_number: int = 0  # of the latest order
+    can_sleep: bool = False
+    device_group: DeviceGroup | None = None
+    host: str = ""
+    sleep_orders: list[bool] = field(default_factory=list)  # whether it was to sleep
     keeps_role: bool = True
     kept_role: KeptRole | None = None  # that a scheduler gave by itself, with its age then
     resume_secret: bytes = b""
@@ -201,6 +205,9 @@ class ModelledExecutor:
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         raise AssertionError("tokenizers are always here")
 
+    def want_sleep(self, number: int, *, asleep: bool) -> None:
+        self.sleep_orders.append(asleep)
+
     def want_adapters(self, number: int, sources: Sequence[AdapterSource]) -> None:
         self.adapters_number = number
         self.wanted_adapters = [each.name for each in sources]
@@ -223,12 +230,21 @@ class ModelledExecutor:
 
     def connect(self) -> None:
         """Register, report READY, open the output stream."""
+        self.register()
+        self.ready()
+
+    def register(self) -> None:
         plane = self.world.plane
         held = tuple(
             HeldAttempt(epoch=EPOCH, number=n, tokens=r.tokens, ended=r.ended is not None) for n, r in self.held.items()
         )
         spec = InstanceSpec(
-            instance_id=self.instance_id, model=self.model, engine_start_id=self.start_id, role=self.role
+            instance_id=self.instance_id,
+            model=self.model,
+            engine_start_id=self.start_id,
+            role=self.role,
+            device_group=self.device_group,
+            location=Location(host=self.host),
         )
         registration = Registration(
             spec=spec,
@@ -243,8 +259,12 @@ class ModelledExecutor:
         self.held = {n: r for n, r in self.held.items() if n in welcome.keep}
         self.session = plane.sessions.by_id(welcome.session_id)
         self.connected, self.dead = True, False
-        plane.sessions.engine_status(self.session, InstanceState.READY, None, "", self.facts())
-        plane.sessions.outputs_opened(welcome.session_id)
+
+    def ready(self) -> None:
+        """Report READY, open the output stream."""
+        assert self.session is not None
+        self.world.plane.sessions.engine_status(self.session, InstanceState.READY, None, "", self.facts())
+        self.world.plane.sessions.outputs_opened(self.session.session_id)
 
     def facts(self) -> EngineFacts:
         return EngineFacts(
@@ -256,6 +276,7 @@ class ModelledExecutor:
             weights=self.weights,
             adapter_weights=self.adapter_weights,
             adapter_slots=self.adapter_slots,
+            can_sleep=self.can_sleep,
             kv_capacity_tokens=100_000,
             max_running=self.max_running,
             max_batched_tokens=2048,

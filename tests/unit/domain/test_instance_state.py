@@ -6,13 +6,13 @@ from itertools import permutations
 
 import pytest
 
-from scheduler_svc.domain.errors import InvalidTransition
+from scheduler_svc.domain.errors import InvalidTransition, NoInstance
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import GONE, STARTING, TRANSITIONS, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.scheduler import Scheduler
-from tests.contract.policies.modelled_fleet import make_facts, make_scheduler, put_in_state
+from tests.contract.policies.modelled_fleet import make_facts, make_request, make_scheduler, put_in_state
 
 S = InstanceState
 
@@ -32,6 +32,10 @@ REASONS: dict[tuple[InstanceState, InstanceState], str] = {
     (S.DRAINING, S.SUSPECT): "a stream breaks",
     (S.DRAINING, S.STALLED): "it holds work and does no iteration",
     (S.DRAINED, S.READY): "the drain is lifted",
+    (S.DRAINED, S.SLEEPING): "its engine is put to sleep",
+    **{(before, S.SLEEPING): "its executor comes back with an engine that sleeps" for before in (S.READY, S.SUSPECT)},
+    (S.SLEEPING, S.READY): "its engine is awake",
+    (S.SLEEPING, S.DRAINED): "its engine is awake, and an operator's drain holds",
     **{(before, S.LOST): "its executor is gone" for before in S if before not in GONE},
     **{(before, S.FAILED): "its executor reports that its engine died" for before in S if before not in GONE},
     (S.LOST, S.DOWNLOADING): "it registers again",
@@ -44,7 +48,7 @@ def test_every_allowed_pair_has_its_reason_and_no_other_is_allowed() -> None:
 
     assert set(TRANSITIONS) == set(InstanceState)
     assert allowed == set(REASONS)
-    assert len(allowed) == 41, "the number that the table's comment gives"
+    assert len(allowed) == 48, "the number that the table's comment gives"
 
 
 @pytest.mark.parametrize("before", InstanceState)
@@ -80,7 +84,7 @@ def test_what_becomes_of_an_instance_whose_engine_says_it_is_ready(before: Insta
         with pytest.raises(InvalidTransition, match="lost"):
             scheduler.engine_ready("i0", make_facts(), 1.0)
         return
-    stays = {S.DRAINING, S.DRAINED, S.STALLED}
+    stays = {S.DRAINING, S.DRAINED, S.STALLED, S.SLEEPING}
 
     assert scheduler.engine_ready("i0", make_facts(), 1.0).state is (before if before in stays else S.READY)
 
@@ -103,6 +107,20 @@ def test_a_reconnect_of_the_same_engine_changes_the_state_only_of_an_instance_th
     put_in_state(scheduler, "i0", before)
 
     assert register(scheduler, engine_start_id="1").state is (S.DOWNLOADING if before in GONE else before)
+
+
+def test_an_instance_that_sleeps_counts_for_nothing_and_is_hoped_for() -> None:
+    scheduler = make_scheduler(instances=1)
+    now_or_never, patient = make_request("now"), make_request("later", wait_for_instance=True)
+    put_in_state(scheduler, "i0", S.SLEEPING)
+
+    with pytest.raises(NoInstance, match="1 sleeping"):
+        scheduler.admit(now_or_never, 1.0)
+    scheduler.admit(patient, 1.0)
+    assert scheduler.schedule(1.0) == []
+
+    scheduler.transition("i0", S.READY, "its engine is awake", 2.0)
+    assert [each.instance_id for each in scheduler.schedule(2.0)] == ["i0"]
 
 
 def test_an_instance_that_stalls_and_does_iterations_again_goes_there_and_back() -> None:

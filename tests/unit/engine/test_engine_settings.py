@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
 from executor_svc.engine.factory import engine_factory
 from executor_svc.engine.settings import EngineSettings
 from executor_svc.engine.simulated.settings import SimulatedSettings
@@ -93,6 +93,13 @@ def test_one_gpu_needs_no_worker_processes_and_several_do() -> None:
 def test_the_lora_switch_follows_the_adapters() -> None:
     assert arguments(adapters={"a": "/a"})["enable_lora"] is True
     assert arguments()["enable_lora"] is False
+
+
+def test_sleep_mode_is_asked_for_where_it_is_set() -> None:
+    assert arguments(sleep_mode=True)["enable_sleep_mode"] is True
+    assert "enable_sleep_mode" not in arguments()
+    with pytest.raises(ValidationError, match="sleep_mode"):
+        VllmSettings(sleep_mode=True, kv_transfer=KvTransferSettings(connector="NixlConnector"))
 
 
 def test_processes_are_spawned_unless_the_operator_knows_better() -> None:

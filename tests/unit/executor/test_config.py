@@ -87,6 +87,16 @@ def test_a_bad_flag_is_named(flags: tuple[str, ...], complaint: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_engines_that_take_turns_on_a_device_have_to_be_able_to_sleep() -> None:
+    flags = ("--device-group.name", "gpu-0", "--engine.kind", "simulated")
+    with pytest.raises(ConfigError, match=r"device_group\.name: needs engine\.simulated\.sleep_mode"):
+        configured(*flags)
+    group = configured(*flags, "--engine.simulated.sleep-mode").device_group
+    assert (group.name, group.places, group.directory.is_absolute()) == ("gpu-0", 1, True)
+    with pytest.raises(ConfigError, match=r"device_group\.name: 'a/b'"):
+        configured(*flags[2:], "--device-group.name", "a/b")
+
+
 def test_other_addresses_than_loopback_need_tls_or_a_word() -> None:
     far = ("--scheduler", "scheduler.example:50051", "--listen", "0.0.0.0:7000")
     assert configured(*far, "--insecure").insecure

@@ -14,6 +14,7 @@ from executor_svc.engine.simulated.settings import SimulatedSettings
 from executor_svc.runtime import run_time_adapters
 from executor_svc.runtime.engine_port import AdapterSource, EngineError, LoadedAdapter, ModelError
 from executor_svc.runtime.messages.reports import AdapterState
+from executor_svc.runtime.observer import NullObserver
 from executor_svc.runtime.run_time_adapters import RunTimeAdapters
 
 
@@ -41,13 +42,30 @@ class Loader(SimulatedEngine):
             raise self.broken[name]
 
 
+class Results(NullObserver):
+    """An observer that keeps how loads and unloads ended."""
+
+    def __init__(self) -> None:
+        self.results: list[str] = []
+
+    def adapter_loaded(self, result: str, took_s: float) -> None:
+        assert took_s >= 0
+        self.results.append(result)
+
+    def adapter_unloaded(self, result: str) -> None:
+        self.results.append(result)
+
+
 class Bench:
     def __init__(self, engine: Loader) -> None:
         self.engine = engine
         self.used: set[str] = set()
         self.reports = 0
         self.orders = 0
-        self.adapters = RunTimeAdapters(uses=lambda name: name in self.used, on_change=self._changed)
+        self.observed = Results()
+        self.adapters = RunTimeAdapters(
+            uses=lambda name: name in self.used, on_change=self._changed, observer=self.observed
+        )
 
     def _changed(self) -> None:
         self.reports += 1
@@ -208,6 +226,7 @@ async def test_loading_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         states = made.adapters.states()
         assert states is not None
         assert states.adapters[0].reason == "it was not loaded within 0.01 s"
+        assert made.observed.results == ["timed_out"]
 
 
 async def test_one_that_cannot_be_unloaded_is_given_up() -> None:
@@ -233,3 +252,15 @@ async def test_every_order_is_reported_on_once() -> None:
         states = made.adapters.states()
         assert states is not None
         assert states.number == 0
+
+
+async def test_the_observer_is_told_how_each_load_and_unload_ended() -> None:
+    async with bench(slots=4) as made:
+        broken = {"no files": ModelError("x"), "no engine": EngineError("x"), "a defect": RuntimeError("x")}
+        made.engine.broken.update(broken)
+        await made.want("fine", *broken)
+        assert made.observed.results == ["loaded", "unusable", "engine_failed", "executor_failed"]
+        await made.want("other")
+        made.engine.broken["other"] = EngineError("vLLM says no")
+        await made.want()
+        assert made.observed.results[4:] == ["unloaded", "loaded", "engine_failed"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from executor_svc.runtime.engine_port import AdapterSource, EngineState, FinishReason, TokenLogprob
 from executor_svc.runtime.messages.attempt_id import AttemptId
-from executor_svc.runtime.messages.commands import AdaptersWanted, Assign, KeepRole, ReleaseKv
+from executor_svc.runtime.messages.commands import AdaptersWanted, Assign, KeepRole, ReleaseKv, SleepWanted
 from executor_svc.runtime.messages.outputs import (
     Accepted,
     Ack,
@@ -21,8 +22,16 @@ from executor_svc.runtime.messages.outputs import (
     RejectReason,
     StepFrame,
 )
-from executor_svc.runtime.messages.registration import Identity, Register, Role
-from executor_svc.runtime.messages.reports import AdapterReport, AdapterState, AdapterStates, EngineStatus, KvReleased
+from executor_svc.runtime.messages.registration import DeviceGroup, Identity, Register, Role
+from executor_svc.runtime.messages.reports import (
+    AdapterReport,
+    AdapterState,
+    AdapterStates,
+    EngineStatus,
+    KvReleased,
+    SleepReport,
+    SleepState,
+)
 from executor_svc.transport import enums
 from executor_svc.transport.control_messages import (
     commands_from_wire,
@@ -230,6 +239,20 @@ def test_an_end_without_a_handoff_has_no_lease() -> None:
     assert not ended.HasField("kv_lease")
 
 
+def test_sleep_on_the_wire() -> None:
+    wanted = executor_pb2.ControlResponse(sleep_wanted=executor_pb2.SleepWanted(number=3, asleep=True))
+    assert list(commands_from_wire(wanted)) == [SleepWanted(number=3, asleep=True)]
+    reports = [control_request(SleepReport(number=3, state=state)).sleep_report for state in SleepState]
+    assert [executor_pb2.SleepReport.State.Name(each.state) for each in reports] == [
+        f"STATE_{state.name}" for state in SleepState
+    ]
+    assert not reports[0].HasField("sleep_time")
+    told = SleepReport(number=3, state=SleepState.ASLEEP, reason="why", sleep_s=1.5, wake_s=0.0)
+    sent = control_request(told).sleep_report
+    assert (sent.number, sent.reason, sent.sleep_time.ToTimedelta().total_seconds()) == (3, "why", 1.5)
+    assert sent.HasField("wake_time")
+
+
 def test_adapters_on_the_wire() -> None:
     source = executor_pb2.AdapterSource(name="legal", source="org/legal", revision="v2", max_rank=8)
     wanted = executor_pb2.ControlResponse(adapters_wanted=executor_pb2.AdaptersWanted(number=3, adapters=[source]))
@@ -247,6 +270,14 @@ def test_adapters_on_the_wire() -> None:
         f"STATE_{state.name}" for state in AdapterState
     ]
     assert (sent[0].reason, sent[0].weights, sent[0].rank) == ("why", "w", 4)
+
+
+def test_an_executor_says_with_whom_it_shares_its_device() -> None:
+    identity = Identity(instance_id="a", engine_start_id="1", role=Role.GENERAL, model="m")
+    assert not register_request(Register(identity=identity)).register.HasField("device_group")
+    shared = replace(identity, device_group=DeviceGroup(name="gpu-0", places=2))
+    sent = register_request(Register(identity=shared)).register.device_group
+    assert (sent.name, sent.places) == ("gpu-0", 2)
 
 
 def test_an_executor_says_that_it_takes_adapters_while_it_runs() -> None:

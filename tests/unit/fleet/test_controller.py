@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sage_client as sage
+from sage.controlplane.v1 import admin_pb2
 from sage_client import InstanceRole
+from sage_client._decode_admin import instance
 from sage_common.virtual_clock import VirtualClock
 from sage_fleet.controller.allocation import counts_for
 from sage_fleet.controller.controller import PERIOD_S, Controller
@@ -79,8 +81,21 @@ class Scheduler:
         return self.said
 
 
+class NoSleepers:
+    """No group keeps executors asleep, so nobody is asked."""
+
+    async def list_instances(self) -> sage.FleetView:
+        raise AssertionError
+
+    async def sleep_instance(self, instance_id: str, *, reason: str) -> sage.Instance:
+        raise AssertionError
+
+    async def wake_instance(self, instance_id: str) -> sage.Instance:
+        raise AssertionError
+
+
 def controller(place: MemoryPlace, scheduler: Scheduler, clock: VirtualClock | None = None) -> Controller:
-    return Controller(lambda: FLEET, place, scheduler.desired, clock or VirtualClock())
+    return Controller(lambda: FLEET, place, scheduler.desired, clock or VirtualClock(), NoSleepers())
 
 
 def test_what_a_model_needs_goes_to_the_cheapest_groups_first() -> None:
@@ -115,7 +130,8 @@ async def test_a_fleet_that_cannot_be_read_is_asked_for_again() -> None:
     def unreadable() -> Fleet:
         raise FleetError("cannot read it")
 
-    following = Controller(unreadable, MemoryPlace({"other": 3}), Scheduler(Said("other", 2)).desired, VirtualClock())
+    place, scheduler = MemoryPlace({"other": 3}), Scheduler(Said("other", 2))
+    following = Controller(unreadable, place, scheduler.desired, VirtualClock(), NoSleepers())
     assert await following.follow_once() == {}
 
 
@@ -144,3 +160,42 @@ async def test_it_follows_and_asks_again_after_trouble() -> None:
     assert place.counts["other"] == 4
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+class Sleepers:
+    """Three executors of the group ``small``, of which the scheduler is told who sleeps."""
+
+    def __init__(self) -> None:
+        self.orders: list[str] = []
+        self.asleep: set[str] = set()
+
+    async def list_instances(self) -> sage.FleetView:
+        names = [f"small-{number}" for number in (1, 2, 3)]
+        return sage.FleetView(instances=tuple(self._instance(name) for name in names), queues=())
+
+    def _instance(self, name: str) -> sage.Instance:
+        state = sage.InstanceState.SLEEPING if name in self.asleep else sage.InstanceState.READY
+        wire = admin_pb2.Instance(instance_id=name, labels={"group": "small"})
+        return replace(instance(wire), state=state)
+
+    async def sleep_instance(self, instance_id: str, *, reason: str) -> sage.Instance:
+        self.orders.append(f"sleep {instance_id}")
+        self.asleep.add(instance_id)
+        return self._instance(instance_id)
+
+    async def wake_instance(self, instance_id: str) -> sage.Instance:
+        self.orders.append(f"wake {instance_id}")
+        self.asleep.discard(instance_id)
+        return self._instance(instance_id)
+
+
+async def test_executors_sleep_instead_of_ending_and_are_woken_first() -> None:
+    fleet = parse_fleet("groups: {small: {model: m, engine: simulated, min: 0, max: 3, keep_asleep: 1}}")
+    place, sleepers = MemoryPlace({"small": 3}), Sleepers()
+    scheduler = Scheduler(Said("m", 1, remove_first=("small-2", "small-3", "small-1")))
+    following = Controller(lambda: fleet, place, scheduler.desired, VirtualClock(), sleepers)
+    assert await following.follow_once() == {"small": 2}
+    assert (sleepers.orders, place.remove_first[0]) == (["sleep small-2"], "small-3")
+    scheduler.said = [Said("m", 3)]
+    assert await following.follow_once() == {"small": 3}
+    assert sleepers.orders[1:] == ["wake small-2"]

@@ -23,6 +23,20 @@ def test_each_executor_gets_gpus_of_its_own_until_none_is_free() -> None:
     assert pool.take("c", gpu_group(1)).environment == {"CUDA_VISIBLE_DEVICES": "0"}
 
 
+def test_executors_of_a_device_group_share_their_gpus() -> None:
+    shared = GroupSection(model="m", gpus=1, device_group="g")
+    other = GroupSection(model="n", gpus=1, device_group="h")
+    pool = DevicePool(["0", "1"], [0])
+    assert [pool.take(name, shared).where for name in ("a", "b")] == ["GPU 0", "GPU 0"]
+    assert pool.take("c", gpu_group(1)).where == "GPU 1"
+    assert pool.has_room(shared)
+    assert not pool.has_room(other)
+    pool.give_back("a")
+    assert not pool.has_room(other), "another one still has it"
+    pool.give_back("b")
+    assert pool.take("d", other).where == "GPU 0"
+
+
 def test_more_gpus_than_there_are_are_refused() -> None:
     with pytest.raises(FleetError, match="gpus is 2: this machine has 1"):
         DevicePool(["0"], [0]).check(gpu_group(2))

@@ -46,6 +46,24 @@ def test_a_group_has_a_fixed_number_of_executors_or_bounds() -> None:
         (group("gpus: 2"), "groups.chat: gpus is 2: say by tensor_parallel"),
         (group("tensor_parallel: 4, gpus: 2"), "groups.chat: gpus is 2, but tensor_parallel x pipeline_parallel is 4"),
         (group("role: writing"), "groups.chat.role: "),
+        (
+            group("device_group: gpu0, gpus: 1, count: 2"),
+            "groups.chat: device_group: a group that shares",
+        ),
+        (
+            group("device_group: gpu0, gpus: 1, min: 0, max: 1"),
+            "groups.chat: device_group: a group that shares",
+        ),
+        (group("keep_asleep: 1, gpus: 1"), "groups.chat: keep_asleep: needs min and max"),
+        (group("keep_asleep: 1, min: 0, max: 2"), "groups.chat: keep_asleep: vLLM sleeps on GPUs only"),
+        (group("device_group: gpu0"), "groups.chat: device_group: vLLM sleeps on GPUs only"),
+        (group("device_group: gpu0, gpus: 1, role: hybrid"), "groups.chat: device_group: executors of the role hybrid"),
+        (group("device_group: GPU 0, gpus: 1"), "groups.chat.device_group"),
+        (
+            "groups: {a: {model: m, gpus: 1, device_group: g},\n"
+            " b: {model: n, gpus: 2, tensor_parallel: 2, device_group: g}}",
+            "groups.b.gpus is 2: others of g have 1",
+        ),
         (group("price_per_hour: .inf"), "groups.chat.price_per_hour: "),
         ("groups: {Chat_1: {model: m}}", "groups.Chat_1.[key]: "),
         ("scheduler: {address: here}\ngroups: {a: {model: m}}", "scheduler.address: 'here' is not host:port"),

@@ -49,6 +49,15 @@ def test_an_executor_takes_what_its_group_says() -> None:
     assert engine.engine_args == {"max_logprobs": 5, "Some": [1]}
 
 
+def test_executors_that_share_a_gpu_sleep_and_hand_no_kv_over() -> None:
+    fleet = parse_fleet(
+        "name: chat\ngroups: {a: {model: m, gpus: 1, device_group: gpu0}, b: {model: n, role: hybrid, count: 1}}"
+    )
+    config = load_executor([], executor_settings(fleet, "a"))
+    assert config.device_group.name == "chat.gpu0"
+    assert (config.engine.vllm.sleep_mode, config.engine.vllm.kv_transfer.connector) == (True, "")
+
+
 def test_a_simulated_engine_takes_its_own() -> None:
     config = load_executor([], executor_settings(FLEET, "small"))
     assert (config.engine.kind, config.engine.simulated.max_running) == ("simulated", 3)

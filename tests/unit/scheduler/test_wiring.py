@@ -145,6 +145,7 @@ SETTINGS: dict[str, Any] = {
         "max": 7,
         "models": {"scaled": {"decoding": {"min": 0, "max": 3}}},
     },
+    "device_groups": {"min_awake_s": 1.5, "turn_factor": 2.5, "drain_limit_s": 3.5},
     "record": {"requests": 41, "memory_bytes": 2**20 + 1},
     "recording": {"file": Path("log.jsonl"), "max_bytes": 70_000, "files": 3, "tenants": False},
     "telemetry": {},  # has tests of its own

@@ -16,6 +16,7 @@ from sage_simulator.simulation_settings import SimulationError, SimulationSettin
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces.synthetic.day import HOURS, MEAN, day_arrivals
 from sage_simulator.workload import Workload
+from scheduler_svc.domain.instance_spec import InstanceRole
 
 ONE = InstanceModel(max_running=4)
 
@@ -37,6 +38,18 @@ def test_instances_follow_the_load_and_nothing_is_lost() -> None:
     assert (max(numbers), numbers[-1]) == (3, 1)
     assert {each.end for each in result.outcomes} == {End.FINISHED}
     assert result.failovers == 0, "those that left had finished what they ran"
+
+
+def test_hybrid_instances_are_joined_by_hybrid_ones_like_them() -> None:
+    """Desired numbers count them as general."""
+    fleet = [replace(ONE, role=InstanceRole.DECODING, price_per_hour=9.0), replace(ONE, role=InstanceRole.HYBRID)]
+    settings = SimulationSettings().autoscaled(1, 3, warm_up_s=20.0, down_delay_s=30.0)
+    result = Simulation(burst(), fleet, settings).run()
+    started = [
+        each.model for each in result.executors if each.up_from_s and each.model.role is not InstanceRole.DECODING
+    ]
+    assert started
+    assert {(each.role, each.price_per_hour) for each in started} == {(InstanceRole.HYBRID, 1.0)}
 
 
 def test_an_instance_is_there_and_paid_for_from_its_start_and_serves_after_its_warm_up() -> None:

@@ -113,7 +113,9 @@ def test_an_rpc_without_a_row_is_refused_to_everyone() -> None:
 
 def test_who_changes_something_is_an_operator_and_is_audited() -> None:
     changing = {method for method, rule in rpcs.RULES.items() if rule.action}
-    assert {method.rpartition("/")[2][:3] for method in changing} == {"Set", "Dra", "Res", "Com", "Exp", "Add", "Rem"}
+    assert {method.rpartition("/")[2][:3] for method in changing} == {
+        *("Set", "Dra", "Res", "Com", "Exp", "Add", "Rem", "Sle", "Wak"),
+    }
     assert all(rpcs.RULES[method].roles == {Role.OPERATOR} for method in changing)
 
 

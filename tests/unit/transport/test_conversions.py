@@ -30,7 +30,7 @@ from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.errors import InvalidRequest
 from scheduler_svc.domain.images import Image, ImageInput
-from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
+from scheduler_svc.domain.instance_spec import DeviceGroup, InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
@@ -125,6 +125,7 @@ FACTS = EngineFacts(
     gpu_memory_bytes=141,
     adapters=frozenset({"lora"}),
     adapter_slots=6,
+    can_sleep=True,
     supports_priority=True,
     structured_output_kinds=frozenset({"regex"}),
     kv_connector="nixl",
@@ -152,6 +153,7 @@ SPEC = InstanceSpec(
     labels={"a": "b"},
     software_version="1.2",
     address="h:1",
+    device_group=DeviceGroup(name="gpu-0", places=2),
 )
 
 LOAD = LoadReport(
@@ -513,6 +515,7 @@ def test_times_that_did_not_happen_are_absent() -> None:
 def test_an_instance() -> None:
     instance = the_instance().transition("d", InstanceState.READY, "its engine is ready", 95.0)
     instance.load, instance.last_report_at, instance.progress = LOAD, 99.0, 0.5
+    instance.wake_s = 2.5
     instance.account.reservations[1] = None  # type: ignore[assignment]  # it is counted only
     instance.account.reserved_tokens = 48
     decision = admin_pb2.InstanceDecision(instance_id="d", drained=True)
@@ -537,6 +540,7 @@ def test_an_instance() -> None:
     assert (wire.running, wire.waiting, wire.iterations) == (3, 2, 77)
     assert (wire.prompt_tokens_per_s, wire.generation_tokens_per_s) == (1.5, 2.5)
     assert durations.from_wire(wire.heartbeat_age) == 1.0
+    assert durations.from_wire(wire.wake_time) == 2.5
     assert (wire.prefix_queries_tokens, wire.prefix_hits_tokens) == (10, 8)
     assert (wire.gpu_memory_used_bytes, wire.gpu_memory_bytes) == (99, 141)
     assert (wire.kv_pulls, wire.kv_pulls_failed, wire.kv_leases_expired) == (21, 22, 23)
@@ -544,6 +548,7 @@ def test_an_instance() -> None:
     assert not wire.engine_start_id, "it would help to take the executor's place"
     assert (wire.price_per_hour, dict(wire.labels), list(wire.adapters)) == (2.5, {"a": "b"}, ["lora"])
     assert (wire.location.host, wire.location.rack, wire.location.zone) == ("h", "r", "z")
+    assert wire.device_group == "gpu-0"
 
 
 def test_a_view_that_is_made_again_shows_what_changed() -> None:
@@ -595,6 +600,7 @@ def the_registration() -> executor_pb2.Register:
         ],
         address="h:1",
         resume_secret=b"proof",
+        device_group=executor_pb2.DeviceGroup(name="gpu-0", places=2),
         automatic_role=executor_pb2.AutomaticRole(
             role=common_pb2.INSTANCE_ROLE_PREFILLING,
             previous=common_pb2.INSTANCE_ROLE_DECODING,
@@ -709,6 +715,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         gpu_memory_bytes=141,
         adapters=["lora"],
         adapter_slots=6,
+        can_sleep=True,
         supports_priority=True,
         structured_output_kinds=["regex"],
         kv_connector="nixl",
@@ -847,6 +854,10 @@ LONG = "x" * (registrations.TEXT_BYTES + 1)
         ("labels", {"labels": {str(n): "" for n in range(registrations.LABELS_LIMIT + 1)}}),
         ("labels['k']", {"labels": {"k": LONG}}),
         ("held", {"held": [{}] * (registrations.HELD_LIMIT + 1)}),
+        ("device_group.name", {"device_group": {"name": LONG, "places": 1}}),
+        ("device_group.name", {"device_group": {"places": 1}}),
+        ("device_group.places", {"device_group": {"name": "gpu-0"}}),
+        ("device_group.places", {"device_group": {"name": "gpu-0", "places": registrations.PLACES_LIMIT + 1}}),
     ],
 )
 def test_a_registration_is_bounded_in_bytes(field: str, fields: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc
@@ -14,6 +15,7 @@ from sage_common.tls import ServerTls
 from scheduler_svc.transport import server
 from scheduler_svc.transport.server import Listener, ListenError, listen
 from tests.support.authority import Authority, needs_openssl
+from tests.support.network_proxy import NetworkProxy
 from tests.unit.transport.served import WITHIN_S, WireExecutor, registration, serving
 
 
@@ -53,6 +55,27 @@ async def test_loopback_needs_nothing() -> None:
     async with serving() as scheduler:
         assert scheduler.port > 0
         await ask(scheduler.port, None)
+
+
+@pytest.mark.parametrize("on", ["a port", "a socket"])
+async def test_connections_end_and_a_new_one_finds_the_same_address(tmp_path: Path, on: str) -> None:
+    listen = "127.0.0.1:0" if on == "a port" else f"unix:{tmp_path}/s"
+    async with serving(listen=listen) as scheduler, AsyncExitStack() as opened:
+        doors, port = scheduler._doors, scheduler.port
+        assert doors is not None
+        address, proxy = listen, None
+        if on == "a port":
+            proxy = await opened.enter_async_context(NetworkProxy(port))
+            address = proxy.address
+        channel = await opened.enter_async_context(grpc.aio.insecure_channel(address))
+        admin = admin_pb2_grpc.AdminServiceStub(channel)
+        for _ in range(2):
+            request = admin_pb2.GetPolicyRequest()
+            await admin.GetPolicy(request, timeout=WITHIN_S, wait_for_ready=True)
+            await doors.renew()
+            assert scheduler.port == port
+        await admin.GetPolicy(admin_pb2.GetPolicyRequest(), timeout=WITHIN_S, wait_for_ready=True)
+        assert proxy is None or proxy.connections == 3
 
 
 async def test_a_socket_of_this_machine(tmp_path: Path) -> None:

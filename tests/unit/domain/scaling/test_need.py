@@ -9,7 +9,7 @@ import pytest
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.scaling.carried_share import LEAST, CarriedShare
 from scheduler_svc.domain.scaling.need import Need, needed
-from scheduler_svc.domain.scaling.parts import parts_of
+from scheduler_svc.domain.scaling.parts import is_asked, parts_of
 from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.scaling.signals import ScalingSignals
 
@@ -113,13 +113,28 @@ def test_the_bounds_hold_and_are_named() -> None:
         (_R.DECODING, {_R.GENERAL, _R.PREFILLING, _R.DECODING}, 0.25, (0.0, 0.25)),
         (_R.PREFILLING, {_R.PREFILLING}, 0.0, (1.0, 1.0)),
         (_R.EMBEDDING, {_R.EMBEDDING}, 0.0, (1.0, 1.0)),
-        (_R.EMBEDDING, {_R.EMBEDDING, _R.GENERAL}, 0.0, (0.0, 0.0)),
+        (_R.EMBEDDING, {_R.EMBEDDING, _R.GENERAL}, 0.0, (1.0, 1.0)),
     ],
 )
 def test_each_role_takes_its_part_of_the_load(
     role: InstanceRole, roles: set[InstanceRole], split: float, parts: tuple[float, float]
 ) -> None:
     assert parts_of(role, roles, split) == parts
+
+
+@pytest.mark.parametrize(
+    ("live", "embedding", "general"),
+    [
+        (set(), True, True),
+        ({_R.EMBEDDING}, True, False),
+        ({_R.EMBEDDING, _R.HYBRID}, False, True),
+        ({_R.DECODING}, False, True),
+    ],
+)
+def test_requests_go_to_instances_that_embed_where_none_generates(
+    live: set[InstanceRole], embedding: bool, general: bool
+) -> None:
+    assert (is_asked(_R.EMBEDDING, live), is_asked(_R.GENERAL, live)) == (embedding, general)
 
 
 def test_the_share_falls_below_what_misses_targets_and_rises_slowly() -> None:

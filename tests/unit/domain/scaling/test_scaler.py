@@ -10,7 +10,7 @@ from scheduler_svc.domain.errors import QueueFull
 from scheduler_svc.domain.expected_wait import UNKNOWN_WAIT_S
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
-from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.request import Embedding, Priority
 from scheduler_svc.domain.scaling.desired_instances import DesiredInstances
 from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.scheduler import Scheduler
@@ -218,3 +218,43 @@ def test_the_wait_for_a_model_without_an_instance_is_a_start_as_measured() -> No
     assert scheduler.expected_wait(MODEL, 110.0) == 30.0
     request = make_request("r", wait_for_instance=True)
     assert scheduler.expected_wait_of(request, 130.0) == 10.0
+
+
+def by_role(scheduler: Scheduler, now: float) -> dict[InstanceRole, DesiredInstances]:
+    """Return the desired numbers of a model with both bounds declared, by role."""
+    return {each.role: each for each in scheduler.scale({}, now)}
+
+
+def both_declared(**scaling: Any) -> Scheduler:
+    bounds = Bounds(least=0, most=4)
+    models = {MODEL: {InstanceRole.GENERAL: bounds, InstanceRole.EMBEDDING: bounds}}
+    given: dict[str, Any] = {"up_delay_s": 0.0, "down_delay_s": 10.0, "idle_s": 50.0, "warm_up_s": 5.0, **scaling}
+    return make_scheduler(instances=0, scaling=ScalingSettings(enabled=True, models=models, **given))
+
+
+def test_instances_that_embed_have_their_load_although_others_are_declared() -> None:
+    scheduler = both_declared()
+    add_instance(scheduler, "e", role=InstanceRole.EMBEDDING, facts=make_facts(embedding_dimensions=8))
+    for n in range(480):
+        now = n / 8
+        request = make_request(n, prompt=1_000, output=1, arrived_at=now, embedding=Embedding())
+        scheduler.enqueue(request, now)
+        scheduler.withdraw(request.key, now)
+    scheduler.enqueue(make_request("waits", embedding=Embedding(), arrived_at=60.0), 60.0)
+    desired = by_role(scheduler, 60.0)
+    assert desired[InstanceRole.EMBEDDING].load > 0
+    assert desired[InstanceRole.EMBEDDING].desired >= 1
+    assert desired[InstanceRole.GENERAL].desired == 0, "what waits is to be embedded"
+
+
+def test_trouble_of_those_that_generate_starts_none_that_embeds() -> None:
+    scheduler = both_declared(down_delay_s=0.0)
+    add_instance(scheduler, "g")
+    add_instance(scheduler, "e", role=InstanceRole.EMBEDDING, facts=make_facts(embedding_dimensions=8))
+    by_role(scheduler, 0.0)
+    for n in range(3):
+        scheduler.enqueue(make_request(n, arrived_at=50.0), 50.0)
+    desired = by_role(scheduler, 60.0)
+    assert desired[InstanceRole.GENERAL].desired >= 1
+    assert desired[InstanceRole.EMBEDDING].desired == 0
+    assert desired[InstanceRole.EMBEDDING].load == 0

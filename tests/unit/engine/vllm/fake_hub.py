@@ -25,6 +25,7 @@ class FakeHub:
         self.files = files
         self.fetched: list[str] = []
         self.gated = False
+        self.told_sizes: dict[str, int | None] = {}  # of files whose size the API does not tell as it is
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -71,7 +72,7 @@ class FakeHub:
 
     def _sibling(self, name: str) -> dict[str, object]:
         content = self.files[name]
-        return {"rfilename": name, "size": len(content), "blobId": _digest(content)}
+        return {"rfilename": name, "size": self.told_sizes.get(name, len(content)), "blobId": _digest(content)}
 
     @staticmethod
     def _send(

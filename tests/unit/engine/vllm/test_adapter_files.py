@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from executor_svc.engine.common_settings import ModelSettings
-from executor_svc.engine.vllm import adapter_files
+from executor_svc.engine.vllm import adapter_download, adapter_files
 from executor_svc.engine.vllm.adapter_files import find_adapter
 from executor_svc.engine.vllm.arguments import engine_arguments
 from executor_svc.engine.vllm.settings import VllmSettings
@@ -24,7 +24,8 @@ def directory(path: Path, *, weights: bytes = b"weights", **config: Any) -> str:
 
 
 def found(source: str, **more: Any) -> adapter_files.AdapterFiles:
-    return find_adapter(AdapterSource(name="legal", source=source, **more), 16, None)
+    wanted = AdapterSource(name="legal", source=source, **more)
+    return find_adapter(wanted, rank_limit=16, bytes_limit=1_000, cache_dir=None)
 
 
 def test_a_directory_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -74,12 +75,16 @@ def test_what_is_missing_or_broken_is_said(tmp_path: Path) -> None:
 def test_the_cache_serves_where_the_hub_is_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = directory(tmp_path / "cached")
 
-    def snapshot(source: AdapterSource, cache_dir: Path | None, *, local_files_only: bool = False) -> str:
-        if not local_files_only or source.source == "org/unknown":
-            raise OSError("no route to host")
+    def fetch(source: AdapterSource, cache_dir: Path | None, bytes_limit: int) -> str:
+        raise OSError("no route to host")
+
+    def snapshot(source: AdapterSource, *arguments: Any, **options: Any) -> str:
+        if source.source == "org/unknown":
+            raise OSError("not in the cache")
         return path
 
-    monkeypatch.setattr(adapter_files, "_snapshot", snapshot)
+    monkeypatch.setattr(adapter_download, "_fetch", fetch)
+    monkeypatch.setattr(adapter_download, "_snapshot", snapshot)
     assert found("org/legal", revision="v1").path == path
     with pytest.raises(ModelError, match="org/unknown is not in the cache and the hub cannot be reached: OSError"):
         found("org/unknown")

@@ -1129,6 +1129,8 @@ class Instance(_message.Message):
     KV_PULLS_FAILED_FIELD_NUMBER: _builtins.int
     KV_LEASES_EXPIRED_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
+    WAKE_TIME_FIELD_NUMBER: _builtins.int
+    DEVICE_GROUP_FIELD_NUMBER: _builtins.int
     ROLE_CHANGE_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     """the same after a restart"""
@@ -1200,6 +1202,8 @@ class Instance(_message.Message):
     """prompts whose KV could not be fetched, since the engine's start"""
     kv_leases_expired: _builtins.int
     """prompts whose KV no other engine fetched in time, since the engine's start"""
+    device_group: _builtins.str
+    """its engine takes turns on a device with the others of this group on its host; empty: none"""
     @_builtins.property
     def state_age(self) -> _duration_pb2.Duration:
         """time in this state"""
@@ -1227,6 +1231,10 @@ class Instance(_message.Message):
     @_builtins.property
     def decision(self) -> Global___InstanceDecision:
         """of operators; absent if there is none"""
+
+    @_builtins.property
+    def wake_time(self) -> _duration_pb2.Duration:
+        """that waking its engine took the last time; absent: it never was woken"""
 
     @_builtins.property
     def role_change(self) -> Global___RoleChange:
@@ -1273,11 +1281,13 @@ class Instance(_message.Message):
         kv_pulls_failed: _builtins.int = ...,
         kv_leases_expired: _builtins.int = ...,
         decision: Global___InstanceDecision | None = ...,
+        wake_time: _duration_pb2.Duration | None = ...,
+        device_group: _builtins.str = ...,
         role_change: Global___RoleChange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "decision", b"decision", "heartbeat_age", b"heartbeat_age", "location", b"location", "parallelism_config", b"parallelism_config", "progress", b"progress", "role_change", b"role_change", "state_age", b"state_age"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "decision", b"decision", "heartbeat_age", b"heartbeat_age", "location", b"location", "parallelism_config", b"parallelism_config", "progress", b"progress", "role_change", b"role_change", "state_age", b"state_age", "wake_time", b"wake_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "adapters", b"adapters", "assigned", b"assigned", "decision", b"decision", "engine", b"engine", "engine_start_id", b"engine_start_id", "engine_version", b"engine_version", "generation_tokens_per_s", b"generation_tokens_per_s", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_memory_used_bytes", b"gpu_memory_used_bytes", "heartbeat_age", b"heartbeat_age", "instance_id", b"instance_id", "iterations", b"iterations", "known_wait", b"known_wait", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_leases_expired", b"kv_leases_expired", "kv_pulls", b"kv_pulls", "kv_pulls_failed", b"kv_pulls_failed", "kv_reserved_tokens", b"kv_reserved_tokens", "kv_used_tokens", b"kv_used_tokens", "labels", b"labels", "location", b"location", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_hits_tokens", b"prefix_hits_tokens", "prefix_queries_tokens", b"prefix_queries_tokens", "price_per_hour", b"price_per_hour", "progress", b"progress", "prompt_tokens_per_s", b"prompt_tokens_per_s", "revision", b"revision", "role", b"role", "role_change", b"role_change", "running", b"running", "software_version", b"software_version", "state", b"state", "state_age", b"state_age", "state_reason", b"state_reason", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "adapters", b"adapters", "assigned", b"assigned", "decision", b"decision", "device_group", b"device_group", "engine", b"engine", "engine_start_id", b"engine_start_id", "engine_version", b"engine_version", "generation_tokens_per_s", b"generation_tokens_per_s", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_memory_used_bytes", b"gpu_memory_used_bytes", "heartbeat_age", b"heartbeat_age", "instance_id", b"instance_id", "iterations", b"iterations", "known_wait", b"known_wait", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_leases_expired", b"kv_leases_expired", "kv_pulls", b"kv_pulls", "kv_pulls_failed", b"kv_pulls_failed", "kv_reserved_tokens", b"kv_reserved_tokens", "kv_used_tokens", b"kv_used_tokens", "labels", b"labels", "location", b"location", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_hits_tokens", b"prefix_hits_tokens", "prefix_queries_tokens", b"prefix_queries_tokens", "price_per_hour", b"price_per_hour", "progress", b"progress", "prompt_tokens_per_s", b"prompt_tokens_per_s", "revision", b"revision", "role", b"role", "role_change", b"role_change", "running", b"running", "software_version", b"software_version", "state", b"state", "state_age", b"state_age", "state_reason", b"state_reason", "waiting", b"waiting", "wake_time", b"wake_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015
@@ -1474,6 +1484,102 @@ class ResumeInstanceResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResumeInstanceResponse: _TypeAlias = ResumeInstanceResponse  # noqa: Y015
+
+@_typing.final
+class SleepInstanceRequest(_message.Message):
+    """Request of AdminService.SleepInstance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    instance_id: _builtins.str
+    """of the instance"""
+    reason: _builtins.str
+    """shown as its state's reason until it sleeps, in words"""
+    def __init__(
+        self,
+        *,
+        instance_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance_id", b"instance_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SleepInstanceRequest: _TypeAlias = SleepInstanceRequest  # noqa: Y015
+
+@_typing.final
+class SleepInstanceResponse(_message.Message):
+    """Response of AdminService.SleepInstance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instance(self) -> Global___Instance:
+        """after the call; SLEEPING as soon as it runs nothing"""
+
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SleepInstanceResponse: _TypeAlias = SleepInstanceResponse  # noqa: Y015
+
+@_typing.final
+class WakeInstanceRequest(_message.Message):
+    """Request of AdminService.WakeInstance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    instance_id: _builtins.str
+    """of the instance"""
+    def __init__(
+        self,
+        *,
+        instance_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance_id", b"instance_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WakeInstanceRequest: _TypeAlias = WakeInstanceRequest  # noqa: Y015
+
+@_typing.final
+class WakeInstanceResponse(_message.Message):
+    """Response of AdminService.WakeInstance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instance(self) -> Global___Instance:
+        """after the call; READY once its engine is awake"""
+
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WakeInstanceResponse: _TypeAlias = WakeInstanceResponse  # noqa: Y015
 
 @_typing.final
 class ExplainRequest(_message.Message):

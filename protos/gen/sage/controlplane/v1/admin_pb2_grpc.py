@@ -75,6 +75,16 @@ class AdminServiceStub(object):
                 request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ResumeInstanceRequest.SerializeToString,
                 response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ResumeInstanceResponse.FromString,
                 _registered_method=True)
+        self.SleepInstance = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/SleepInstance',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SleepInstanceRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SleepInstanceResponse.FromString,
+                _registered_method=True)
+        self.WakeInstance = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/WakeInstance',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.WakeInstanceRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.WakeInstanceResponse.FromString,
+                _registered_method=True)
         self.SetInstanceRole = channel.unary_unary(
                 '/sage.controlplane.v1.AdminService/SetInstanceRole',
                 request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetInstanceRoleRequest.SerializeToString,
@@ -209,6 +219,22 @@ class AdminServiceServicer(object):
 
     def ResumeInstance(self, request, context):
         """Takes a drain back. Errors: NOT_FOUND, FAILED_PRECONDITION (the instance is gone and no operator drained it).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SleepInstance(self, request, context):
+        """Lets an instance finish what it runs, and then its engine sleeps: its weights in the host's memory, its device's
+        memory free for others. Errors: NOT_FOUND, FAILED_PRECONDITION (the instance starts or is gone), INVALID_ARGUMENT (its
+        engine cannot sleep).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WakeInstance(self, request, context):
+        """Wakes an instance that sleeps. Errors: as SleepInstance.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -377,6 +403,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ResumeInstance,
                     request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ResumeInstanceRequest.FromString,
                     response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ResumeInstanceResponse.SerializeToString,
+            ),
+            'SleepInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.SleepInstance,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SleepInstanceRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SleepInstanceResponse.SerializeToString,
+            ),
+            'WakeInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.WakeInstance,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.WakeInstanceRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.WakeInstanceResponse.SerializeToString,
             ),
             'SetInstanceRole': grpc.unary_unary_rpc_method_handler(
                     servicer.SetInstanceRole,
@@ -671,6 +707,60 @@ class AdminService(object):
             '/sage.controlplane.v1.AdminService/ResumeInstance',
             sage_dot_controlplane_dot_v1_dot_admin__pb2.ResumeInstanceRequest.SerializeToString,
             sage_dot_controlplane_dot_v1_dot_admin__pb2.ResumeInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SleepInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/SleepInstance',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.SleepInstanceRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.SleepInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WakeInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/WakeInstance',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.WakeInstanceRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.WakeInstanceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,13 @@ class AdminServiceStub:
     """
     ResumeInstance: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ResumeInstanceRequest, _admin_pb2.ResumeInstanceResponse]
     """Takes a drain back. Errors: NOT_FOUND, FAILED_PRECONDITION (the instance is gone and no operator drained it)."""
+    SleepInstance: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SleepInstanceRequest, _admin_pb2.SleepInstanceResponse]
+    """Lets an instance finish what it runs, and then its engine sleeps: its weights in the host's memory, its device's
+    memory free for others. Errors: NOT_FOUND, FAILED_PRECONDITION (the instance starts or is gone), INVALID_ARGUMENT (its
+    engine cannot sleep).
+    """
+    WakeInstance: _grpc.UnaryUnaryMultiCallable[_admin_pb2.WakeInstanceRequest, _admin_pb2.WakeInstanceResponse]
+    """Wakes an instance that sleeps. Errors: as SleepInstance."""
     SetInstanceRole: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetInstanceRoleRequest, _admin_pb2.SetInstanceRoleResponse]
     """Changes which requests an instance gets. What it runs goes on. Errors: NOT_FOUND, INVALID_ARGUMENT (not a role, or
     a change to or from EMBEDDING: an executor must be started with that role).
@@ -136,6 +143,13 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     ResumeInstance: _aio.UnaryUnaryMultiCallable[_admin_pb2.ResumeInstanceRequest, _admin_pb2.ResumeInstanceResponse]  # type: ignore[assignment]
     """Takes a drain back. Errors: NOT_FOUND, FAILED_PRECONDITION (the instance is gone and no operator drained it)."""
+    SleepInstance: _aio.UnaryUnaryMultiCallable[_admin_pb2.SleepInstanceRequest, _admin_pb2.SleepInstanceResponse]  # type: ignore[assignment]
+    """Lets an instance finish what it runs, and then its engine sleeps: its weights in the host's memory, its device's
+    memory free for others. Errors: NOT_FOUND, FAILED_PRECONDITION (the instance starts or is gone), INVALID_ARGUMENT (its
+    engine cannot sleep).
+    """
+    WakeInstance: _aio.UnaryUnaryMultiCallable[_admin_pb2.WakeInstanceRequest, _admin_pb2.WakeInstanceResponse]  # type: ignore[assignment]
+    """Wakes an instance that sleeps. Errors: as SleepInstance."""
     SetInstanceRole: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetInstanceRoleRequest, _admin_pb2.SetInstanceRoleResponse]  # type: ignore[assignment]
     """Changes which requests an instance gets. What it runs goes on. Errors: NOT_FOUND, INVALID_ARGUMENT (not a role, or
     a change to or from EMBEDDING: an executor must be started with that role).
@@ -264,6 +278,25 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ResumeInstanceResponse, _abc.Awaitable[_admin_pb2.ResumeInstanceResponse]]:
         """Takes a drain back. Errors: NOT_FOUND, FAILED_PRECONDITION (the instance is gone and no operator drained it)."""
+
+    @_abc_1.abstractmethod
+    def SleepInstance(
+        self,
+        request: _admin_pb2.SleepInstanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SleepInstanceResponse, _abc.Awaitable[_admin_pb2.SleepInstanceResponse]]:
+        """Lets an instance finish what it runs, and then its engine sleeps: its weights in the host's memory, its device's
+        memory free for others. Errors: NOT_FOUND, FAILED_PRECONDITION (the instance starts or is gone), INVALID_ARGUMENT (its
+        engine cannot sleep).
+        """
+
+    @_abc_1.abstractmethod
+    def WakeInstance(
+        self,
+        request: _admin_pb2.WakeInstanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.WakeInstanceResponse, _abc.Awaitable[_admin_pb2.WakeInstanceResponse]]:
+        """Wakes an instance that sleeps. Errors: as SleepInstance."""
 
     @_abc_1.abstractmethod
     def SetInstanceRole(

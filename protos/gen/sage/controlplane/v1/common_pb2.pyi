@@ -114,6 +114,8 @@ class _InstanceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Instanc
     """its lease ended; its requests went on elsewhere"""
     INSTANCE_STATE_FAILED: _InstanceState.ValueType  # 10
     """its engine could not start"""
+    INSTANCE_STATE_SLEEPING: _InstanceState.ValueType  # 11
+    """its engine sleeps, with its weights in the host's memory: takes nothing until it is woken"""
 
 class InstanceState(_InstanceState, metaclass=_InstanceStateEnumTypeWrapper):
     """State of an instance. See AdminService.ListInstances."""
@@ -139,6 +141,8 @@ INSTANCE_STATE_LOST: InstanceState.ValueType  # 9
 """its lease ended; its requests went on elsewhere"""
 INSTANCE_STATE_FAILED: InstanceState.ValueType  # 10
 """its engine could not start"""
+INSTANCE_STATE_SLEEPING: InstanceState.ValueType  # 11
+"""its engine sleeps, with its weights in the host's memory: takes nothing until it is woken"""
 Global___InstanceState: _TypeAlias = InstanceState  # noqa: Y015
 
 class _Phase:

@@ -43,6 +43,7 @@ class ControlRequest(_message.Message):
     PREFIX_CACHE_REPORT_FIELD_NUMBER: _builtins.int
     HELD_ASSIGN_FIELD_NUMBER: _builtins.int
     ADAPTER_STATES_FIELD_NUMBER: _builtins.int
+    SLEEP_REPORT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def register(self) -> Global___Register: ...
     @_builtins.property
@@ -67,6 +68,10 @@ class ControlRequest(_message.Message):
     def adapter_states(self) -> Global___AdapterStates:
         """by executors with the capability "run_time_adapters" """
 
+    @_builtins.property
+    def sleep_report(self) -> Global___SleepReport:
+        """by executors whose engine can sleep, see EngineFacts.can_sleep"""
+
     def __init__(
         self,
         *,
@@ -81,12 +86,13 @@ class ControlRequest(_message.Message):
         prefix_cache_report: Global___PrefixCacheReport | None = ...,
         held_assign: Global___HeldAssign | None = ...,
         adapter_states: Global___AdapterStates | None = ...,
+        sleep_report: Global___SleepReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter_states", b"adapter_states", "drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "held_assign", b"held_assign", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter_states", b"adapter_states", "drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "held_assign", b"held_assign", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "sleep_report", b"sleep_report", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_states", b"adapter_states", "drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "held_assign", b"held_assign", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_states", b"adapter_states", "drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "held_assign", b"held_assign", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "sleep_report", b"sleep_report", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["register", "engine_status", "tokenizer_chunk", "heartbeat", "drained", "goodbye", "drain_requested", "kv_released", "prefix_cache_report", "held_assign", "adapter_states"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["register", "engine_status", "tokenizer_chunk", "heartbeat", "drained", "goodbye", "drain_requested", "kv_released", "prefix_cache_report", "held_assign", "adapter_states", "sleep_report"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -109,6 +115,7 @@ class ControlResponse(_message.Message):
     FETCH_ASSIGN_FIELD_NUMBER: _builtins.int
     ASSIGNS_FIELD_NUMBER: _builtins.int
     ADAPTERS_WANTED_FIELD_NUMBER: _builtins.int
+    SLEEP_WANTED_FIELD_NUMBER: _builtins.int
     AUTOMATIC_ROLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
@@ -137,6 +144,10 @@ class ControlResponse(_message.Message):
         """where the executor has the capability "run_time_adapters" """
 
     @_builtins.property
+    def sleep_wanted(self) -> Global___SleepWanted:
+        """where the engine can sleep, see EngineFacts.can_sleep"""
+
+    @_builtins.property
     def automatic_role(self) -> Global___AutomaticRole:
         """where the executor has the capability "automatic_roles" """
 
@@ -154,13 +165,14 @@ class ControlResponse(_message.Message):
         fetch_assign: Global___FetchAssign | None = ...,
         assigns: Global___Assigns | None = ...,
         adapters_wanted: Global___AdaptersWanted | None = ...,
+        sleep_wanted: Global___SleepWanted | None = ...,
         automatic_role: Global___AutomaticRole | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "automatic_role", b"automatic_role", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "automatic_role", b"automatic_role", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "sleep_wanted", b"sleep_wanted", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "automatic_role", b"automatic_role", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters_wanted", b"adapters_wanted", "assign", b"assign", "assigns", b"assigns", "automatic_role", b"automatic_role", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "sleep_wanted", b"sleep_wanted", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv", "fetch_assign", "assigns", "adapters_wanted", "automatic_role"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv", "fetch_assign", "assigns", "adapters_wanted", "sleep_wanted", "automatic_role"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -205,6 +217,7 @@ class Register(_message.Message):
     HELD_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     RESUME_SECRET_FIELD_NUMBER: _builtins.int
+    DEVICE_GROUP_FIELD_NUMBER: _builtins.int
     AUTOMATIC_ROLE_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """the executor's; the scheduler accepts its own, one older and one newer"""
@@ -241,6 +254,10 @@ class Register(_message.Message):
         """attempts of an earlier session that it still holds"""
 
     @_builtins.property
+    def device_group(self) -> Global___DeviceGroup:
+        """absent: the engine has its device for itself"""
+
+    @_builtins.property
     def automatic_role(self) -> Global___AutomaticRole:
         """the latest that a scheduler sent; absent: none, or its role was UNSPECIFIED"""
 
@@ -260,15 +277,42 @@ class Register(_message.Message):
         held: _abc.Iterable[Global___HeldAttempt] | None = ...,
         address: _builtins.str = ...,
         resume_secret: _builtins.bytes = ...,
+        device_group: Global___DeviceGroup | None = ...,
         automatic_role: Global___AutomaticRole | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["automatic_role", b"automatic_role", "location", b"location"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["automatic_role", b"automatic_role", "device_group", b"device_group", "location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "automatic_role", b"automatic_role", "capabilities", b"capabilities", "engine_start_id", b"engine_start_id", "held", b"held", "instance_id", b"instance_id", "labels", b"labels", "location", b"location", "model", b"model", "price_per_hour", b"price_per_hour", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "software_version", b"software_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "automatic_role", b"automatic_role", "capabilities", b"capabilities", "device_group", b"device_group", "engine_start_id", b"engine_start_id", "held", b"held", "instance_id", b"instance_id", "labels", b"labels", "location", b"location", "model", b"model", "price_per_hour", b"price_per_hour", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Register: _TypeAlias = Register  # noqa: Y015
+
+@_typing.final
+class DeviceGroup(_message.Message):
+    """The engines of one host that take turns on a device, because its memory does not hold all of them at the same time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """letters, digits and . _ : -, at most 128; groups of one name on different hosts are different groups"""
+    places: _builtins.int
+    """engines whose memory the device holds at the same time, 1 to 64; the group has its members' least"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        places: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "places", b"places"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceGroup: _TypeAlias = DeviceGroup  # noqa: Y015
 
 @_typing.final
 class AutomaticRole(_message.Message):
@@ -537,6 +581,7 @@ class EngineFacts(_message.Message):
     ADAPTER_SLOTS_FIELD_NUMBER: _builtins.int
     IMAGE_INPUT_FIELD_NUMBER: _builtins.int
     PROCESSOR_FILES_FIELD_NUMBER: _builtins.int
+    CAN_SLEEP_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """"vllm", "simulated" """
     engine_version: _builtins.str
@@ -587,6 +632,8 @@ class EngineFacts(_message.Message):
     """with embedding_dimensions: its vectors have one number per class, such as a pair's score"""
     adapter_slots: _builtins.int
     """LoRA adapters that can be added while it runs, beside `adapters`; 0: none"""
+    can_sleep: _builtins.bool
+    """it takes SleepWanted"""
     @_builtins.property
     def parallelism_config(self) -> _common_pb2.ParallelismConfig:
         """how the engine is distributed over devices"""
@@ -645,10 +692,11 @@ class EngineFacts(_message.Message):
         adapter_slots: _builtins.int = ...,
         image_input: Global___ImageInput | None = ...,
         processor_files: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        can_sleep: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image_input", b"image_input", "parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_slots", b"adapter_slots", "adapter_weights", b"adapter_weights", "adapters", b"adapters", "classifies", b"classifies", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "image_input", b"image_input", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "processor_files", b"processor_files", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_slots", b"adapter_slots", "adapter_weights", b"adapter_weights", "adapters", b"adapters", "can_sleep", b"can_sleep", "classifies", b"classifies", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "image_input", b"image_input", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "processor_files", b"processor_files", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -849,6 +897,113 @@ class AdapterState(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AdapterState: _TypeAlias = AdapterState  # noqa: Y015
+
+@_typing.final
+class SleepWanted(_message.Message):
+    """Tells the executor whether its engine is to sleep: its weights in the host's memory, no KV, and the device's memory
+    free for other engines. The engine falls asleep once no attempt runs; attempts that come later are rejected until it
+    is awake again. The order holds until another one comes, also beyond the session. The executor reports every change
+    with SleepReport.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASLEEP_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    asleep: _builtins.bool
+    """false: it is to be awake"""
+    number: _builtins.int
+    """counts these messages in the session, from 1"""
+    def __init__(
+        self,
+        *,
+        asleep: _builtins.bool = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asleep", b"asleep", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SleepWanted: _TypeAlias = SleepWanted  # noqa: Y015
+
+@_typing.final
+class SleepReport(_message.Message):
+    """Whether the engine sleeps. Sent once the engine is ready, in a device group from the executor's start on; at the
+    session's begin and at every change.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SleepReport._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: SleepReport._State.ValueType  # 0
+        STATE_AWAKE: SleepReport._State.ValueType  # 1
+        """it takes attempts"""
+        STATE_FALLING_ASLEEP: SleepReport._State.ValueType  # 2
+        STATE_ASLEEP: SleepReport._State.ValueType  # 3
+        """it has none of the device's memory but for a small rest"""
+        STATE_WAKING: SleepReport._State.ValueType  # 4
+        STATE_NOT_STARTED: SleepReport._State.ValueType  # 5
+        """in a device group: the executor waits for a place on the device to start the engine"""
+        STATE_STARTING: SleepReport._State.ValueType  # 6
+        """in a device group: the engine has a place and starts"""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """What an engine does."""
+
+    STATE_UNSPECIFIED: SleepReport.State.ValueType  # 0
+    STATE_AWAKE: SleepReport.State.ValueType  # 1
+    """it takes attempts"""
+    STATE_FALLING_ASLEEP: SleepReport.State.ValueType  # 2
+    STATE_ASLEEP: SleepReport.State.ValueType  # 3
+    """it has none of the device's memory but for a small rest"""
+    STATE_WAKING: SleepReport.State.ValueType  # 4
+    STATE_NOT_STARTED: SleepReport.State.ValueType  # 5
+    """in a device group: the executor waits for a place on the device to start the engine"""
+    STATE_STARTING: SleepReport.State.ValueType  # 6
+    """in a device group: the engine has a place and starts"""
+
+    STATE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SLEEP_TIME_FIELD_NUMBER: _builtins.int
+    WAKE_TIME_FIELD_NUMBER: _builtins.int
+    state: Global___SleepReport.State.ValueType
+    """now"""
+    number: _builtins.int
+    """of the latest SleepWanted of the session that was taken into account; 0: none"""
+    reason: _builtins.str
+    """why it is not as wanted yet, or what it waits for, in words; empty otherwise"""
+    @_builtins.property
+    def sleep_time(self) -> _duration_pb2.Duration:
+        """that falling asleep took the last time; absent: it never did"""
+
+    @_builtins.property
+    def wake_time(self) -> _duration_pb2.Duration:
+        """that waking up took the last time; absent: it never did"""
+
+    def __init__(
+        self,
+        *,
+        state: Global___SleepReport.State.ValueType = ...,
+        number: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        sleep_time: _duration_pb2.Duration | None = ...,
+        wake_time: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sleep_time", b"sleep_time", "wake_time", b"wake_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "reason", b"reason", "sleep_time", b"sleep_time", "state", b"state", "wake_time", b"wake_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SleepReport: _TypeAlias = SleepReport  # noqa: Y015
 
 @_typing.final
 class TokenizerWanted(_message.Message):

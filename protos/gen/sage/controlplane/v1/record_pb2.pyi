@@ -79,6 +79,7 @@ class RequestRecord(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     CHOICE_FIELD_NUMBER: _builtins.int
     CHOICES_FIELD_NUMBER: _builtins.int
+    FIRST_CHOICE_PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """the tenant it belongs to"""
     request_id: _builtins.str
@@ -125,6 +126,8 @@ class RequestRecord(_message.Message):
     """index of the output that this is about"""
     choices: _builtins.int
     """outputs of the request; 0: one"""
+    first_choice_prompt_logprobs: _builtins.int
+    """of a choice but 0: prompt_logprobs, which choice 0 gives"""
     @_builtins.property
     def ttft_target(self) -> _duration_pb2.Duration:
         """absent: none"""
@@ -191,14 +194,20 @@ class RequestRecord(_message.Message):
         sampling: _common_pb2.SamplingParams | None = ...,
         choice: _builtins.int = ...,
         choices: _builtins.int = ...,
+        first_choice_prompt_logprobs: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "age", b"age", "cost_budget", b"cost_budget", "first_token", b"first_token", "queued", b"queued", "sampling", b"sampling", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "_first_choice_prompt_logprobs", b"_first_choice_prompt_logprobs", "age", b"age", "cost_budget", b"cost_budget", "first_choice_prompt_logprobs", b"first_choice_prompt_logprobs", "first_token", b"first_token", "queued", b"queued", "sampling", b"sampling", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "age", b"age", "attempts", b"attempts", "best_effort", b"best_effort", "choice", b"choice", "choices", b"choices", "cost", b"cost", "cost_budget", b"cost_budget", "deadline_stated", b"deadline_stated", "detached", b"detached", "digest", b"digest", "digest_version", b"digest_version", "first_token", b"first_token", "identity_adapter_weights", b"identity_adapter_weights", "identity_dtype", b"identity_dtype", "identity_tokenizer_hash", b"identity_tokenizer_hash", "identity_weights", b"identity_weights", "model", b"model", "policy", b"policy", "preferred_instance", b"preferred_instance", "priority", b"priority", "queued", b"queued", "request_id", b"request_id", "sampling", b"sampling", "session", b"session", "tags", b"tags", "tenant", b"tenant", "tokenizer_hash", b"tokenizer_hash", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target", "wait_for_instance", b"wait_for_instance", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "_first_choice_prompt_logprobs", b"_first_choice_prompt_logprobs", "age", b"age", "attempts", b"attempts", "best_effort", b"best_effort", "choice", b"choice", "choices", b"choices", "cost", b"cost", "cost_budget", b"cost_budget", "deadline_stated", b"deadline_stated", "detached", b"detached", "digest", b"digest", "digest_version", b"digest_version", "first_choice_prompt_logprobs", b"first_choice_prompt_logprobs", "first_token", b"first_token", "identity_adapter_weights", b"identity_adapter_weights", "identity_dtype", b"identity_dtype", "identity_tokenizer_hash", b"identity_tokenizer_hash", "identity_weights", b"identity_weights", "model", b"model", "policy", b"policy", "preferred_instance", b"preferred_instance", "priority", b"priority", "queued", b"queued", "request_id", b"request_id", "sampling", b"sampling", "session", b"session", "tags", b"tags", "tenant", b"tenant", "tokenizer_hash", b"tokenizer_hash", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target", "wait_for_instance", b"wait_for_instance", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_budget: _TypeAlias = _typing.Literal["cost_budget"]  # noqa: Y015
     _WhichOneofArgType__cost_budget: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget"]  # noqa: Y015
+    _WhichOneofReturnType__first_choice_prompt_logprobs: _TypeAlias = _typing.Literal["first_choice_prompt_logprobs"]  # noqa: Y015
+    _WhichOneofArgType__first_choice_prompt_logprobs: _TypeAlias = _typing.Literal["_first_choice_prompt_logprobs", b"_first_choice_prompt_logprobs"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_budget) -> _WhichOneofReturnType__cost_budget | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_choice_prompt_logprobs) -> _WhichOneofReturnType__first_choice_prompt_logprobs | None: ...
 
 Global___RequestRecord: _TypeAlias = RequestRecord  # noqa: Y015
 

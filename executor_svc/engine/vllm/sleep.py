@@ -1,0 +1,64 @@
+"""vLLM's sleep of level 1: weights in the host's memory, no KV; needs ``enable_sleep_mode`` and a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from executor_svc.engine.vllm.errors import first_line
+from executor_svc.runtime.engine_port import EngineDeadError, EngineError
+
+_LEVEL = 1  # level 2 drops the weights, too
+
+
+def has_sleep(llm: Any) -> bool:
+    """Whether an AsyncLLM of this vLLM version can be put to sleep."""
+    return all(callable(getattr(llm, name, None)) for name in ("sleep", "wake_up", "is_sleeping"))
+
+
+class EngineSleep:
+    """Whether one AsyncLLM sleeps."""
+
+    def __init__(self, llm: Any, *, able: bool, requests: Callable[[], int]) -> None:
+        """``able``: whether the engine was started with sleep mode.  ``requests``: how many the engine has."""
+        self._llm = llm
+        self._able = able
+        self._requests = requests
+        self._asleep = False
+
+    def refuse_when_asleep(self) -> None:
+        """Raise EngineError from the begin of a sleep until the engine is awake again."""
+        if self._asleep:
+            raise EngineError("the engine is asleep")
+
+    async def sleep(self) -> None:
+        """Fall asleep, as ``Engine.sleep`` describes."""
+        self._refuse_unable()
+        if self._asleep:
+            return
+        if count := self._requests():
+            raise EngineError(f"{count} requests are in the engine")
+        self._asleep = True
+        await _done(self._llm.sleep(level=_LEVEL), "fall asleep")
+
+    async def wake_up(self) -> None:
+        """Wake up, as ``Engine.wake_up`` describes."""
+        self._refuse_unable()
+        if not self._asleep:
+            return
+        await _done(self._llm.wake_up(), "wake up")
+        if await _done(self._llm.is_sleeping(), "say whether it sleeps"):
+            raise EngineDeadError("the engine still sleeps after it was woken")
+        self._asleep = False
+
+    def _refuse_unable(self) -> None:
+        if not self._able:
+            raise EngineError("this engine cannot sleep: engine.vllm.sleep_mode is off")
+
+
+async def _done(call: Awaitable[Any], what: str) -> Any:
+    """Return what a call returns.  Raises EngineDeadError for any failure: nobody knows what the device holds then."""
+    try:
+        return await call
+    except Exception as error:
+        raise EngineDeadError(f"the engine did not {what}: {first_line(error)}") from error

@@ -1,0 +1,1 @@
+"""Which of the engines that share a device are awake."""

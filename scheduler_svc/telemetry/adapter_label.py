@@ -1,0 +1,25 @@
+"""The label of an adapter: operators may add and remove any number over time, metrics name the first ones."""
+
+from __future__ import annotations
+
+from scheduler_svc.telemetry.tenant_label import OTHER
+
+ADAPTER_LABELS_LIMIT = 256
+"""Adapters of all models that labels name."""
+
+
+class AdapterLabels:
+    """Names the adapters that requests named first; all others count together."""
+
+    def __init__(self, limit: int = ADAPTER_LABELS_LIMIT) -> None:
+        self._limit = limit
+        self._named: set[tuple[str, str]] = set()
+
+    def label(self, model: str, adapter: str) -> str:
+        """Return the adapter's name, or OTHER once ``limit`` adapters have labels."""
+        key = model, adapter
+        if key not in self._named:
+            if len(self._named) >= self._limit:
+                return OTHER
+            self._named.add(key)
+        return adapter

@@ -43,16 +43,20 @@ FLEET := $(if $(ROLES),--roles '$(ROLES)',$(if $(PD),--pd,--executors '$(N)'))
 # A simulated engine does not need vLLM installed.
 ENGINE_SETUP := $(if $(filter vllm,$(ENGINE)),setup-vllm,setup)
 
-VLLM_ROOMS := $(sort $(dir $(wildcard tests/vllm/*/test_*.py)))
+VLLM_TWO_ENGINES := $(addprefix tests/vllm/,pd/ pd_system/ prefixes/ system/ ray/)
+VLLM_ONE_ENGINE  := $(filter-out $(VLLM_TWO_ENGINES),$(sort $(dir $(wildcard tests/vllm/*/test_*.py))))
 SEEDS ?= 1 2 3
 NODE_PACKAGES := clients/examples/node/node_modules
+
+# Tests start hundreds of processes; each of them would compile our modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-chaos test-fuzz test-otel-versions test-stack \
         test-vllm test fuzz \
         demo demo-pd up down bench lock clean need-libnuma unit integration integration-system \
-        integration-pd integration-clients contract test-fleets test-skew test-images chaos
+        integration-pd integration-clients contract test-fleets test-skew test-images chaos vllm-one-engine vllm-two-engines
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -214,14 +218,28 @@ test-images: setup ## the images, built and run by podman: what docker/README.md
 test-otel-versions: setup ## the telemetry's unit tests on the oldest and the newest OpenTelemetry that is allowed
 	@sh .ci/otel-versions.sh $(PY)
 
-# One process per room: its engines are gone before the next room starts its own.
 test-vllm: setup-vllm ## the tests on real vLLM engines
-	@for room in $(VLLM_ROOMS); do $(PY) -m pytest $(ONCE_MORE) $$room || exit 1; done
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=line vllm-two-engines vllm-one-engine
 
+# One process per room: its engines are gone before the next room starts its own.
+define vllm-room
+$(PY) -m pytest $(ONCE_MORE) $(1)
+
+endef
+
+# Rooms of the two lists run beside each other: half of their time is starting engines, which takes one core each.
+vllm-one-engine: setup-vllm
+	$(foreach room,$(VLLM_ONE_ENGINE),$(call vllm-room,$(room)))
+
+vllm-two-engines: setup-vllm
+	$(foreach room,$(VLLM_TWO_ENGINES),$(call vllm-room,$(room)))
+
+# Most of this waits for processes rather than computes, so several of it run beside each other; the longest come first.
 test: test-fast ## everything that this machine can run; the last lines say what was left out
-	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target test-chaos test-fuzz test-otel-versions \
-		test-fleets test-skew test-stack
-	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory test-vllm; fi
+	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory setup-vllm; fi
+	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=line \
+		$$(if $(PACKAGES) has libnuma1; then echo vllm-two-engines vllm-one-engine; fi) \
+		test-chaos test-fleets test-skew test-stack test-fuzz test-otel-versions
 	@$(PACKAGES) left-out
 
 # What is measured goes to docs/chaos.md by hand: a run is worth a page only if somebody has looked at it.

@@ -1,4 +1,7 @@
-"""Entry point of the executor: ``python -m executor_svc``."""
+"""Entry point of the executor: ``python -m executor_svc``.
+
+A process that the engine spawns imports this module first, so what only the executor needs is imported by ``main``.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,12 @@ import os
 import sys
 from contextlib import nullcontext
 
+from executor_svc.engine.vllm.lifeline import watch_executor_if_spawned
 from sage_common.early_signals import ignore_hangups
 
-ignore_hangups()  # the imports below take a second, in which SIGHUP would end the process
+ignore_hangups()  # the imports of `main` take a second, in which SIGHUP would end the process
 
-try:
-    from executor_svc.config import PROGRAM, ConfigError, load_or_exit
-    from executor_svc.engine.vllm.lifeline import watch_executor_if_spawned
-    from executor_svc.telemetry.engine_logs import engine_logs_in_json
-    from executor_svc.telemetry.logs import configure_logging
-    from executor_svc.wiring import run
-    from sage_common.configuration import exit_for
-    from sage_common.event_loop import loop_factory
-    from sage_common.garbage import collect_seldom
-except ModuleNotFoundError as absent:
-    sys.exit(f"sage-executor: {absent.name} is not installed: pip install 'sage-control-plane[executor]'")
-
-# Processes that the engine spawns import this module first: from then on they end when the executor ends.
+# From here on a spawned process ends when the executor ends.
 watch_executor_if_spawned()
 
 
@@ -32,6 +24,17 @@ def main() -> None:
 
     Exit status: 0 after SIGTERM or SIGINT, 2 for a bad configuration; ``runtime.service.Exit`` lists the others.
     """
+    try:
+        from executor_svc.config import PROGRAM, ConfigError, load_or_exit
+        from executor_svc.telemetry.engine_logs import engine_logs_in_json
+        from executor_svc.telemetry.logs import configure_logging
+        from executor_svc.wiring import run
+        from sage_common.configuration import exit_for
+        from sage_common.event_loop import loop_factory
+        from sage_common.garbage import collect_seldom
+    except ModuleNotFoundError as absent:
+        sys.exit(f"sage-executor: {absent.name} is not installed: pip install 'sage-control-plane[executor]'")
+
     config = load_or_exit(sys.argv[1:])
     in_json = config.log_format == "json"
     collect_seldom()
@@ -47,4 +50,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # By its name, multiprocessing would not import this module in processes that it spawns; by its file it does.
+    sys.modules["__main__"].__spec__ = None
     main()

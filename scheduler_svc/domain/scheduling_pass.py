@@ -104,11 +104,11 @@ class SchedulingPass:
                 self._backfill(head, offer, plan, queue, context, budget, result)
                 return _Outcome.BLOCKED
             choice = self._placer.choose(offer, context)
+            if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
+                return _Outcome.STEPPED_BACK
             if choice.waits:
                 self._backfill(head, offer, plan, queue, context, budget, result)
                 return _Outcome.BLOCKED
-            if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
-                return _Outcome.STEPPED_BACK
             turn = queue.why_next(head)
             decision = self._placer.place_whole(head, offer, choice, context, remarks=turn, plan=plan)
         head.unserved_since = None

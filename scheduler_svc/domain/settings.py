@@ -41,7 +41,6 @@ class SchedulerSettings:
     ageing_s_per_class: float = 30.0  # seconds of waiting that make up for one class
     late_delay_s: float = 30.0  # how far a request that misses its target steps back; doubles each time
     max_slack_s: float = 600.0  # a later target counts as this far away
-    cost_delay_cap_s: float = 20.0  # how far an expensive request steps back in its class
     default_targets: Mapping[Priority, Targets] = field(default_factory=lambda: dict(DEFAULT_TARGETS))
 
     # overload

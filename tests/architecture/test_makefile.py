@@ -10,9 +10,10 @@ import yaml
 from tests.architecture.source_tree import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-#: The parts of test-fast that are pytest, and the check that comes before an installation of minutes.
+#: The parts of test-fast that are pytest, those of test-vllm, and the check before an installation of minutes.
 PARTS = {"unit", "contract", "integration", "integration-clients", "integration-system", "integration-pd"}
-INTERNAL = PARTS | {"need-libnuma"}
+VLLM_PARTS = {"vllm-one-engine", "vllm-two-engines"}
+INTERNAL = PARTS | VLLM_PARTS | {"need-libnuma"}
 
 
 def targets() -> set[str]:

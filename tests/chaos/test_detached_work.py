@@ -9,6 +9,7 @@ import pytest
 
 from executor_svc.runtime.engine_port import Sampling
 from sage_client import AsyncClient, AsyncDetachedRequest, Completion, RequestState
+from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.free_port import free_port
 from tests.support.process_supervisor import ProcessSupervisor
@@ -59,9 +60,11 @@ async def test_each_has_one_result(logs: Path, simulated: list[str], tmp_path: P
         await fleet.ready(*NAMES)
         submitted = await submit(client)
         watched = [asyncio.create_task(each.result(timeout=WITHIN_S)) for each in submitted]  # from the start on
-        await asyncio.sleep(1.5)
-        running = [each async for each in client.list(states=[RequestState.RUNNING])]
-        assert len(running) == REQUESTS, "all are struck in the middle"
+
+        async def all_run() -> bool:
+            return len([each async for each in client.list(states=[RequestState.RUNNING])]) == REQUESTS
+
+        await eventually(all_run, within_s=30, what="all to run", every_s=0.1)
         async with ProcessSupervisor([fleet.scheduler, *executors]):
             for _ in range(2 if victims == "twice" else 1):
                 fleet.scheduler.kill()

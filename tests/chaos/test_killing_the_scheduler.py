@@ -46,8 +46,7 @@ async def test_streams_go_on_with_the_next_scheduler(
         await fleet.ready(*NAMES)
         readers = [reader(fleet.address, number) for number in range(STREAMS)]
         running = [asyncio.create_task(each.run()) for each in readers]
-        await asyncio.sleep(1.5)
-        assert all(each.token_ids for each in readers), "all run"
+        await eventually(lambda: all(each.token_ids for each in readers), within_s=30, what="all to run")
         getattr(fleet.scheduler, end)()
         await fleet.scheduler.ended()
         fleet.scheduler.start()

@@ -255,15 +255,18 @@ async def test_compacting_ends_where_a_file_cannot_shrink(tmp_path: Path) -> Non
 
 
 async def test_writes_go_on_while_the_journal_is_compacted(tmp_path: Path) -> None:
-    journal = Journal(JournalSettings(url=f"sqlite:///{tmp_path}/journal.db", limit_s=1.0))
+    journal = Journal(JournalSettings(url=f"sqlite:///{tmp_path}/journal.db", limit_s=10.0))
     journal.start()
     store = JournalUsageStore(journal)
+    writes = 0
     for _ in range(10):
         await store.add([record(number, request_id="x" * 128) for number in range(4_000)])
     await store.retain(UsageRetention(keep_s=1.0, max_bytes=2**30), NOW + DAY_S)
     compacting = asyncio.ensure_future(Maintenance(journal).compact())
     while not compacting.done():
         await store.add([record(1)])
+        writes += 1
+    assert writes > 1, "they do not wait for the end"
     before, after = compacting.result()
     assert after < before / 2
     await journal.close()

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -201,6 +202,16 @@ async def test_closing_waits_for_no_server_that_hangs(server: Postgres) -> None:
             await asyncio.wait_for(reading, 5.0)
     finally:
         server.resume()
+
+
+def test_a_connection_that_is_given_back_after_the_end_is_closed(server: Postgres) -> None:
+    """As that of a vacuum, which nothing breaks off."""
+    database = Database(server.url)
+    with database._engine.connect() as connection:
+        connected: Any = connection.connection.driver_connection
+        database.close()
+        assert not connected.closed
+    assert connected.closed
 
 
 async def test_closing_ends_a_long_read_of_a_file(tmp_path: Path) -> None:

@@ -89,7 +89,9 @@ class Account:
         "slot_limit",
         "slot_limit_leaving_reserve",
         "start_floor",
+        "tightest_token_s",
         "token_margin",
+        "token_targets",
         "turn",
         "uncached_share",
         "unseen",
@@ -134,6 +136,7 @@ class Account:
         self.prefill_rate = 0.0  # seconds of prefill per second that it was sent recently, at ``prefill_rate_at``
         self.prefill_rate_at = 0.0
         self.finishes: list[float] = []  # predicted ends, sorted
+        self.token_targets: list[float] = []  # seconds per token that what runs here may take, sorted
         # what the engine reported last
         self.kv_used = 0  # tokens
         self.freed_since_report = 0  # tokens of ``kv_used`` that were freed after the report
@@ -238,6 +241,7 @@ class Account:
             self.urgent_pending_s += reservation.prefill_s
         self.busy_until = max(self.busy_until, now) + reservation.prefill_s
         insort(self.finishes, reservation.finish_at)
+        insort(self.token_targets, reservation.tpot_target_s)
         self.last_chosen = number
         self._recount()
 
@@ -263,6 +267,7 @@ class Account:
         self.live_not_critical -= not reservation.critical
         self._prefilled(reservation, now)
         del self.finishes[bisect_left(self.finishes, reservation.finish_at)]
+        del self.token_targets[bisect_left(self.token_targets, reservation.tpot_target_s)]
         queued = self.queued.pop(reservation.attempt_number, None)
         if queued is None and self.queued:
             queued = self.queued.pop(next(iter(self.queued)))
@@ -373,6 +378,7 @@ class Account:
         left = 1 - (self.prefill_rate if self.prefill_rate < _MOST_PREFILL else _MOST_PREFILL)
         self.output_token_s = step_s / left
         self.output_kv_token_s = pace.kv_token_s / left
+        self.tightest_token_s = self.token_targets[0] if self.token_targets else inf
         # On average half of the pending prefill is still to be done.  Without this floor an instance whose first
         # tokens are overdue would look idle.
         floor = self.pending_s / 2

@@ -44,6 +44,7 @@ NAMES = (
     "slot_limit",
     "slot_limit_leaving_reserve",
     "start_floor",
+    "tightest_token_s",
     "token_margin",
     "urgent_limit",
 )
@@ -78,6 +79,7 @@ class Figures:
     slot_limit: Column
     slot_limit_leaving_reserve: Column
     start_floor: Column
+    tightest_token_s: Column
     token_margin: Column
     turn: Column
     urgent_limit: Column

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import Mask, count, highest, lowest
+from scheduler_svc.domain.capacity.figures import Figures, Mask, Rows, count, highest, lowest
 from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.objective import Choice
@@ -15,23 +18,51 @@ from scheduler_svc.domain.objectives.picker import pick, pick_of
 from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.objectives.target_shares import TargetShares, reject_missed
+from scheduler_svc.domain.prediction.margin import MOST_MARGIN
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.targets import Targets
+from scheduler_svc.domain.targets import Targets, effective_targets
 
-#: A request waits for an instance in use as long as another one would use no more of its targets than this.
+#: A request waits for an instance in use as long as another one would use no more of its targets than this, and so long
+#: that those who run there are not late for its sake.
 _PATIENCE = 0.5
 #: Most of its targets that a request may be predicted to use where it goes: the rest is for what comes after it.
-_HEADROOM = 0.65
+_HEADROOM = 0.8
+#: Where less of the targets is used, they are met with any margin.
+_DOUBTFUL = 1 / MOST_MARGIN
 _COST_TOLERANCE = 1e-12
 _MOST_MODELS = 1_024  # whose instances in use are remembered
+
+
+@dataclass(slots=True, kw_only=True)
+class _Scored:
+    """The accounts that a request may go to, with what is predicted of it there: columns of one entry each."""
+
+    demand: Demand
+    accounts: Sequence[Account]
+    each: Figures  # of the accounts
+    targets: TargetShares  # the request's
+    now: float
+    firsts: Scores  # seconds until the first token
+    per_token: Scores
+    shares: Scores  # of its targets
+    costs: Scores
+    within: Mask | None  # whose cost is within its budget; None: all
+    used: Mask  # which are in use
+    mine: Rows  # those in use that are within its budget and have a free slot
+
+    @property
+    def unused(self) -> Mask:
+        """Which are not in use and within its budget."""
+        return _and(~self.used, self.within)
 
 
 class CheapestInTime:
     """Gathers the load on the cheapest instances that can carry it within its targets; the others stay unused.
 
     Among the instances in use (``InstancesInUse``) it chooses the one predicted to use the least share of the request's
-    targets.  If all of them have enough prompts ahead, the request waits while it can.  If it cannot, or is predicted
-    to use more than ``_HEADROOM`` of its targets on those in use, the cheapest other instance is taken into use.
+    targets, and of the targets of those that run there.  A request that can wait does so while it would make those
+    late, or while all in use have enough prompts ahead.  If it cannot wait, and is predicted to use more than
+    ``_HEADROOM`` of its targets on those in use, the cheapest other instance is taken into use.
     """
 
     reserved_slots = 0
@@ -44,40 +75,83 @@ class CheapestInTime:
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose an instance in use that leaves headroom, else the cheapest that does, else the earliest finish."""
         in_use = self._of(demand.request.model)
-        able = demand.able or accounts
-        in_use.review(able, demand.load, now)
+        in_use.review(demand.able or accounts, demand.load, now)
         each = figures_of(accounts)
         prefills = scorers.prefill_s(accounts, demand)
         firsts = scorers.first_step_s(each, now) + prefills
         per_token = scorers.token_s(each, demand)
-        shares = TargetShares(demand, self._defaults, now).of(firsts, per_token)
+        targets = TargetShares(demand, self._defaults, now)
+        shares = targets.of(firsts, per_token)
         costs = scorers.cost(accounts, demand, per_token, prefills)
-        scores: dict[str, Scores] = {"cost": costs, "target_share": shares}
         rejected = Rejected()
         within, remarks = _within_budget(demand.request.cost_budget, costs, rejected)
         used = in_use.mask(accounts)
         mine = (_and(used, within) & each.with_free_slot).nonzero()[0]
-        most, number = highest(shares), len(mine)
+        scored = _Scored(
+            demand=demand,
+            accounts=accounts,
+            each=each,
+            targets=targets,
+            now=now,
+            firsts=firsts,
+            per_token=per_token,
+            shares=shares,
+            costs=costs,
+            within=within,
+            used=used,
+            mine=mine,
+        )
+        most = highest(shares)
         meets = mine[shares[mine] <= _HEADROOM] if most > _HEADROOM else mine
-        if len(meets):
-            index = pick_of(each, shares, meets)
-            rule, why = "in_use", f"uses {float(shares[index]):.0%} of its targets, the least of {number} in use"
-        elif not number and _is_patient(shares[_and(~used, within)]) and in_use.soon_has_capacity(able):
-            return Choice(index=0, why="waits for an instance in use", rule="waits", scores=scores, waits=True)
-        elif count(others := _and(~used, within) & (shares <= _HEADROOM)) and not (number and in_use.excuses):
-            index = pick(accounts, costs, among=others, tolerance=_COST_TOLERANCE)
-            rule, why = "cheapest", f"cheapest predicted cost {costs[index]:.6f} beside {number} in use"
-        else:
-            finishes = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
-            index = pick_of(each, finishes, mine) if number else _least(accounts, finishes, within)
-            rule = "none_meets_targets"
-            why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
-        if rule != "none_meets_targets" and most > 1:
+        choice = self._among_used(scored, meets) if len(meets) else self._beside_used(scored, in_use)
+        choice.remarks, choice.rejected = remarks, rejected
+        if choice.waits:
+            return choice
+        if choice.rule != "none_meets_targets" and most > 1:
             reject_missed(rejected, shares)
-        if rule == "in_use" and demand.request.session:  # it shall not go back to one that is to stay unused
+        if choice.rule == "in_use" and demand.request.session:  # it shall not go back to one that is to stay unused
             rejected.add(~used, lambda _: ("not_in_use", "is not in use"))
-        in_use.take(accounts[index], now, risk=_risk(float(shares[index])))
-        return Choice(index=index, why=why, rule=rule, scores=scores, remarks=remarks, rejected=rejected)
+        in_use.take(accounts[choice.index], now, risk=_risk(float(shares[choice.index])))
+        return choice
+
+    def _among_used(self, scored: _Scored, meets: Rows) -> Choice:
+        """Choose among instances in use that leave headroom, or have the request wait rather than make others late."""
+        shares, tightest = scored.shares, scored.each.tightest_token_s
+        crowding: Scores = np.maximum(shares, scored.per_token / tightest)
+        index = pick_of(scored.each, crowding, meets)
+        scores = {"cost": scored.costs, "target_share": shares}
+        if crowding[index] > _HEADROOM and self._may_wait(scored.demand, scored.now):
+            why = "waits until those who run on the instances in use are not late for it"
+            return Choice(index=0, why=why, rule="waits", scores=scores, waits=True)
+        why = f"uses {float(shares[index]):.0%} of its targets, one of {len(scored.mine)} in use"
+        return Choice(index=index, why=why, rule="in_use", scores=scores)
+
+    def _beside_used(self, scored: _Scored, in_use: InstancesInUse) -> Choice:
+        """Choose for a request that no instance in use leaves headroom: it waits, or another one is taken into use."""
+        accounts, shares, unused, number = scored.accounts, scored.shares, scored.unused, len(scored.mine)
+        scores: dict[str, Scores] = {"cost": scored.costs, "target_share": shares}
+        times = None
+        if lowest(shares) > _DOUBTFUL:
+            times = scored.targets.least_times(scored.each, scored.firsts, scored.per_token)
+        others = unused & (shares <= _HEADROOM)
+        if not number and (in_use.excuses or _is_patient(shares[unused])) and _has_room_soon(scored, in_use):
+            why = "waits for an instance in use"
+            return Choice(index=0, why=why, rule="waits", scores=scores, waits=True, least_times=times)
+        if count(others) and not (number and in_use.excuses):
+            prices = scored.costs * in_use.price_factors(accounts, scored.now)
+            index = pick(accounts, prices, among=others, tolerance=_COST_TOLERANCE)
+            why = f"cheapest predicted cost {scored.costs[index]:.6f} beside {number} in use"
+            return Choice(index=index, why=why, rule="cheapest", scores=scores, least_times=times)
+        finishes = scores["finish_s"] = scorers.finish_s(scored.demand, scored.firsts, scored.per_token)
+        index = pick_of(scored.each, finishes, scored.mine) if number else _least(accounts, finishes, scored.within)
+        why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
+        return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
+
+    def _may_wait(self, demand: Demand, now: float) -> bool:
+        """Whether a request has waited for less than ``_PATIENCE`` of its TTFT target, or of its class's."""
+        request = demand.request
+        ttft_s = effective_targets(request, self._defaults).ttft_s or self._defaults[request.priority].ttft_s or 0.0
+        return not demand.started and now - request.arrived_at < _PATIENCE * ttft_s
 
     def _of(self, model: str) -> InstancesInUse:
         """Return what is in use of a model; the model that came first is forgotten where there are too many."""
@@ -87,6 +161,14 @@ class CheapestInTime:
                 del self._in_use[next(iter(self._in_use))]
             found = self._in_use[model] = InstancesInUse()
         return found
+
+
+def _has_room_soon(scored: _Scored, in_use: InstancesInUse) -> bool:
+    """Whether an instance in use that has none now has room for the request in time."""
+    if in_use.soon_has_capacity(scored.demand.able or scored.accounts):
+        return True
+    full = _and(scored.used, scored.within) & (scored.shares <= _HEADROOM)  # a slot is predicted to be free by then
+    return count(scored.unused) > 0 and count(full) > 0
 
 
 def _risk(share: float) -> float:

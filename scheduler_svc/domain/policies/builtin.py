@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from scheduler_svc.domain.objectives.cheapest import CheapestInTime
 from scheduler_svc.domain.objectives.earliest_finish import EarliestFinish
 from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
-from scheduler_svc.domain.ordering.cost import CheapestFirst
 from scheduler_svc.domain.ordering.fifo import Fifo
 from scheduler_svc.domain.ordering.priority import ByClass
 from scheduler_svc.domain.ordering.slo import LeastSlack
@@ -47,21 +46,24 @@ def make_slo_aware(settings: SchedulerSettings) -> Policy:
     return Policy(
         name="slo_aware",
         summary="least slack to its target first; to the instance predicted to use least of it",
-        ordering=LeastSlack(
-            settings.default_targets, late_delay_s=settings.late_delay_s, max_slack_s=settings.max_slack_s
-        ),
+        ordering=_least_slack(settings),
         objective=LeastTargetUsed(settings.default_targets),
         engine_classes=False,  # they would outrank the slack
     )
+
+
+def _least_slack(settings: SchedulerSettings) -> LeastSlack:
+    return LeastSlack(settings.default_targets, late_delay_s=settings.late_delay_s, max_slack_s=settings.max_slack_s)
 
 
 def make_cost_optimized(settings: SchedulerSettings) -> Policy:
     """Make the policy that spends least."""
     return Policy(
         name="cost_optimized",
-        summary="by class, the cheapest to serve first; to the cheapest instances that carry the load within targets",
-        ordering=CheapestFirst(ageing_s_per_class=settings.ageing_s_per_class, delay_cap_s=settings.cost_delay_cap_s),
+        summary="least slack to its target first; to the cheapest instances that carry the load within targets",
+        ordering=_least_slack(settings),
         objective=CheapestInTime(settings.default_targets),
+        engine_classes=False,  # they would outrank the slack
     )
 
 

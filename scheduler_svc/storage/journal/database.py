@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy import URL, Connection, Engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 
 from scheduler_svc.domain.errors import JournalUnavailable
@@ -77,6 +78,7 @@ class Database:
         self.url = _checked(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = self._make_engine()
+        event.listen(self._engine, "checkin", self._given_back)
         self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="journal read")
         self.reads = 0  # that wait for a thread or have one
         self._closed = False
@@ -98,7 +100,7 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """Give a connection in a transaction that may write: committed at the end, rolled back after an error."""
         engine = self._engine.execution_options(**{sqlite.WRITES: True})
-        with self._connected(engine) as connection, self._sockets.of(connection), connection.begin():
+        with engine.connect() as connection, self._sockets.of(connection), connection.begin():
             if self._fence is not None:
                 self._fence(connection)
             yield connection
@@ -119,7 +121,7 @@ class Database:
     @contextmanager
     def reading(self, deadline: float) -> Iterator[Connection]:
         """Give a connection whose SQLite statements are interrupted at ``deadline``, on the monotonic clock."""
-        with self._connected(self._engine) as connection:
+        with self._engine.connect() as connection:
             if self.is_sqlite:
                 with sqlite.interrupted(connection, lambda: self._closed or time.monotonic() > deadline):
                     yield connection
@@ -127,14 +129,10 @@ class Database:
                 with self._sockets.of(connection):
                     yield connection
 
-    @contextmanager
-    def _connected(self, engine: Engine) -> Iterator[Connection]:
-        with engine.connect() as connection:
-            try:
-                yield connection
-            finally:
-                if self._closed:  # the pool that it would go back to is gone
-                    connection.invalidate()
+    def _given_back(self, connection: DBAPIConnection | None, record: object) -> None:
+        """Close what comes back after ``close``: the pool that it would go to is gone."""
+        if self._closed and connection is not None:
+            connection.close()
 
     def break_off(self, thread: threading.Thread) -> None:
         """End what a thread waits for, if it waits for PostgreSQL: its statement fails."""

@@ -274,7 +274,7 @@ class PolicyContract:
             if queue is not None and queue.waiting:
                 critical_waits = queue.by_priority[Priority.CRITICAL] > 0
                 accounts = [instance.account for instance in fleet.scheduler.instances()]
-                if self.waits and any(a.prefill_full for a in accounts):
+                if self.waits and any(a.reservations for a in accounts):
                     return
                 for account in (a for a in accounts if not a.prefill_full):
                     spare = kept if account.max_running > 1 and not critical_waits else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -33,6 +33,7 @@ from scheduler_svc.wiring.standby_service import StandbyService
 from tests.integration.telemetry.scraped_page import fetch
 from tests.support.eventually import eventually
 from tests.support.free_port import free_port
+from tests.support.lost_status import with_status
 from tests.support.postgres import Postgres, running_postgres
 
 RESPONSE = admin_pb2.GetSchedulerResponse
@@ -110,17 +111,18 @@ async def test_a_standby_refuses_every_call_and_names_the_leader(postgres: Postg
             await eventually(knows, what="the second one knows who leads")
             inference = inference_pb2_grpc.InferenceServiceStub(channel)
             executor = executor_pb2_grpc.ExecutorServiceStub(channel)
+            opening = inference_pb2.SessionRequest(open=inference_pb2.Open())
             register = executor_pb2.ControlRequest(register=executor_pb2.Register(instance_id="i"))
-            calls: list[Any] = [
-                inference.Generate(inference_pb2.GenerateRequest()).read(),
-                inference.Session(iter([inference_pb2.SessionRequest(open=inference_pb2.Open())])).read(),
-                inference.Cancel(inference_pb2.CancelRequest(request_id="r")),
-                executor.Control(iter([register])).read(),
-                admin_pb2_grpc.AdminServiceStub(channel).GetPolicy(admin_pb2.GetPolicyRequest()),
+            calls: list[Callable[[], Any]] = [
+                lambda: inference.Generate(inference_pb2.GenerateRequest()).read(),
+                lambda: inference.Session(iter([opening])).read(),
+                lambda: inference.Cancel(inference_pb2.CancelRequest(request_id="r")),
+                lambda: executor.Control(iter([register])).read(),
+                lambda: admin_pb2_grpc.AdminServiceStub(channel).GetPolicy(admin_pb2.GetPolicyRequest()),
             ]
             for call in calls:
                 with pytest.raises(grpc.aio.AioRpcError) as refused:
-                    await call
+                    await with_status(call)
                 info, retry = details(refused.value)
                 assert (refused.value.code(), info.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_LEADER")
                 assert info.metadata["leader"] == address(one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from random import Random
 
 from scheduler_svc.domain.capacity.account import Account
@@ -82,6 +83,7 @@ def _reservation(rng: Random, instance_id: str, at: float) -> Reservation:
         first_token_in_s=0.1,
         token_s=0.01,
         finish_in_s=rng.uniform(0.01, 10),
+        tpot_target_s=rng.choice([0.02, 0.5, inf]),
     )
 
 

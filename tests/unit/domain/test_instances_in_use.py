@@ -6,7 +6,7 @@ from typing import Any
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
-from scheduler_svc.domain.objectives.instances_in_use import HOLD_S, InstancesInUse
+from scheduler_svc.domain.objectives.instances_in_use import FULL, HOLD_S, InstancesInUse
 from scheduler_svc.domain.prediction.pace import Pace
 from tests.contract.policies.modelled_fleet import make_facts
 
@@ -111,8 +111,34 @@ def test_misses_teach_how_much_the_instances_carry() -> None:
 
     world.in_use.take(world.accounts[3], world.now, risk=0.0)
 
-    assert world.play(rate=6.6, seconds=2.0) == {"i0", "i1", "i3"}
-    assert world.play(rate=6.6, seconds=HOLD_S + 30.0) == {"i0", "i1"}
+    assert world.play(rate=6.6, seconds=2.0) == {"i0", "i2", "i3"}, "the first to be tried, i1, was left long ago"
+    assert world.play(rate=6.6, seconds=HOLD_S + 30.0) == {"i0", "i2"}
+
+
+def test_what_is_carried_in_time_may_be_carried_again() -> None:
+    """The load grows to nearly all that the instance can do, and nobody is late: another is not taken for that."""
+    busy, fresh = four(), four()
+    busy.play(rate=6.6, seconds=60.0)
+
+    assert busy.play(rate=8.4, seconds=120.0) == {"i0"}
+    assert fresh.play(rate=8.4, seconds=120.0) == {"i0", "i1"}
+
+
+def test_more_than_the_instances_can_do_takes_another() -> None:
+    world = four()
+    world.play(rate=6.6, seconds=60.0)
+
+    assert world.play(rate=9.0 * (FULL + 0.1), seconds=120.0) == {"i0", "i2"}, "i1 was tried at first, and left"
+
+
+def test_one_that_was_left_is_paid_for_the_time_between_as_well() -> None:
+    """Of two that would do, the one that was never used costs more an hour and less in all."""
+    world = World(*(make_account(f"i{n}", price=price) for n, price in enumerate((1.0, 2.0, 2.4))))
+    world.play(rate=4.0, seconds=20.0)
+    assert world.play(rate=12.0, seconds=60.0) == {"i0", "i1"}
+    assert world.play(rate=4.0, seconds=100.0) == {"i0"}
+
+    assert world.play(rate=12.0, seconds=60.0) == {"i0", "i2"}
 
 
 def test_a_request_that_needs_another_instance_takes_it_into_use() -> None:
@@ -153,7 +179,7 @@ def test_requests_that_finish_late_teach_it_too() -> None:
 
     world.accounts[0].late += 1
 
-    assert world.play(rate=6.6, seconds=2.0) == {"i0", "i1"}
+    assert world.play(rate=6.6, seconds=2.0) == {"i0", "i2"}
 
 
 def test_what_finished_late_before_a_change_teaches_nothing_more() -> None:
@@ -164,4 +190,4 @@ def test_what_finished_late_before_a_change_teaches_nothing_more() -> None:
 
     world.accounts[0].late += 20
 
-    assert world.play(rate=6.6, seconds=60.0) == {"i0", "i1"}
+    assert world.play(rate=6.6, seconds=60.0) == {"i0", "i2"}

@@ -335,6 +335,19 @@ def test_prefill_that_shares_the_iterations_makes_tokens_slower() -> None:
     assert account.output_token_s == pytest.approx(account.decode_token_s, rel=1e-3)
 
 
+def test_the_tightest_target_of_what_runs_here_is_known() -> None:
+    account, ledger = make_account(max_running=8), Ledger()
+    assert account.tightest_token_s == inf
+
+    ledger.enter(account, make_reservation(), 0.0)
+    tight = ledger.enter(account, make_reservation(tpot_target_s=0.05), 0.0)
+    ledger.enter(account, make_reservation(tpot_target_s=0.2), 0.0)
+    assert account.tightest_token_s == 0.05
+
+    ledger.release(tight, 1.0)
+    assert account.tightest_token_s == 0.2
+
+
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.7])
 def test_a_steady_stream_of_prompts_takes_its_share_of_engine_time(share: float) -> None:
     account, ledger = make_account(max_running=64, kv_capacity_tokens=1_000_000), Ledger()

@@ -28,7 +28,7 @@ from tests.unit.domain.random_accounts import NOW, make_accounts, make_demand
 each_seed = pytest.mark.parametrize("seed", range(200))
 
 PREFILL_WEIGHT = 3.0
-HEADROOM = 0.65
+HEADROOM = 0.8
 PATIENCE = 0.5
 
 
@@ -64,6 +64,8 @@ class Fleet:
         self.finishes = [run.finish_s for run in runs]
         self.costs = [run.cost for run in runs]
         self.firsts = [run.first_token_s for run in runs]
+        context = self.demand.prompt_tokens + self.demand.output_tokens / 2
+        self.tokens = [a.output_token_s + a.output_kv_token_s * context for a in self.each]
         self.shares = self._shares()
         self.rows = range(len(self.each))
         self.free = [row for row in self.rows if self.each[row].free_slots > 0]
@@ -77,9 +79,7 @@ class Fleet:
             if request.target_at is None or min(self.firsts) <= left_s:
                 shares = [first / max(left_s, 1e-6) for first in self.firsts]
         if targets.tpot_s is not None:
-            context = self.demand.prompt_tokens + self.demand.output_tokens / 2
-            tokens = [a.output_token_s + a.output_kv_token_s * context for a in self.each]
-            shares = [max(share, token / targets.tpot_s) for share, token in zip(shares, tokens, strict=True)]
+            shares = [max(share, token / targets.tpot_s) for share, token in zip(shares, self.tokens, strict=True)]
         if request.target_at is not None:
             left_s = max(request.target_at - NOW, 1e-6)
             shares = [max(share, finish / left_s) for share, finish in zip(shares, self.finishes, strict=True)]
@@ -134,16 +134,28 @@ def cheapest_in_time(fleet: Fleet) -> int | None:
     mine = [row for row in used if row in fleet.free]
     meets = [row for row in mine if shares[row] <= HEADROOM]
     if meets:
-        return fleet.least(shares, meets)
+        tight = [token / a.tightest_token_s for token, a in zip(fleet.tokens, fleet.each, strict=True)]
+        crowding = [max(share, other) for share, other in zip(shares, tight, strict=True)]
+        index = fleet.least(crowding, meets)
+        return None if crowding[index] > HEADROOM and _may_wait(fleet) else index
     unused = [row for row in within if row not in used]
     least = min((shares[row] for row in unused), default=None)
     patient = least is None or not PATIENCE < least <= 1
-    if not mine and patient and in_use.soon_has_capacity(fleet.accounts):
+    in_time = bool(unused) and any(shares[row] <= HEADROOM for row in used)
+    if not mine and patient and (in_use.soon_has_capacity(fleet.accounts) or in_time):
         return None
     others = [row for row in unused if shares[row] <= HEADROOM]
-    if others and not (mine and in_use.excuses):
+    if others:
         return fleet.least(costs, others, relative=0.0)
     return fleet.least(fleet.finishes, mine or [row for row in within if row in fleet.free] or within)
+
+
+def _may_wait(fleet: Fleet) -> bool:
+    """Whether less than half of the TTFT target is over, of the class's where the request states none."""
+    request = fleet.demand.request
+    ttft_s = effective_targets(request, DEFAULT_TARGETS).ttft_s or DEFAULT_TARGETS[request.priority].ttft_s
+    assert ttft_s is not None
+    return not fleet.demand.started and NOW - request.arrived_at < PATIENCE * ttft_s
 
 
 @each_seed

@@ -15,6 +15,7 @@ from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.prediction.fading import FADES_AFTER_S
 from scheduler_svc.domain.request import Embedding, Priority, Sampling, StructuredOutput
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.domain.targets import DEFAULT_TARGETS
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
 
 C, H, N, L, B = Priority
@@ -439,7 +440,23 @@ def test_cost_optimized_takes_the_cheapest_and_fills_it() -> None:
     for name, price in (("dear", 9.0), ("cheap", 1.0), ("cheap2", 1.0)):
         add_instance(scheduler, name, price_per_hour=price)
 
-    assert [place(scheduler, str(n)).instance_id for n in range(5)] == ["cheap"] * 4 + ["cheap2"]
+    assert [place(scheduler, str(n)).instance_id for n in range(4)] == ["cheap"] * 4
+    assert place(scheduler, "in a hurry", ttft_target_s=0.3).instance_id == "cheap2"
+
+
+def test_cost_optimized_has_a_request_wait_for_a_slot_that_is_free_in_time() -> None:
+    """All slots of the instance in use are taken for 0.3 s; the other one stays unused."""
+    scheduler = make_scheduler("cost_optimized")
+    for name, price in (("cheap", 1.0), ("dear", 9.0)):
+        add_instance(scheduler, name, price_per_hour=price)
+    placed = [place(scheduler, str(n)) for n in range(4)]
+
+    scheduler.enqueue(make_request("mine"), 0.0)
+    assert not scheduler.schedule(0.0)
+    scheduler.release(placed[0].attempt_number, 0.3, output_tokens=32, finished=True)
+    (decision,) = scheduler.schedule(0.3)
+
+    assert decision.instance_id == "cheap"
 
 
 def test_cost_optimized_pays_more_where_the_deadline_asks_for_it() -> None:
@@ -490,6 +507,44 @@ def test_cost_optimized_gathers_no_more_than_the_targets_allow() -> None:
     assert all(d.waited_s + d.prediction.first_token_s <= 1.5 for d in placed)
 
 
+def test_cost_optimized_has_one_that_can_wait_make_nobody_late() -> None:
+    """What runs on the instance in use has next to nothing left of its time per token."""
+    scheduler = make_scheduler("cost_optimized")
+    for name, price in (("cheap", 1.0), ("dear", 9.0)):
+        add_instance(scheduler, name, price_per_hour=price)
+        teach(scheduler, name, token_s=0.045)
+    tight = place(scheduler, "tight", prompt=400, tpot_target_s=0.05)
+    scheduler.first_token(tight.attempt_number, 1.0)
+
+    scheduler.enqueue(make_request("can wait", ttft_target_s=60.0, arrived_at=1.0), 1.0)
+    assert not scheduler.schedule(1.0)
+    scheduler.enqueue(make_request("cannot", ttft_target_s=1.0, arrived_at=1.0), 1.0)
+    (decision,) = scheduler.schedule(1.6)
+    assert (decision.key.request_id, decision.instance_id) == ("cannot", "cheap")
+
+    scheduler.release(tight.attempt_number, 2.0, output_tokens=32, finished=True)
+    (decision,) = scheduler.schedule(2.0)
+
+    assert (decision.key.request_id, decision.instance_id) == ("can wait", "cheap")
+
+
+def test_one_that_can_wait_does_so_for_half_of_its_target() -> None:
+    scheduler = make_scheduler("cost_optimized")
+    add_instance(scheduler, "cheap", price_per_hour=1.0)
+    teach(scheduler, "cheap", token_s=0.045)
+    place(scheduler, "tight", prompt=400, tpot_target_s=0.05)
+    scheduler.first_token(1, 1.0)
+    scheduler.enqueue(make_request("without a TTFT target", tpot_target_s=10.0, arrived_at=1.0), 1.0)
+    assert not scheduler.schedule(1.0)
+
+    scheduler.enqueue(make_request("later", ttft_target_s=60.0, arrived_at=3.0), 3.0)  # a pass is due
+    ttft_s = DEFAULT_TARGETS[N].ttft_s
+    assert ttft_s is not None
+    (decision,) = scheduler.schedule(1.0 + ttft_s / 2)
+
+    assert decision.key.request_id == "without a TTFT target"
+
+
 def test_cost_optimized_keeps_to_the_budget() -> None:
     scheduler = make_scheduler("cost_optimized")
     add_instance(scheduler, "free")
@@ -510,9 +565,8 @@ def test_a_budget_that_is_too_small_everywhere_is_said_aloud() -> None:
     assert decision.prediction.cost > 0.001
 
 
-@pytest.mark.parametrize("policy", ["slo_aware", "cost_optimized"])
-def test_nobody_queues_at_a_full_engine_while_another_is_free(policy: str) -> None:
-    scheduler = make_scheduler(policy)
+def test_nobody_queues_at_a_full_engine_while_another_is_free() -> None:
+    scheduler = make_scheduler("slo_aware")
     for n in range(2):
         add_instance(scheduler, f"i{n}", facts=make_facts(max_running=1), price_per_hour=1.0 + 9 * n)
 
@@ -536,7 +590,7 @@ def test_one_that_cannot_wait_goes_before_one_that_waits_for_an_instance_in_use(
     scheduler, now = full_of_prompts()
     scheduler.enqueue(make_request("urgent", prompt=2_000, output=64, ttft_target_s=0.6, arrived_at=now), now)
 
-    (decision,) = scheduler.schedule(now)
+    decision, *_ = scheduler.schedule(now)
 
     assert decision.key.request_id == "urgent"
     assert decision.instance_id == "dear"
@@ -549,7 +603,7 @@ def test_a_request_waits_no_longer_for_an_instance_in_use_than_another_meets_its
     assert not scheduler.schedule(now)
 
     scheduler.enqueue(make_request("later", ttft_target_s=60.0, arrived_at=now), now)  # a pass is due
-    (decision,) = scheduler.schedule(now + 0.8)
+    decision, *_ = scheduler.schedule(now + 0.8)
 
     assert decision.key.request_id == "mine"
     assert decision.instance_id == "dear"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -24,6 +25,7 @@ from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.transport import executor_servicer, health
 from scheduler_svc.wiring.scheduler_service import SchedulerService
+from tests.support.lost_status import with_status
 from tests.unit.transport.served import MODEL, WITHIN_S, WireExecutor, dialled, reason_of, registration, serving
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -421,6 +423,11 @@ async def test_those_who_attach_to_a_failure_leave_nothing_with_it(
 # --- what cannot be read --------------------------------------------------------------------------
 
 
+async def first_of(call: Callable[[], Any]) -> Any:
+    """Make a call and return the first message of its answer."""
+    return await call().read()
+
+
 async def test_bytes_that_are_no_message_are_refused_and_not_logged(
     channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -428,15 +435,14 @@ async def test_bytes_that_are_no_message_are_refused_and_not_logged(
         return data
 
     service = "/sage.controlplane.v1."
-    calls: list[Any] = [
-        channel.unary_stream(service + "InferenceService/Generate", request_serializer=raw)(b"\xff\xff"),
-        channel.stream_stream(service + "ExecutorService/Control", request_serializer=raw)(iter([b"\xff\xff"])),
-        channel.unary_stream("/grpc.health.v1.Health/Watch", request_serializer=raw)(b"\xff\xff"),
+    calls: list[Callable[[], Any]] = [
+        lambda: channel.unary_stream(service + "InferenceService/Generate", request_serializer=raw)(b"\xff\xff"),
+        lambda: channel.stream_stream(service + "ExecutorService/Control", request_serializer=raw)(iter([b"\xff\xff"])),
+        lambda: channel.unary_stream("/grpc.health.v1.Health/Watch", request_serializer=raw)(b"\xff\xff"),
     ]
     for call in calls:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            async for _ in call:
-                pass
+            await with_status(partial(first_of, call))
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "is not a " in (raised.value.details() or "")
     with pytest.raises(grpc.aio.AioRpcError) as refused:

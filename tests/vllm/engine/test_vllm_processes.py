@@ -110,7 +110,7 @@ async def test_giving_up_a_start_leaves_no_process(model_path: Path, own_process
 
 
 async def test_a_start_that_takes_too_long_is_given_up(model_path: Path, own_processes: set[int]) -> None:
-    hasty = SETTINGS.model_copy(update={"start_timeout_s": 8.0})
+    hasty = SETTINGS.model_copy(update={"start_timeout_s": 3.0})
     with pytest.raises(EngineError, match="start_timeout_s"):
         await VllmEngineFactory(ModelSettings(model=str(model_path)), hasty).start(ignore)
 

@@ -1,6 +1,6 @@
-"""A fleet of simulated engines with a gateway, made once: two engines generate, one embeds.
+"""What this room starts once: a fleet of simulated engines with a gateway, and one model behind two servers.
 
-vLLM's server is real; it needs no engine.
+Of the simulated engines two generate and one embeds.  vLLM's server is real in each gateway; it needs no engine.
 """
 
 from __future__ import annotations
@@ -13,20 +13,24 @@ import pytest
 
 from sage_client import AsyncClient
 from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
 from tests.vllm.gateway.gateway_fleet import EMBEDS, MODEL, SIMULATED, VECTORS, GatewayProcess
+from tests.vllm.gateway.pair import Pair
 
 GENERATE = ("one", "two")
+FEW = ("--engine.simulated.max-running", "8")  # so that the lines of a batch do not all run at once
 NAMES = (*GENERATE, "three")
 
 
 @pytest.fixture(scope="session")
 def session_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetProcesses]:
-    fleet = FleetProcesses(tmp_path_factory.mktemp("fleet"), ["--policy", "fifo"])
+    flags = ["--policy", "fifo", "--state-dir", str(tmp_path_factory.mktemp("state"))]
+    fleet = FleetProcesses(tmp_path_factory.mktemp("fleet"), flags, listen=f"127.0.0.1:{free_port()}")
 
     async def start() -> None:
         await fleet.start()
         for name in GENERATE:
-            fleet.launch(name, SIMULATED)
+            fleet.launch(name, [*SIMULATED, *FEW])
         fleet.launch("three", EMBEDS)
         await fleet.ready(*NAMES)
 
@@ -38,7 +42,9 @@ def session_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetPro
 
 
 @pytest.fixture(scope="session")
-def gateway(session_fleet: FleetProcesses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+def session_gateway(
+    session_fleet: FleetProcesses, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
     made = GatewayProcess(session_fleet, tmp_path_factory.mktemp("gateway"))
     try:
         asyncio.run(made.start(MODEL, VECTORS))
@@ -49,12 +55,20 @@ def gateway(session_fleet: FleetProcesses, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 async def fleet(session_fleet: FleetProcesses) -> FleetProcesses:
-    """Whole: an executor that the test before took down is started again."""
-    for process in session_fleet.executors.values():
+    """Whole: what the test before took down is started again."""
+    for process in (session_fleet.scheduler, *session_fleet.executors.values()):
         if not process.running:
             process.start()
     await session_fleet.ready(*NAMES)
     return session_fleet
+
+
+@pytest.fixture
+async def gateway(fleet: FleetProcesses, session_gateway: GatewayProcess) -> GatewayProcess:
+    """Started again if the test before took it down."""
+    if not session_gateway.process.running:
+        await session_gateway.start(MODEL, VECTORS)
+    return session_gateway
 
 
 @pytest.fixture
@@ -74,3 +88,14 @@ async def openai(fleet: FleetProcesses, gateway: GatewayProcess) -> AsyncIterato
 async def http(fleet: FleetProcesses, gateway: GatewayProcess) -> AsyncIterator[Any]:
     async with gateway.http() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """The gateway and vLLM's own server before engines of the same model."""
+    made = Pair(tmp_path_factory.mktemp("pair"))
+    try:
+        asyncio.run(made.start())
+        yield made
+    finally:
+        asyncio.run(made.stop())

@@ -23,7 +23,7 @@ SIMULATED = (
     *("--engine.kind", "simulated", "--model", MODEL, "--engine.simulated.adapters", f'["{ADAPTER}"]'),
     *("--engine.simulated.adapter-slots", "1"),
 )
-UP_WITHIN_S = 90.0
+UP_WITHIN_S = 240.0
 LISTENING = r"listening on 127\.0\.0\.1:(\d+)"
 
 

@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.fleet_processes import FleetProcesses
-from tests.vllm.gateway.gateway_fleet import GatewayProcess
 from tests.vllm.gateway.http_answers import difference, plain, streamed
-from tests.vllm.gateway.own_server import OwnServer
-from tests.vllm.gateway.thinking_model import make_thinking_model
+from tests.vllm.gateway.pair import NAME, Pair
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
-
-NAME = "tiny"
-UP_WITHIN_S = 150.0
-# A model that says noise would fill JSON with blanks for ever.
-STRUCTURED = {"backend": "xgrammar", "disable_any_whitespace": True}
-ENGINE = (
-    *("--engine.model.served-name", NAME, "--engine.vllm.dtype", "float32", "--engine.vllm.enforce-eager"),
-    *("--engine.vllm.max-running", "8", "--engine.vllm.max-model-len", "1024"),
-    *("--engine.vllm.kv-cache-bytes", str(64 << 20), "--engine.vllm.cpu-cores", "0"),
-    *("--engine.vllm.request-options", '["skip_reading_prefix_cache", "mine"]'),
-    *("--engine.vllm.engine-args", json.dumps({"structured_outputs_config": STRUCTURED, "reasoning_parser": "qwen3"})),
-)
-OWN_ENGINE = (
-    *("--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8", "--max-model-len", "1024"),
-    *("--kv-cache-memory-bytes", str(64 << 20), "--structured-outputs-config", json.dumps(STRUCTURED)),
-    *("--max-logprobs", "4096", "--enable-prompt-tokens-details", "--distributed-executor-backend", "uni"),
-)
-PARSERS = ("--enable-auto-tool-choice", "--tool-call-parser=hermes", "--reasoning-parser=qwen3")
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 USER: Any = {"role": "user", "content": "Paint the wall."}
 PAINT: Any = {
@@ -187,17 +164,9 @@ NOT_STREAMED = frozenset({"/tokenize", "/detokenize", "/v1/messages/count_tokens
 DEFAULTS: Any = {"/v1/chat/completions": {"max_tokens": 12}, "/v1/completions": {"max_tokens": 12}}
 
 
-async def test_the_gateway_answers_as_vllms_own_server_does(tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    end = make_thinking_model(model)
-    own = OwnServer(NAME, tmp_path, ("--model", str(model), *OWN_ENGINE, *PARSERS))
-    async with FleetProcesses(tmp_path, ["--policy", "fifo"]) as fleet, own.serving():
-        fleet.launch("one", ["--model", str(model), *ENGINE])
-        await fleet.ready("one", within_s=UP_WITHIN_S)
-        arguments = [f"--vllm-arg={each}" for each in PARSERS]
-        served = GatewayProcess(fleet, tmp_path, arguments).serving(NAME)
-        async with served as gateway, gateway.http() as ours, own.http() as theirs:
-            wrong = [each async for each in differences(ours, theirs, end)]
+async def test_the_gateway_answers_as_vllms_own_server_does(pair: Pair) -> None:
+    async with pair.ours.http() as ours, pair.theirs.http() as theirs:
+        wrong = [each async for each in differences(ours, theirs, pair.end_of_reasoning)]
     assert not wrong, "\n".join(wrong)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import openai as openai_package
@@ -12,14 +11,12 @@ import pytest
 
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
-from tests.support.free_port import free_port
-from tests.vllm.gateway.gateway_fleet import EMBEDS, MODEL, SIMULATED, VECTORS, GatewayProcess
+from tests.vllm.gateway.gateway_fleet import MODEL, VECTORS, GatewayProcess
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
 
 LINES = 60
 LENGTH = 120
-SLOW = ("--engine.simulated.max-running", "4")
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -63,17 +60,10 @@ async def text_of(openai: Any, number: int) -> str:
     return str(made.choices[0].message.content)
 
 
-async def test_a_batch_of_openais_package(tmp_path: Path) -> None:
-    flags = ["--policy", "fifo", "--state-dir", str(tmp_path / "state")]
-    async with FleetProcesses(tmp_path, flags) as fleet:
-        fleet.launch("one", SIMULATED)
-        fleet.launch("two", EMBEDS)
-        await fleet.ready("one", "two")
-        served = GatewayProcess(fleet, tmp_path).serving(MODEL, VECTORS)
-        async with served as gateway, gateway.openai() as openai:
-            await every_kind_of_line_is_answered(openai)
-            await a_batch_is_cancelled(openai)
-            await what_is_wrong_is_said(openai)
+async def test_a_batch_of_openais_package(openai: Any) -> None:
+    await every_kind_of_line_is_answered(openai)
+    await a_batch_is_cancelled(openai)
+    await what_is_wrong_is_said(openai)
 
 
 async def every_kind_of_line_is_answered(openai: Any) -> None:
@@ -131,37 +121,32 @@ async def what_is_wrong_is_said(openai: Any) -> None:
     assert batch.errors.data[0].line == 1
 
 
-async def test_a_gateway_and_a_scheduler_are_killed_under_a_batch(tmp_path: Path) -> None:
-    flags = ["--policy", "fifo", "--state-dir", str(tmp_path / "state")]
-    async with FleetProcesses(tmp_path, flags, listen=f"127.0.0.1:{free_port()}") as fleet:
-        for name in ("one", "two"):
-            fleet.launch(name, [*SIMULATED, *SLOW])
-        await fleet.ready("one", "two")
-        async with GatewayProcess(fleet, tmp_path).serving(MODEL) as gateway:
-            async with gateway.openai() as openai:
-                wanted = await asyncio.gather(*(text_of(openai, number) for number in range(LINES)))
-                uploaded = await openai.files.create(file=("night.jsonl", stories()), purpose="batch")
-                made = await openai.batches.create(
-                    input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h"
-                )
+async def test_a_gateway_and_a_scheduler_are_killed_under_a_batch(
+    fleet: FleetProcesses, gateway: GatewayProcess
+) -> None:
+    async with gateway.openai() as openai:
+        wanted = await asyncio.gather(*(text_of(openai, number) for number in range(LINES)))
+        uploaded = await openai.files.create(file=("night.jsonl", stories()), purpose="batch")
+        made = await openai.batches.create(
+            input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
 
-                async def some() -> bool:
-                    return bool((await openai.batches.retrieve(made.id)).request_counts.completed > 3)
+        async def some() -> bool:
+            return bool((await openai.batches.retrieve(made.id)).request_counts.completed > 3)
 
-                await eventually(some, within_s=60.0, what="lines to end")
-            gateway.process.kill()
-            await gateway.process.ended()
-            fleet.scheduler.kill()
-            await fleet.scheduler.ended()
-            fleet.scheduler.start()
-            await gateway.start(MODEL)
-            async with gateway.openai() as openai:
-                batch = await ended(openai, made.id)
-                assert batch.status == "completed"
-                assert batch.request_counts.completed == LINES
-                output = by_custom_id((await openai.files.content(batch.output_file_id)).content)
-        texts = {
-            custom_id: each["response"]["body"]["choices"][0]["message"]["content"]
-            for custom_id, each in output.items()
-        }
-        assert texts == {f"story-{number}": text for number, text in enumerate(wanted)}
+        await eventually(some, within_s=60.0, what="lines to end")
+    gateway.process.kill()
+    await gateway.process.ended()
+    fleet.scheduler.kill()
+    await fleet.scheduler.ended()
+    fleet.scheduler.start()
+    await gateway.start(MODEL)
+    async with gateway.openai() as openai:
+        batch = await ended(openai, made.id)
+        assert batch.status == "completed"
+        assert batch.request_counts.completed == LINES
+        output = by_custom_id((await openai.files.content(batch.output_file_id)).content)
+    texts = {
+        custom_id: each["response"]["body"]["choices"][0]["message"]["content"] for custom_id, each in output.items()
+    }
+    assert texts == {f"story-{number}": text for number, text in enumerate(wanted)}

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from openai import AsyncOpenAI
 
-from executor_svc.engine.tiny_model import make_tiny_model
-from tests.support.eventually import eventually
-from tests.support.fleet_processes import FleetProcesses
-from tests.support.free_port import free_port
-from tests.support.service_process import ServiceProcess
-from tests.vllm.gateway.gateway_fleet import GatewayProcess
+from tests.vllm.gateway.pair import NAME, Pair
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
-TINY = "tiny"
-UP_WITHIN_S = 150.0
-KV_CACHE_BYTES = 64 << 20
-ENGINE = (
-    *("--engine.model.served-name", TINY, "--engine.vllm.dtype", "float32", "--engine.vllm.enforce-eager"),
-    *("--engine.vllm.max-running", "8", "--engine.vllm.max-model-len", "1024"),
-    *("--engine.vllm.kv-cache-bytes", str(KV_CACHE_BYTES), "--engine.vllm.cpu-cores", "0"),
-)
-OWN = (
-    *("--served-model-name", TINY, "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8"),
-    *("--max-model-len", "1024", "--kv-cache-memory-bytes", str(KV_CACHE_BYTES), "--host", "127.0.0.1"),
-)
-DETAILS = "--enable-prompt-tokens-details"
-CORE = {"VLLM_CPU_OMP_THREADS_BIND": "1", "VLLM_NO_USAGE_STATS": "1", "TORCHDYNAMO_DISABLE": "1"}
 PROMPT = "Once upon a time there was a fleet of engines that told many stories to each other"
-SEEDED: Any = {"model": TINY, "prompt": PROMPT, "max_tokens": 12, "seed": 5, "temperature": 1.0}
-GREEDY: Any = {"model": TINY, "prompt": PROMPT, "max_tokens": 6, "temperature": 0}
+SEEDED: Any = {"model": NAME, "prompt": PROMPT, "max_tokens": 12, "seed": 5, "temperature": 1.0}
+GREEDY: Any = {"model": NAME, "prompt": PROMPT, "max_tokens": 6, "temperature": 0}
 CASES: dict[str, Any] = {
     "three choices": {**SEEDED, "n": 3},
     "three choices with log probabilities": {**SEEDED, "n": 3, "logprobs": 2},
@@ -51,56 +29,17 @@ CASES: dict[str, Any] = {
 }
 
 
-@asynccontextmanager
-async def both(path: Path, tmp_path: Path) -> AsyncIterator[tuple[str, str]]:
-    """Return the addresses of the gateway and of vLLM's own server."""
-    port = free_port()
-    async with FleetProcesses(tmp_path, ["--policy", "fifo"]) as fleet:
-        own = ServiceProcess(
-            "vllm",
-            "vllm.entrypoints.openai.api_server",
-            ("--model", str(path), "--port", str(port), *OWN, DETAILS),
-            tmp_path / "vllm.log",
-            family=fleet.family,
-            environment=CORE,
-        )
-        own.start()
-        try:
-            fleet.launch("one", ["--model", str(path), *ENGINE])
-            await fleet.ready("one", within_s=UP_WITHIN_S)
-            async with GatewayProcess(fleet, tmp_path, (f"--vllm-arg={DETAILS}",)).serving(TINY) as gateway:
-                url = f"http://127.0.0.1:{port}"
-                await eventually(lambda: _healthy(url), within_s=UP_WITHIN_S, what="vLLM's server", every_s=0.5)
-                yield gateway.url, url
-        finally:
-            own.terminate()
-            try:
-                await own.ended(within_s=30.0)
-            finally:
-                own.reap()
-
-
-async def _healthy(url: str) -> bool:
-    try:
-        async with httpx.AsyncClient() as http:
-            return bool((await http.get(f"{url}/health")).status_code == 200)
-    except httpx.HTTPError:
-        return False
-
-
-async def test_answers_equal_those_of_vllms_own_server(tmp_path: Path) -> None:
-    path = tmp_path / "model"
-    make_tiny_model(path, "float32")
-    async with both(path, tmp_path) as (ours, theirs):
-        differences = {}
-        for name, body in CASES.items():
-            got, wanted = [await answer(url, body) for url in (ours, theirs)]
-            differences[name] = difference(got, wanted)
-        assert differences == dict.fromkeys(CASES, "")
-        got, wanted = [await streamed(url) for url in (ours, theirs)]
-        assert got == wanted
-        for url in (ours, theirs):
-            await cached_tokens_are_told(url)
+async def test_answers_equal_those_of_vllms_own_server(pair: Pair) -> None:
+    ours, theirs = pair.ours.url, pair.theirs.url
+    differences = {}
+    for name, body in CASES.items():
+        got, wanted = [await answer(url, body) for url in (ours, theirs)]
+        differences[name] = difference(got, wanted)
+    assert differences == dict.fromkeys(CASES, "")
+    got, wanted = [await streamed(url) for url in (ours, theirs)]
+    assert got == wanted
+    for url in (ours, theirs):
+        await cached_tokens_are_told(url)
 
 
 async def answer(url: str, body: Any) -> Any:
@@ -144,7 +83,7 @@ async def streamed(url: str) -> tuple[list[str], list[str | None], int]:
 async def cached_tokens_are_told(url: str) -> None:
     """The usage of an answer, streamed or not, has the prompt tokens that the cache held."""
     chat: Any = {
-        "model": TINY,
+        "model": NAME,
         "messages": [{"role": "user", "content": PROMPT * 12}],
         "max_tokens": 4,
         "temperature": 0,

@@ -17,40 +17,50 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
 
 REQUESTS = 12
 PROGRAM = """
+import json, sys
 from vllm.benchmarks import serve
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 parser = FlexibleArgumentParser()
 serve.add_cli_args(parser)
-serve.main(parser.parse_args())
+for flags in json.loads(sys.argv[1]):
+    serve.main(parser.parse_args(flags))
 """
+"""All runs in one process: to import vLLM takes longer than they do."""
 
-
-@pytest.mark.parametrize(
-    ("backend", "path", "model", "dataset"),
-    [
-        ("openai", "/v1/completions", MODEL, "random"),
-        ("openai-chat", "/v1/chat/completions", MODEL, "random"),
-        ("openai-embeddings", "/v1/embeddings", VECTORS, "random"),
-        ("vllm-rerank", "/v1/rerank", VECTORS, "random-rerank"),
-    ],
+RUNS = (  # backend, path, model, data set
+    ("openai", "/v1/completions", MODEL, "random"),
+    ("openai-chat", "/v1/chat/completions", MODEL, "random"),
+    ("openai-embeddings", "/v1/embeddings", VECTORS, "random"),
+    ("vllm-rerank", "/v1/rerank", VECTORS, "random-rerank"),
 )
+
+
 async def test_vllms_benchmark_gets_all_its_answers(
-    client: AsyncClient, gateway: GatewayProcess, tmp_path: Path, backend: str, path: str, model: str, dataset: str
+    client: AsyncClient, gateway: GatewayProcess, tmp_path: Path
 ) -> None:
-    write_model(await client.get_model_files(model), tmp_path)
-    flags = [
-        *("--backend", backend, "--base-url", gateway.url, "--endpoint", path, "--model", model),
-        *("--tokenizer", str(tmp_path), "--dataset-name", dataset, "--random-input-len", "32"),
-        *("--num-prompts", str(REQUESTS), "--disable-tqdm"),
-        *("--save-result", "--result-dir", str(tmp_path), "--result-filename", "result.json"),
-    ]
-    if dataset == "random":
-        flags += ["--random-output-len", "8"]
+    for model in (MODEL, VECTORS):
+        (tmp_path / model).mkdir()
+        write_model(await client.get_model_files(model), tmp_path / model)
+    runs = [flags(gateway.url, tmp_path, *run) for run in RUNS]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM, *flags), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *(sys.executable, "-c", PROGRAM, json.dumps(runs)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()[-3000:]
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert (result["completed"], result.get("failed", 0)) == (REQUESTS, 0)
+    results = {backend: json.loads((tmp_path / f"{backend}.json").read_text()) for backend, *_ in RUNS}
+    counted = {backend: (result["completed"], result.get("failed", 0)) for backend, result in results.items()}
+    assert counted == {backend: (REQUESTS, 0) for backend, *_ in RUNS}
+
+
+def flags(url: str, folder: Path, backend: str, path: str, model: str, dataset: str) -> list[str]:
+    """Return the flags of one run, whose result goes to a file named for the backend."""
+    lengths = ("--random-input-len", "32", *(("--random-output-len", "8") if dataset == "random" else ()))
+    return [
+        *("--backend", backend, "--base-url", url, "--endpoint", path, "--model", model),
+        *("--tokenizer", str(folder / model), "--dataset-name", dataset, *lengths),
+        *("--num-prompts", str(REQUESTS), "--request-id-prefix", f"{backend}-", "--disable-tqdm"),
+        *("--save-result", "--result-dir", str(folder), "--result-filename", f"{backend}.json"),
+    ]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
-from tests.support.free_port import free_port
-from tests.vllm.gateway.gateway_fleet import MODEL, SIMULATED, GatewayProcess
+from tests.vllm.gateway.gateway_fleet import MODEL, GatewayProcess
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
 
@@ -80,25 +78,20 @@ async def test_an_executor_is_killed_under_http_streams(fleet: FleetProcesses, g
         assert max(attempts) > 1, "no stream was struck"
 
 
-async def test_a_scheduler_is_killed_under_http_streams(tmp_path: Path) -> None:
-    flags = ["--policy", "fifo", "--state-dir", str(tmp_path / "state")]
-    async with FleetProcesses(tmp_path, flags, listen=f"127.0.0.1:{free_port()}") as fleet:
-        for name in ("one", "two"):
-            fleet.launch(name, SIMULATED)
-        await fleet.ready("one", "two")
-        async with GatewayProcess(fleet, tmp_path).serving(MODEL) as gateway, gateway.http() as http:
-            wanted = await undisturbed(http)
-            streams = [Stream(number) for number in range(STREAMS)]
-            async with asyncio.TaskGroup() as group:
-                for stream in streams:
-                    group.create_task(stream.read(http))
-                await asyncio.gather(*(stream.arrived.wait() for stream in streams))
-                fleet.scheduler.kill()
-                await fleet.scheduler.ended()
-                fleet.scheduler.start()
-            assert_whole(streams, wanted)
+async def test_a_scheduler_is_killed_under_http_streams(fleet: FleetProcesses, gateway: GatewayProcess) -> None:
+    async with gateway.http() as http:
+        wanted = await undisturbed(http)
+        streams = [Stream(number) for number in range(STREAMS)]
+        async with asyncio.TaskGroup() as group:
+            for stream in streams:
+                group.create_task(stream.read(http))
+            await asyncio.gather(*(stream.arrived.wait() for stream in streams))
+            fleet.scheduler.kill()
+            await fleet.scheduler.ended()
+            fleet.scheduler.start()
+        assert_whole(streams, wanted)
 
-            async def healthy() -> bool:
-                return bool((await http.get("/health")).status_code == 200)
+        async def healthy() -> bool:
+            return bool((await http.get("/health")).status_code == 200)
 
-            await eventually(healthy, within_s=30.0, what="the gateway to be healthy again")
+        await eventually(healthy, within_s=30.0, what="the gateway to be healthy again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,12 @@ from tests.vllm.gateway.http_answers import plain
 from tests.vllm.gateway.own_server import OwnServer
 from tests.vllm.gateway.pairs_model import make_pairs_model
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
-NAME = "tiny"
-UP_WITHIN_S = 150.0
+UP_WITHIN_S = 240.0
 CLOSE = 1e-4  # batches of another size round otherwise
 ENGINE = (
-    *("--role", "embedding", "--engine.model.served-name", NAME, "--engine.vllm.dtype", "float32"),
+    *("--role", "embedding", "--engine.vllm.dtype", "float32"),
     *("--engine.vllm.enforce-eager", "--engine.vllm.max-running", "8", "--engine.vllm.max-model-len", "512"),
     *("--engine.vllm.kv-cache-bytes", str(64 << 20), "--engine.vllm.cpu-cores", "0"),
 )
@@ -44,7 +44,7 @@ def of_both() -> Iterator[Case]:
     yield "/pooling", {"input": DOCUMENTS}
     yield "/tokenize", {"prompt": QUERY}
     yield "/v1/score", {"text_1": QUERY}
-    yield "/v1/score", {"text_1": QUERY, "text_2": [], "model": NAME}
+    yield "/v1/score", {"text_1": QUERY, "text_2": []}
 
 
 def of_vectors() -> Iterator[Case]:
@@ -72,26 +72,63 @@ KINDS: dict[str, tuple[Callable[[Path], Any], Callable[[], Iterator[Case]]]] = {
 }
 
 
+@dataclass(frozen=True)
+class BothKinds:
+    """A fleet with an engine of each kind, named for it, behind one gateway."""
+
+    fleet: FleetProcesses
+    gateway: GatewayProcess
+    models: dict[str, Path]  # by kind
+
+
+@pytest.fixture(scope="module")
+def both_kinds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BothKinds]:
+    folder = tmp_path_factory.mktemp("both")
+    models = {kind: folder / kind for kind in KINDS}
+    for kind, (make, _) in KINDS.items():
+        make(models[kind])
+    fleet = FleetProcesses(folder, ["--policy", "fifo"])
+    made: list[GatewayProcess] = []
+
+    async def start() -> BothKinds:
+        await fleet.start()
+        for kind, model in models.items():
+            fleet.launch(kind, ["--model", str(model), "--engine.model.served-name", kind, *ENGINE])
+        made.append(GatewayProcess(fleet, folder))
+        await asyncio.gather(fleet.ready(*KINDS, within_s=UP_WITHIN_S), made[0].start(*KINDS))
+        return BothKinds(fleet, made[0], models)
+
+    async def stop() -> None:
+        try:
+            for gateway in made:
+                await gateway.stop()
+        finally:
+            await fleet.leave()
+
+    try:
+        yield asyncio.run(start())
+    finally:
+        asyncio.run(stop())
+
+
+async def test_models_say_whether_they_classify(both_kinds: BothKinds) -> None:
+    async with both_kinds.fleet.client() as client:
+        assert {each.name: each.classifies for each in await client.models()} == {"vectors": False, "pairs": True}
+
+
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_gateway_answers_as_vllms_own_server_does(tmp_path: Path, kind: str) -> None:
-    make, cases = KINDS[kind]
-    model = tmp_path / "model"
-    make(model)
-    own = OwnServer(NAME, tmp_path, ("--model", str(model), *OWN_ENGINE))
-    async with FleetProcesses(tmp_path, ["--policy", "fifo"]) as fleet, own.serving():
-        fleet.launch("one", ["--model", str(model), *ENGINE])
-        await fleet.ready("one", within_s=UP_WITHIN_S)
-        served = GatewayProcess(fleet, tmp_path).serving(NAME)
-        async with served as gateway, gateway.http() as ours, own.http() as theirs, fleet.client() as client:
-            assert [each.classifies for each in await client.models()] == [kind == "pairs"]
-            wrong = [each async for each in differences(ours, theirs, cases())]
+async def test_the_gateway_answers_as_vllms_own_server_does(both_kinds: BothKinds, tmp_path: Path, kind: str) -> None:
+    _, cases = KINDS[kind]
+    server = OwnServer(kind, tmp_path, ("--model", str(both_kinds.models[kind]), *OWN_ENGINE))
+    async with server.serving() as own, both_kinds.gateway.http() as ours, own.http() as theirs:
+        wrong = [each async for each in differences(ours, theirs, kind, cases())]
     assert not wrong, "\n".join(wrong)
 
 
-async def differences(ours: Any, theirs: Any, cases: Iterator[Case]) -> Any:
+async def differences(ours: Any, theirs: Any, name: str, cases: Iterator[Case]) -> Any:
     """Yield each case that is answered in another way, with both answers."""
     for path, fields in cases:
-        body = {"model": NAME, **fields}
+        body = {"model": name, **fields}
         found, wanted = await asyncio.gather(*(asked(each, path, body) for each in (ours, theirs)))
         if not same(found, wanted):
             yield f"{path} {fields}\n  ours {str(found)[:600]}\n  vLLM {str(wanted)[:600]}"

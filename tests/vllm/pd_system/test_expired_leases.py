@@ -14,7 +14,7 @@ from tests.vllm.pd_system.checked_stream import CheckedStream
 from tests.vllm.pd_system.engine_settings import DECODE, KV_LEASE_S, PREFILL
 from tests.vllm.pd_system.pd_fleet import PdFleet, is_split
 
-PREFILL_ALL_S = 4.0  # at most, of four prompts of 3000 tokens
+PREFILL_ALL_S = 6.0  # at most, of four prompts of 3000 tokens
 TURNS = 4  # in one of which the prefills are still computed when their executor is stopped
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]

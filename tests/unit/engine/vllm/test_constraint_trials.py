@@ -19,6 +19,7 @@ from executor_svc.runtime.engine_port import EngineError
 
 HOST = (sys.executable, "-m", "tests.unit.engine.vllm.trial_host")
 CPU_S = 0.05
+KILLED = (-signal.SIGKILL, 255)  # 255: asyncio saw no status, as the second of two signals had taken note of it
 
 
 async def setup() -> str:
@@ -113,7 +114,7 @@ async def test_a_process_whose_answers_make_no_sense_is_ended(trials: TrialProce
     with pytest.raises(EngineError, match="has died"):
         await trials.attempt("babble", CPU_S)
     async with asyncio.timeout(30):
-        assert await process.wait() == -signal.SIGKILL
+        assert await process.wait() in KILLED
     assert (await trials.attempt("fine", CPU_S)).passed
 
 
@@ -127,7 +128,7 @@ async def test_a_process_that_does_not_answer_is_ended(trials: TrialProcess, mon
         await trials.attempt("stop the server", CPU_S)
     monkeypatch.undo()
     async with asyncio.timeout(30):
-        assert await process.wait() == -signal.SIGKILL
+        assert await process.wait() in KILLED
     assert (await trials.attempt("fine", CPU_S)).passed
 
 

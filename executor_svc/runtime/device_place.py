@@ -31,18 +31,24 @@ class LockedPlace:
 
         ``directory`` is the same for all executors of the group.  ``holder`` names this executor to the others.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = directory
         self._files = [directory / f"{group}.{number}.lock" for number in range(places)]
         self._group = group
         self._holder = holder
         self._descriptor: int | None = None  # of the file that this executor has locked
         for path in self._files:
-            os.close(_open(path))
+            os.close(self._open(path))
 
     def take(self) -> str:
         """Lock the first file that is free, as ``DevicePlace.take`` describes."""
         if self._descriptor is not None:
             return ""
+        try:
+            return self._lock_one()
+        except OSError as error:
+            return f"the lock files of {self._group} cannot be used: {error}"
+
+    def _lock_one(self) -> str:
         holders: list[str] = []
         for path in self._files:
             if holder := self._lock(path):
@@ -53,16 +59,19 @@ class LockedPlace:
 
     def _lock(self, path: Path) -> str:
         """Lock a file; return who has it, empty if it is locked now."""
-        descriptor = _open(path)
+        descriptor = self._open(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                raise OSError(f"{path} was replaced meanwhile")  # the others lock the new one
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, self._holder.encode())
+            self._descriptor = descriptor
         except BlockingIOError:
-            holder = os.read(descriptor, HOLDER_BYTES).decode(errors="replace").strip()
-            os.close(descriptor)
-            return holder or "another executor"
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, self._holder.encode())
-        self._descriptor = descriptor
+            return os.read(descriptor, HOLDER_BYTES).decode(errors="replace").strip() or "another executor"
+        finally:
+            if self._descriptor != descriptor:
+                os.close(descriptor)
         return ""
 
     def give_back(self) -> None:
@@ -73,7 +82,10 @@ class LockedPlace:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def _open(self, path: Path) -> int:
+        """Open a lock file, which is no link to another one.  Raises OSError.
 
-def _open(path: Path) -> int:
-    """Open a lock file, which is no link to another one.  Raises OSError."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        What clears folders for temporary files may have taken the directory while no place was held.
+        """
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

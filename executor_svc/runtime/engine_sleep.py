@@ -21,6 +21,9 @@ START_POLL_S = 1.0
 WAKE_POLL_S = 0.1
 """Seconds between two tries for a wake; fewer, because requests wait for it, and a wake is over sooner than a start."""
 
+REFUSED_POLL_S = 1.0
+"""Seconds until an engine that refused to sleep is asked again: no event says that its reason is over."""
+
 
 class EngineSleep:
     """Whether the engine sleeps.  It falls asleep only when nothing keeps it awake; a failure counts as its death.
@@ -63,6 +66,7 @@ class EngineSleep:
     def begin_session(self) -> None:
         """Note that a new session began, which has ordered nothing yet.  The order of an earlier one still holds."""
         self._number = 0
+        self._told = None  # the new session was told nothing, and may count its orders as the earlier one did
 
     def order(self, number: int, *, asleep: bool) -> None:
         """Begin to have the engine sleep or be awake.  ``number`` counts these orders in the session."""
@@ -93,6 +97,8 @@ class EngineSleep:
         if self._place is None:
             return
         while why := self._place.take():
+            if why != self._reason:
+                log.info("the engine does not start yet: %s", why)
             self._wait_for(why)
             await asyncio.sleep(START_POLL_S)
         self._state, self._reason = SleepState.STARTING, ""
@@ -105,8 +111,7 @@ class EngineSleep:
         self._changed()
         try:
             while True:
-                waits = await self._follow(engine)
-                await self._next_look(WAKE_POLL_S if waits else None)
+                await self._next_look(await self._follow(engine))
         except EngineDeadError as error:
             self._on_dead(error)
 
@@ -119,19 +124,22 @@ class EngineSleep:
             return
         self._look.clear()
 
-    async def _follow(self, engine: Engine) -> bool:
-        """Do as ordered; return whether the engine is to wake up and waits for a place on the device."""
+    async def _follow(self, engine: Engine) -> float | None:
+        """Do as ordered; return after how many seconds to try again, None if an event says when."""
         while self._wanted_asleep is self.awake:
             if not self._wanted_asleep:
                 if self._place is not None and (why := self._place.take()):
                     self._wait_for(why)
-                    return True
+                    return WAKE_POLL_S
                 self._wake_s = await self._become(SleepState.AWAKE, SleepState.WAKING, engine.wake_up)
-            elif why := self._kept_awake() or await self._fall_asleep(engine):
+            elif why := self._kept_awake():
                 self._wait_for(why)
-                return False
+                return None
+            elif why := await self._fall_asleep(engine):
+                self._wait_for(why)
+                return REFUSED_POLL_S
             self._changed()
-        return False
+        return None
 
     def _wait_for(self, why: str) -> None:
         """Stay in the state, and report why."""

@@ -28,6 +28,7 @@ class Instance:
         "engine_start_id",
         "facts",
         "failed_starts",
+        "has_place",
         "last_report_at",
         "load",
         "on_demand",
@@ -58,6 +59,7 @@ class Instance:
         self.wake_s: float | None = None  # that waking its engine took the last time; None: it never was woken
         # Whether it is started or woken when requests wait for its model, because it takes turns on a device.
         self.on_demand = spec.device_group is not None
+        self.has_place = spec.device_group is None  # its engine starts, or did; before, its executor waits for a place
         self.progress: float | None = None  # of the engine's start, [0, 1]; None if unknown
         self.load: LoadReport | None = None  # the latest heartbeat
         self.last_report_at: float | None = None
@@ -102,7 +104,7 @@ class Instance:
             return
         if state is InstanceState.READY:
             self.failed_starts = 0
-        elif before in STARTING and state in GONE:
+        elif before in STARTING and state in GONE and self.has_place:
             self.failed_starts += 1
         if state in STARTING and before not in STARTING:
             self.start_began_at = now
@@ -110,6 +112,7 @@ class Instance:
             self.on_demand = False
         elif before in GONE:
             self.on_demand = self.spec.device_group is not None
+            self.has_place = not self.on_demand
         if state in _TROUBLED:
             self.recovers_to = before
         if state is InstanceState.READY:

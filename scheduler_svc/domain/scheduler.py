@@ -151,7 +151,8 @@ class Scheduler:
 
     def note_start(self, instance_id: str, now: float) -> None:
         """Note that an engine starts only now: its executor had to wait for a place.  Raises InstanceNotFound."""
-        self._registry.get(instance_id).start_began_at = now
+        instance = self._registry.get(instance_id)
+        instance.start_began_at, instance.has_place = now, True
 
     def note_on_demand(self, instance_id: str, on_demand: bool) -> None:
         """Note whether an instance is started or woken when requests wait for its model, until its engine is gone.

@@ -427,8 +427,8 @@ class Sessions:
         """Lift a drain, also of an instance without a session.  Raises InstanceNotFound, InvalidTransition."""
         instance = self._scheduler.instance(instance_id)
         session = self._sessions.get(instance_id)
-        self._sleeps.cancel(instance_id)
         takes_work_again = self._drains.lift(instance, session)
+        self._sleeps.cancel(instance)
         if session is not None:
             if takes_work_again:
                 self._hold_back(session)
@@ -467,7 +467,7 @@ class Sessions:
         return session is not None and self._drains.reason(session) is not None
 
     def _wake_wanted(self) -> None:
-        """Wake one instance of each model that requests wait for while all its instances sleep; no cordoned one.
+        """Wake one instance of each model that requests wait for while all its instances sleep; none that is drained.
 
         In device groups the group's rule decides that.
         """
@@ -481,7 +481,7 @@ class Sessions:
                 self.wake(found.instance_id)
 
     def _may_be_woken(self, instance_id: str) -> bool:
-        return instance_id in self._sessions and not self._drains.cordoned(instance_id)
+        return instance_id in self._sessions and not self.drained(instance_id)
 
     def _is_awake(self, instance_id: str) -> None:
         session = self._sessions.get(instance_id)

@@ -85,7 +85,10 @@ class DeviceGroups:
         self._waiting_elsewhere = waiting_elsewhere
         self._knows = knows
         self._entered: dict[str, tuple[MemberState, float]] = {}  # by instance: its state, and since when
-        self._drained: set[str] = set()  # instances that drain because their group wants their place
+        # Instances that drain because their group wants their place, with ``InstanceSleep.asked`` of then: once an
+        # operator asks for the same, the drain is not lifted any more.
+        self._drained: dict[str, int] = {}
+        self._waits_since: dict[str, float] = {}  # by model: when requests began to wait that are in no queue yet
         self.counts: Counter[tuple[Action, Cause]] = Counter(dict.fromkeys(CAUSED, 0))  # orders carried out
 
     def check(self) -> None:
@@ -95,6 +98,8 @@ class DeviceGroups:
             if (group := instance.spec.device_group) is not None and self._takes_part(instance):
                 groups[instance.spec.location.host, group.name].append(instance)
         self._forget({each.instance_id for members in groups.values() for each in members})
+        now = self._clock.now()
+        self._waits_since = {model: self._waits_since.get(model, now) for model in self._waiting_elsewhere()}
         for members in groups.values():
             self._look(members)
 
@@ -103,7 +108,7 @@ class DeviceGroups:
 
     def _forget(self, there: set[str]) -> None:
         self._entered = {key: each for key, each in self._entered.items() if key in there}
-        self._drained &= there
+        self._drained = {key: asked for key, asked in self._drained.items() if key in there}
 
     def _look(self, instances: Sequence[Instance]) -> None:
         now = self._clock.now()
@@ -138,6 +143,7 @@ class DeviceGroups:
             wake_s=min(wake_s, MOST_CHANGE_S) if wake_s is not None else ASSUMED_WAKE_S,
             first_start=state is MemberState.NOT_STARTED and self._never_was_up(instance),
             held=self._orders.drained(instance_id),
+            ordered=found is not None and self._drained.get(instance_id) != found.asked,
             pinned=instance.facts is not None and not instance.facts.can_sleep,
         )
 
@@ -156,10 +162,9 @@ class DeviceGroups:
                 return MemberState.ASLEEP if says is SleepState.ASLEEP else MemberState.FALLING_ASLEEP
             return MemberState.WOKEN if says is SleepState.ASLEEP else MemberState.WAKING
         if not found.wanted:
-            self._drained.discard(instance.instance_id)
+            self._drained.pop(instance.instance_id, None)
             return MemberState.AWAKE
-        own = instance.instance_id in self._drained
-        return MemberState.DRAINING if own else MemberState.FALLING_ASLEEP  # as an operator ordered
+        return MemberState.DRAINING
 
     # --- what waits ---------------------------------------------------------------------------------
 
@@ -170,6 +175,7 @@ class DeviceGroups:
         return replace(
             found,
             waiting=found.waiting + self._waiting_elsewhere().get(model, 0),
+            waited_s=max(found.waited_s, now - self._waits_since.get(model, now)),
             awake_elsewhere=any(self._serves(each) for each in elsewhere),
         )
 
@@ -201,8 +207,9 @@ class DeviceGroups:
             case Action.WAKE | Action.RESUME:
                 self._orders.wake(order.instance_id)
             case Action.DRAIN:
-                self._drained.add(order.instance_id)
                 self._orders.sleep(order.instance_id, order.reason)
+                if (found := self._orders.sleep_of(order.instance_id)) is not None:
+                    self._drained[order.instance_id] = found.asked
             case Action.GIVE_BACK:
                 return self._orders.give_back(order.instance_id, order.reason) > 0
         return True

@@ -36,6 +36,7 @@ class InstanceSleep:
 
     link: ExecutorLink
     wanted: bool = False  # whether it is to sleep, once it has drained
+    asked: int = 0  # how often an operator or a device group's rule said so
     number: int = 0  # of the latest order
     report: SleepReport | None = None
 

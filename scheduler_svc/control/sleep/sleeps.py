@@ -41,7 +41,9 @@ class Sleeps:
         The latest order is given again: it may have been lost with the earlier session.
         """
         old = self._instances.get(instance.instance_id)
-        found = InstanceSleep(link=link, wanted=old is not None and old.wanted)
+        found = InstanceSleep(link=link)
+        if old is not None:
+            found.wanted, found.asked = old.wanted, old.asked
         self._instances[instance.instance_id] = found
         if instance.state is _S.SLEEPING:
             found.order(asleep=found.wanted)
@@ -69,6 +71,7 @@ class Sleeps:
         """
         found = self._of(instance, _S.SLEEPING)
         wanted, found.wanted = found.wanted, True
+        found.asked += 1
         if instance.state is _S.SLEEPING and not wanted:
             found.order(asleep=True)
             self._move(instance, _S.SLEEPING, f"to sleep: {reason}")
@@ -102,9 +105,10 @@ class Sleeps:
         found = self._instances.get(instance.instance_id)
         return found is not None and not found.wanted
 
-    def cancel(self, instance_id: str) -> None:
-        """Forget that an instance is to sleep once it has drained."""
-        if (found := self._instances.get(instance_id)) is not None:
+    def cancel(self, instance: Instance) -> None:
+        """Forget that an instance is to sleep once it has drained.  One that sleeps is woken by an order only."""
+        found = self._instances.get(instance.instance_id)
+        if found is not None and instance.state is not _S.SLEEPING:
             found.wanted = False
 
     def follow(self, instance: Instance) -> None:

@@ -12,7 +12,7 @@ class MemberState(Enum):
     NOT_STARTED = "not started"  # its executor takes the first place that is free, and starts the engine
     STARTING = "starting"
     AWAKE = "awake"
-    DRAINING = "draining"  # awake; finishes what it has, because the group wants its place
+    DRAINING = "draining"  # awake; finishes what it has, and sleeps then
     FALLING_ASLEEP = "falling asleep"
     ASLEEP = "asleep"
     WOKEN = "woken"  # its executor takes the first place that is free, and wakes the engine
@@ -39,6 +39,7 @@ class Member:
     first_start: bool = False  # nothing is known of its model before its engine was up once
     held: bool = False  # an operator drained it: it is not woken
     pinned: bool = False  # its engine cannot sleep
+    ordered: bool = False  # an operator put it to sleep: its drain is not lifted
 
     @property
     def takes_place(self) -> bool:

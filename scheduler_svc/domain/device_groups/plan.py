@@ -44,7 +44,7 @@ class _Look:
         self._settings = settings
         self._now = now
         self._members = sorted(members, key=lambda each: each.instance_id)
-        self._serving = {each.model for each in members if each.takes_place and each.state not in LEAVES_PLACE}
+        self._serving = {each.model for each in members if _serves(each)}
         self._wanted = self._find_wanted()
         self._free = max(0, places - sum(each.takes_place for each in members))
         self._leaving = [each for each in self._members if each.state in LEAVES_PLACE]
@@ -55,7 +55,7 @@ class _Look:
         """Return the members that are to have a place, the most wanted first, one for each model.
 
         Those that were woken already come first, then engines that never were up, as nothing is known of their model
-        before, then the model whose request has waited longest.
+        before, then the one whose requests have waited longest for its turn.
         """
         wanted = sorted((each for each in self._members if self._is_wanted(each)), key=self._rank)
         first_of = {each.model: each for each in reversed(wanted)}
@@ -76,7 +76,7 @@ class _Look:
         return (
             not woken,
             not member.first_start,
-            -demand.waited_s,
+            -min(demand.waited_s, self._now - member.since),  # however long before its last turn some of them waited
             -demand.waiting,
             member.wake_s,
             member.instance_id,
@@ -102,7 +102,7 @@ class _Look:
         """Lift drains where nobody wants the place, and end what does not end by itself."""
         unplaced = len(self._wanted) - self._free
         orders = []
-        for each in sorted(self._leaving, key=lambda each: (each.state is MemberState.DRAINING, each.since)):
+        for each in sorted(self._leaving, key=lambda each: (_may_stay(each), each.since)):
             if each.state is MemberState.DRAINING and (order := self._leave(each, wanted=unplaced > 0)) is not None:
                 orders.append(order)
             unplaced -= 1
@@ -111,7 +111,8 @@ class _Look:
     def _leave(self, member: Member, *, wanted: bool) -> Order | None:
         drained_s = self._now - member.since
         if not wanted:
-            return _order(member, Action.RESUME, Cause.PEER_NOT_WANTED, "nobody waits for its place any more")
+            reason = "nobody waits for its place any more"
+            return _order(member, Action.RESUME, Cause.PEER_NOT_WANTED, reason) if _may_stay(member) else None
         if member.running and drained_s >= self._settings.drain_limit_s:
             reason = f"{member.running} requests did not end in {drained_s:.0f} s; they go on when it is awake again"
             return _order(member, Action.GIVE_BACK, Cause.DRAIN_LIMIT, reason)
@@ -142,7 +143,7 @@ class _Look:
         return not self._busy(member) or self._now - member.since >= turn_s
 
     def _busy(self, member: Member) -> bool:
-        return member.running > 0 or self._demand(member).waiting > 0
+        return member.running > 0 or (not member.held and self._demand(member).waiting > 0)
 
     def _drain(self, member: Member, wanted: Member) -> Order:
         awake_s = self._now - member.since
@@ -151,6 +152,16 @@ class _Look:
             return _order(member, Action.DRAIN, Cause.TURN_OVER, reason)
         reason = f"it has nothing to do, and {wanted.instance_id} ({wanted.model}) is wanted"
         return _order(member, Action.DRAIN, Cause.PEER_WANTED, reason)
+
+
+def _serves(member: Member) -> bool:
+    """Whether a member takes requests for its model, or is about to."""
+    return member.takes_place and member.state not in LEAVES_PLACE and not member.held
+
+
+def _may_stay(member: Member) -> bool:
+    """Whether the drain of a member that leaves its place can be lifted."""
+    return member.state is MemberState.DRAINING and not member.ordered
 
 
 def _order(member: Member, action: Action, cause: Cause, reason: str) -> Order:

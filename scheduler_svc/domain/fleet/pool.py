@@ -158,8 +158,11 @@ class Pool:
 
     @property
     def on_demand(self) -> bool:
-        """Whether no instance is READY, and one gets its turn on its device when requests wait for it."""
-        return not self.accounts and any(i.on_demand for i in self._members.values())
+        """Whether no instance is READY, and one gets its turn on its device when requests wait for it.
+
+        An engine that failed to start is no hope: requests have it tried again, and wait for no longer than elsewhere.
+        """
+        return not self.accounts and any(i.on_demand and not i.failed_starts for i in self._members.values())
 
     def unserved_since(self, now: float) -> float | None:
         """Return since when no instance is READY or comes on demand, as far as was asked; None if one does."""

@@ -26,6 +26,7 @@ ROLES = {"executor-prefill": "prefilling", "executor-decode": "decoding", "execu
 PACE_S = 0.05  # between two requests: the fleet, its clients and Prometheus share one machine
 SPLITTING = {"enabled": True, "routing_policy": "threshold", "prefilling_threshold_input_tokens": 50}
 
+ROLES_CHANGE = {"enabled": True, "interval_s": 0.2, "delay_s": 0.4, "pressed": 1_000.0}  # only where a side is empty
 SCALING = {"enabled": True, "interval_s": 0.5, "up_delay_s": 1.0}  # half of the requests miss: more are desired
 
 
@@ -52,6 +53,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         "journal": {"url": f"sqlite:///{tmp_path_factory.mktemp('journal')}/journal.db"},
         "tenants": {LIMITED: {"tokens_per_minute": 1}},
         "scaling": SCALING,
+        "automatic_roles": ROLES_CHANGE,
     }
     async with OtlpReceiver() as receiver, LocalFleet(telemetry=told(receiver, 0), **config) as fleet:
         for name, role in ROLES.items():
@@ -78,7 +80,7 @@ def told(receiver: OtlpReceiver, port: int) -> dict[str, Any]:
 
 
 async def history(fleet: LocalFleet) -> None:
-    """What fleets go through: a refusal, a limit, a handoff that fails, a failover in mid-output, adapters that go."""
+    """What fleets go through: refusals, limits, handoffs and outputs that fail, roles and adapters that change."""
     pairs = fleet.scheduler.control.scheduler.pairs()
     await eventually(lambda: sum(pair.state is PairState.USABLE for pair in pairs) >= 2, what="two usable pairs")
     with pytest.raises(UnknownModelError):
@@ -97,6 +99,17 @@ async def history(fleet: LocalFleet) -> None:
             if role == "decoding":
                 fleet.executors[name].engine.inject(fault)
         await fleet.client.generate(LONG, max_tokens=8).result()
+    await change_roles(fleet)
+
+
+async def change_roles(fleet: LocalFleet) -> None:
+    """Drain the only prefill executor, so that another one gets its role; then all is as before."""
+    roles = fleet.scheduler.control.roles
+    await fleet.client.drain_instance("executor-prefill")
+    await eventually(lambda: bool(roles.changes), what="a role to change")
+    await fleet.client.resume_instance("executor-prefill")
+    for name, role in ROLES.items():
+        await fleet.client.set_instance_role(name, role)
 
 
 async def keep_working(fleet: LocalFleet) -> None:

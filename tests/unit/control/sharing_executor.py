@@ -39,6 +39,7 @@ class SharingExecutor(ModelledExecutor):
     device: Device = field(default_factory=Device)
     sleeps: SleepState = S.NOT_STARTED
     start_s: float = 0.5
+    start_poll_s: float = POLL_S
     sleep_s: float = 0.2
     wake_s: float = 0.3
     wanted_asleep: bool = False
@@ -57,7 +58,7 @@ class SharingExecutor(ModelledExecutor):
 
     def _start(self) -> None:
         if not self.device.take(self.instance_id):
-            self._in(POLL_S, self._start)
+            self._in(self.start_poll_s, self._start)
             return
         self.say(S.STARTING)
         if self.connected and self.session is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sage_telemetry.catalogue import DEVICE_GROUP_ORDERS
@@ -137,6 +139,58 @@ async def test_a_model_whose_only_instance_an_operator_drained_is_not_there() ->
             await world.submit("r", model=A)
 
 
+async def test_requests_do_not_wait_for_ever_for_an_engine_that_does_not_start_and_have_it_tried_again() -> None:
+    async with World(device_groups=QUICK, queue={"orphan_timeout_s": 5}) as world:
+        _, a, _ = await two(world)
+        waits = await world.submit("waits", model=A)
+        for _ in range(20):
+            a.crash()
+            await world.advance(0.3)
+            a.connect()
+            await world.advance(0.3)
+        assert isinstance(waits.error, NoInstance)
+        later = await world.submit("later", model=A)
+        await world.advance(4)
+        assert later.token_ids == expected(20)
+
+
+async def test_an_executor_that_starts_anew_while_it_waits_for_a_place_did_not_fail_to_start() -> None:
+    async with World(device_groups={**QUICK, "drain_limit_s": 600.0}, queue={"orphan_timeout_s": 5}) as world:
+        _, a, _ = await two(world)
+        await world.submit("long", model=B, max_tokens=3_000)
+        waits = await world.submit("waits", model=A)
+        for _ in range(2):
+            a.crash()
+            await world.advance(0.3)
+            a.connect()
+            await world.advance(0.3)
+        assert a.sleeps is SleepState.NOT_STARTED
+        await world.advance(15)
+        assert waits.error is None
+        await world.advance(25)
+        assert waits.token_ids == expected(20)
+
+
+async def test_a_model_that_was_never_up_gets_its_turn_beside_two_busy_ones_after_a_failed_start() -> None:
+    async with World(device_groups={**QUICK, "drain_limit_s": 1.0}) as world:
+        device, *_ = await two(world)
+        c = share(world, device, "c")
+        while "c" not in device.holders:
+            await world.advance(0.1)
+        c.crash()  # while its engine starts
+        for name, model in (("busy-a", A), ("busy-b", B)):
+            for n in range(3):
+                await world.submit(f"{name}-{n}", model=model, max_tokens=4_000)
+        await world.advance(1)
+        c.start_poll_s = 4.0
+        c.connect()
+        assert c.sleeps is SleepState.NOT_STARTED
+        waits = asyncio.create_task(world.submit("waits", model="model-c", wait_for_instance=True))
+        await world.advance(60)
+        assert waits.done(), "its model was up once"
+        assert (await waits).token_ids == expected(20)
+
+
 async def test_operators_put_one_to_sleep_and_wake_another() -> None:
     async with World(device_groups=QUICK) as world:
         device, _, b = await two(world)
@@ -171,6 +225,35 @@ async def test_a_drain_is_lifted_when_what_waited_for_the_other_is_cancelled() -
         assert world.state("b") is S.READY
         await world.advance(10)
         assert running.token_ids == expected(1_000)
+
+
+async def test_a_drain_that_an_operator_wants_too_is_not_lifted() -> None:
+    async with World(device_groups=QUICK) as world:
+        await two(world)
+        await world.submit("running", model=B, max_tokens=1_000)
+        waits = await world.submit("waits", model=A)
+        await world.advance(3)
+        assert world.state("b") is S.DRAINING
+        world.plane.sessions.sleep("b", "its fan is loud")
+        await waits.go_away()
+        world.plane.intake.cancel(waits.live.key, "not wanted any more")
+        await world.advance(1)
+        assert world.state("b") is S.DRAINING
+        await world.advance(15)
+        assert world.state("b") is S.SLEEPING
+
+
+async def test_one_that_an_operator_puts_to_sleep_keeps_others_waiting_for_no_longer_than_the_drain_s_time() -> None:
+    async with World(device_groups=QUICK) as world:
+        await two(world)
+        running = await world.submit("running", model=B, max_tokens=3_000)
+        await world.advance(0.1)
+        world.plane.sessions.sleep("b", "its fan is loud")
+        waits = await world.submit("waits", model=A)
+        await world.advance(15)
+        assert waits.token_ids == expected(20)
+        await world.advance(60)
+        assert running.token_ids == expected(3_000), "in the next turn"
 
 
 async def test_one_that_lost_its_connection_while_it_drained_takes_work_again() -> None:

@@ -153,6 +153,47 @@ async def test_one_that_an_operator_resumes_is_not_to_sleep_any_more() -> None:
         assert (world.state("a"), a.sleep_orders) == (S.DRAINED, [])
 
 
+async def test_a_resume_of_one_that_sleeps_changes_nothing_of_its_sleep() -> None:
+    async with World() as world:
+        a = sleeper(world)
+        world.plane.sessions.sleep("a", "nobody asks")
+        says(a, SleepState.ASLEEP)
+        with pytest.raises(InvalidTransition):
+            world.plane.sessions.resume("a")
+        patient = await world.submit("patient", max_tokens=5, wait_for_instance=True)
+        await world.advance(1)
+        assert a.sleep_orders == [True, False], "it is woken all the same"
+        says(a, SleepState.AWAKE)
+        await world.advance(1)
+        assert patient.token_ids == expected(5)
+
+
+async def test_the_end_of_a_cordon_wakes_nobody_and_what_waits_does() -> None:
+    async with World() as world:
+        a = sleeper(world)
+        world.plane.sessions.drain("a", "maintenance", by_operator=True)
+        world.plane.sessions.sleep("a", "nobody asks")
+        says(a, SleepState.ASLEEP)
+        world.plane.sessions.resume("a")
+        await world.advance(1)
+        assert (world.state("a"), a.sleep_orders) == (S.SLEEPING, [True])
+        await world.submit("patient", max_tokens=5, wait_for_instance=True)
+        await world.advance(1)
+        assert a.sleep_orders == [True, False]
+
+
+async def test_one_that_leaves_is_not_woken() -> None:
+    async with World() as world:
+        a, b = sleeper(world, "a"), sleeper(world, "b")
+        for name, each in (("a", a), ("b", b)):
+            world.plane.sessions.sleep(name, "nobody asks")
+            says(each, SleepState.ASLEEP)
+        world.plane.sessions.drain("a", "it ends", by_operator=False)
+        await world.submit("patient", max_tokens=5, wait_for_instance=True)
+        await world.advance(1)
+        assert (a.sleep_orders, b.sleep_orders) == ([True], [True, False])
+
+
 async def test_an_executor_that_is_killed_while_it_wakes_is_lost_and_what_waits_goes_elsewhere() -> None:
     async with World() as world:
         a = sleeper(world)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
+import shutil
 import threading
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -54,6 +56,39 @@ def test_a_folder_that_cannot_be_used_is_refused_and_so_are_links(tmp_path: Path
     (tmp_path / "gpu-0.0.lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic"):
         place(tmp_path, "a")
+
+
+def test_a_folder_that_was_cleared_meanwhile_is_made_again(tmp_path: Path) -> None:
+    a = place(tmp_path / "locks", "a")
+    shutil.rmtree(tmp_path / "locks")
+    assert a.take() == ""
+    assert place(tmp_path / "locks", "b").take() == "no place is free on gpu-0, taken by a"
+
+
+def test_a_folder_that_cannot_be_used_any_more_is_no_place(tmp_path: Path) -> None:
+    a = place(tmp_path / "locks", "a")
+    shutil.rmtree(tmp_path / "locks")
+    (tmp_path / "locks").touch()
+    assert a.take().startswith("the lock files of gpu-0 cannot be used: [Errno")
+    (tmp_path / "locks").unlink()
+    assert a.take() == ""
+
+
+def test_the_lock_of_a_file_that_was_replaced_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = place(tmp_path, "a")
+    path, lock = tmp_path / "gpu-0.0.lock", fcntl.flock
+
+    def replaced(descriptor: int, operation: int) -> None:
+        path.unlink()
+        path.touch()
+        lock(descriptor, operation)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", replaced)
+        assert "was replaced meanwhile" in a.take()
+    assert a.take() == ""
 
 
 def test_the_folder_is_its_user_s(tmp_path: Path) -> None:

@@ -194,10 +194,31 @@ async def test_the_order_of_an_earlier_session_holds_and_its_number_does_not() -
         assert made.engine.calls == ["sleep"]
 
 
+async def test_an_order_that_is_given_again_in_a_new_session_is_answered_again() -> None:
+    async with bench() as made:
+        await made.order(asleep=True)
+        made.sleep.begin_session()
+        assert made.report.number == 0, "which the scheduler does not count"
+        before = made.changes
+        made.sleep.order(1, asleep=True)
+        assert made.changes == before + 1
+        assert (made.report.state, made.report.number) == (SleepState.ASLEEP, 1)
+
+
+async def test_an_engine_that_refuses_is_asked_again_though_nothing_happens(quick: None) -> None:
+    async with bench() as made:
+        made.engine.broken = EngineError("KV of 16 tokens is kept for other engines")
+        await made.order(asleep=True)
+        assert made.report.reason == "KV of 16 tokens is kept for other engines"
+        made.engine.broken = None
+        await until(SleepState.ASLEEP, made)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_sleep, "START_POLL_S", 0.0)
     monkeypatch.setattr(engine_sleep, "WAKE_POLL_S", 0.001)
+    monkeypatch.setattr(engine_sleep, "REFUSED_POLL_S", 0.001)
 
 
 async def until(state: SleepState, made: Bench) -> None:

@@ -71,6 +71,16 @@ def test_a_drain_is_lifted_when_the_other_one_is_not_wanted_any_more() -> None:
     assert actions(plan([draining, B], served, SETTINGS, 101.0)) == [("a", Action.RESUME, Cause.PEER_NOT_WANTED)]
 
 
+def test_a_drain_that_an_operator_wants_is_not_lifted_and_has_its_limit() -> None:
+    ordered = replace(A, state=S.DRAINING, since=100.0, running=1, ordered=True)
+    assert plan([ordered, B], {}, SETTINGS, 200.0) == []
+    assert actions(plan([ordered, B], ONE_WAITS, SETTINGS, 160.0)) == [("a", Action.GIVE_BACK, Cause.DRAIN_LIMIT)]
+    other = replace(ordered, instance_id="a2", since=90.0, ordered=False)
+    assert actions(plan([ordered, other, B], ONE_WAITS, SETTINGS, 110.0, places=2)) == [
+        ("a2", Action.RESUME, Cause.PEER_NOT_WANTED)
+    ], "the one that leaves in any case makes room"
+
+
 def test_a_model_that_is_served_takes_no_place_from_another_one() -> None:
     served = {"B": ModelDemand(waiting=9, waited_s=30.0, awake_elsewhere=True)}
     assert plan([A, B], served, SETTINGS, 100.0) == []
@@ -83,9 +93,29 @@ def test_the_model_whose_request_waits_longest_is_next_with_one_instance() -> No
     second = replace(c, instance_id="c2")
     demands = {**ONE_WAITS, "C": ModelDemand(waiting=1, waited_s=8.0)}
     idle = replace(A, state=S.ASLEEP)
-    assert actions(plan([idle, B, second, c], demands, SETTINGS, 1.0)) == [("c", Action.WAKE, Cause.WAITING)]
-    woken = plan([idle, B, second, c], demands, SETTINGS, 1.0, places=2)
+    assert actions(plan([idle, B, second, c], demands, SETTINGS, 9.0)) == [("c", Action.WAKE, Cause.WAITING)]
+    woken = plan([idle, B, second, c], demands, SETTINGS, 9.0, places=2)
     assert [each.instance_id for each in woken] == ["c", "b"], "two instances of one model take no two places"
+
+
+def test_an_instance_that_takes_nothing_does_not_serve_its_model() -> None:
+    cordoned = replace(A, held=True)
+    second = replace(A, instance_id="a2", state=S.ASLEEP)
+    orders = plan([cordoned, second], {"A": ModelDemand(waiting=9, waited_s=30.0)}, SETTINGS, 100.0)
+    assert actions(orders) == [("a", Action.DRAIN, Cause.PEER_WANTED)], "an awake one would have to make room"
+
+
+def test_the_age_of_a_backlog_gives_a_model_no_second_turn_before_another_one_s_first() -> None:
+    """Requests for A and B wait for minutes, one for C for 13 s; A's turn ended 12 s ago, B's ends now."""
+    asleep = replace(A, state=S.ASLEEP, since=88.0)
+    c = replace(B, instance_id="c", model="C", since=0.0)
+    demands = {
+        "A": ModelDemand(waiting=900, waited_s=400.0),
+        "B": ModelDemand(waiting=900, waited_s=400.0),
+        "C": ModelDemand(waiting=1, waited_s=13.0),
+    }
+    leaves = replace(B, state=S.ASLEEP, since=100.0)
+    assert actions(plan([asleep, leaves, c], demands, SETTINGS, 100.0)) == [("c", Action.WAKE, Cause.WAITING)]
 
 
 def test_engines_start_one_after_the_other() -> None:

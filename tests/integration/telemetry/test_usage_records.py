@@ -48,8 +48,8 @@ async def test_it_needs_neither_journal_nor_file(receiver: OtlpReceiver) -> None
     async with LocalFleet(usage={"otlp_endpoint": receiver.endpoint}) as fleet:
         await fleet.add("a")
         await answer(fleet, 2)
-        await eventually(lambda: len(receiver.logs) == 2)
-        assert counts(fleet) == {WRITTEN: 2, DROPPED_FULL: 0, DROPPED_FAILED: 0}
+        await eventually(lambda: counts(fleet) == {WRITTEN: 2, DROPPED_FULL: 0, DROPPED_FAILED: 0}, what="the counts")
+        assert len(receiver.logs) == 2
 
 
 async def test_a_receiver_that_does_not_answer_holds_up_no_other_record(

@@ -165,7 +165,8 @@ class CheapestInTime:
 
 def _has_room_soon(scored: _Scored, in_use: InstancesInUse) -> bool:
     """Whether an instance in use that has none now has room for the request in time."""
-    if in_use.soon_has_capacity(scored.demand.able or scored.accounts):
+    demand = scored.demand
+    if in_use.soon_has_capacity(demand.able or scored.accounts, demand.tokens):
         return True
     full = _and(scored.used, scored.within) & (scored.shares <= _HEADROOM)  # a slot is predicted to be free by then
     return count(scored.unused) > 0 and count(full) > 0

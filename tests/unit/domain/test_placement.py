@@ -610,6 +610,24 @@ def test_a_request_waits_no_longer_for_an_instance_in_use_than_another_meets_its
     assert decision.waited_s + decision.prediction.first_token_s < 1.5
 
 
+def test_a_request_waits_for_no_instance_in_use_that_lacks_kv_memory_for_it() -> None:
+    """Prompts that are computed there free no KV tokens: shorter requests might take those that others leave."""
+    scheduler = make_scheduler("cost_optimized")
+    for name, price in (("cheap", 1.0), ("dear", 9.0)):
+        add_instance(scheduler, name, facts=make_facts(max_running=64, kv_capacity_tokens=8_192), price_per_hour=price)
+    now = 0.0
+    while not scheduler.waiting(MODEL):
+        now += 10
+        scheduler.enqueue(make_request(f"patient{now}", prompt=1_000, ttft_target_s=60.0, arrived_at=now), now)
+        assert all(d.instance_id == "cheap" for d in scheduler.schedule(now))
+    scheduler.withdraw(make_request(f"patient{now}").key, now)
+
+    scheduler.enqueue(make_request("big", prompt=7_500, ttft_target_s=600.0, arrived_at=now), now)
+    (decision,) = scheduler.schedule(now)
+
+    assert decision.instance_id == "dear"
+
+
 # --- explanations -----------------------------------------------------------------------------------
 
 

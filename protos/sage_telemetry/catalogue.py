@@ -153,8 +153,8 @@ ADAPTER_REQUESTS = _counter(
     "Accepted requests with a LoRA adapter that ended, each once.",
     MODEL,
     {
-        "adapter": "the first 256 adapters of all models that requests named since the scheduler's start; (other) for "
-        "all others together"
+        "adapter": "the first 256 adapters of all models that requests ran with since the scheduler's start; (other) "
+        "for all others together"
     },
     OUTCOME,
 )

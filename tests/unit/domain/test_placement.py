@@ -628,6 +628,16 @@ def test_a_request_waits_for_no_instance_in_use_that_lacks_kv_memory_for_it() ->
     assert decision.instance_id == "dear"
 
 
+def test_a_quarantined_request_waits_for_no_instance_in_use() -> None:
+    scheduler, now = full_of_prompts()
+    scheduler.enqueue(make_request("alone", prompt=2_000, ttft_target_s=60.0, arrived_at=now), now, alone=True)
+
+    decision, *_ = scheduler.schedule(now)
+
+    assert (decision.key.request_id, decision.instance_id, decision.rule) == ("alone", "dear", "kept")
+    assert decision.reasons[0].startswith("an instance was emptied for it")
+
+
 # --- explanations -----------------------------------------------------------------------------------
 
 

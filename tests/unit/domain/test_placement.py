@@ -528,6 +528,19 @@ def test_cost_optimized_has_one_that_can_wait_make_nobody_late() -> None:
     assert (decision.key.request_id, decision.instance_id) == ("can wait", "cheap")
 
 
+def test_nobody_waits_for_one_that_is_late_whatever_else_runs() -> None:
+    """The engine takes longer for a token than that request wants, also with nothing else."""
+    scheduler = make_scheduler("cost_optimized")
+    add_instance(scheduler, "cheap", price_per_hour=1.0)
+    teach(scheduler, "cheap", token_s=0.045)
+    hopeless = place(scheduler, "hopeless", prompt=400, tpot_target_s=0.001)
+    scheduler.first_token(hopeless.attempt_number, 1.0)
+
+    scheduler.enqueue(make_request("can wait", ttft_target_s=60.0, arrived_at=1.0), 1.0)
+
+    assert [d.key.request_id for d in scheduler.schedule(1.0)] == ["can wait"]
+
+
 def test_one_that_can_wait_does_so_for_half_of_its_target() -> None:
     scheduler = make_scheduler("cost_optimized")
     add_instance(scheduler, "cheap", price_per_hour=1.0)

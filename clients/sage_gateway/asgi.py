@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, TypeAlias
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from typing import Any, TypeAlias, TypeVar
 
 from sage_gateway.error_answers import HttpError, as_json
 
@@ -13,6 +14,8 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+T = TypeVar("T")
 
 JSON = b"application/json"
 
@@ -69,6 +72,24 @@ async def client_gone(receive: Receive) -> None:
     """Wait until the HTTP client closes the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Return what ``work`` returns; cancel it once the HTTP client closes the connection.
+
+    Raises:
+        ClientGone: the connection was closed.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(client_gone(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        leaving.cancel()
+        working.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 def replaying(body: bytes, receive: Receive) -> Receive:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +43,17 @@ class ImagePart:
         """Whether the image has to be fetched."""
         return not is_data_url(self.url)
 
-    @property
-    def lacks_detail(self) -> bool:
-        """Whether ``detail`` is missing, which clients may leave out and vLLM's server wants in a tool's result."""
-        return self.part["type"] == "input_image" and "detail" not in self.part and ".output[" in self.place
+    def adapt(self) -> bool:
+        """Write the part as vLLM's server has to read it; return whether that changed it.
+
+        ``uuid`` is left out: vLLM's server would take the image for any other one that came under that name, also
+        from another caller.  ``detail``, which clients may leave out, is wanted in a tool's result.
+        """
+        named = self.part.pop("uuid", None) is not None
+        short = self.part["type"] == "input_image" and "detail" not in self.part and ".output[" in self.place
+        if short:
+            self.part["detail"] = "auto"
+        return named or short
 
     def put(self, image: Image) -> None:
         """Write an image into the body in the place of its address: vLLM's server fetches nothing."""
@@ -57,14 +64,15 @@ class ImagePart:
             self.part["image_url"] = url if self.part["type"] == "input_image" else {"url": url}
 
 
-Fetch = Callable[[Sequence[ImagePart]], Awaitable[Sequence[Image]]]
+Fetch = Callable[[Sequence[ImagePart]], Coroutine[Any, Any, Sequence[Image]]]
 """Fetches images from the addresses of parts, in their order.  Raises BadPart."""
 
 
-def image_parts(path: str, fields: Mapping[str, Any]) -> tuple[ImagePart, ...]:
+def image_parts(path: str, fields: Mapping[str, Any], limit: int = IMAGES_LIMIT) -> tuple[ImagePart, ...]:
     """Return the images of a body, in the order in which vLLM's server puts them into the prompt.
 
-    ``path``: the route.  Images that stand where vLLM's server leaves them out of the prompt are left out here, too.
+    ``path``: the route.  ``limit``: most images that may be sent.  Images that stand where vLLM's server leaves them
+    out of the prompt are left out here, too.
 
     Raises:
         BadPart: an image has no URL, or is one too many.
@@ -73,8 +81,8 @@ def image_parts(path: str, fields: Mapping[str, Any]) -> tuple[ImagePart, ...]:
     for place, part in _PARTS[path](fields) if path in _PARTS else ():
         if part.get("type") != TYPES[path]:
             continue
-        if len(found) == IMAGES_LIMIT:
-            raise BadPart(place, f"is image {IMAGES_LIMIT + 1}; the limit is {IMAGES_LIMIT}")
+        if len(found) == limit:
+            raise BadPart(place, f"is image {limit + 1}; the limit is {limit}")
         try:
             found.append(ImagePart(place=place, part=part, url=_url(part)))
         except ValueError as error:

@@ -13,14 +13,15 @@ from typing import Any
 from sage_client import Embeddings, Model, SageError
 from sage_gateway.asgi import (
     Application,
+    ClientGone,
     Receive,
     Scope,
     Send,
     answer,
     answer_error,
-    client_gone,
     read_body,
     replaying,
+    while_connected,
 )
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.embedding_fields import EmbeddingFieldError, EmbeddingFields, Encoding, embedding_fields, is_for_vllm
@@ -62,16 +63,15 @@ class EmbeddingApplication:
             await answer_error(send, invalid(str(error), error.param))
             return
         name = json.loads(body).get("model") or self._model.name
-        working = asyncio.ensure_future(self._embed(call, name, fields))
-        leaving = asyncio.ensure_future(client_gone(receive))
         try:
-            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                await self._answer(working, name, fields.encoding, send)
-        finally:
-            leaving.cancel()
-            working.cancel()
-            await asyncio.gather(working, leaving, return_exceptions=True)
+            made = await while_connected(receive, self._embed(call, name, fields))
+        except ClientGone:
+            return
+        except SageError as error:
+            await answer_error(send, http_error(error))
+            return
+        page = await asyncio.to_thread(_page, made, name, fields.encoding)  # may be tens of megabytes
+        await answer(send, 200, page)
 
     async def _by_vllm(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.pooling is not None:
@@ -90,15 +90,6 @@ class EmbeddingApplication:
             made = await client.embed(fields.inputs, **options)
         call.cost += made.cost
         return made
-
-    async def _answer(self, working: asyncio.Future[Embeddings], name: str, encoding: Encoding, send: Send) -> None:
-        try:
-            made = working.result()
-        except SageError as error:
-            await answer_error(send, http_error(error))
-            return
-        page = await asyncio.to_thread(_page, made, name, encoding)  # may be tens of megabytes
-        await answer(send, 200, page)
 
 
 def _page(made: Embeddings, name: str, encoding: Encoding) -> bytes:

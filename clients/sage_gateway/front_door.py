@@ -119,7 +119,7 @@ class FrontDoor:
         if scope["method"] != "POST":
             what = f"{scope['method']} is not allowed here"
             error = HttpError(status=405, kind="invalid_request_error", message=what)
-            await answer_error(send, error, [(b"allow", b"POST")])
+            await answer_error(send, error, [(b"allow", b"POST")], path=scope["path"])
             return
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -129,13 +129,17 @@ class FrontDoor:
         except TimeoutError:
             what = f"the body did not come within {BODY_TIMEOUT_S:g} s"
             late = HttpError(status=408, kind="timeout_error", message=what)
-            await answer_error(send, late, [(b"connection", b"close")])
+            await answer_error(send, late, [(b"connection", b"close")], path=scope["path"])
             return
         except BodyTooLarge:
             what = f"the body has more than {BODY_LIMIT_BYTES} bytes"
-            await answer_error(send, HttpError(status=413, kind="invalid_request_error", message=what))
+            large = HttpError(status=413, kind="invalid_request_error", message=what)
+            await answer_error(send, large, path=scope["path"])
             return
-        found = await self._prepared(scope["path"], HttpHeaders(scope["headers"]), body)
+        try:
+            found = await self._prepared(scope["path"], HttpHeaders(scope["headers"]), body, receive)
+        except ClientGone:
+            return
         if isinstance(found, HttpError):
             await answer_error(send, found, path=scope["path"])
             return
@@ -159,11 +163,11 @@ class FrontDoor:
         return None
 
     async def _prepared(
-        self, path: str, headers: HttpHeaders, body: bytes
+        self, path: str, headers: HttpHeaders, body: bytes, receive: Receive
     ) -> tuple[ServedModel, HttpCall, bytes] | HttpError:
         """Return a request's model, what its caller asked for, and its body; or why it is refused.
 
-        The body is the one that came, but for what ``ImageReader`` writes into it.
+        The body is the one that came, but for what ``ImageReader`` writes into it.  Raises ClientGone.
         """
         token = headers.token()
         if why := unusable_token(token):
@@ -181,7 +185,7 @@ class FrontDoor:
         if why := why_not(served.model, path):
             return invalid(f"model {served.model.name!r} {why}", "model")
         try:
-            images, changed = await self._images.read(path, fields, served.model, token)
+            images, changed = await self._images.read(path, fields, served.model, token, receive)
         except Refused as error:
             return error.error
         try:

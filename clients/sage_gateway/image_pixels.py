@@ -1,4 +1,4 @@
-"""The pixels of a conversation's images, which are counted before vLLM's server decodes any."""
+"""Formats and pixels of a conversation's images, which are looked at before vLLM's server decodes any."""
 
 from __future__ import annotations
 
@@ -6,26 +6,37 @@ from collections.abc import Sequence
 from io import BytesIO
 
 from sage_client import Image
-from sage_common.image_pixels import IMAGES_LIMIT_PIXELS
+from sage_common.image_pixels import IMAGE_FORMATS, IMAGE_LIMIT_PIXELS, IMAGES_LIMIT_PIXELS
 
 
-def too_many_pixels(images: Sequence[Image]) -> str:
-    """Say that images have more pixels together than executors take; empty if they do not.  Reads their headers alone.
+def bad_image(images: Sequence[Image]) -> tuple[int, str] | None:
+    """Return the index of the first image that executors refuse by its header, and why; None if there is none.
 
-    What cannot be read counts as no pixel: vLLM's server refuses it, as it does a single image that is too large.
+    vLLM's server decodes many more formats than executors do.
     """
-    total = sum(map(_pixels, images))
-    if total <= IMAGES_LIMIT_PIXELS:
-        return ""
-    return f"the {len(images)} images have {total} pixels together; the limit is {IMAGES_LIMIT_PIXELS}"
+    total = 0
+    for index, each in enumerate(images):
+        pixels = _pixels(each.data)
+        if isinstance(pixels, str):
+            return index, pixels
+        if pixels > IMAGE_LIMIT_PIXELS:
+            return index, f"has {pixels} pixels; the limit of an image is {IMAGE_LIMIT_PIXELS}"
+        total += pixels
+        if total > IMAGES_LIMIT_PIXELS:
+            what = f"has {pixels} pixels, with the images before it {total}; the limit is {IMAGES_LIMIT_PIXELS}"
+            return index, what
+    return None
 
 
-def _pixels(image: Image) -> int:
+def _pixels(data: bytes) -> int | str:
+    """Return how many pixels an image has, as its header says; or why it cannot be read."""
     from PIL import Image as Reader
 
     try:
-        with Reader.open(BytesIO(image.data)) as opened:
+        with Reader.open(BytesIO(data), formats=sorted(IMAGE_FORMATS)) as opened:
             width, height = opened.size
+    except Reader.DecompressionBombError:
+        return f"has far too many pixels; the limit of an image is {IMAGE_LIMIT_PIXELS}"
     except Exception:  # the library raises many kinds for what is no image
-        return 0
+        return f"is no image of these formats: {', '.join(sorted(IMAGE_FORMATS))}"
     return width * height

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from sage_client import Image, Model
+from sage_gateway.asgi import Receive, while_connected
 from sage_gateway.content_parts import not_text
 from sage_gateway.conversation_images import TYPES, BadPart, Fetch, ImagePart, held_image, image_parts
 from sage_gateway.error_answers import HttpError, Refused, invalid
-from sage_gateway.image_pixels import too_many_pixels
-from sage_wire.protocol import IMAGES_LIMIT_BYTES
+from sage_gateway.image_pixels import bad_image
+from sage_wire.protocol import IMAGES_LIMIT, IMAGES_LIMIT_BYTES
 
 PROCESSING = ("mm_processor_kwargs", "media_io_kwargs")
 """vLLM's fields that change how its server processes images; executors are not told of them."""
@@ -21,7 +22,7 @@ class ImageReader:
     """Reads images out of bodies, or fetches them where it may."""
 
     def __init__(self, refusal: Callable[[str], Awaitable[HttpError | None]], fetch: Fetch | None = None) -> None:
-        """``refusal``: says why nothing is fetched for the caller with a token; None if it may be.
+        """``refusal``: says why no image is read for the caller with a token; None if it may send requests here.
 
         ``fetch``: fetches images by their addresses; None: nothing is fetched.
         """
@@ -29,42 +30,45 @@ class ImageReader:
         self._fetch = fetch
 
     async def read(
-        self, path: str, fields: Mapping[str, Any], model: Model, token: str
+        self, path: str, fields: Mapping[str, Any], model: Model, token: str, receive: Receive
     ) -> tuple[tuple[Image, ...], bool]:
         """Return the images of a conversation in its order, and whether ``fields``, the body's, were changed.
 
-        Images that were fetched are written into it: vLLM's server fetches nothing.
+        Images that were fetched are written into it: vLLM's server fetches nothing.  Images of a caller that the
+        scheduler does not know are not read: vLLM's server would decode them before the scheduler sees the request.
+
+        ``receive``: of the HTTP request, whose body has been read.
 
         Raises:
             Refused: a part is neither text nor an image that can be sent.
+            ClientGone: the connection was closed while images were fetched.
         """
         try:
-            parts = image_parts(path, fields) if model.most_images else ()
+            parts = image_parts(path, fields, min(IMAGES_LIMIT, model.most_images)) if model.most_images else ()
             if (found := not_text(fields, {each.place for each in parts})) is not None:
                 raise Refused(invalid(f"{found[0]} is {found[1]}; {_sends(path, model)}", found[0]))
-            if parts and (name := next((each for each in PROCESSING if fields.get(each)), None)):
+            if not parts:
+                return (), False
+            if (name := next((each for each in PROCESSING if fields.get(each)), None)) is not None:
                 raise Refused(invalid(f"{name} is not supported by this server", name))
+            if (refusal := await self._refusal(token)) is not None:
+                raise Refused(refusal)
             away = [each for each in parts if each.is_address] if self._fetch is not None else []
-            images = await self._read(parts, away, token)
+            images = await self._read(parts, away, receive)
             _check_bytes(parts, images)
-            short = [each for each in parts if each.lacks_detail]
-            for part in short:
-                part.part["detail"] = "auto"
+            if (bad := await asyncio.to_thread(bad_image, images)) is not None:
+                raise BadPart(parts[bad[0]].place, bad[1])
         except BadPart as error:
             raise Refused(invalid(f"{error.place}: {error}", error.place)) from None
-        if images and (too_many := await asyncio.to_thread(too_many_pixels, images)):
-            name = parts[0].place.partition("[")[0]
-            raise Refused(invalid(f"{name}: {too_many}", name))
-        return images, bool(away or short)
+        adapted = [each.adapt() for each in parts]
+        return images, bool(away) or any(adapted)
 
-    async def _read(self, parts: Sequence[ImagePart], away: Sequence[ImagePart], token: str) -> tuple[Image, ...]:
-        """Return the images of ``parts``, of which ``away`` have addresses.  Raises BadPart and Refused."""
+    async def _read(self, parts: Sequence[ImagePart], away: Sequence[ImagePart], receive: Receive) -> tuple[Image, ...]:
+        """Return the images of ``parts``, of which ``away`` have addresses.  Raises BadPart and ClientGone."""
         fetched = {each.place for each in away}
         found = {each.place: held_image(each) for each in parts if each.place not in fetched}
         if self._fetch is not None and away:
-            if (refusal := await self._refusal(token)) is not None:
-                raise Refused(refusal)
-            for part, image in zip(away, await self._fetch(away), strict=True):
+            for part, image in zip(away, await while_connected(receive, self._fetch(away)), strict=True):
                 part.put(image)
                 found[part.place] = image
         return tuple(found[each.place] for each in parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit, urlunsplit
@@ -14,8 +14,13 @@ PORTS = {"http": 80, "https": 443}
 _LABEL = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _BELOW = "*."  # before a name: every host below it
+URL_LIMIT = 8_192
+"""Characters of an address; what reads addresses keeps the last ones, up to a few hundred of them."""
+
 _IN_URLS = re.compile(r"[!-~]+")  # ASCII without spaces
 _NAT64 = IPv6Network("64:ff9b::/96")  # the last four bytes of an address are one of IPv4
+_UNICAST = IPv6Network("2000::/3")  # of the Internet: the rest of IPv6 is local, or not in use
+_OF_CLOUDS = frozenset({IPv4Address("168.63.129.16")})  # services for virtual machines at a public address: Azure's
 
 
 class NotFetched(Exception):
@@ -34,6 +39,11 @@ class MediaHost:
         if port != (PORTS[scheme] if self.port is None else self.port):
             return False
         return name.endswith(self.name[1:]) if self.name.startswith(_BELOW) else name == self.name
+
+    @property
+    def ports(self) -> Collection[int]:
+        """Ports that may be connected to."""
+        return PORTS.values() if self.port is None else (self.port,)
 
 
 def media_host(text: str) -> MediaHost:
@@ -60,14 +70,18 @@ class MediaHosts:
 
     def __init__(self, hosts: Sequence[MediaHost]) -> None:
         self._hosts = hosts
-        self._named = frozenset(found for each in hosts if (found := _address(each.name)) is not None)
+        self._named = frozenset(
+            (found, port) for each in hosts if (found := _address(each.name)) is not None for port in each.ports
+        )
 
     def check(self, url: str) -> str:
         """Return an address as it is to be fetched: with its port, without fragment.
 
         Raises:
-            NotFetched: it is none of HTTP, or its host is not named.
+            NotFetched: it is none of HTTP, is longer than URL_LIMIT, or its host is not named.
         """
+        if len(url) > URL_LIMIT:
+            raise NotFetched(f"has {len(url)} characters; the limit is {URL_LIMIT}")
         try:
             found = urlsplit(url)
             name, port = (found.hostname or "").rstrip("."), found.port
@@ -85,13 +99,13 @@ class MediaHosts:
         host = f"[{name}]" if isinstance(address, IPv6Address) else name
         return urlunsplit((found.scheme, f"{host}:{port}", found.path or "/", found.query, ""))
 
-    def allows(self, address: str) -> bool:
-        """Return whether a host may stand at an IP address: one of the Internet, or one that is named."""
+    def allows(self, address: str, port: int) -> bool:
+        """Return whether a host may stand at an IP address: one of the Internet, or one that is named with the port."""
         found = _address(address)
         if found is None:
             return False
         reached = _reached(found)
-        return found in self._named or reached in self._named or (reached.is_global and not reached.is_multicast)
+        return not self._named.isdisjoint(((found, port), (reached, port))) or _is_public(reached)
 
 
 def _reached(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
@@ -101,6 +115,13 @@ def _reached(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address.sixtofour or address
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Return whether an address is one of the Internet's, at which hosts of anybody may stand."""
+    if address in _OF_CLOUDS or (isinstance(address, IPv6Address) and address not in _UNICAST):
+        return False
+    return address.is_global and not address.is_multicast
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

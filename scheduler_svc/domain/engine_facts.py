@@ -93,6 +93,23 @@ class EngineFacts:
         return self.tokenizer_hash, self.max_model_len, self.vocab_size, adapters, kinds, vectors, self.image_input
 
     @property
+    def longest(self) -> int:
+        """Longest request, prompt and output in tokens, that fits the model's length and the whole KV cache."""
+        return min(self.max_model_len, self.kv_capacity_tokens // self.kv_block_size * self.kv_block_size)
+
+    def replaces(self, other: EngineFacts) -> bool:
+        """Whether this engine, which generates as the other does, can serve each request that the other can."""
+        images, theirs = self.image_input, other.image_input
+        return (
+            self.identity == other.identity
+            and self.longest >= other.longest
+            and self.vocab_size >= other.vocab_size
+            and self.adapters | self.run_time.loadable >= other.adapters | other.run_time.loadable
+            and self.structured_output_kinds >= other.structured_output_kinds
+            and (theirs is None or images == theirs)
+        )
+
+    @property
     def started_with(self) -> frozenset[str]:
         """The adapters that the engine has from its start."""
         return self.adapters.difference(self.run_time.loaded)

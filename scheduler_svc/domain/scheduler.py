@@ -86,7 +86,14 @@ class Scheduler:
         self._attempts = RunningAttempts(self._registry, self._ledger, self._outputs, self._prefixes)
         self._signals = FleetSignals(settings.default_targets)
         self._splits = SplitPlanner(settings.pd)
-        self._placer = Placer(self._ledger, self._outputs, self._signals, self._splits, self._prefixes)
+        self._placer = Placer(
+            self._ledger,
+            self._outputs,
+            self._signals,
+            self._splits,
+            self._prefixes,
+            automatic_roles=settings.roles.automatic,
+        )
         self._scaler = Scaler(settings.scaling, self._registry, self._signals.targets_of)
         self._roles = RoleBalancer(settings.roles, self._registry)
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from scheduler_svc.config import SchedulerConfig, TenantSection
+from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.batches.settings import BatchSettings
 from scheduler_svc.control.detached.settings import DetachedSettings
 from scheduler_svc.control.instances.session_settings import PROBATION_MAX_S, SessionSettings
@@ -22,6 +22,7 @@ from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.recording.log_file import LogFile
+from scheduler_svc.settings.tenants import TenantSection
 from scheduler_svc.storage.journal.journal import JournalSettings
 
 

@@ -62,7 +62,7 @@ def modules_beyond(distributions: set[str]) -> set[str]:
 
 def run(program: str, *arguments: str, absent: set[str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WITHOUT + program, *arguments, ",".join(sorted(absent))]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, cwd=ROOT)
 
 
 @pytest.mark.parametrize("extras", [(), ("client",)])

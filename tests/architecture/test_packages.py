@@ -68,7 +68,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def names(use: str = "") -> list[str]:
-    listed = subprocess.run([SHELL, SCRIPT, "names", use], capture_output=True, text=True, check=True, timeout=20)
+    listed = subprocess.run([SHELL, SCRIPT, "names", use], capture_output=True, text=True, check=True, timeout=100)
     return listed.stdout.split()
 
 

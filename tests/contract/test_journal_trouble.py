@@ -22,7 +22,7 @@ from scheduler_svc.storage.journal.writer import Writer, WriterLimits
 from tests.support.eventually import eventually
 from tests.support.postgres import Postgres, running_postgres
 
-QUICK = WriterLimits(wait_s=0.5, probe_s=0.05, idle_probe_s=0.1, close_s=2.0)
+QUICK = WriterLimits(wait_s=2.0, probe_s=0.05, idle_probe_s=0.1, close_s=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ async def test_a_server_that_hangs_is_slow_and_nobody_waits_for_it_for_good(serv
         await database.read(lambda connection: connection.execute(FLEET_DECISIONS.select()).all())
         server.pause()
         try:
-            with pytest.raises(JournalUnavailable, match=r"longer than 0\.5 s"):
+            with pytest.raises(JournalUnavailable, match="longer than 2 s"):
                 await writer.write(lambda connection: adding(connection, "b"))
             await eventually(lambda: writer.trouble, what="trouble")
             with pytest.raises(JournalUnavailable):

@@ -27,6 +27,9 @@ REDIRECTS_LIMIT = 3
 CONNECTIONS_LIMIT = 32
 """Most images that are fetched at the same time, of all requests."""
 
+HOST_CONNECTIONS_LIMIT = 16
+"""Most of them from one host, so that a host that does not answer leaves room for others."""
+
 _PIECE_BYTES = 64 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TYPES = ", ".join(sorted(IMAGE_TYPES))
@@ -40,7 +43,9 @@ class ImageFetcher:
         self._hosts = hosts
         self._resolver = _CheckedResolver(hosts, resolver or aiohttp.ThreadedResolver())
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=self._resolver, limit=CONNECTIONS_LIMIT),
+            connector=aiohttp.TCPConnector(
+                resolver=self._resolver, limit=CONNECTIONS_LIMIT, limit_per_host=HOST_CONNECTIONS_LIMIT
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),  # a request's images have one bound together
             headers={"accept": _TYPES, "accept-encoding": "identity", "user-agent": "sage-gateway"},
@@ -123,7 +128,7 @@ class _CheckedResolver(AbstractResolver):
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> Any:
         """Return the allowed addresses of a host.  Raises OSError."""
         found = await self._resolver.resolve(host, port, family)
-        allowed = [each for each in found if self._hosts.allows(each["host"])]
+        allowed = [each for each in found if self._hosts.allows(each["host"], port)]
         if not allowed:
             raise _PrivateAddress(None, f"{host} stands at a private address")
         return allowed

@@ -9,12 +9,9 @@ from typing import Any
 
 from executor_svc.engine.vllm.errors import first_line
 from executor_svc.runtime.engine_port import EngineImage, EngineRequest, ImageInput, InvalidRequestError
-from sage_common.image_pixels import IMAGE_LIMIT_PIXELS, IMAGES_LIMIT_PIXELS
+from sage_common.image_pixels import IMAGE_FORMATS, IMAGE_LIMIT_PIXELS, IMAGES_LIMIT_PIXELS
 
 log = logging.getLogger(__name__)
-
-FORMATS = frozenset({"PNG", "JPEG", "WEBP", "GIF"})
-"""Encodings of images, by the names of the library that reads them."""
 
 _PLACEHOLDERS = ("image_token_id", "image_token_index")
 """Names that models' configurations have for the id of the token that stands for an image."""
@@ -110,9 +107,9 @@ def _size(data: bytes, field_name: str) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(BytesIO(data), formats=sorted(FORMATS)) as image:
+        with Image.open(BytesIO(data), formats=sorted(IMAGE_FORMATS)) as image:
             width, height = image.size
     except Exception as error:
-        formats = ", ".join(sorted(FORMATS))
+        formats = ", ".join(sorted(IMAGE_FORMATS))
         raise InvalidRequestError(field_name, f"is no image of these formats: {formats}") from error
     return width, height

@@ -37,7 +37,8 @@ class Registry:
         starting, LOST or FAILED starts over at DOWNLOADING.  With another ``engine_start_id`` the old engine counts
         as LOST and the instance starts over: call ``Scheduler.lose`` first, to free what the old engine held.
 
-        A role that an administrator set stays, unless the executor now embeds and did not before, or the reverse.
+        A role that an administrator set stays, unless the executor now embeds and did not before, or the reverse.  One
+        that came by itself stays unless the model or the configured role is another one.
 
         Raises LimitReached.
         """
@@ -66,7 +67,9 @@ class Registry:
             instance.spec = spec
             pool.add(instance)
         instance.spec = spec
-        if instance.role is old.role or instance.role.embeds is not spec.role.embeds or _outdated(instance, old):
+        if instance.role_change is not None and (spec.model, spec.role) == (old.model, old.role):
+            self._give_role(instance, instance.role, instance.role_change)
+        elif instance.role_change is not None or instance.role is old.role or _embeds_otherwise(instance, spec):
             self._give_role(instance, spec.role)
         instance.account.price_per_s = spec.price_per_hour / 3600
 
@@ -189,7 +192,5 @@ class Registry:
         self._pools = {m: p for m, p in self._pools.items() if len(p) or p.queue or m in keep}
 
 
-def _outdated(instance: Instance, old: InstanceSpec) -> bool:
-    """Whether the role came by itself, for another model or from another configured role."""
-    spec = instance.spec
-    return instance.role_change is not None and (spec.model, spec.role) != (old.model, old.role)
+def _embeds_otherwise(instance: Instance, spec: InstanceSpec) -> bool:
+    return instance.role.embeds is not spec.role.embeds

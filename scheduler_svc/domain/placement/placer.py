@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
@@ -52,7 +53,11 @@ class Placer:
         signals: FleetSignals,
         splits: SplitPlanner,
         prefixes: CachedPrefixes,
+        *,
+        automatic_roles: bool = False,
     ) -> None:
+        """``automatic_roles``: roles follow the load, so placements are noted for the pressures of both sides."""
+        self._automatic_roles = automatic_roles
         self._ledger = ledger
         self._outputs = outputs
         self._signals = signals
@@ -153,11 +158,12 @@ class Placer:
         if plan is not None and plan.fallback_cause is not None:
             self._splits.count_fallback(plan.fallback_cause)
             remarks = (*remarks, f"should be split and runs whole: {plan.fallback}")
-        if plan is not None:
-            context.pool.legs.whole(context.now, wanted=plan.lacks_room)
         demand, now = offer.demand, context.now
         preferred = _prefer(choice, offer) if demand.request.preferred_instance else ()
         account = offer.with_capacity[choice.index]
+        if plan is not None and self._automatic_roles:
+            remarks = (*remarks, *_changed_roles(context.pool, (account,), now))
+            context.pool.legs.whole(now, wanted=plan.lacks_room)
         prediction = predict_run(account, demand, now)
         if self.shadow is not None:
             self._ask_shadow(self.shadow, choice, offer, prediction, now)
@@ -216,14 +222,17 @@ class Placer:
         ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
         why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
         reasons = (why, *_cached(demand, split.decode), split.why, *_cached(demand, split.prefill))
-        reasons += (*_changed_roles(pool, split, now), *remarks, *choice.remarks, ordered)
+        if self._automatic_roles:
+            reasons += _changed_roles(pool, (split.prefill, split.decode), now)
+        reasons += (*remarks, *choice.remarks, ordered)
         prediction = predict_split_run(split, demand)
         prefill_demand = replace(split.prefill_demand, cached_tokens=demand.cached_tokens)
         prefill_prediction = predict_run(split.prefill, prefill_demand, now)
         prefill = self._reserve(split.prefill, prefill_demand, waiting, prefill_prediction, now)
         reservation = self._reserve(split.decode, demand, waiting, prediction, now, prefills=False)
         self._splits.count_split()
-        _note_split(pool, split, self._signals.targets_of(demand.request), now)
+        if self._automatic_roles:
+            _note_split(pool, split, self._signals.targets_of(demand.request), now)
         if self.shadow is not None:
             self.shadow.leave_out()
         leg = PrefillLeg(
@@ -403,9 +412,9 @@ def _unusual(account: Account, demand: Demand, context: PassContext, plan: Split
     return remarks
 
 
-def _changed_roles(pool: Pool, split: Split, now: float) -> tuple[str, ...]:
-    """Say which of the two instances the scheduler gave its role by itself, and why."""
-    changes = (pool.get(account.instance_id).role_change for account in (split.prefill, split.decode))
+def _changed_roles(pool: Pool, accounts: Sequence[Account], now: float) -> tuple[str, ...]:
+    """Say which of the instances that were chosen the scheduler gave its role by itself, and why."""
+    changes = (pool.get(account.instance_id).role_change for account in accounts)
     return tuple(
         f"{each.instance_id} became {each.role.value} {now - each.at:.0f} s ago: {each.reason}"
         for each in changes

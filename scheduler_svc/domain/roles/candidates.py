@@ -21,18 +21,16 @@ def on_side(instances: Sequence[Instance], role: InstanceRole) -> list[Instance]
 def cheapest_change(instances: Sequence[Instance], leaves: InstanceRole, pinned: Container[str]) -> Instance | None:
     """Return the instance to change: of those that may, the one that runs least; None if none may.
 
-    It has to be able to hand over to, or fetch from, one that stays in the role ``leaves``.  ``pinned``: ids of
-    instances that an operator gave their role.
+    One that stays in the role ``leaves`` has to be able to hand over to it, or fetch from it, and to serve every
+    request that it can serve.  ``pinned``: ids of instances that an operator gave their role.
     """
     side = on_side(instances, leaves)
-    able = [i for i in side if i.instance_id not in pinned and _has_counterpart(i, side)]
+    able = [i for i in side if i.instance_id not in pinned and any(_stands_in(other, i) for other in side)]
     return min(able, key=lambda i: (i.account.live, i.instance_id), default=None)
 
 
-def _has_counterpart(instance: Instance, side: Sequence[Instance]) -> bool:
-    key = _key(instance)
-    return bool(key) and any(other is not instance and _key(other) == key for other in side)
-
-
-def _key(instance: Instance) -> str:
-    return instance.facts.compatibility_key if instance.facts is not None else ""
+def _stands_in(other: Instance, instance: Instance) -> bool:
+    ours, theirs = instance.facts, other.facts
+    if other is instance or ours is None or theirs is None or not ours.compatibility_key:
+        return False
+    return ours.compatibility_key == theirs.compatibility_key and theirs.replaces(ours)

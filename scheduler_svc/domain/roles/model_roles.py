@@ -16,15 +16,16 @@ _EMPTY = frozenset({Cause.PREFILL_EMPTY, Cause.DECODE_EMPTY})
 
 
 class ModelRoles:
-    """Keeps how long a change has been wished without a break, and when the last change was."""
+    """Keeps how long a change has been wished, and its side empty, without a break, and when the last change was."""
 
-    __slots__ = ("_last", "_model", "_settings", "_since", "_wished")
+    __slots__ = ("_empty_since", "_last", "_model", "_settings", "_since", "_wished")
 
     def __init__(self, model: str, settings: RoleSettings) -> None:
         self._model = model
         self._settings = settings
         self._wished: InstanceRole | None = None  # the role that an instance is wished for
         self._since = 0.0  # when that began, seconds on the scheduler's clock
+        self._empty_since: float | None = None  # the same of a wish for an empty side; None: no side is empty
         self._last: RoleChange | None = None
 
     def look(
@@ -32,16 +33,13 @@ class ModelRoles:
     ) -> RoleChange | None:
         """Return the change to make now; None where none is due.  The caller makes it."""
         wish = wished(prefill, decode, self._settings)
-        role = wish.role if wish is not None else None
-        if role is not self._wished:
-            self._wished, self._since = role, now
-        last = self._latest(instances)
-        if wish is None or now - self._since < self._settings.delay_s or self._pauses(wish, last, now):
+        self._note(wish, now)
+        if wish is None or self._too_early(wish, now) or self._pauses(wish, self._latest(instances), now):
             return None
         chosen = cheapest_change(instances, wish.leaves, pinned)
         if chosen is None:
             return None
-        self._wished = None
+        self._wished = self._empty_since = None
         self._last = RoleChange(
             model=self._model,
             instance_id=chosen.instance_id,
@@ -52,6 +50,20 @@ class ModelRoles:
             at=now,
         )
         return self._last
+
+    def _note(self, wish: Wish | None, now: float) -> None:
+        role = wish.role if wish is not None else None
+        if role is not self._wished:
+            self._wished, self._since, self._empty_since = role, now, None
+        if wish is None or wish.cause not in _EMPTY:
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = now
+
+    def _too_early(self, wish: Wish, now: float) -> bool:
+        """Whether the wish has not lasted yet.  A side that was pressed before has to be empty for that long, too."""
+        since = self._empty_since if wish.cause in _EMPTY else self._since
+        return since is None or now - since < self._settings.delay_s
 
     def _latest(self, instances: Sequence[Instance]) -> RoleChange | None:
         """Return the model's last change; an earlier scheduler may have made it."""

@@ -17,7 +17,7 @@ from scheduler_svc.domain.scaling.delayed_count import DelayedCount
 from scheduler_svc.domain.scaling.desired_instances import DesiredInstances
 from scheduler_svc.domain.scaling.home_roles import group_at_home, group_of, moved_bounds, moved_in_words
 from scheduler_svc.domain.scaling.load_trend import LoadTrend
-from scheduler_svc.domain.scaling.need import Need, needed, shortage
+from scheduler_svc.domain.scaling.need import Need, is_idle, needed, shortage
 from scheduler_svc.domain.scaling.parts import is_asked, parts_of
 from scheduler_svc.domain.scaling.removal import removal_order
 from scheduler_svc.domain.scaling.settings import ScalingSettings
@@ -41,7 +41,7 @@ class Group:
         self._trend = LoadTrend(settings.trend_s)
         self._carried = CarriedShare(settings.share, now)
         self._count: DelayedCount | None = None  # before the first look
-        self._moved = 0  # instances that came from other roles less those that went, as of the last look
+        self._moved = 0  # instances that came from other roles less those that went, as of the last look; 0 while idle
         self._typical = _NOTHING  # of the instances that were READY last
         self._ready = 0
         self._ready_since = now
@@ -57,7 +57,7 @@ class Group:
         """Work out the desired number.  ``roles``: those of all groups of the model.
 
         Need and delays are those of the instances that work in the role; the result is that of the executors started
-        for it.
+        for it.  While nobody asks for the model it does not matter who works in which role: each goes to its minimum.
         """
         instances = [i for i in pool.instances() if _is_of(i, self._role)]
         at_home = [i for i in pool.instances() if group_at_home(i) is self._role]
@@ -69,10 +69,11 @@ class Group:
         signals = self._signals(pool, roles, targets, serving, starting, waiting_elsewhere, warm_up_s, now)
         carried = signals.load / len(serving) if serving else 1.0
         share = self._carried.learn(carried, now, short=signals.settled and bool(shortage(signals, self._settings)))
-        self._move(_present(instances) - _present(at_home))
+        home = _present(at_home)
+        self._move(0 if is_idle(signals, self._settings) else _present(instances) - home)
         bounds = moved_bounds(self._bounds, self._moved)
         need = needed(signals, share, bounds, self._settings)
-        count = self._delayed(need.count, bounds.clamp(len(serving) + len(starting)), warm_up_s, now)
+        count = self._delayed(need.count, bounds.clamp(home + self._moved), warm_up_s, now)
         return self._desired(need, count, signals, at_home, warm_up_s)
 
     def _desired(

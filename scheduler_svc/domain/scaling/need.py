@@ -32,7 +32,7 @@ def needed(signals: ScalingSignals, share: float, bounds: Bounds, settings: Scal
 
     ``share``: of what they can do with every slot taken that they are meant to carry.
     """
-    if not signals.asked_for and signals.idle_s >= settings.idle_s:
+    if is_idle(signals, settings):
         return _bounded(0, f"no request for {_seconds(signals.idle_s)}", bounds)
     count = max(1, carriers(signals, share))
     reason = f"the load is {signals.load:.2f} instances"
@@ -51,6 +51,11 @@ def needed(signals: ScalingSignals, share: float, bounds: Bounds, settings: Scal
         if more > count:
             return _bounded(more, f"{why}; {reason}", bounds)
     return _bounded(count, reason, bounds)
+
+
+def is_idle(signals: ScalingSignals, settings: ScalingSettings) -> bool:
+    """Whether nobody has asked for the model for so long that its fewest instances are enough."""
+    return not signals.asked_for and signals.idle_s >= settings.idle_s
 
 
 def carriers(signals: ScalingSignals, share: float) -> int:

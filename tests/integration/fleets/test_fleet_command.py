@@ -66,7 +66,7 @@ def test_a_life(fleet: Fleet, home: Path) -> None:
     assert f"ready: model sim on 1 executor with the simulated engine, behind {address}" in up.stdout
 
     command = up.stdout.splitlines()[-1]
-    printed = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=20, check=False)
+    printed = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=100, check=False)
     assert (printed.returncode, bool(printed.stdout.strip())) == (0, True), printed.stderr
 
     with sage.Client(address) as client:

@@ -29,7 +29,7 @@ def names(path: Path) -> set[str]:
 
 def lint(*paths: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
     command = [str(HADOLINT), "--config", str(DOCKER / ".hadolint.yaml"), *paths]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=100)
 
 
 def test_the_dockerfiles_pass_the_linter() -> None:

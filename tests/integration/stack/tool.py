@@ -33,4 +33,4 @@ def compose(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def _run(
     command: Sequence[str], *, stdin: str | None = None, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, input=stdin, cwd=folder, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(command, input=stdin, cwd=folder, capture_output=True, text=True, check=False, timeout=100)

@@ -24,7 +24,8 @@ from sage.controlplane.v1 import (
 )
 from sage_client import AsyncClient
 from sage_telemetry.settings import TelemetrySettings
-from scheduler_svc.config import JournalSection, LeadershipSection, SchedulerConfig
+from scheduler_svc.config import SchedulerConfig
+from scheduler_svc.settings.journal import JournalSection, LeadershipSection
 from scheduler_svc.storage.journal.database import Fence
 from scheduler_svc.storage.journal.errors import UnusableJournal
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings

@@ -40,7 +40,7 @@ class Service:
         environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(self.prefix)}
         environment |= {self.prefix + name: value for name, value in variables.items()}
         command = [sys.executable, "-m", self.module, *self.needs, *flags]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=50)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
 
 
 SERVICES = [

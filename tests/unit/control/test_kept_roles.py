@@ -66,6 +66,19 @@ async def test_an_executor_is_told_of_a_change_and_of_its_end() -> None:
         assert kept_by(world, "p0") is None
 
 
+async def test_a_change_back_to_the_configured_role_outlives_a_blip() -> None:
+    """Its pauses would end early otherwise, under the next scheduler, and decisions would say nothing of it."""
+    async with fleet() as world:
+        back = replace(CHANGE, before=PREFILLING, role=DECODING, cause=Cause.DECODE_PRESSED)
+        world.plane.scheduler.keep_role(back)
+        world.plane.roles.look()
+        world.executors["d0"].disconnect()
+        await world.advance(0.3)
+        world.executors["d0"].connect()
+        assert given(world) == (DECODING, back)
+        assert kept_by(world) is not None
+
+
 async def test_a_new_process_of_a_known_instance_is_told_its_role() -> None:
     async with fleet() as world:
         world.plane.scheduler.keep_role(CHANGE)

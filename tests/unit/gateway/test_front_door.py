@@ -15,6 +15,7 @@ from tests.unit.gateway.fleet_of_models import ListedModels, model
 from tests.unit.gateway.http_client import call
 
 CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
 
 
 async def door_of(fleet: ListedModels) -> FrontDoor:
@@ -151,12 +152,15 @@ async def test_a_body_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPat
     fleet = ListedModels(model())
     answered = await call(await door_of(fleet), "POST", CHAT, {"model": "m", "prompt": "x" * 50}, pieces=3)
     assert (answered.status, fleet.calls) == (413, [])
+    answered = await call(await door_of(fleet), "POST", MESSAGES, {"model": "m", "prompt": "x" * 50})
+    assert (answered.status, answered.json["type"]) == (413, "error")
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("GET", CHAT, 405),
+        ("GET", MESSAGES, 405),
         ("POST", "/v1/models", 404),
         ("POST", "/invocations", 404),
         ("POST", "/sleep", 404),
@@ -168,6 +172,7 @@ async def test_what_is_not_offered_does_not_exist(method: str, path: str, status
     answered = await call(await door_of(ListedModels(model())), method, path)
     assert answered.status == status
     assert answered.error["message"]
+    assert (answered.json.get("type") == "error") is (path == MESSAGES)
 
 
 async def test_models_are_listed_with_their_adapters() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,20 +11,22 @@ import pytest
 
 from sage_client import Image
 from sage_gateway import image_reader
+from sage_gateway.asgi import Message
 from sage_gateway.conversation_images import CHAT, COUNT_TOKENS, MESSAGES, RESPONSES, BadPart, Fetch, ImagePart
 from sage_gateway.front_door import FrontDoor
 from sage_gateway.model_catalogue import ModelCatalogue
 from tests.unit.gateway.fleet_of_models import ListedModels, model
 from tests.unit.gateway.http_client import Answered, call
 from tests.unit.gateway.test_front_door import check_caller
-from tests.unit.gateway.written_images import asked, chat_image, in_messages, in_responses, url
+from tests.unit.gateway.written_images import asked, chat_image, in_messages, in_responses, picture, url
 
+X = picture(b"x")
 ADDRESS = {"type": "image_url", "image_url": {"url": "https://images.example/a.png"}}
 BODIES: dict[str, Any] = {
-    CHAT: asked(chat_image(b"x")),
-    RESPONSES: {"input": [{"role": "user", "content": [in_responses(b"x")]}]},
-    MESSAGES: {"messages": [{"role": "user", "content": [in_messages(b"x")]}]},
-    COUNT_TOKENS: {"messages": [{"role": "user", "content": [in_messages(b"x")]}]},
+    CHAT: asked(chat_image(X)),
+    RESPONSES: {"input": [{"role": "user", "content": [in_responses(X)]}]},
+    MESSAGES: {"messages": [{"role": "user", "content": [in_messages(X)]}]},
+    COUNT_TOKENS: {"messages": [{"role": "user", "content": [in_messages(X)]}]},
 }
 
 
@@ -35,7 +39,7 @@ class FakeFetch:
         self.asked += [each.url for each in parts]
         if self._bad:
             raise BadPart(parts[0].place, self._bad)
-        return [Image(data=each.url.encode(), mime_type="image/png") for each in parts]
+        return [Image(data=picture(each.url.encode()), mime_type="image/png") for each in parts]
 
 
 async def door_of(fleet: ListedModels, fetch: Fetch | None = None) -> FrontDoor:
@@ -62,22 +66,22 @@ def refused(answered: Answered, calls: Any) -> str:
 async def test_the_images_of_a_conversation_reach_the_model(path: str) -> None:
     answered, calls = await post(path, BODIES[path])
     assert answered.status == 200
-    assert [each.data for each in calls[0].images] == [b"x"]
+    assert [each.data for each in calls[0].images] == [X]
     assert answered.json["body"] == {"model": "m", **BODIES[path]}
 
 
 async def test_images_of_tools_reach_the_model_in_the_order_of_the_prompt() -> None:
-    result = {"type": "tool_result", "tool_use_id": "t", "content": [in_messages(b"of the tool")]}
-    body = {"messages": [{"role": "user", "content": [in_messages(b"beside it"), result]}]}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [in_messages(picture(b"of the tool"))]}
+    body = {"messages": [{"role": "user", "content": [in_messages(picture(b"beside it")), result]}]}
     answered, calls = await post(MESSAGES, body)
     assert answered.status == 200
-    assert [each.data for each in calls[0].images] == [b"of the tool", b"beside it"]
+    assert [each.data for each in calls[0].images] == [picture(b"of the tool"), picture(b"beside it")]
 
 
 async def test_an_image_of_a_tools_result_has_the_detail_that_vllms_server_wants() -> None:
-    image = {"type": "input_image", "image_url": url(b"x")}
+    image = {"type": "input_image", "image_url": url(X)}
     answered, calls = await post(RESPONSES, {"input": [{"type": "function_call_output", "output": [image]}]})
-    assert [each.data for each in calls[0].images] == [b"x"]
+    assert [each.data for each in calls[0].images] == [X]
     assert answered.json["body"]["input"][0]["output"] == [{**image, "detail": "auto"}]
 
 
@@ -88,11 +92,11 @@ async def test_a_model_for_text_refuses_images_on_each_route(path: str) -> None:
 
 
 async def test_images_that_would_be_left_out_are_refused() -> None:
-    body = {"input": [{"role": "assistant", "content": [in_responses(b"x")]}]}
+    body = {"input": [{"role": "assistant", "content": [in_responses(X)]}]}
     words = refused(*await post(RESPONSES, body))
     assert words.startswith("input[0].content[0]: input[0].content[0] is an image; this server sends")
     assert "'input_image' in messages of users and results of tools" in words
-    assert "images are for /v1/chat/completions" in refused(*await post("/tokenize", asked(chat_image(b"x"))))
+    assert "images are for /v1/chat/completions" in refused(*await post("/tokenize", asked(chat_image(X))))
 
 
 @pytest.mark.parametrize("name", ["mm_processor_kwargs", "media_io_kwargs"])
@@ -105,11 +109,11 @@ async def test_fields_that_executors_are_not_told_of_are_refused_with_images(nam
 async def test_images_that_are_too_large_together_are_refused_by_the_place_of_the_first_one_too_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(image_reader, "IMAGES_LIMIT_BYTES", 2)
-    assert (await post(CHAT, asked(*[chat_image(b"x")] * 2)))[0].status == 200
-    words = refused(*await post(CHAT, asked(*[chat_image(b"x")] * 4)))
+    monkeypatch.setattr(image_reader, "IMAGES_LIMIT_BYTES", 2 * len(X))
+    assert (await post(CHAT, asked(*[chat_image(X)] * 2)))[0].status == 200
+    words = refused(*await post(CHAT, asked(*[chat_image(X)] * 4)))
     assert words.startswith("messages[0].content[2]: ")
-    assert "3 images have 3 bytes together; the limit is 2" in words
+    assert f"3 images have {3 * len(X)} bytes together; the limit is {2 * len(X)}" in words
 
 
 async def test_an_address_is_not_fetched_unless_a_host_is_allowed() -> None:
@@ -121,15 +125,15 @@ async def test_an_address_is_not_fetched_unless_a_host_is_allowed() -> None:
 
 async def test_an_image_that_was_fetched_is_sent_and_is_what_vllms_server_reads() -> None:
     fetch = FakeFetch()
-    answered, calls = await post(CHAT, asked(chat_image(b"x"), ADDRESS, chat_image(b"y")), fetch=fetch)
-    assert [each.data for each in calls[0].images] == [b"x", b"https://images.example/a.png", b"y"]
+    answered, calls = await post(CHAT, asked(chat_image(X), ADDRESS, chat_image(picture(b"y"))), fetch=fetch)
+    assert [each.data for each in calls[0].images] == [X, picture(b"https://images.example/a.png"), picture(b"y")]
     assert fetch.asked == ["https://images.example/a.png"]
     [_, image, _] = answered.json["body"]["messages"][0]["content"]
-    assert image["image_url"]["url"] == url(b"https://images.example/a.png")
+    assert image["image_url"]["url"] == url(picture(b"https://images.example/a.png"))
 
 
 async def test_what_cannot_be_fetched_is_refused_by_its_place() -> None:
-    words = refused(*await post(CHAT, asked(chat_image(b"x"), ADDRESS), fetch=FakeFetch(bad="is gone")))
+    words = refused(*await post(CHAT, asked(chat_image(X), ADDRESS), fetch=FakeFetch(bad="is gone")))
     assert words == "messages[0].content[1]: messages[0].content[1]: is gone"
 
 
@@ -139,5 +143,61 @@ async def test_nothing_is_fetched_for_strangers_or_for_a_request_that_is_refused
     assert (answered.status, calls) == (401, [])
     refused(*await post(CHAT, asked(ADDRESS), fetch=fetch, takes=0))
     refused(*await post(CHAT, asked(ADDRESS, {"type": "input_audio"}), fetch=fetch))
-    refused(*await post(CHAT, asked(ADDRESS, chat_image(b"x", "svg+xml")), fetch=fetch))
+    refused(*await post(CHAT, asked(ADDRESS, chat_image(X, "svg+xml")), fetch=fetch))
+    assert "is image 2; the limit is 1" in refused(*await post(CHAT, asked(ADDRESS, ADDRESS), fetch=fetch, takes=1))
     assert fetch.asked == []
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_images_of_strangers_are_not_read(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_reader, "held_image", None)
+    answered, calls = await post(path, BODIES[path], token="unknown")
+    assert (answered.status, calls) == (401, [])
+
+
+@pytest.mark.parametrize(
+    "data", [b"noise", b"P6 1 1 255\nxyz", b"%!PS-Adobe-3.0 EPSF-3.0\n", b""], ids=["noise", "PPM", "EPS", "empty"]
+)
+@pytest.mark.parametrize("path", BODIES)
+async def test_what_is_of_none_of_the_formats_is_refused_whatever_its_type_says(path: str, data: bytes) -> None:
+    part = {CHAT: chat_image, RESPONSES: in_responses}.get(path, in_messages)
+    name = "input" if path == RESPONSES else "messages"
+    words = refused(*await post(path, {name: [{"role": "user", "content": [part(X), part(data)]}]}))
+    place = f"{name}[0].content[1]"
+    assert words == f"{place}: {place}: is no image of these formats: GIF, JPEG, PNG, WEBP"
+
+
+async def test_a_name_for_an_image_is_left_out() -> None:
+    body = asked({**chat_image(X), "uuid": "of all callers"})
+    answered, calls = await post(CHAT, body)
+    assert [each.data for each in calls[0].images] == [X]
+    assert answered.json["body"] == {"model": "m", **asked(chat_image(X))}
+
+
+async def test_a_fetch_ends_with_its_client() -> None:
+    events: list[str] = []
+    body = json.dumps({"model": "m", **asked(ADDRESS)}).encode()
+    messages: list[Message] = [{"type": "http.request", "body": body}]
+    began = asyncio.Event()
+
+    async def fetch(parts: Sequence[ImagePart]) -> Sequence[Image]:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            events.append("cancelled")
+        raise AssertionError
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        await began.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        events.append(message["type"])
+
+    fleet = ListedModels(model(most_images=1))
+    door = await door_of(fleet, fetch)
+    await door({"type": "http", "method": "POST", "path": CHAT, "headers": []}, receive, send)
+    assert (events, fleet.calls) == (["cancelled"], [])

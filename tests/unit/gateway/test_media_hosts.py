@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+from urllib.parse import urlsplit
+
 import pytest
 
 from sage_gateway.media_hosts import MediaHost, MediaHosts, NotFetched, media_host
@@ -113,6 +116,11 @@ def test_other_addresses_may_not(url: str) -> None:
         ("::1", False),
         ("fd00::1", False),
         ("fe80::1%eth0", False),
+        ("fec0::2", False),
+        ("::7f00:1", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("ff0e::1", False),
+        ("168.63.129.16", False),
         ("::ffff:127.0.0.1", False),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
@@ -122,4 +130,20 @@ def test_other_addresses_may_not(url: str) -> None:
     ],
 )
 def test_a_named_host_stands_in_the_internet_or_where_it_is_named(address: str, allowed: bool) -> None:
-    assert hosts("a.example", "192.168.7.7").allows(address) is allowed
+    assert hosts("a.example", "192.168.7.7").allows(address, 443) is allowed
+
+
+def test_an_address_is_named_with_its_port() -> None:
+    allowed = hosts("*.example", "192.168.7.7:9000", "[fd00::1]")
+    assert [allowed.allows("192.168.7.7", port) for port in (9000, 80, 443)] == [True, False, False]
+    assert [allowed.allows("fd00::1", port) for port in (9000, 80, 443)] == [False, True, True]
+
+
+def test_an_address_that_is_too_long_is_not_read() -> None:
+    allowed = hosts("a.example")
+    kept: Any = urlsplit
+    kept.cache_clear()
+    with pytest.raises(NotFetched, match="has 8193 characters; the limit is 8192"):
+        allowed.check("https://a.example/".ljust(8_193, "x"))
+    assert kept.cache_info().currsize == 0  # what it keeps, it keeps for good
+    assert allowed.check("https://a.example/".ljust(8_192, "x"))

@@ -5,6 +5,13 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from tests.unit.engine.vllm.test_image_input import png
+
+
+def picture(note: bytes = b"") -> bytes:
+    """A PNG of one pixel, with a note behind it."""
+    return png(1, 1).data + note
+
 
 def url(data: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

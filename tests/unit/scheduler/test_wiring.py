@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from sage_common.tls import ServerTls
 from sage_common.virtual_clock import VirtualClock
-from scheduler_svc.config import JournalSection, SchedulerConfig
+from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.batches.settings import BatchSettings
 from scheduler_svc.control.detached.settings import DetachedSettings
 from scheduler_svc.control.instances.session_settings import SessionSettings
@@ -24,6 +24,7 @@ from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.recording.recording import RecordingSettings
+from scheduler_svc.settings.journal import JournalSection
 from scheduler_svc.storage.journal.journal import JournalSettings
 from scheduler_svc.wiring import doors, recorders, room_settings
 from scheduler_svc.wiring.control_plane import build_control

@@ -10,7 +10,7 @@ import pytest
 
 def run(statement: str, *, without: str) -> subprocess.CompletedProcess[str]:
     code = f"import sys; sys.modules[{without!r}] = None; {statement}"
-    return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=50)
+    return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=100)
 
 
 @pytest.mark.parametrize("service", ["scheduler", "executor"])

@@ -159,3 +159,30 @@ async def test_a_server_that_is_not_there_cannot_be_fetched_from(server: Picture
         taken.bind(("127.0.0.1", 0))
         server.port = taken.getsockname()[1]
         assert "cannot be fetched" in await refused(server, server.url("image"))
+
+
+async def test_a_host_that_does_not_answer_leaves_room_for_others(
+    server: PictureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_fetcher, "CONNECTIONS_LIMIT", 2)
+    monkeypatch.setattr(image_fetcher, "HOST_CONNECTIONS_LIMIT", 1)
+    hosts = MediaHosts([media_host(f"{each}:{server.port}") for each in ("slow.example", "127.0.0.1")])
+    fetcher = ImageFetcher(hosts, Loopback())
+    never = [ImagePart(place="slow", part={}, url=server.url("never", "slow.example"))] * 3
+    waiting = asyncio.create_task(fetcher(never))
+    try:
+        while not server.headers:
+            await asyncio.sleep(0)
+        assert await fetcher([ImagePart(place="quick", part={}, url=server.url("image"))])
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await fetcher.close()
+
+
+@pytest.mark.parametrize("name", [f"{'a' * 64}.example", f"{'a.' * 200}example"], ids=["label", "name"])
+async def test_a_name_that_no_host_can_have_cannot_be_fetched_from(server: PictureServer, name: str) -> None:
+    fetcher = ImageFetcher(MediaHosts([media_host(f"*.example:{server.port}")]))
+    with pytest.raises(BadPart, match="cannot be fetched"):
+        await fetcher([ImagePart(place="place", part={}, url=server.url("image", name))])
+    await fetcher.close()

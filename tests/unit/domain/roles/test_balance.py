@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import pi, sin
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scheduler_svc.domain.engine_facts import RunTimeAdapters
+from scheduler_svc.domain.images import ImageInput
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
@@ -202,6 +205,20 @@ def test_the_pauses_hold_after_a_change_of_an_earlier_scheduler() -> None:
     assert [each.role for each in played.hold(5.0, 0.5, seconds=4.0)] == [PREFILLING]
 
 
+def test_a_side_that_is_empty_for_a_moment_gets_nothing_however_long_it_was_pressed_before() -> None:
+    """The pauses keep a pressed side waiting; they do not count for an empty one, but its own delay does."""
+    instances = make_instances(prefills=1, decodes=4)
+    played = Played(instances)
+    assert len(played.hold(3.0, 0.5, seconds=20.0)) == 1
+    assert not played.hold(3.0, 0.5, seconds=24.0)
+    for each in instances:
+        if each.role is PREFILLING:
+            each.transition(InstanceState.SUSPECT, "a heartbeat is late", played.now)
+    assert not played.hold(3.0, 0.5, seconds=4.0)
+    (change,) = played.hold(3.0, 0.5, seconds=14.0)
+    assert change.cause is Cause.PREFILL_EMPTY
+
+
 def test_a_pinned_instance_stays() -> None:
     played = Played(make_instances())
     played.pinned = {"d0", "d1", "d2"}
@@ -226,6 +243,47 @@ def test_only_an_instance_that_can_hand_over_to_one_that_stays_changes() -> None
     add_instance(scheduler, "p0", facts=make_facts(kv_connector="c", compatibility_key="k"), role=PREFILLING)
     (change,) = Played(scheduler.instances()).hold(2.0, 0.5, seconds=20.0)
     assert change.instance_id == "d2"
+
+
+FACTS: dict[str, Any] = {"kv_connector": "c", "compatibility_key": "k"}
+
+
+def make_decoders(*facts: dict[str, Any]) -> list[Instance]:
+    """Make a prefill instance and decode instances d0, d1 ... with these facts beside the usual ones."""
+    scheduler = make_scheduler()
+    add_instance(scheduler, "p0", facts=make_facts(**FACTS), role=PREFILLING)
+    for n, each in enumerate(facts):
+        add_instance(scheduler, f"d{n}", facts=make_facts(**FACTS, **each), role=DECODING)
+    return scheduler.instances()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"max_model_len": 16_384},
+        {"adapters": frozenset({"sql"})},
+        {"run_time": RunTimeAdapters(loadable=frozenset({"sql"}))},
+        {"structured_output_kinds": frozenset({"json"})},
+        {"image_input": ImageInput(placeholder_token_id=1, most_tokens=100, most_images=2)},
+        {"tokenizer_hash": "another"},
+        {"vocab_size": 2_000},
+        {"weights": "others"},
+    ],
+)
+def test_the_only_instance_of_a_side_that_can_serve_some_requests_stays(more: dict[str, Any]) -> None:
+    """They would wait for ever: no other decode instance can take them, split or whole."""
+    (change,) = Played(make_decoders(more, {}, {})).hold(2.0, 0.5, seconds=20.0)
+    assert change.instance_id == "d1"
+    (change,) = Played(make_decoders(more, more, {})).hold(2.0, 0.5, seconds=20.0)
+    assert change.instance_id == "d0"
+
+
+def test_a_little_more_kv_capacity_keeps_no_instance_where_it_is() -> None:
+    """Equal engines find a few blocks more or less; what a request may take is bounded by the model's length."""
+    (change,) = Played(make_decoders({"kv_capacity_tokens": 65_552}, {})).hold(2.0, 0.5, seconds=20.0)
+    assert change.instance_id == "d0"
+    (change,) = Played(make_decoders({}, {"kv_capacity_tokens": 4_096})).hold(2.0, 0.5, seconds=20.0)
+    assert change.instance_id == "d1"
 
 
 @given(st.data())

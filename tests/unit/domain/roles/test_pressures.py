@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scheduler_svc.domain.fleet.recent_legs import MEMORY_S, RecentLegs
@@ -18,6 +20,7 @@ from tests.contract.policies.modelled_fleet import (
     make_facts,
     make_request,
     make_scheduler,
+    press,
     put_in_state,
 )
 
@@ -152,6 +155,19 @@ def test_a_pressed_side_gets_an_instance() -> None:
     assert {pair.prefill.instance_id for pair in scheduler.pairs()} == {"p0", change.instance_id}
 
 
+def test_requests_that_only_one_decode_instance_can_serve_are_served_after_a_change() -> None:
+    scheduler = make_scheduler(pd=PdSettings(mode=SplitMode.ALWAYS), roles=QUICK)
+    facts = make_facts(kv_connector="c", compatibility_key="k")
+    add_instance(scheduler, "d0", facts=replace(facts, adapters=frozenset({"sql"})), role=DECODING)
+    for name, role in (("d1", DECODING), ("d2", DECODING), ("p0", PREFILLING)):
+        add_instance(scheduler, name, facts=facts, role=role)
+    press(scheduler, 0.0, prefill=0.6)
+    assert scheduler.balance_roles(frozenset(), 0.0)
+    scheduler.enqueue(make_request("r", adapter="sql"), 1.0)
+    (decision,) = scheduler.schedule(1.0)
+    assert decision.instance_id == "d0"
+
+
 def test_decisions_say_which_instance_became_what_and_why() -> None:
     scheduler = make_fleet(prefills=1, decodes=2)
     put_in_state(scheduler, "p0", InstanceState.LOST, 0.0)
@@ -163,6 +179,23 @@ def test_decisions_say_which_instance_became_what_and_why() -> None:
     assert decision.prefill is not None
     assert decision.prefill.instance_id == change.instance_id
     assert f"{change.instance_id} became prefilling 7 s ago: {change.reason}" in decision.reasons
+
+
+def test_decisions_for_whole_requests_say_so_too() -> None:
+    scheduler = make_fleet(prefills=2, decodes=1, mode=SplitMode.THRESHOLD)
+    put_in_state(scheduler, "d0", InstanceState.LOST, 0.0)
+    (change,) = scheduler.balance_roles(frozenset(), 1.0)
+    scheduler.enqueue(make_request("r", prompt=100, arrived_at=8.0), 8.0)
+    (decision,) = scheduler.schedule(8.0)
+    assert (decision.instance_id, decision.prefill) == (change.instance_id, None)
+    assert f"{change.instance_id} became decoding 7 s ago: {change.reason}" in decision.reasons
+
+
+def test_nothing_is_noted_where_roles_are_not_automatic() -> None:
+    scheduler = make_fleet(roles=RoleSettings())
+    arrive(scheduler, 3, prompt=400, output=2)
+    assert scheduler.split_counts().splits == 3
+    assert scheduler._registry.pool(MODEL).legs.wanted_share(0.3) == 0.0
 
 
 def test_recent_legs_are_means_that_fade() -> None:

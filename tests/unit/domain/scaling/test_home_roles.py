@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
@@ -34,8 +36,10 @@ def make_fleet(**scaling: Any) -> Scheduler:
 
 
 def press(scheduler: Scheduler, now: float) -> None:
+    pool = scheduler._registry.pool(MODEL)
+    pool.load.add(100, 1.0, now)
     for _ in range(20):
-        scheduler._registry.pool(MODEL).legs.split(now, wait_share=0.6, token_share=0.0)
+        pool.legs.split(now, wait_share=0.6, token_share=0.0)
 
 
 def look(scheduler: Scheduler, now: float) -> dict[InstanceRole, DesiredInstances]:
@@ -66,6 +70,18 @@ def test_idle_sides_fall_to_their_bounds_and_not_below() -> None:
     for at in range(1, 60):
         idle = look(scheduler, 5.0 * at)
     assert {role: each.desired for role, each in idle.items()} == {PREFILLING: 2, DECODING: 2}
+
+
+@pytest.mark.parametrize("least", [0, 1])
+def test_an_idle_model_goes_down_to_its_minimum_whatever_was_lent(least: int) -> None:
+    """The executor of a role that was lent would run for nobody otherwise."""
+    scheduler = make_fleet(bounds=Bounds(least=least, most=6), idle_s=30.0)
+    look(scheduler, 0.0)
+    press(scheduler, 1.0)
+    scheduler.balance_roles(frozenset(), 1.0)
+    for at in range(1, 60):
+        idle = look(scheduler, 5.0 * at)
+    assert {role: each.desired for role, each in idle.items()} == {PREFILLING: least, DECODING: least}
 
 
 def test_the_loss_of_a_changed_instance_is_made_up_for_where_it_came_from() -> None:

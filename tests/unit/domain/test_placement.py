@@ -641,6 +641,27 @@ def test_a_request_waits_for_no_instance_in_use_that_lacks_kv_memory_for_it() ->
     assert decision.instance_id == "dear"
 
 
+def test_a_request_waits_for_no_instance_in_use_that_is_over_its_budget() -> None:
+    """Before the speeds count, the cheapest by the hour is in use; a long prompt takes ten times as long there."""
+    scheduler = make_scheduler("cost_optimized")
+    for name, price, prefill_token_s in (("slow", 1.0, 1e-3), ("fast", 2.0, 1e-4)):
+        add_instance(scheduler, name, facts=make_facts(max_running=64), price_per_hour=price)
+        teach(scheduler, name, token_s=0.01, prefill_token_s=prefill_token_s)
+    count = 0
+    while not scheduler.waiting(MODEL):
+        count += 1
+        scheduler.enqueue(make_request(count, prompt=2_000, ttft_target_s=600.0), 0.0)
+        assert all(d.instance_id == "slow" for d in scheduler.schedule(0.0))
+    scheduler.withdraw(make_request(count).key, 0.0)
+
+    budget = 3e-4  # of 5.6e-4 on the slow one, 1.1e-4 on the fast one
+    scheduler.enqueue(make_request("mine", prompt=2_000, ttft_target_s=600.0, cost_budget=budget), 0.0)
+    (decision,) = scheduler.schedule(0.0)
+
+    assert decision.instance_id == "fast"
+    assert decision.prediction.cost < budget
+
+
 def test_a_quarantined_request_waits_for_no_instance_in_use() -> None:
     scheduler, now = full_of_prompts()
     scheduler.enqueue(make_request("alone", prompt=2_000, ttft_target_s=60.0, arrived_at=now), now, alone=True)

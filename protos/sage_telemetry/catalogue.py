@@ -153,8 +153,8 @@ ADAPTER_REQUESTS = _counter(
     "Accepted requests with a LoRA adapter that ended, each once.",
     MODEL,
     {
-        "adapter": "the first 256 adapters of all models that requests named since the scheduler's start; (other) for "
-        "all others together"
+        "adapter": "the first 256 adapters of all models that requests ran with since the scheduler's start; (other) "
+        "for all others together"
     },
     OUTCOME,
 )
@@ -172,8 +172,8 @@ DECISIONS = _counter(
     POLICY,
     {
         "phase": "hybrid (whole), decoding (split)",
-        "reason": "earliest_finish, least_target_used, none_meets_targets, cheapest, "
-        "preferred; other for policies that name none",
+        "reason": "earliest_finish, earliest_first_token, least_target_used, none_meets_targets, in_use, cheapest, "
+        "session, preferred, kept (for a quarantined request); other for policies that name none",
     },
 )
 DECISION_DURATION = _histogram(

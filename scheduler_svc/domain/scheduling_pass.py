@@ -11,6 +11,7 @@ from scheduler_svc.domain.capacity.claim import Claim, best_claim
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.filters import with_kv
@@ -23,6 +24,7 @@ from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _LOOKS = 256  # requests set aside from the head, or stepped back, in one pass; quarantined ones looked at
 _ALONE = "quarantined: runs alone, because it was present when engines died"
+_KEPT = "an instance was emptied for it"
 
 
 class _Outcome(Enum):
@@ -153,6 +155,8 @@ class SchedulingPass:
             return None
         offer.with_capacity = offer.able.only(account.instance_id)
         choice = self._placer.choose(offer, context)
+        if choice.waits:  # for another one, but this one is kept for it
+            choice = Choice(index=choice.index, why=_KEPT, rule="kept", scores=choice.scores)
         return self._placer.place_whole(waiting, offer, choice, context, remarks=(_ALONE,))
 
     def _steps_back(

@@ -143,7 +143,8 @@ class RequestMetrics:
         self._requests.labels(model, priority, state, reason_of(outcome)).inc()
         self._duration.labels(model, priority, state).observe(now - request.arrived_at)
         if request.adapter:
-            self._adapter_requests.labels(model, self._adapters.label(model, request.adapter), state).inc()
+            adapter = self._adapters.label(model, request.adapter, placed=bool(live.placements))
+            self._adapter_requests.labels(model, adapter, state).inc()
         tenant = tenant_label(live.key.tenant, self._tenants)
         if isinstance(outcome, Exception):
             self._count_overload(outcome, live.key.tenant, priority)

@@ -136,7 +136,7 @@ class Account:
         self.prefill_rate = 0.0  # seconds of prefill per second that it was sent recently, at ``prefill_rate_at``
         self.prefill_rate_at = 0.0
         self.finishes: list[float] = []  # predicted ends, sorted
-        self.token_targets: list[float] = []  # seconds per token that what runs here may take, sorted
+        self.token_targets: list[float] = []  # ``reachable_token_s`` of what runs here, sorted
         # what the engine reported last
         self.kv_used = 0  # tokens
         self.freed_since_report = 0  # tokens of ``kv_used`` that were freed after the report
@@ -241,9 +241,16 @@ class Account:
             self.urgent_pending_s += reservation.prefill_s
         self.busy_until = max(self.busy_until, now) + reservation.prefill_s
         insort(self.finishes, reservation.finish_at)
-        insort(self.token_targets, reservation.tpot_target_s)
+        if reservation.tpot_target_s < self._alone_token_s(reservation):
+            reservation.reachable_token_s = inf
+        insort(self.token_targets, reservation.reachable_token_s)
         self.last_chosen = number
         self._recount()
+
+    def _alone_token_s(self, reservation: Reservation) -> float:
+        """Predict seconds per token of a reservation if nothing else ran here."""
+        pace = self.pace
+        return pace.base_s + pace.running_s + pace.kv_token_s * reservation.prompt_tokens
 
     def leave(self, reservation: Reservation, now: float, *, used_tokens: int) -> None:
         """Give back what a reservation took.  ``used_tokens``: KV tokens it held in the engine at its end, if known."""
@@ -267,7 +274,7 @@ class Account:
         self.live_not_critical -= not reservation.critical
         self._prefilled(reservation, now)
         del self.finishes[bisect_left(self.finishes, reservation.finish_at)]
-        del self.token_targets[bisect_left(self.token_targets, reservation.tpot_target_s)]
+        del self.token_targets[bisect_left(self.token_targets, reservation.reachable_token_s)]
         queued = self.queued.pop(reservation.attempt_number, None)
         if queued is None and self.queued:
             queued = self.queued.pop(next(iter(self.queued)))

@@ -32,6 +32,7 @@ class Reservation:
         "prefill_s",
         "prefills",
         "prompt_tokens",
+        "reachable_token_s",
         "seen",
         "token_s",
         "tokens",
@@ -82,3 +83,4 @@ class Reservation:
         self.first_token_at: float | None = None
         self.first_token_by = first_token_by  # to meet the request's target; inf: none, or it is met already
         self.tpot_target_s = tpot_target_s  # per token after the first; inf: none
+        self.reachable_token_s = tpot_target_s  # the same, set by the account: inf where its engine cannot meet it

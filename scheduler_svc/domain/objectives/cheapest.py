@@ -165,10 +165,18 @@ class CheapestInTime:
 
 def _has_room_soon(scored: _Scored, in_use: InstancesInUse) -> bool:
     """Whether an instance in use that has none now has room for the request in time."""
-    if in_use.soon_has_capacity(scored.demand.able or scored.accounts):
+    demand = scored.demand
+    soon = in_use.soon_with_capacity(demand.able or scored.accounts, demand.tokens)
+    if soon and (scored.within is None or _any_within_budget(demand, soon)):
         return True
     full = _and(scored.used, scored.within) & (scored.shares <= _HEADROOM)  # a slot is predicted to be free by then
     return count(scored.unused) > 0 and count(full) > 0
+
+
+def _any_within_budget(demand: Demand, accounts: Sequence[Account]) -> bool:
+    """Whether the predicted cost on one of the accounts is within the request's budget, which it states."""
+    budget = demand.request.cost_budget
+    return budget is None or lowest(scorers.cost(accounts, demand, scorers.token_s(accounts, demand))) <= budget
 
 
 def _risk(share: float) -> float:

@@ -105,9 +105,17 @@ class InstancesInUse:
         """Return for each of the accounts by how much its price rises because of the time that it was not in use."""
         return np.array([self._price_factor(a.instance_id, now) for a in accounts])
 
-    def soon_has_capacity(self, accounts: Sequence[Account]) -> bool:
-        """Whether one of these instances is in use and takes another prompt as soon as one of its is computed."""
-        return any(a.prefill_full and a.free_slots > 0 for a in accounts if a.instance_id in self._until)
+    def soon_with_capacity(self, accounts: Sequence[Account], tokens: int) -> list[Account]:
+        """Return those of the instances that are in use and take another request once a prompt there is computed.
+
+        ``tokens``: KV tokens that the request needs.  Those of an instance that lacks them may go to shorter requests
+        again and again.
+        """
+        return [
+            a
+            for a in accounts
+            if a.instance_id in self._until and a.prefill_full and a.free_slots > 0 and a.free_tokens >= tokens
+        ]
 
     def review(self, accounts: Sequence[Account], load: OfferedLoad, now: float) -> None:
         """Work out which of these instances are needed, at most once a second, and drop those no longer held.

@@ -348,6 +348,16 @@ def test_the_tightest_target_of_what_runs_here_is_known() -> None:
     assert account.tightest_token_s == 0.2
 
 
+def test_a_target_that_the_engine_misses_without_others_does_not_count() -> None:
+    account, ledger = make_account(max_running=8), Ledger()
+    alone_s = account.decode_token_s
+
+    hopeless = ledger.enter(account, make_reservation(tpot_target_s=alone_s / 2), 0.0)
+    assert account.tightest_token_s == inf
+    ledger.release(hopeless, 1.0)
+    assert account.token_targets == []
+
+
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.7])
 def test_a_steady_stream_of_prompts_takes_its_share_of_engine_time(share: float) -> None:
     account, ledger = make_account(max_running=64, kv_capacity_tokens=1_000_000), Ledger()

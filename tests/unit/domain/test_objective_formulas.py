@@ -142,7 +142,9 @@ def cheapest_in_time(fleet: Fleet) -> int | None:
     least = min((shares[row] for row in unused), default=None)
     patient = least is None or not PATIENCE < least <= 1
     in_time = bool(unused) and any(shares[row] <= HEADROOM for row in used)
-    if not mine and patient and (in_use.soon_has_capacity(fleet.accounts) or in_time):
+    soon = {a.instance_id for a in in_use.soon_with_capacity(fleet.accounts, fleet.demand.tokens)}
+    full = any(fleet.each[row].instance_id in soon for row in within)
+    if not mine and patient and (full or in_time):
         return None
     others = [row for row in unused if shares[row] <= HEADROOM]
     if others:

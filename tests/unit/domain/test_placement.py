@@ -528,6 +528,19 @@ def test_cost_optimized_has_one_that_can_wait_make_nobody_late() -> None:
     assert (decision.key.request_id, decision.instance_id) == ("can wait", "cheap")
 
 
+def test_nobody_waits_for_one_that_is_late_whatever_else_runs() -> None:
+    """The engine takes longer for a token than that request wants, also with nothing else."""
+    scheduler = make_scheduler("cost_optimized")
+    add_instance(scheduler, "cheap", price_per_hour=1.0)
+    teach(scheduler, "cheap", token_s=0.045)
+    hopeless = place(scheduler, "hopeless", prompt=400, tpot_target_s=0.001)
+    scheduler.first_token(hopeless.attempt_number, 1.0)
+
+    scheduler.enqueue(make_request("can wait", ttft_target_s=60.0, arrived_at=1.0), 1.0)
+
+    assert [d.key.request_id for d in scheduler.schedule(1.0)] == ["can wait"]
+
+
 def test_one_that_can_wait_does_so_for_half_of_its_target() -> None:
     scheduler = make_scheduler("cost_optimized")
     add_instance(scheduler, "cheap", price_per_hour=1.0)
@@ -608,6 +621,55 @@ def test_a_request_waits_no_longer_for_an_instance_in_use_than_another_meets_its
     assert decision.key.request_id == "mine"
     assert decision.instance_id == "dear"
     assert decision.waited_s + decision.prediction.first_token_s < 1.5
+
+
+def test_a_request_waits_for_no_instance_in_use_that_lacks_kv_memory_for_it() -> None:
+    """Prompts that are computed there free no KV tokens: shorter requests might take those that others leave."""
+    scheduler = make_scheduler("cost_optimized")
+    for name, price in (("cheap", 1.0), ("dear", 9.0)):
+        add_instance(scheduler, name, facts=make_facts(max_running=64, kv_capacity_tokens=8_192), price_per_hour=price)
+    now = 0.0
+    while not scheduler.waiting(MODEL):
+        now += 10
+        scheduler.enqueue(make_request(f"patient{now}", prompt=1_000, ttft_target_s=60.0, arrived_at=now), now)
+        assert all(d.instance_id == "cheap" for d in scheduler.schedule(now))
+    scheduler.withdraw(make_request(f"patient{now}").key, now)
+
+    scheduler.enqueue(make_request("big", prompt=7_500, ttft_target_s=600.0, arrived_at=now), now)
+    (decision,) = scheduler.schedule(now)
+
+    assert decision.instance_id == "dear"
+
+
+def test_a_request_waits_for_no_instance_in_use_that_is_over_its_budget() -> None:
+    """Before the speeds count, the cheapest by the hour is in use; a long prompt takes ten times as long there."""
+    scheduler = make_scheduler("cost_optimized")
+    for name, price, prefill_token_s in (("slow", 1.0, 1e-3), ("fast", 2.0, 1e-4)):
+        add_instance(scheduler, name, facts=make_facts(max_running=64), price_per_hour=price)
+        teach(scheduler, name, token_s=0.01, prefill_token_s=prefill_token_s)
+    count = 0
+    while not scheduler.waiting(MODEL):
+        count += 1
+        scheduler.enqueue(make_request(count, prompt=2_000, ttft_target_s=600.0), 0.0)
+        assert all(d.instance_id == "slow" for d in scheduler.schedule(0.0))
+    scheduler.withdraw(make_request(count).key, 0.0)
+
+    budget = 3e-4  # of 5.6e-4 on the slow one, 1.1e-4 on the fast one
+    scheduler.enqueue(make_request("mine", prompt=2_000, ttft_target_s=600.0, cost_budget=budget), 0.0)
+    (decision,) = scheduler.schedule(0.0)
+
+    assert decision.instance_id == "fast"
+    assert decision.prediction.cost < budget
+
+
+def test_a_quarantined_request_waits_for_no_instance_in_use() -> None:
+    scheduler, now = full_of_prompts()
+    scheduler.enqueue(make_request("alone", prompt=2_000, ttft_target_s=60.0, arrived_at=now), now, alone=True)
+
+    decision, *_ = scheduler.schedule(now)
+
+    assert (decision.key.request_id, decision.instance_id, decision.rule) == ("alone", "dear", "kept")
+    assert decision.reasons[0].startswith("an instance was emptied for it")
 
 
 # --- explanations -----------------------------------------------------------------------------------

@@ -27,5 +27,14 @@ def test_loads_count_by_how_they_ended_and_the_time_of_those_that_worked() -> No
 
 def test_the_first_adapters_have_labels_and_all_others_share_one() -> None:
     labels = AdapterLabels(limit=2)
-    assert [labels.label("m", name) for name in ("a", "b", "c", "a", "b")] == ["a", "b", "(other)", "a", "b"]
-    assert labels.label("another model", "a") == "(other)"
+    named = [labels.label("m", name, placed=True) for name in ("a", "b", "c", "a", "b")]
+    assert named == ["a", "b", "(other)", "a", "b"]
+    assert labels.label("another model", "a", placed=True) == "(other)"
+
+
+def test_an_adapter_that_no_request_ran_with_takes_no_label() -> None:
+    """Requests that wait for a first instance may name adapters that do not exist."""
+    labels = AdapterLabels(limit=1)
+    assert labels.label("m", "made up", placed=False) == "(other)"
+    assert labels.label("m", "legal", placed=True) == "legal"
+    assert labels.label("m", "legal", placed=False) == "legal"

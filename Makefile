@@ -234,10 +234,10 @@ vllm-one-engine: setup-vllm
 vllm-two-engines: setup-vllm
 	$(foreach room,$(VLLM_TWO_ENGINES),$(call vllm-room,$(room)))
 
-# Most of this waits for processes rather than computes, so several of it run beside each other; the longest come first.
+# Most of this waits for processes rather than computes, so three of it run beside each other; the longest come first.
 test: test-fast ## everything that this machine can run; the last lines say what was left out
 	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory setup-vllm; fi
-	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=line \
+	@$(MAKE) --no-print-directory -j3 --keep-going --output-sync=line \
 		$$(if $(PACKAGES) has libnuma1; then echo vllm-two-engines vllm-one-engine; fi) \
 		test-chaos test-fleets test-skew test-stack test-fuzz test-otel-versions
 	@$(PACKAGES) left-out

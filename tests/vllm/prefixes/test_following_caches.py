@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 def test_conversations_find_their_history_in_the_cache(prefix_fleet: PrefixFleet) -> None:
     async def both() -> None:
-        # In turns: under ``fifo`` conversations keep to one engine by themselves where the other one is slow for a while.
+        # In turns: under ``fifo`` conversations keep to one engine by themselves while the other one is slow.
         await prefix_fleet.restart_scheduler("--policy", "round_robin", "--no-prefix.aware")
         async with prefix_fleet.client() as client:
             without = await converse(client, seed=1)

@@ -14,7 +14,18 @@ from tests.vllm.system.engine_settings import NAMES, UP_WITHIN_S
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
+TRIES = 5  # beside other work the engines may be done before the test looks
 CASES = dict(list(GREEDY.items())[:8]) | REPLAYED | {"logprobs": OTHERS["logprobs"]}
+
+
+async def submitted(client: AsyncClient, attempt: int) -> dict[str, AsyncDetachedRequest]:
+    """Submit all cases, under ids of their own."""
+    return {
+        name: await client.submit(
+            case.prompt, request_id=f"detached-{attempt}-{name}".replace(" ", "-"), **case.options()
+        )
+        for name, case in CASES.items()
+    }
 
 
 async def until_token(job: AsyncDetachedRequest, count: int) -> None:
@@ -27,14 +38,15 @@ async def until_token(job: AsyncDetachedRequest, count: int) -> None:
 async def test_kill_9_of_scheduler_and_executors_mid_stream(
     fleet: FleetProcesses, client: AsyncClient, references: dict[str, Reference]
 ) -> None:
-    jobs = {
-        name: await client.submit(case.prompt, request_id=f"detached-{name}".replace(" ", "-"), **case.options())
-        for name, case in CASES.items()
-    }
-    watched = {name: asyncio.create_task(job.result(timeout=UP_WITHIN_S)) for name, job in jobs.items()}
-    await asyncio.gather(*(until_token(jobs[name], 20) for name in list(GREEDY)[:4]))
-    states = [(await job.get()).request.state for job in jobs.values()]
-    assert sum(state is not RequestState.FINISHED for state in states) >= 1, "some are struck in the middle"
+    for attempt in range(TRIES):
+        jobs = await submitted(client, attempt)
+        watched = {name: asyncio.create_task(job.result(timeout=UP_WITHIN_S)) for name, job in jobs.items()}
+        await until_token(jobs["greedy 0"], 5)
+        states = [each.request.state for each in await asyncio.gather(*(job.get() for job in jobs.values()))]
+        if not all(state is RequestState.FINISHED for state in states):
+            break
+    else:
+        pytest.fail("none is struck in the middle")
     for process in (fleet.scheduler, *fleet.executors.values()):
         process.kill()
         assert await process.ended() == -9

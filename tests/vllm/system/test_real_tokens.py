@@ -39,7 +39,8 @@ async def test_32_greedy_streams_equal_the_engine_called_directly(
     await client.set_policy(policy)
     done = await complete_all(client, GREEDY, references, max_tokens=SHORT)
     assert {each.decisions[0].policy for each in done} == {policy}
-    assert {each.instance_id for each in done} == set(NAMES), "both took part"
+    if policy != "cost_optimized":  # which gathers the load on as few instances as carry it
+        assert {each.instance_id for each in done} == set(NAMES), "both took part"
     assert all(each.attempts == 1 for each in done)
     assert all(each.model == MODEL_NAME for each in done)
 

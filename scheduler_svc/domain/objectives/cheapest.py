@@ -18,7 +18,6 @@ from scheduler_svc.domain.objectives.picker import pick, pick_of
 from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.objectives.target_shares import TargetShares, reject_missed
-from scheduler_svc.domain.prediction.margin import MOST_MARGIN
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets, effective_targets
 
@@ -27,8 +26,6 @@ from scheduler_svc.domain.targets import Targets, effective_targets
 _PATIENCE = 0.5
 #: Most of its targets that a request may be predicted to use where it goes: the rest is for what comes after it.
 _HEADROOM = 0.8
-#: Where less of the targets is used, they are met with any margin.
-_DOUBTFUL = 1 / MOST_MARGIN
 _COST_TOLERANCE = 1e-12
 _MOST_MODELS = 1_024  # whose instances in use are remembered
 
@@ -130,9 +127,7 @@ class CheapestInTime:
         """Choose for a request that no instance in use leaves headroom: it waits, or another one is taken into use."""
         accounts, shares, unused, number = scored.accounts, scored.shares, scored.unused, len(scored.mine)
         scores: dict[str, Scores] = {"cost": scored.costs, "target_share": shares}
-        times = None
-        if lowest(shares) > _DOUBTFUL:
-            times = scored.targets.least_times(scored.each, scored.firsts, scored.per_token)
+        times = scored.targets.least_times(scored.each, scored.firsts, scored.per_token, least_share=lowest(shares))
         others = unused & (shares <= _HEADROOM)
         if not number and (in_use.excuses or _is_patient(shares[unused])) and _has_room_soon(scored, in_use):
             why = "waits for an instance in use"

@@ -15,14 +15,11 @@ from scheduler_svc.domain.objectives.picker import least_loaded_is_best, pick_of
 from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.objectives.target_shares import TargetShares, reject_missed
-from scheduler_svc.domain.prediction.margin import MOST_MARGIN
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
 
 #: Shares closer than this count as equal.
 _TOLERANCE = 0.01
-#: Where less of the targets is used, they are met with any margin.
-_DOUBTFUL = 1 / MOST_MARGIN
 
 
 class LeastTargetUsed:
@@ -136,9 +133,7 @@ class _Runs:
         )
 
     def _least_times(self, firsts: Scores, least: float) -> tuple[float, float] | None:
-        if least <= _DOUBTFUL:
-            return None
-        return self._shares.least_times(self._each, firsts, self._per_token)
+        return self._shares.least_times(self._each, firsts, self._per_token, least_share=least)
 
     def _uncached_first_tokens(self) -> Scores:
         return self._first_step_s + scorers.prefill_beside_s(self._each, self._demand, None)

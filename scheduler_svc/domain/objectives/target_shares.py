@@ -10,9 +10,12 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, lowest
 from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores, finish_s
+from scheduler_svc.domain.prediction.margin import MOST_MARGIN
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets, effective_targets
 
+#: Where less of the targets is used, they are met with any margin.
+_DOUBTFUL = 1 / MOST_MARGIN
 _LEAST_S = 1e-6  # left of a target that is past: it is missed everywhere
 
 
@@ -54,13 +57,19 @@ class TargetShares:
             found = shares if found is None else np.maximum(found, shares)
         return np.zeros(len(first_tokens)) if found is None else found
 
-    def least_times(self, each: Figures, first_tokens: Scores, per_token: Scores) -> tuple[float, float] | None:
+    def least_times(
+        self, each: Figures, first_tokens: Scores, per_token: Scores, *, least_share: float
+    ) -> tuple[float, float] | None:
         """Return the least seconds, with half a margin, until the first token and the end; None if they are in time.
+
+        ``least_share``: of the shares of all accounts.
 
         A whole margin would give up requests that would mostly make it; without any, those that are let through when
         all are just in time would mostly miss.  In time is what keeps the TTFT target and the deadline.  The time per
         token does not count: who goes next changes nothing about it.
         """
+        if least_share <= _DOUBTFUL:
+            return None
         now, deadline_at = self._now, self._deadline_at
         firsts = first_tokens * (1 + each.first_token_margin)
         first = end = lowest(firsts / 2.0)

@@ -12,6 +12,7 @@ from sage_client import ConfigurationError
 from sage_common.event_loop import loop_factory
 from sage_common.garbage import collect_seldom
 from sage_common.tasks import TaskDied
+from sage_common.threaded_log import ThreadedLog
 from sage_gateway.listening import listening_socket
 from sage_gateway.settings import GatewaySettings, parse
 from sage_gateway.vllm_version import VllmMissing, check_vllm
@@ -32,7 +33,7 @@ def main() -> None:
     listened on, or a vLLM that is missing or of another version.
     """
     settings = parse()
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[ThreadedLog()])
     for name in OUR_LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
     try:

@@ -6,6 +6,7 @@ Flags win over the environment, which wins over the file.  Whatever is wrong is 
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import re
 import sys
@@ -113,6 +114,8 @@ def load_or_exit(config_class: type[Config], program: Program, arguments: Sequen
 
 def exit_for(error: Exception, program: Program) -> NoReturn:
     """Print one line on stderr that says what is wrong with the configuration, and exit with status 2."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()  # the line is to be the last one
     print(f"{program.name}: configuration: {error}", file=sys.stderr)
     raise SystemExit(BAD_CONFIGURATION) from None
 

@@ -128,6 +128,7 @@ def in_one_line(error: ValidationError, shortcuts: Mapping[str, str] | None = No
 
 def _unparsable(error: SettingsError) -> str:
     message = " ".join(str(error).split()).removeprefix("error parsing CLI: ")
+    message = re.sub(r"argument (\S+)/(--no-\S+): ignored explicit argument .*", r"\1 takes no value; off: \2", message)
     return re.sub(r'error parsing value for field "(.+)" from source "\w+"', r"\1: is not JSON", message)
 
 

@@ -70,9 +70,7 @@ _DETAILS_KEY = "grpc-status-details-bin"
 _M = TypeVar("_M", bound=Message)
 
 
-def error_from_rpc(
-    error: grpc.aio.AioRpcError, *, request_id: str = "", timeout_s: float | None = None
-) -> e.SageError:
+def error_from_rpc(error: grpc.aio.AioRpcError, *, request_id: str = "", timeout_s: float | None = None) -> e.SageError:
     """Return the exception for a failed call.  ``timeout_s``: of the call, which the error of its end names."""
     code, details = error.code(), _details(error)
     silent = code is grpc.StatusCode.DEADLINE_EXCEEDED and not details.details

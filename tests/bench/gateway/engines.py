@@ -94,15 +94,17 @@ async def _up(setup: Setup) -> AsyncIterator[_Up]:
             stack.enter_async_context(control_plane(engine, scheduler_flags=UVLOOP, executor_flags=UVLOOP)),
             stack.enter_async_context(vllm_server(engine, 0)),
         )
-        print("the engines serve", file=sys.stderr, flush=True)
-        arms, pids = [_vllm(theirs)], [os.getpid(), *plane.pids, *theirs.pids]
-        for workers in setup.workers:
-            made = gateway(plane.address, model, workers=workers, flags=UVLOOP)
-            ours = await stack.enter_async_context(made)
-            arms.append(_ours(workers, ours, plane))
-            pids += ours.pids
+        print("both engines serve", file=sys.stderr, flush=True)
+        ours = await asyncio.gather(
+            *(
+                stack.enter_async_context(gateway(plane.address, model, workers=workers, flags=UVLOOP))
+                for workers in setup.workers
+            )
+        )
         clients = await stack.enter_async_context(load_clients(setup.clients))
-        yield _Up(arms=arms, clients=clients, pids=[*pids, *clients.pids])
+        behind = (_ours(workers, each, plane) for workers, each in zip(setup.workers, ours, strict=True))
+        pids = [os.getpid(), *plane.pids, *theirs.pids, *clients.pids, *(pid for each in ours for pid in each.pids)]
+        yield _Up(arms=[_vllm(theirs), *behind], clients=clients, pids=pids)
 
 
 def _vllm(server: VllmServer) -> Arm:

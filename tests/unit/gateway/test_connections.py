@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from sage_gateway import connections as subject
 from sage_gateway.connections import Connections, bounded, most_connections
 
 WITHIN_S = 20.0
@@ -163,7 +162,7 @@ def test_as_many_connections_as_files_may_be_open(
     monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], most: int, set_to: tuple[int, int] | None
 ) -> None:
     was_set: list[tuple[int, int]] = []
-    monkeypatch.setattr(subject.resource, "getrlimit", lambda _: limits)
-    monkeypatch.setattr(subject.resource, "setrlimit", lambda _, found: was_set.append(found))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, found: was_set.append(found))
     assert most_connections() == most
     assert was_set == ([] if set_to is None else [set_to])

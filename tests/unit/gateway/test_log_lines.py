@@ -14,7 +14,10 @@ from sage_gateway.log_lines import OURS, write_log_lines
 def loggers_as_before() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("", *OURS)]
     before = [(each, each.level, each.propagate, list(each.handlers)) for each in loggers]
+    levels = [(handler, handler.level) for handler in logging.getLogger().handlers]  # pytest's own are among them
     yield
+    for handler, level in levels:
+        handler.setLevel(level)
     for each, level, propagate, handlers in before:
         each.level, each.propagate, each.handlers = level, propagate, handlers
         each.manager._clear_cache()  # type: ignore[attr-defined]

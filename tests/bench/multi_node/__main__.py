@@ -63,7 +63,7 @@ async def _measure(fleet: FleetOnMachines) -> None:
     strikes = {
         "worker on the other machine": (lambda: _kill(fleet.workers(SECOND)), _nothing),
         "executor": (lambda: _kill(fleet.executors(FIRST)), _nothing),
-        "the other machine": (lambda: fleet.machines.kill(SECOND), lambda: fleet.machines.start(SECOND)),
+        "other machine": (lambda: fleet.machines.kill(SECOND), lambda: fleet.machines.start(SECOND)),
     }
     for what, (kill, restore) in strikes.items():
         found = await strike(fleet, wanted, kill, restore)

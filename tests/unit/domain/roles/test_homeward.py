@@ -14,7 +14,7 @@ from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_fac
 
 PREFILLING, DECODING = InstanceRole.PREFILLING, InstanceRole.DECODING
 FACTS: dict[str, Any] = {"kv_connector": "c", "compatibility_key": "k"}
-LONG = {"max_model_len": 16_384}
+LONG: dict[str, Any] = {"max_model_len": 16_384}
 
 
 class Fleet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
@@ -15,6 +16,8 @@ from sage_local.fleet.sessions import boot_id
 from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.status import FleetPhase, FleetStatus, InstanceProgress
 from sage_local.fleet.supervised_process import SupervisedProcess
+
+log = logging.getLogger(__name__)
 
 SCHEDULER_TIMEOUT_S = 30.0  # until the scheduler answers its first call
 GATEWAY_TIMEOUT_S = 120.0  # that the HTTP gateway gets to be healthy once all instances are READY
@@ -79,7 +82,7 @@ class Supervisor:
         self._on_status = on_status
         self._first_backoff_s = first_backoff_s
         self._phase = FleetPhase.STARTING
-        self._reason = self._culprit = ""
+        self._reason = self._culprit = self._unreported = ""
         self._answers = False  # whether the scheduler answered the last call
         self._instances: tuple[InstanceProgress, ...] = ()
         self._restarters: dict[SupervisedProcess, asyncio.Task[None]] = {}
@@ -137,10 +140,14 @@ class Supervisor:
         self._report()
 
     async def add(self, executor: ProcessSpec) -> None:
-        """Start a further executor of a fleet that was started; it is restarted like the others."""
+        """Start a further executor of a fleet that was started; it is restarted like the others.  Raises OSError."""
         process = SupervisedProcess(executor, self._state, self._reaper)
         self._executors.append(process)
-        await self._launch(process)
+        try:
+            await self._launch(process)
+        except OSError:
+            self._executors.remove(process)
+            raise
 
     async def remove(self, name: str) -> None:
         """Drain and stop an executor; does nothing if there is none of this name.
@@ -153,6 +160,12 @@ class Supervisor:
         await self._halt(process)
         self._executors.remove(process)
         self._report()
+
+    def kill_executor(self, name: str) -> None:
+        """Kill an executor with its engine, if there is one of this name; it is restarted as after any other end."""
+        for each in self._executors:
+            if each.spec.name == name:
+                each.kill()
 
     async def restart_scheduler(self, scheduler: ProcessSpec) -> None:
         """Stop the scheduler, which hands its requests over, and start it with another command line."""
@@ -284,11 +297,22 @@ class Supervisor:
                 backoff_s = self._first_backoff_s
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
-            await process.start()
+            try:
+                await process.start()
+            except OSError as error:  # too many processes, or too little memory: tried again
+                log.error("%s cannot be started again yet: %s", process.spec.name, error)
             self._report()
 
     def _report(self) -> None:
-        self._on_status(self.status())
+        """Report the status.  Where it cannot be written, the processes are kept running all the same."""
+        try:
+            self._on_status(self.status())
+        except OSError as error:
+            if str(error) != self._unreported:
+                log.error("the fleet's status cannot be written: %s", error)
+            self._unreported = str(error)
+        else:
+            self._unreported = ""
 
 
 def _ended_early(process: SupervisedProcess) -> StartFailed:

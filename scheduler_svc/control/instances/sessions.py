@@ -34,6 +34,7 @@ from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.roles.kept_roles import KeptRoles
 from scheduler_svc.control.sleep.instance_sleep import InstanceSleep, SleepReport
 from scheduler_svc.control.sleep.sleeps import Sleeps
+from scheduler_svc.control.sleep.wakes import Wakes
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.engine_facts import EngineFacts
@@ -106,6 +107,7 @@ class Sessions:
         self._roles = roles
         self._drains = Drains(scheduler, clock, decisions)
         self._sleeps = Sleeps(scheduler, clock, awake=self._is_awake)
+        self._wakes = Wakes(scheduler, self._sleeps, may_be_woken=self._may_be_woken, wake=self.wake)
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
         self._by_id: dict[str, Session] = {}
@@ -466,20 +468,6 @@ class Sessions:
         session = self._sessions.get(instance_id)
         return session is not None and self._drains.reason(session) is not None
 
-    def _wake_wanted(self) -> None:
-        """Wake one instance of each model that requests wait for while all its instances sleep; none that is drained.
-
-        In device groups the group's rule decides that.
-        """
-        for asleep in self._scheduler.wanted_asleep():
-            if any(self._sleeps.wakes(each) for each in asleep):
-                continue
-            there = [i for i in asleep if i.spec.device_group is None and self._may_be_woken(i.instance_id)]
-            if there:
-                found = min(there, key=lambda each: (each.wake_s or 0.0, each.instance_id))
-                log.info("instance %s is woken: requests for %s wait", found.instance_id, found.spec.model)
-                self.wake(found.instance_id)
-
     def _may_be_woken(self, instance_id: str) -> bool:
         return instance_id in self._sessions and not self.drained(instance_id)
 
@@ -528,7 +516,7 @@ class Sessions:
         Forget instances that are gone for ``forget_after_s``.
         """
         now = self._clock.now()
-        self._wake_wanted()
+        self._wakes.check()
         for instance in self._scheduler.instances():
             instance_id = instance.instance_id
             self._finish_drain(instance_id)

@@ -270,6 +270,24 @@ async def test_one_is_woken_for_what_no_ready_instance_can_serve() -> None:
         assert [each.instances for each in readers] == [["able"], ["able"]]
 
 
+async def test_one_that_cannot_be_woken_is_told_once_and_another_one_is_tried(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its executor says of the engine that sleeps that it cannot; the checks of all other instances go on."""
+    async with World() as world:
+        a, b = sleeper(world, "a"), sleeper(world, "b")
+        for each in (a, b):
+            world.plane.sessions.sleep(each.instance_id, "nobody asks")
+            says(each, SleepState.ASLEEP)
+        a.can_sleep = False
+        a.ready()
+        assert world.state("a") is S.SLEEPING
+        await world.submit("r", wait_for_instance=True)
+        await world.advance(1)
+        assert (a.sleep_orders, b.sleep_orders) == ([True], [True, False])
+        assert sum("instance a cannot be woken" in each for each in caplog.messages) == 1
+
+
 async def test_a_sleeper_that_could_not_serve_what_waits_is_not_woken() -> None:
     async with World() as world:
         plain = sleeper(world, "plain")

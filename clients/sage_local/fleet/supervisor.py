@@ -171,7 +171,7 @@ class Supervisor:
         """Stop the scheduler, which hands its requests over, and start it with another command line."""
         await self._halt(self._scheduler)
         self._scheduler.spec = scheduler
-        await self._launch(self._scheduler)
+        await self._launch(self._scheduler, later=True)
 
     async def set_gateway(self, gateway: ProcessSpec | None) -> None:
         """Stop the HTTP gateway, if there is one, and start this one; None: none."""
@@ -179,7 +179,7 @@ class Supervisor:
             await self._halt(each)
         self._gateways = [] if gateway is None else [SupervisedProcess(gateway, self._state, self._reaper)]
         for each in self._gateways:
-            await self._launch(each)
+            await self._launch(each, later=True)
 
     def kill(self) -> None:
         """Kill all processes at once; ``stop`` must still be awaited."""
@@ -236,8 +236,12 @@ class Supervisor:
         if self._gateway_answers is not None:
             self._gateway_healthy = await self._gateway_answers()
 
-    async def _launch(self, process: SupervisedProcess) -> None:
-        await process.start()
+    async def _launch(self, process: SupervisedProcess, *, later: bool = False) -> None:
+        """Start a process and keep it running.  Raises OSError; with ``later`` it is tried again instead."""
+        if not later:
+            await process.start()
+        else:
+            await self._try_to_start(process)
         self._restarters[process] = asyncio.create_task(
             self._restart_when_ended(process), name=f"keep-{process.spec.name}"
         )
@@ -287,7 +291,8 @@ class Supervisor:
         backoff_s = self._first_backoff_s
         while True:
             began = loop.time()
-            await process.ended()
+            if process.starts:
+                await process.ended()
             if self._phase is FleetPhase.STARTING:
                 if not self._early_end.done():
                     self._early_end.set_result(process)
@@ -297,11 +302,15 @@ class Supervisor:
                 backoff_s = self._first_backoff_s
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
-            try:
-                await process.start()
-            except OSError as error:  # too many processes, or too little memory: tried again
-                log.error("%s cannot be started again yet: %s", process.spec.name, error)
+            await self._try_to_start(process)
             self._report()
+
+    async def _try_to_start(self, process: SupervisedProcess) -> None:
+        """Start a process; log why it cannot be started, as with too many processes or too little memory."""
+        try:
+            await process.start()
+        except OSError as error:
+            log.error("%s cannot be started yet: %s", process.spec.name, error)
 
     def _report(self) -> None:
         """Report the status.  Where it cannot be written, the processes are kept running all the same."""

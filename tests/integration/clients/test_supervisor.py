@@ -378,6 +378,29 @@ async def test_what_cannot_be_started_or_reported_for_a_while_is_tried_again(
         assert all(each.state == "running" for each in status.processes)
 
 
+async def test_a_scheduler_and_a_gateway_that_cannot_start_at_once_start_later(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.probe.said = READY
+    tried: list[str] = []
+    starts_it = SupervisedProcess.start
+
+    async def refused(process: SupervisedProcess) -> None:
+        tried.append(process.spec.name)
+        if tried.count(process.spec.name) < 3:
+            raise OSError("Resource temporarily unavailable")
+        await starts_it(process)
+
+    async with fleet.make() as supervisor:
+        await supervisor.start()
+        first = supervisor.processes[0].spec
+        monkeypatch.setattr(SupervisedProcess, "start", refused)
+        await supervisor.restart_scheduler(replace(first, command=WITH_A_CHILD))
+        await supervisor.set_gateway(replace(first, name="gateway"))
+        await fleet.until(lambda status: all(each.state == "running" for each in status.processes))
+        assert {name: tried.count(name) for name in tried} == {"scheduler": 3, "gateway": 3}
+
+
 async def test_an_executor_that_cannot_be_added_is_none_of_the_fleet(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.roles.homeward import away, missed
 from scheduler_svc.domain.roles.role_change import Cause, RoleChange
+from scheduler_svc.domain.roles.settings import RoleSettings
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_scheduler
 
 PREFILLING, DECODING = InstanceRole.PREFILLING, InstanceRole.DECODING
@@ -21,7 +26,8 @@ class Fleet:
     """Instances of one model, some of which came from the other side."""
 
     def __init__(self) -> None:
-        self._scheduler = make_scheduler()
+        settings = RoleSettings(automatic=True, delay_s=4.0, back_s=1_000.0, cooldown_s=1_000.0)
+        self._scheduler = make_scheduler(roles=settings, pd=PdSettings(mode=SplitMode.ALWAYS))
 
     def add(self, name: str, role: InstanceRole, *, came: bool = False, **facts: Any) -> Instance:
         """Add a READY instance; ``came``: from the other side."""
@@ -44,6 +50,13 @@ class Fleet:
     def missed(self, to: InstanceRole, *, least_left: int = 1, pinned: Collection[str] = ()) -> list[str]:
         instances = self._scheduler.instances()
         return [each.instance_id for each in missed(instances, pinned, to=to, least_left=least_left)]
+
+    @property
+    def instances(self) -> list[Instance]:
+        return self._scheduler.instances()
+
+    def look(self, now: float) -> list[RoleChange]:
+        return self._scheduler.balance_roles(frozenset(), now)
 
     def away(self, pinned: Collection[str] = ()) -> list[str]:
         return [each.instance_id for each in away(self._scheduler.instances(), pinned)]
@@ -98,3 +111,40 @@ def test_one_that_leaves_the_decode_side_is_replaced_there() -> None:
     assert fleet.missed(PREFILLING) == []
     fleet.add("long", DECODING, **LONG)
     assert fleet.missed(PREFILLING) == ["came"]
+
+
+@given(st.data())
+def test_after_any_failures_a_side_gets_back_what_it_misses_and_no_side_is_emptied(data: st.DataObject) -> None:
+    """Nothing is asked of the fleet, so no role changes by pressure, and none changes back and forth."""
+    fleet = Fleet()
+    for n in range(data.draw(st.integers(3, 8))):
+        role, facts = data.draw(st.sampled_from([PREFILLING, DECODING])), data.draw(st.sampled_from([{}, LONG]))
+        fleet.add(f"i{n}", role, came=data.draw(st.booleans()), **facts)
+    for each in data.draw(st.lists(st.sampled_from(fleet.instances), max_size=4, unique_by=lambda i: i.instance_id)):
+        each.transition(InstanceState.LOST, "as the test wants", 1.0)
+    changes: list[RoleChange] = []
+    for look in range(60):
+        found = fleet.look(2.0 * look)
+        for each in found:
+            left = [i for i in fleet.instances if i.role is each.before and i.state is InstanceState.READY]
+            assert left, "the last one of its side"
+        changes += found
+    names = [each.instance_id for each in changes]
+    assert len(names) == len(set(names)), "nobody changed twice"
+    assert fleet.missed(DECODING) == fleet.missed(PREFILLING) == []
+
+
+def test_one_goes_back_after_the_delay_and_not_while_another_starts_there() -> None:
+    fleet = Fleet()
+    fleet.add("p", PREFILLING)
+    fleet.add("came", PREFILLING, came=True, **LONG)
+    fleet.add("d", DECODING)
+    starts = fleet.add("starts", DECODING, **LONG)
+    starts.transition(InstanceState.LOST, "its process ended", 0.0)
+    starts.transition(InstanceState.DOWNLOADING, "registered", 0.0)
+    assert [fleet.look(2.0 * look) for look in range(10)] == [[]] * 10
+    starts.transition(InstanceState.LOST, "its process ended", 20.0)
+    found = [fleet.look(20.0 + 2.0 * look) for look in range(4)]
+    assert [len(each) for each in found] == [0, 0, 1, 0]
+    (change,) = found[2]
+    assert (change.instance_id, change.role, change.cause) == ("came", DECODING, Cause.DECODE_UNABLE)

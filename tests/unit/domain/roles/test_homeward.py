@@ -125,8 +125,8 @@ def test_after_any_failures_a_side_gets_back_what_it_misses_and_no_side_is_empti
     changes: list[RoleChange] = []
     for look in range(60):
         found = fleet.look(2.0 * look)
-        for each in found:
-            left = [i for i in fleet.instances if i.role is each.before and i.state is InstanceState.READY]
+        for change in found:
+            left = [i for i in fleet.instances if i.role is change.before and i.state is InstanceState.READY]
             assert left, "the last one of its side"
         changes += found
     names = [each.instance_id for each in changes]

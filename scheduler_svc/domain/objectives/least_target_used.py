@@ -90,7 +90,7 @@ class _Runs:
         if shares is None:
             return False
         least, own = shares
-        return 0 < least and own <= 1 and own <= least + least * _TOLERANCE + TIME_TOLERANCE_S
+        return least > 0 and own <= 1 and own <= least + least * _TOLERANCE + TIME_TOLERANCE_S
 
     def choose(self) -> Choice:
         """Choose with nothing in caches."""

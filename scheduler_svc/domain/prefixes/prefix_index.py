@@ -134,15 +134,14 @@ class PrefixIndex:
 
     def cached_tokens(self, hashes: Sequence[int], block_tokens: int) -> HeldTokens:
         """Return how many leading tokens of a prompt each instance holds; those without any are left out."""
+        holders_of, end = self._holders.get, len(hashes)
         steps: list[tuple[int, int]] = []
-        if hashes:
-            holders_of, end, at = self._holders.get, len(hashes), 0
-            hold_all = holders_of(hashes[-1], 0)
-            held = holders_of(hashes[0], 0)  # who holds every block up to ``at``
-            while held:
-                at = end if held & hold_all == held else self._last_held_by_all(hashes, at, held) + 1
-                steps.append((held, at * block_tokens))
-                held = held & holders_of(hashes[at], 0) if at < end else 0
+        at = 0
+        held = holders_of(hashes[0], 0) if end else 0  # who holds every block up to ``at``
+        while held:
+            at = self._last_held_by_all(hashes, at, held) + 1
+            steps.append((held, at * block_tokens))
+            held = held & holders_of(hashes[at], 0) if at < end else 0
         return HeldTokens(self._bits, steps)
 
     def _last_held_by_all(self, hashes: Sequence[int], at: int, held: int) -> int:

@@ -90,11 +90,12 @@ class _Up:
 async def _up(setup: Setup) -> AsyncIterator[_Up]:
     engine, model = setup.engine, setup.engine.settings.model.name
     async with AsyncExitStack() as stack:
-        plane, theirs = await asyncio.gather(
-            stack.enter_async_context(control_plane(engine, scheduler_flags=UVLOOP, executor_flags=UVLOOP)),
-            stack.enter_async_context(vllm_server(engine, 0)),
-        )
-        print("both engines serve", file=sys.stderr, flush=True)
+        # One after the other: on a GPU the second finds what the first has compiled.
+        started = control_plane(engine, scheduler_flags=UVLOOP, executor_flags=UVLOOP)
+        plane = await stack.enter_async_context(started)
+        print("the executor's engine serves", file=sys.stderr, flush=True)
+        theirs = await stack.enter_async_context(vllm_server(engine, 0))
+        print("the engine of vLLM's server serves", file=sys.stderr, flush=True)
         ours = await asyncio.gather(
             *(
                 stack.enter_async_context(gateway(plane.address, model, workers=workers, flags=UVLOOP))

@@ -29,6 +29,8 @@ class Engine:
         """What ``python -m executor_svc`` is told, beside where its scheduler is."""
         settings = self.settings
         flags = ["--engine.kind", settings.kind, "--model", settings.model.model]
+        if settings.model.served_name:
+            flags += ["--engine.model.served-name", settings.model.served_name]
         for kind, section in (("simulated", settings.simulated), ("vllm", settings.vllm)):
             flags += [
                 _flag(f"engine.{kind}.{name.replace('_', '-')}", value)

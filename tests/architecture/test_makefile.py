@@ -13,7 +13,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 #: The parts of test-fast that are pytest, those of test-chaos and test-vllm, and what is done before some of them.
 PARTS = {
     *("unit", "contract", "integration", "integration-clients", "integration-pd"),
-    *("integration-system-1", "integration-system-2", "chaos-1", "chaos-2", "vllm-one-engine", "vllm-two-engines"),
+    *("integration-system-1", "integration-system-2", "chaos-1", "chaos-2"),
+    *("vllm-engine", "vllm-gateway", "vllm-others", "vllm-two-engines"),
 }
 INTERNAL = PARTS | {"need-libnuma", "node-packages"}
 

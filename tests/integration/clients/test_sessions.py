@@ -392,7 +392,7 @@ async def test_a_session_that_is_not_opened_in_time_fails_its_requests(scheduler
     scheduler.Session = say_nothing  # type: ignore[method-assign]
     await scheduler.stop()
     await scheduler.start()
-    async with AsyncClient(scheduler.address) as client:
+    async with AsyncClient(scheduler.address, reconnect=Reconnect(submit_s=0.0)) as client:
         client._dispatcher._times = SessionTimes(open_s=0.1, bye_s=0.1)
         with pytest.raises(sage.UnavailableError, match=r"did not open a session within 0\.1 s"):
             await client.generate("hi").result()

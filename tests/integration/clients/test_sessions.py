@@ -375,7 +375,7 @@ async def test_a_silent_scheduler_counts_as_broken(scheduler: FakeScheduler) -> 
 
 
 async def test_pings_keep_an_idle_session(scheduler: FakeScheduler) -> None:
-    scheduler.silence_s = 0.15
+    scheduler.silence_s = 0.6
     async with AsyncClient(scheduler.address) as client:
         await client.generate("hi").result()
         await eventually(lambda: sum(bool(each.ping) for each in scheduler.sessions[0].messages) >= 8)

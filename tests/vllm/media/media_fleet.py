@@ -1,0 +1,34 @@
+"""A fleet of real engines of a tiny model that takes images or audio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.fleet_processes import FleetProcesses
+from tests.support.free_port import free_port
+from tests.vllm.system.engine_settings import UP_WITHIN_S, executor_flags
+
+
+@contextmanager
+def started_fleet(model: Path, folders: pytest.TempPathFactory, *executors: str) -> Iterator[FleetProcesses]:
+    """Start a scheduler with a state directory and executors, which start at the same time on a core each."""
+    flags = ["--policy", "fifo", "--state-dir", str(folders.mktemp("state"))]
+    fleet = FleetProcesses(folders.mktemp("fleet"), flags, listen=f"127.0.0.1:{free_port()}")
+
+    async def start() -> None:
+        await fleet.start()
+        for core, name in enumerate(executors):
+            fleet.launch(name, executor_flags(str(model), core=core))
+        for name in executors:
+            await fleet.ready(name, within_s=UP_WITHIN_S)
+
+    try:
+        asyncio.run(start())
+        yield fleet
+    finally:
+        asyncio.run(fleet.leave())

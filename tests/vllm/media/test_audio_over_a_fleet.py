@@ -43,7 +43,7 @@ async def client(fleet: FleetProcesses) -> AsyncIterator[AsyncClient]:
 
 @pytest.fixture(scope="module")
 def clips(sounds: dict[str, Any]) -> Clips:
-    """By name; "mp3" has another rate and two channels."""
+    """By name; "mp3" has another rate."""
     return {name: wav(samples) for name, samples in sounds.items()} | {
         "mp3": encoded(tone(660, 1.0, 44_100), 44_100, "MP3")
     }

@@ -88,6 +88,14 @@ def _longest_clip(processor: Any, config: Any) -> tuple[float, int]:
     return min(samples / rate, AUDIO_LIMIT_SECONDS), int(rate)
 
 
+def processor_chat_template(config: Any) -> str | None:
+    """Return the chat template that the processor of a model with media has; None if it has none, or several."""
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+
+    found = getattr(MULTIMODAL_REGISTRY.create_processor(config).info.get_hf_processor(), "chat_template", None)
+    return found if isinstance(found, str) else None
+
+
 async def prompt_with_media(request: EngineRequest, inputs: Sequence[MediaInput]) -> dict[str, Any]:
     """Return vLLM's prompt of a request with images or audio, which are decoded in a thread.
 

@@ -13,6 +13,7 @@ from tests.vllm.media.media_model import Weights, chat_template, write_json, wri
 
 AUDIO = "<|AUDIO|>"
 SPECIAL = (AUDIO, "<|audio_bos|>", "<|audio_eos|>")
+TEMPLATE = chat_template("audio", AUDIO)
 SECONDS = 30  # of the longest clip: vLLM takes no other for this architecture
 RATE_HZ = 16_000
 TOKENS_A_SECOND = 25
@@ -32,7 +33,8 @@ def make_audio_model(text_model: Path, directory: Path) -> int:
 
     Returns the id of the token that stands for a clip.
     """
-    config, ids = write_text_side(text_model, directory, SPECIAL, chat_template("audio", AUDIO))
+    config, ids = write_text_side(text_model, directory, SPECIAL, TEMPLATE)
+    (directory / "chat_template.jinja").write_text(TEMPLATE)  # the processor's, too, which has another by itself
     write_json(directory / "config.json", _config(config, ids[AUDIO]))
     write_json(directory / "preprocessor_config.json", _preprocessing())
     write_json(directory / "processor_config.json", {"processor_class": "Qwen2AudioProcessor"})

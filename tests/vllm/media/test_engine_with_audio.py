@@ -19,7 +19,7 @@ from sage_media.kinds import MediaKind
 from tests.support.sounds import encoded, tone, wav
 from tests.vllm.media import asked_engine
 from tests.vllm.media.asked_engine import asked_directly, tokens_of
-from tests.vllm.media.audio_model import MOST_TOKENS, RATE_HZ, SECONDS, clip_tokens
+from tests.vllm.media.audio_model import MOST_TOKENS, RATE_HZ, SECONDS, TEMPLATE, clip_tokens
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
@@ -44,6 +44,12 @@ async def test_it_says_how_it_takes_audio(engine: VllmEngine, encode_for_audio: 
     assert (takes.most_tokens, takes.most_seconds, takes.rate_hz) == (MOST_TOKENS, SECONDS, RATE_HZ)
     assert takes.most >= 16
     assert "preprocessor_config.json" in engine.facts.processor_files
+
+
+async def test_conversations_are_rendered_with_the_processors_template_if_it_has_one(engine: VllmEngine) -> None:
+    assert engine.facts.tokenizer is not None
+    assert engine.facts.tokenizer.chat_template == TEMPLATE
+    assert media_input.processor_chat_template(engine._llm.vllm_config.model_config) == TEMPLATE
 
 
 async def test_the_same_tokens_as_vllm_given_the_samples(

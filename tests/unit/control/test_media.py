@@ -35,9 +35,10 @@ async def test_a_prompt_goes_to_an_executor_that_takes_all_kinds_in_it() -> None
         world.add("text")
         world.add("sees", media=(SEES,))
         world.add("both", media=(SEES, HEARS))
-        subscription = await world.plane.intake.submit(asking(world, "r", *MEDIA, max_tokens=50))
-        await world.advance(0.1)
-        assert [each.held != {} for each in world.executors.values()] == [False, False, True]
+        for number in range(4):  # the others, which have nothing to do, would be better otherwise
+            subscription = await world.plane.intake.submit(asking(world, f"r{number}", *MEDIA, max_tokens=50))
+            await world.advance(0.1)
+        assert [len(each.held) for each in world.executors.values()] == [0, 0, 4]
         assert subscription.live.request.prompt_tokens == len("?") + 20 + 50
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,9 @@ HEARS = MediaInput(
 MEDIA = (Media(kind=MediaKind.AUDIO, data=b"clip", field="here"), Media(data=b"picture", field="there"))
 
 
-def asking(world: World, request_id: str, *media: Media, text: str = "?", **options: object) -> Submission:
+def asking(world: World, request_id: str, *media: Media, text: str = "?", **options: Any) -> Submission:
     """A conversation with ``text``, and then the media."""
-    parts = (text, *(Mark(each.kind.value) for each in media))
+    parts: tuple[str | Mark, ...] = (text, *(Mark(each.kind.value) for each in media))
     prompt = ChatPrompt(conversation=Conversation(turns=[ChatTurn(role="user", text=text, parts=parts)]))
     return replace(world.submission(request_id, **options), prompt=prompt, media=media)
 

@@ -20,7 +20,7 @@ from tests.vllm.gateway.gateway_fleet import GatewayProcess
 from tests.vllm.media.audio_model import MOST_TOKENS, RATE_HZ, SECONDS
 from tests.vllm.media.media_fleet import started_fleet
 from tests.vllm.media.media_server import MediaServer
-from tests.vllm.system.engine_settings import MODEL_NAME
+from tests.vllm.system.engine_settings import MODEL_NAME, UP_WITHIN_S, executor_flags
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
@@ -31,7 +31,8 @@ Clips = dict[str, bytes]
 
 @pytest.fixture(scope="module")
 def fleet(audio_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetProcesses]:
-    with started_fleet(audio_model, tmp_path_factory, "one", "two") as made:
+    with started_fleet(audio_model, tmp_path_factory) as made:
+        made.launch("two", executor_flags(str(audio_model), core=1))  # it starts while the others are asked
         yield made
 
 
@@ -172,6 +173,7 @@ async def test_lines_of_a_batch_have_audio(client: AsyncClient, clips: Clips) ->
 async def test_kill_9_of_one_of_two_executors_mid_stream(
     fleet: FleetProcesses, client: AsyncClient, clips: Clips
 ) -> None:
+    await fleet.ready("two", within_s=UP_WITHIN_S)
     names = [list(clips)[index % len(clips)] for index in range(STREAMS)]
     questions = [about(clips[name], f"Question {index}: what is it?") for index, name in enumerate(names)]
     undisturbed: list[Completion] = [await client.generate(None, **each).result() for each in questions]

@@ -31,7 +31,7 @@ Pictures = dict[str, bytes]
 
 @pytest.fixture(scope="module")
 def fleet(vision_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetProcesses]:
-    with started_fleet(vision_model, tmp_path_factory, "one") as made:
+    with started_fleet(vision_model, tmp_path_factory) as made:
         yield made
 
 

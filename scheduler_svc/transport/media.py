@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from sage.controlplane.v1 import inference_pb2
 from sage_media.kinds import MEDIA_LIMIT, MEDIA_LIMIT_BYTES, MediaKind
@@ -11,8 +11,14 @@ from sage_media.urls import media_type
 from scheduler_svc.domain.media import Media, of_kind
 from scheduler_svc.transport.violations import Violations
 
-Found = tuple[str, MediaKind, inference_pb2.Media]
-"""Content with its path in the contract, without the part's own kind, and what it is."""
+
+class _Found(NamedTuple):
+    """Content of a prompt, and where it stands."""
+
+    field: str  # path in the contract of the content, or of the part of a chat that has it
+    path: str  # path of the content itself
+    kind: MediaKind
+    content: inference_pb2.Media
 
 
 class WithMedia(Protocol):
@@ -29,67 +35,58 @@ class WithMedia(Protocol):
 
 def check(spec: inference_pb2.GenerationSpec, violations: Violations) -> None:
     """Add a violation for every bound of a prompt's media that is exceeded, and for media that are not here."""
-    kind = spec.WhichOneof("prompt")
-    if kind != "tokens" and (spec.images or spec.audio):
+    if spec.WhichOneof("prompt") != "tokens" and (spec.images or spec.audio):
         field = "spec.images" if spec.images else "spec.audio"
         violations.add(field, "are for prompts of tokens; the messages of a chat have their own")
         return
     found = list(_in_prompt(spec))
+    nouns = " or ".join(dict.fromkeys(each.kind.noun for each in found))
     if len(found) > MEDIA_LIMIT:
-        field, kind_found, _ = found[MEDIA_LIMIT]
-        what = f"is {kind_found.noun} {MEDIA_LIMIT + 1}" if _alike(found) else f"is the {MEDIA_LIMIT + 1}th"
-        violations.add(_whole(spec, field, kind_found), f"{what}; the limit is {MEDIA_LIMIT}")
+        violations.add(found[MEDIA_LIMIT].path, f"is {nouns} {MEDIA_LIMIT + 1}; the limit is {MEDIA_LIMIT}")
         return
-    for field, kind_found, each in found:
-        _check(each, kind_found, _whole(spec, field, kind_found), violations)
-    if (size := sum(len(each.data) for *_, each in found)) > MEDIA_LIMIT_BYTES:
-        field, kind_found, _ = found[-1]
-        what = f"{kind_found.noun}s" if _alike(found) else "images and audio clips"
-        all_of_them = f"all {len(found)} {what} have {size} bytes; the limit is {MEDIA_LIMIT_BYTES}"
-        violations.add(_whole(spec, field, kind_found), all_of_them)
+    for each in found:
+        _check(each, violations)
+    if (size := sum(len(each.content.data) for each in found)) > MEDIA_LIMIT_BYTES:
+        what = f"with this one, {len(found)} have {size} bytes together; the limit is {MEDIA_LIMIT_BYTES}"
+        violations.add(found[-1].path, what)
 
 
-def _alike(found: Sequence[Found]) -> bool:
-    return len({kind for _, kind, _ in found}) == 1
+def _check(found: _Found, violations: Violations) -> None:
+    content, limit, types = found.content, found.kind.limit_bytes, found.kind.types
+    if content.WhichOneof("source") == "uri":
+        violations.add(f"{found.path}.uri", f"is not fetched; send the {found.kind.noun} itself, as data")
+    elif not content.data:
+        violations.add(f"{found.path}.data", "is empty")
+    elif len(content.data) > limit:
+        violations.add(f"{found.path}.data", f"has {len(content.data)} bytes; the limit is {limit}")
+    if content.mime_type and media_type(content.mime_type) not in types:
+        what = f"is {content.mime_type[:64]!r}; there are: {', '.join(sorted(types))}"
+        violations.add(f"{found.path}.mime_type", what)
 
 
-def _whole(spec: inference_pb2.GenerationSpec, field: str, kind: MediaKind) -> str:
-    """Return the path of the content itself, which is a member of a part in a chat."""
-    return f"{field}.{kind}" if spec.WhichOneof("prompt") == "chat" else field
-
-
-def _check(each: inference_pb2.Media, kind: MediaKind, field: str, violations: Violations) -> None:
-    limit, types = kind.limit_bytes, kind.types
-    if each.WhichOneof("source") == "uri":
-        violations.add(f"{field}.uri", f"is not fetched; send the {kind.noun} itself, as data")
-    elif not each.data:
-        violations.add(f"{field}.data", "is empty")
-    elif len(each.data) > limit:
-        violations.add(f"{field}.data", f"has {len(each.data)} bytes; the limit is {limit}")
-    if each.mime_type and media_type(each.mime_type) not in types:
-        violations.add(f"{field}.mime_type", f"is {each.mime_type[:64]!r}; there are: {', '.join(sorted(types))}")
-
-
-def _in_prompt(spec: inference_pb2.GenerationSpec) -> Iterator[Found]:
+def _in_prompt(spec: inference_pb2.GenerationSpec) -> Iterator[_Found]:
     """Yield what is not text in a prompt, in its order."""
     if spec.WhichOneof("prompt") != "chat":
-        yield from _in_tokens(spec)
+        yield from _beside_tokens(spec)
         return
     for turn, message in enumerate(spec.chat.messages):
         for index, part in enumerate(message.content):
             for kind in MediaKind:
                 if part.WhichOneof("part") == kind:
-                    yield f"spec.chat.messages[{turn}].content[{index}]", kind, getattr(part, kind)
+                    field = f"spec.chat.messages[{turn}].content[{index}]"
+                    yield _Found(field=field, path=f"{field}.{kind}", kind=kind, content=getattr(part, kind))
 
 
-def _in_tokens(found: WithMedia) -> Iterator[Found]:
-    for kind, media in ((MediaKind.IMAGE, found.images), (MediaKind.AUDIO, found.audio)):
-        yield from ((f"spec.{kind.field}[{index}]", kind, each) for index, each in enumerate(media))
+def _beside_tokens(message: WithMedia) -> Iterator[_Found]:
+    for kind, media in ((MediaKind.IMAGE, message.images), (MediaKind.AUDIO, message.audio)):
+        for index, each in enumerate(media):
+            field = f"spec.{kind.field}[{index}]"
+            yield _Found(field=field, path=field, kind=kind, content=each)
 
 
 def of_prompt(spec: inference_pb2.GenerationSpec) -> tuple[Media, ...]:
     """Return the media of a prompt, whose sources ``check`` has seen, in the order of the prompt."""
-    return tuple(Media(kind=kind, data=each.data, field=field) for field, kind, each in _in_prompt(spec))
+    return _converted(_in_prompt(spec))
 
 
 def to_wire(media: Sequence[Media], kind: MediaKind) -> list[inference_pb2.Media]:
@@ -97,6 +94,10 @@ def to_wire(media: Sequence[Media], kind: MediaKind) -> list[inference_pb2.Media
     return [inference_pb2.Media(data=each.data) for each in of_kind(media, kind)]
 
 
-def from_wire(found: WithMedia) -> tuple[Media, ...]:
+def from_wire(message: WithMedia) -> tuple[Media, ...]:
     """Return the media of what an executor holds, or of what the journal has."""
-    return tuple(Media(kind=kind, data=each.data, field=field) for field, kind, each in _in_tokens(found))
+    return _converted(_beside_tokens(message))
+
+
+def _converted(found: Iterable[_Found]) -> tuple[Media, ...]:
+    return tuple(Media(kind=each.kind, data=each.content.data, field=each.field) for each in found)

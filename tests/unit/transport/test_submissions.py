@@ -367,10 +367,10 @@ def test_audio_that_is_not_here_or_too_large_is_refused(clip: inference_pb2.Medi
 def test_images_and_audio_are_bounded_together() -> None:
     few = [inference_pb2.Media(data=b"x")] * (MEDIA_LIMIT // 2 + 1)
     ids = inference_pb2.TokenIds(ids=[5])
-    assert "is the 17th" in faults(Spec(tokens=ids, images=few, audio=few))["spec.audio[7]"]
+    assert "is image or audio clip 17" in faults(Spec(tokens=ids, images=few, audio=few))["spec.audio[7]"]
     half = [inference_pb2.Media(data=bytes(MEDIA_LIMIT_BYTES // 2))]
     found = faults(Spec(tokens=ids, images=half, audio=[*half, inference_pb2.Media(data=b"x")]))
-    assert f"all 3 images and audio clips have {MEDIA_LIMIT_BYTES + 1} bytes" in found["spec.audio[1]"]
+    assert f"with this one, 3 have {MEDIA_LIMIT_BYTES + 1} bytes together" in found["spec.audio[1]"]
 
 
 @pytest.mark.parametrize(

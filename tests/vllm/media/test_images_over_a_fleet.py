@@ -152,7 +152,7 @@ async def test_over_http_the_answer_is_the_same(
         plain = await openai.chat.completions.create(messages=[{"role": "user", "content": "No picture."}], **options)
         assert plain.choices[0].message.content
         for url, words in (
-            ("https://example.com/a.png", "is not on a host that images are fetched from"),
+            ("https://example.com/a.png", "is not on a host that images and audio are fetched from"),
             ("data:image/png;base64,eA==", "is no image of these formats"),
         ):
             content = [{"type": "image_url", "image_url": {"url": url}}]

@@ -6,7 +6,7 @@ call, and nothing happens between calls.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
 from scheduler_svc.domain.capacity.ledger import Ledger
@@ -56,14 +56,11 @@ from scheduler_svc.domain.servability import why_refused
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.shares.group import Charge
 from scheduler_svc.domain.shares.tenant_use import TenantUse, TenantUses
+from scheduler_svc.domain.sleepers import missed, wanted_sleepers
 from scheduler_svc.domain.waiting_request import WaitingRequest
 from scheduler_svc.domain.waiting_view import WaitingView, why_not_at_once, why_waiting
 
 __all__ = ["PROGRESS_TOKENS", "Scheduler", "SchedulerSettings"]
-
-
-#: Serves requests, or did a moment ago.
-_WORKS = frozenset({InstanceState.READY, InstanceState.SUSPECT, InstanceState.STALLED})
 
 
 class Scheduler:
@@ -175,16 +172,19 @@ class Scheduler:
         return pool.starts.mean_s if pool is not None else None
 
     def wanted_asleep(self) -> list[list[Instance]]:
-        """Return by model the SLEEPING instances, where requests wait and no other instance may serve them soon."""
-        found = ([i for i in pool.instances() if i.state is InstanceState.SLEEPING] for pool in self._unserved())
-        return [each for each in found if each]
+        """Return the SLEEPING instances that requests wait for which no other instance serves soon.
 
-    def _unserved(self) -> Iterator[Pool]:
-        """Yield the models that requests wait for, and of which no instance works, starts or may be back soon."""
-        for pool in self._registry.pools():
-            hoped_for = pool.hopeful or any(i.state in _WORKS for i in pool.instances())
-            if pool.queue is not None and len(pool.queue) and not hoped_for:
-                yield pool
+        A list for each kind of request; any instance of it will do.
+        """
+        return [each for pool in self._registry.pools() for each in wanted_sleepers(pool)]
+
+    def missed(self, instance_id: str, woken: Container[str], now: float) -> ModelDemand:
+        """Return the requests that wait for this instance although others of its model are READY.
+
+        ``woken``: ids of instances that sleep and were told to be awake.  Raises InstanceNotFound.
+        """
+        instance = self._registry.get(instance_id)
+        return missed(self._registry.pool_of(instance), instance, woken, now)
 
     def set_role(self, instance_id: str, role: InstanceRole) -> InstanceRole:
         """Change what an instance is eligible for; nothing needs draining.  Returns the role before.
@@ -561,13 +561,13 @@ class Scheduler:
     def balance_roles(self, pinned: Container[str], now: float) -> list[RoleChange]:
         """Change the roles of instances as the pressures of prefill and decode ask for; return what changed.
 
-        Call it every ``RoleSettings.interval_s``.  Nothing changes while splitting is off.  ``pinned``: ids of
-        instances that an operator gave their role.
+        Call it every ``RoleSettings.interval_s``.  While splitting is off, instances go back to the roles of their
+        executors.  ``pinned``: ids of instances that an operator gave their role.
         """
-        if not self.settings.roles.automatic or not self.pd_settings.enabled:
-            self._roles.rest()
+        if not self.settings.roles.automatic:
             return []
-        changes = self._roles.look(pinned, now)
+        look = self._roles.look if self.pd_settings.enabled else self._roles.rest
+        changes = look(pinned, now)
         for change in changes:
             self._registry.set_role(change.instance_id, change.role, change)
         if changes:

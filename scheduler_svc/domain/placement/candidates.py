@@ -13,6 +13,7 @@ from scheduler_svc.domain.capacity.accounts import NO_ACCOUNTS, Accounts
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column
 from scheduler_svc.domain.decision import Candidate
+from scheduler_svc.domain.objectives.late_scores import LateScores
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.placement.filters import no_capacity_reason
 
@@ -87,7 +88,7 @@ class CandidateTable(Sequence[Candidate]):
         ids = (a.instance_id for a in found._offered)
         found._cached = {name: tokens for name in ids if (tokens := self._cached.get(name, 0))}
         found._rejected = {row: self._rejected[row] for row in range(offered) if row in self._rejected}
-        found._scores = {name: scores[:offered].copy() for name, scores in self._scores.items()}
+        found._scores = {name: np.array(scores[:offered]) for name, scores in self._scores.items()}
         found._full = tuple(self._full[: count - offered])
         found._full_figures = self._full_figures[:, : len(found._full)].copy()
         found._unable = self._unable[: count - offered - len(found._full)]
@@ -127,11 +128,11 @@ class CandidateTable(Sequence[Candidate]):
         return Candidate(instance_id=self._full[row].instance_id, filtered_by=name, filter_reason=reason)
 
 
-def _kept(scores: Mapping[str, Column | Sequence[float]]) -> Mapping[str, Column]:
-    """Return the scores as arrays that nobody changes any more: copies, unless they were made for this choice."""
-    kept: dict[str, Column] = {}
+def _kept(scores: Mapping[str, Column | Sequence[float]]) -> Mapping[str, Column | LateScores]:
+    """Return the scores so that nobody changes them any more: copies, unless they were made for this choice."""
+    kept: dict[str, Column | LateScores] = {}
     for name, each in scores.items():
-        if isinstance(each, np.ndarray) and each.base is None and each.dtype is _FLOAT:
+        if type(each) is LateScores or (type(each) is np.ndarray and each.base is None and each.dtype is _FLOAT):
             kept[name] = each
         else:
             kept[name] = np.array(each, dtype=np.float64)

@@ -131,8 +131,8 @@ class Placer:
         choose_sparing = getattr(objective, "choose_sparing", None)
         if choose_sparing is None:
             return _choose_twice(objective, demand, offered, now, too_loaded)
-        rows, held = too_loaded.rows(offered), too_loaded.spared_column(cached, offered)
-        choice: Choice = choose_sparing(demand, offered, now, too_loaded=rows, held=held)
+        among, held = too_loaded.among(offered), too_loaded.spared_column(cached, offered)
+        choice: Choice = choose_sparing(demand, offered, now, too_loaded=among, held=held)
         return choice
 
     def pairs_open(self, pool: Pool) -> bool:

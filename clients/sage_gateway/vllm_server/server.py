@@ -26,9 +26,10 @@ from sage_gateway.embedding_application import EmbeddingApplication
 from sage_gateway.front_door import FrontDoor
 from sage_gateway.known_callers import KnownCallers
 from sage_gateway.media_hosts import MediaHosts
+from sage_gateway.media_memory import MediaMemory
 from sage_gateway.model_catalogue import ModelCatalogue
 from sage_gateway.settings import GatewaySettings
-from sage_gateway.vllm_server.image_fetcher import ImageFetcher
+from sage_gateway.vllm_server.media_fetcher import MediaFetcher
 from sage_gateway.vllm_server.model_application import ApplicationBuilder, retire
 from sage_gateway.worker_processes import parent_ended
 
@@ -89,8 +90,10 @@ class GatewayProcess:
                 batches.ROUTE: batches.BatchRoutes(clients),
             }
             hosts = self._settings.media_hosts
-            fetcher = ImageFetcher(MediaHosts(hosts)) if hosts else None
-            door = FrontDoor(catalogue, _metrics, self._version, KnownCallers(clients).check, routes, fetcher)
+            fetcher = MediaFetcher(MediaHosts(hosts)) if hosts else None
+            memory = MediaMemory(self._settings.media_bytes)
+            check = KnownCallers(clients).check
+            door = FrontDoor(catalogue, _metrics, self._version, check, routes, fetcher, memory)
             connections = Connections(most_connections())
             server = self._server = _Server(self._config(door, connections))
             loop = asyncio.get_running_loop()

@@ -22,11 +22,11 @@ from executor_svc.engine.vllm.constraints.xgrammar_gate import gate_for, trial_p
 from executor_svc.engine.vllm.errors import VllmErrors, first_line
 from executor_svc.engine.vllm.facts import engine_facts, request_limits
 from executor_svc.engine.vllm.gpus import Gpus
-from executor_svc.engine.vllm.image_input import forget_pixels, prompt_with_images
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.kv_connectors.connector import Pull, UnusableParams
 from executor_svc.engine.vllm.kv_release import KvRelease
 from executor_svc.engine.vllm.load import VllmLoad
+from executor_svc.engine.vllm.media_input import forget_media, prompt_with_media
 from executor_svc.engine.vllm.models import ResolvedModel
 from executor_svc.engine.vllm.output_history.self_test import HistorySelfTest
 from executor_svc.engine.vllm.outputs import finish, output_of, prompt_logprobs_of
@@ -206,7 +206,7 @@ class VllmEngine:
         except (EngineError, InvalidRequestError):
             raise
         except Exception as error:
-            raise self._errors.translated(error, request.sampling, started=started) from error
+            raise self._errors.translated(error, request.sampling, started=started, media=request.media) from error
         finally:
             turn.end(compiled=False)
             del self._active[request.engine_request_id]
@@ -340,17 +340,17 @@ class VllmEngine:
     async def _stream_of(self, request: EngineRequest, params: Any) -> AsyncGenerator[Any, None]:
         arguments = self._arguments_of(request)
         prompt = arguments.pop("prompt")
-        if request.images:
-            prompt |= await prompt_with_images(request)
+        if request.media:
+            prompt |= await prompt_with_media(request, self._facts.media)
         async with aclosing(self._llm.generate(prompt, params, request.engine_request_id, **arguments)) as stream:
             async for result in stream:
-                forget_pixels(prompt)
+                forget_media(prompt)
                 yield result
 
     def _arguments_of(self, request: EngineRequest) -> dict[str, Any]:
         """Return what ``AsyncLLM.generate`` and ``add_request`` take beside id and sampling."""
         prompt: dict[str, Any] = {"prompt_token_ids": list(request.prompt_token_ids)}
-        if request.sampling.structured_output is None and not request.images:
+        if request.sampling.structured_output is None and not request.media:
             # A typed prompt skips preprocessing, where vLLM 0.32 checks constraints in a thread.
             prompt["type"] = "token"
         if request.sampling.cache_salt is not None:

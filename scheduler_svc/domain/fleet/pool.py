@@ -134,6 +134,8 @@ class Pool:
             self._refresh()
         if self._embeds or request.embedding is not None:
             return False  # each is asked: whether it embeds, and how long its vectors are
+        if request.media:
+            return False  # each is asked: an executor may lack what it reads a kind with
         return (
             total_tokens <= self._longest_for_all
             and request.largest_token_id < self._vocab_for_all

@@ -1,16 +1,16 @@
-"""Images as the clients of each API write them."""
+"""Images and audio as the clients of each API write them."""
 
 from __future__ import annotations
 
 import base64
 from typing import Any
 
-from tests.unit.engine.vllm.test_image_input import png
+from tests.support.pictures import png
 
 
 def picture(note: bytes = b"") -> bytes:
     """A PNG of one pixel, with a note behind it."""
-    return png(1, 1).data + note
+    return png(1, 1) + note
 
 
 def url(data: bytes, kind: str = "png") -> str:
@@ -19,6 +19,10 @@ def url(data: bytes, kind: str = "png") -> str:
 
 def chat_image(data: bytes, kind: str = "png") -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url(data, kind)}}
+
+
+def chat_audio(data: bytes, name: str = "wav") -> dict[str, Any]:
+    return {"type": "input_audio", "input_audio": {"data": base64.b64encode(data).decode(), "format": name}}
 
 
 def in_responses(data: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that has pictures, in a thread of its own."""
+"""An HTTP server on loopback that has pictures or sounds, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from threading import Thread
 from typing import Self
 
 
-class PictureServer:
-    """Serves pictures by their names, as PNG whatever they are; 404 for other names."""
+class MediaServer:
+    """Serves contents by their names, all as one type; 404 for other names."""
 
-    def __init__(self, pictures: Mapping[str, bytes]) -> None:
+    def __init__(self, contents: Mapping[str, bytes], mime_type: str = "image/png") -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                picture = pictures.get(self.path.removeprefix("/"))
-                self.send_response(200 if picture is not None else 404)
-                self.send_header("content-type", "image/png")
-                self.send_header("content-length", str(len(picture or b"")))
+                found = contents.get(self.path.removeprefix("/"))
+                self.send_response(200 if found is not None else 404)
+                self.send_header("content-type", mime_type)
+                self.send_header("content-length", str(len(found or b"")))
                 self.end_headers()
-                self.wfile.write(picture or b"")
+                self.wfile.write(found or b"")
 
             def log_message(self, format: str, *arguments: object) -> None:
                 """Say nothing."""

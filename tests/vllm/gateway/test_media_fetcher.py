@@ -1,4 +1,4 @@
-"""Images are fetched within bounds, from hosts that are named and at addresses that may be reached."""
+"""Images and audio are fetched within bounds, from hosts that are named and at addresses that may be reached."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from sage_client import Image
-from sage_gateway.conversation_images import BadPart, ImagePart
+from sage_gateway.conversation_media import BadPart, Media, MediaPart
 from sage_gateway.media_hosts import MediaHosts, media_host
-from sage_gateway.vllm_server import image_fetcher
-from sage_gateway.vllm_server.image_fetcher import ImageFetcher
-from sage_wire.protocol import IMAGE_LIMIT_BYTES, IMAGES_LIMIT_BYTES
+from sage_gateway.media_memory import HeldMedia, MediaMemory, MediaMemoryFull
+from sage_gateway.vllm_server import media_fetcher
+from sage_gateway.vllm_server.media_fetcher import MediaFetcher
+from sage_media.kinds import IMAGE_LIMIT_BYTES, MEDIA_LIMIT_BYTES, MediaKind
 
 pytestmark = pytest.mark.vllm
 
@@ -45,6 +45,8 @@ class PictureServer:
             return web.Response(body=b"x", content_type="image/png", headers={"content-encoding": "gzip"})
         if kind == "text":
             return web.Response(text="<html>")
+        if kind == "sound":
+            return web.Response(body=b"sound", content_type="audio/x-wav")
         if kind == "bytes":
             return web.Response(body=bytes(int(rest)), content_type="image/png")
         return web.Response(body=request.path.encode(), content_type="image/png")
@@ -78,12 +80,16 @@ async def server() -> AsyncIterator[PictureServer]:
     await runner.cleanup()
 
 
-async def fetched(server: PictureServer, *urls: str, hosts: tuple[str, ...] = ("127.0.0.1",)) -> list[Image]:
+def part(url: str, place: str = "place", kind: MediaKind = MediaKind.IMAGE) -> MediaPart:
+    return MediaPart(kind=kind, place=place, part={}, url=url)
+
+
+async def fetched(server: PictureServer, *urls: str, hosts: tuple[str, ...] = ("127.0.0.1",)) -> list[Media]:
     named = [media_host(f"{each}:{server.port}") for each in hosts]
-    fetcher = ImageFetcher(MediaHosts(named), Loopback())
+    fetcher = MediaFetcher(MediaHosts(named), Loopback())
     try:
-        parts = [ImagePart(place=f"place[{at}]", part={}, url=each) for at, each in enumerate(urls)]
-        return list(await fetcher(parts))
+        parts = [part(each, f"place[{at}]") for at, each in enumerate(urls)]
+        return list(await fetcher(parts, HeldMedia(MediaMemory())))
     finally:
         await fetcher.close()
 
@@ -110,7 +116,7 @@ async def test_a_name_at_a_private_address_is_refused_unless_the_address_is_name
 async def test_a_host_that_is_not_named_is_refused(server: PictureServer) -> None:
     words = await refused(server, server.url("image"), server.url("image", NAME))
     assert words.startswith("place[1]: ")
-    assert "is not on a host that images are fetched from" in words
+    assert "is not on a host that images and audio are fetched from" in words
 
 
 async def test_each_redirect_is_checked(server: PictureServer) -> None:
@@ -140,15 +146,43 @@ async def test_what_is_no_image_within_the_bounds_is_refused(server: PictureServ
 
 
 async def test_all_images_of_a_request_have_a_bound_together(server: PictureServer) -> None:
-    third = server.url(f"bytes/{IMAGES_LIMIT_BYTES // 2 - 1}")
+    third = server.url(f"bytes/{MEDIA_LIMIT_BYTES // 2 - 1}")
     assert len(await fetched(server, third, third)) == 2
-    assert f"with the other images, more than {IMAGES_LIMIT_BYTES}" in await refused(server, third, third, third)
+    assert f"with what else is fetched, more than {MEDIA_LIMIT_BYTES}" in await refused(server, third, third, third)
+
+
+async def test_audio_is_fetched_as_images_are_and_one_is_not_the_other(server: PictureServer) -> None:
+    fetcher = MediaFetcher(MediaHosts([media_host(f"127.0.0.1:{server.port}")]), Loopback())
+    held = HeldMedia(MediaMemory())
+    try:
+        [found] = await fetcher([part(server.url("sound"), kind=MediaKind.AUDIO)], held)
+        assert (found.data, found.mime_type, held.size) == (b"sound", "audio/wav", 5)
+        assert server.headers[0]["accept"] == "audio/flac, audio/mpeg, audio/ogg, audio/wav"
+        with pytest.raises(BadPart, match="is image/png, none of audio/flac"):
+            await fetcher([part(server.url("image"), kind=MediaKind.AUDIO)], held)
+    finally:
+        await fetcher.close()
+    assert "is audio/x-wav, none of image/gif" in await refused(server, server.url("sound"))
+
+
+async def test_what_all_requests_fetch_is_bounded_while_it_arrives(server: PictureServer) -> None:
+    fetcher = MediaFetcher(MediaHosts([media_host(f"127.0.0.1:{server.port}")]), Loopback())
+    memory = MediaMemory(150_000)
+    try:
+        with memory.held() as one, memory.held() as other:
+            await fetcher([part(server.url("bytes/100000"))], one)
+            with pytest.raises(MediaMemoryFull, match="the limit is 150000"):
+                await fetcher([part(server.url("bytes/100000"))], other)
+            assert one.size == 100_000
+        assert memory.taken == 0
+    finally:
+        await fetcher.close()
 
 
 async def test_a_server_that_does_not_answer_is_given_up(
     server: PictureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_fetcher, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(media_fetcher, "TIMEOUT_S", 0.3)
     words = await refused(server, server.url("image"), server.url("never"))
     assert words.startswith("place[1]: ")
     assert "was not fetched within 0.3 s" in words
@@ -164,16 +198,17 @@ async def test_a_server_that_is_not_there_cannot_be_fetched_from(server: Picture
 async def test_a_host_that_does_not_answer_leaves_room_for_others(
     server: PictureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_fetcher, "CONNECTIONS_LIMIT", 2)
-    monkeypatch.setattr(image_fetcher, "HOST_CONNECTIONS_LIMIT", 1)
+    monkeypatch.setattr(media_fetcher, "CONNECTIONS_LIMIT", 2)
+    monkeypatch.setattr(media_fetcher, "HOST_CONNECTIONS_LIMIT", 1)
     hosts = MediaHosts([media_host(f"{each}:{server.port}") for each in ("slow.example", "127.0.0.1")])
-    fetcher = ImageFetcher(hosts, Loopback())
-    never = [ImagePart(place="slow", part={}, url=server.url("never", "slow.example"))] * 3
-    waiting = asyncio.create_task(fetcher(never))
+    fetcher = MediaFetcher(hosts, Loopback())
+    held = HeldMedia(MediaMemory())
+    never = [part(server.url("never", "slow.example"), "slow")] * 3
+    waiting = asyncio.create_task(fetcher(never, held))
     try:
         while not server.headers:
             await asyncio.sleep(0)
-        assert await fetcher([ImagePart(place="quick", part={}, url=server.url("image"))])
+        assert await fetcher([part(server.url("image"))], held)
     finally:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -182,7 +217,7 @@ async def test_a_host_that_does_not_answer_leaves_room_for_others(
 
 @pytest.mark.parametrize("name", [f"{'a' * 64}.example", f"{'a.' * 200}example"], ids=["label", "name"])
 async def test_a_name_that_no_host_can_have_cannot_be_fetched_from(server: PictureServer, name: str) -> None:
-    fetcher = ImageFetcher(MediaHosts([media_host(f"*.example:{server.port}")]))
+    fetcher = MediaFetcher(MediaHosts([media_host(f"*.example:{server.port}")]))
     with pytest.raises(BadPart, match="cannot be fetched"):
-        await fetcher([ImagePart(place="place", part={}, url=server.url("image", name))])
+        await fetcher([part(server.url("image", name))], HeldMedia(MediaMemory()))
     await fetcher.close()

@@ -15,11 +15,11 @@ from openai import BadRequestError
 from sage_client import AsyncClient, Completion, Image, InvalidRequestError
 from tests.support.counted_stream import CountedStream
 from tests.support.fleet_processes import FleetProcesses
-from tests.support.free_port import free_port
 from tests.support.raw_batches import CHAT, jsonl, line
 from tests.vllm.gateway.gateway_fleet import GatewayProcess
-from tests.vllm.images.picture_server import PictureServer
-from tests.vllm.images.vision_model import IMAGE_TOKENS
+from tests.vllm.media.media_fleet import started_fleet
+from tests.vllm.media.media_server import MediaServer
+from tests.vllm.media.vision_model import IMAGE_TOKENS
 from tests.vllm.system.engine_settings import MODEL_NAME, UP_WITHIN_S, executor_flags
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -29,26 +29,15 @@ STREAMS = 8
 Pictures = dict[str, bytes]
 
 
-@pytest.fixture(scope="session")
-def session_fleet(vision_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetProcesses]:
-    flags = ["--policy", "fifo", "--state-dir", str(tmp_path_factory.mktemp("state"))]
-    fleet = FleetProcesses(tmp_path_factory.mktemp("fleet"), flags, listen=f"127.0.0.1:{free_port()}")
-
-    async def start() -> None:
-        await fleet.start()
-        fleet.launch("one", executor_flags(str(vision_model), core=0))
-        await fleet.ready("one", within_s=UP_WITHIN_S)
-
-    try:
-        asyncio.run(start())
-        yield fleet
-    finally:
-        asyncio.run(fleet.leave())
+@pytest.fixture(scope="module")
+def fleet(vision_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetProcesses]:
+    with started_fleet(vision_model, tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture
-async def client(session_fleet: FleetProcesses) -> AsyncIterator[AsyncClient]:
-    async with session_fleet.client() as made:
+async def client(fleet: FleetProcesses) -> AsyncIterator[AsyncClient]:
+    async with fleet.client() as made:
         yield made
 
 
@@ -72,12 +61,12 @@ def questions(pictures: Pictures) -> list[dict[str, Any]]:
     return [about(found[index % len(found)], f"Question {index}: what is it?") for index in range(STREAMS)]
 
 
-@pytest.fixture(scope="session")
-def undisturbed(session_fleet: FleetProcesses, pictures: Pictures) -> list[Completion]:
+@pytest.fixture(scope="module")
+def undisturbed(fleet: FleetProcesses, pictures: Pictures) -> list[Completion]:
     """What the model answers to each question, alone."""
 
     async def ask() -> list[Completion]:
-        async with session_fleet.client() as client:
+        async with fleet.client() as client:
             return [await client.generate(None, **each).result() for each in questions(pictures)]
 
     done = asyncio.run(ask())
@@ -128,17 +117,17 @@ async def test_what_is_no_image_is_refused_where_it_stands(client: AsyncClient) 
     assert [each.field for each in refused.value.violations] == ["spec.chat.messages[0].content[0]"]
 
 
-@pytest.fixture(scope="session")
-def picture_server(pictures: Pictures) -> Iterator[PictureServer]:
-    with PictureServer(pictures) as server:
+@pytest.fixture(scope="module")
+def picture_server(pictures: Pictures) -> Iterator[MediaServer]:
+    with MediaServer(pictures) as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def gateway(
-    session_fleet: FleetProcesses, picture_server: PictureServer, tmp_path_factory: pytest.TempPathFactory
+    fleet: FleetProcesses, picture_server: MediaServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
-    made = GatewayProcess(session_fleet, tmp_path_factory.mktemp("gateway"), ["--media-host", picture_server.host])
+    made = GatewayProcess(fleet, tmp_path_factory.mktemp("gateway"), ["--media-host", picture_server.host])
     try:
         asyncio.run(made.start(MODEL_NAME))
         yield made
@@ -163,7 +152,7 @@ async def test_over_http_the_answer_is_the_same(
         plain = await openai.chat.completions.create(messages=[{"role": "user", "content": "No picture."}], **options)
         assert plain.choices[0].message.content
         for url, words in (
-            ("https://example.com/a.png", "is not on a host that images are fetched from"),
+            ("https://example.com/a.png", "is not on a host that images and audio are fetched from"),
             ("data:image/png;base64,eA==", "is no image of these formats"),
         ):
             content = [{"type": "image_url", "image_url": {"url": url}}]
@@ -252,7 +241,7 @@ async def test_the_images_of_a_tools_result_come_first(
 
 
 async def test_an_image_at_an_address_of_a_named_host(
-    gateway: GatewayProcess, client: AsyncClient, pictures: Pictures, picture_server: PictureServer
+    gateway: GatewayProcess, client: AsyncClient, pictures: Pictures, picture_server: MediaServer
 ) -> None:
     wanted = await client.generate(None, **short(Image(data=pictures["radial"]), "What?")).result()
     url, question = picture_server.url("radial"), {"type": "text", "text": "What?"}
@@ -301,27 +290,27 @@ async def test_lines_of_a_batch_have_images(client: AsyncClient, pictures: Pictu
 
 
 async def test_kill_9_of_the_scheduler_mid_stream(
-    session_fleet: FleetProcesses, client: AsyncClient, pictures: Pictures, undisturbed: list[Completion]
+    fleet: FleetProcesses, client: AsyncClient, pictures: Pictures, undisturbed: list[Completion]
 ) -> None:
     streams = await streaming(client, pictures)
-    session_fleet.scheduler.kill()
-    assert await session_fleet.scheduler.ended() == -9
-    session_fleet.scheduler.start()
+    fleet.scheduler.kill()
+    assert await fleet.scheduler.ended() == -9
+    fleet.scheduler.start()
     done = await asyncio.gather(*(each.complete() for each in streams))
     assert [each.token_ids for each in done] == [each.token_ids for each in undisturbed]
 
 
 async def test_kill_9_of_one_of_two_executors_mid_stream(
-    session_fleet: FleetProcesses,
+    fleet: FleetProcesses,
     client: AsyncClient,
     vision_model: Path,
     pictures: Pictures,
     undisturbed: list[Completion],
 ) -> None:
-    session_fleet.launch("two", executor_flags(str(vision_model), core=1))
-    await session_fleet.ready("two", within_s=UP_WITHIN_S)
+    fleet.launch("two", executor_flags(str(vision_model), core=1))
+    await fleet.ready("two", within_s=UP_WITHIN_S)
     streams = await streaming(client, pictures)
-    victim = session_fleet.executors["one"]
+    victim = fleet.executors["one"]
     victim.kill()
     done = await asyncio.gather(*(each.complete() for each in streams))
     assert [each.token_ids for each in done] == [each.token_ids for each in undisturbed]

@@ -3,78 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from io import BytesIO
 from pathlib import Path
-from unittest.mock import patch
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from PIL import Image
 
-from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.vllm.serving import VllmEngine
-from executor_svc.engine.vllm.settings import VllmSettings
-from executor_svc.engine.vllm.starting import VllmEngineFactory
-from executor_svc.runtime.engine_port import EngineImage, EngineRequest, InvalidRequestError, Sampling
-from tests.vllm.images.vision_model import IMAGE_TOKENS
+from executor_svc.runtime.engine_port import EngineRequest, InvalidRequestError
+from sage_media.kinds import MediaKind
+from tests.vllm.media import asked_engine
+from tests.vllm.media.asked_engine import asked_directly, tokens_of
+from tests.vllm.media.vision_model import IMAGE_TOKENS
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
-SETTINGS = VllmSettings(
-    dtype="float32", enforce_eager=True, max_running=4, max_model_len=512, kv_cache_bytes=64 << 20, cpu_cores="0"
-)
-TOKENS = 24
 Encode = Callable[[str], list[int]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def engine(vision_model: Path) -> AsyncIterator[VllmEngine]:
-    factory = VllmEngineFactory(ModelSettings(model=str(vision_model), served_name="vision"), SETTINGS)
-    with patch.dict(os.environ):  # an engine sets variables that executors of the same test run must not inherit
-        engine = await factory.start(lambda *report: None)
+    async with asked_engine.started(vision_model, max_model_len=512) as engine:
         yield engine
-        await engine.shutdown()
 
 
-def request(name: str, prompt: Sequence[int], images: Sequence[bytes], **more: object) -> EngineRequest:
-    found = tuple(EngineImage(data=each, digest=hashlib.sha256(each).hexdigest()) for each in images)
-    return EngineRequest(
-        engine_request_id=name,
-        prompt_token_ids=prompt,
-        sampling=Sampling(temperature=0.0, max_tokens=TOKENS, ignore_eos=True),
-        images=found,
-        image_tokens=len(found) * (IMAGE_TOKENS - 1),
-        **more,  # type: ignore[arg-type]
-    )
-
-
-async def tokens_of(engine: VllmEngine, wanted: EngineRequest) -> list[int]:
-    return [token async for output in engine.generate(wanted) for token in output.token_ids]
-
-
-async def asked_directly(engine: VllmEngine, name: str, prompt: Sequence[int], image: bytes) -> list[int]:
-    """What vLLM makes of a picture that its caller opened, without a digest."""
-    from io import BytesIO
-
-    from PIL import Image
-    from vllm import SamplingParams
-
-    opened = Image.open(BytesIO(image)).convert("RGB")
-    given = {"prompt_token_ids": list(prompt), "multi_modal_data": {"image": [opened]}}
-    params = SamplingParams(temperature=0.0, max_tokens=TOKENS, ignore_eos=True)
-    found: list[int] = []
-    async for result in engine._llm.generate(given, params, f"direct/{name}"):
-        found = list(result.outputs[0].token_ids)
-    return found
+def request(name: str, prompt: Sequence[int], images: Sequence[bytes], **more: Any) -> EngineRequest:
+    return asked_engine.request(name, prompt, MediaKind.IMAGE, images, IMAGE_TOKENS, **more)
 
 
 async def test_it_says_how_it_takes_images(engine: VllmEngine, encode: Encode) -> None:
-    takes = engine.facts.image_input
-    assert takes is not None
+    [takes] = engine.facts.media
+    assert takes.kind is MediaKind.IMAGE
     assert [takes.placeholder_token_id] == encode("<image>")
     assert takes.most_tokens == IMAGE_TOKENS
-    assert takes.most_images >= 16
+    assert takes.most >= 16
 
 
 async def test_the_same_tokens_as_vllm_asked_directly(
@@ -84,7 +49,8 @@ async def test_the_same_tokens_as_vllm_asked_directly(
     answers = {}
     for name, picture in pictures.items():
         answers[name] = await tokens_of(engine, request(name, prompt, [picture]))
-        assert answers[name] == await asked_directly(engine, name, prompt, picture), name
+        opened = Image.open(BytesIO(picture)).convert("RGB")
+        assert answers[name] == await asked_directly(engine, name, prompt, {"image": [opened]}), name
     assert len({tuple(each) for each in answers.values()}) == len(pictures), "the images count"
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 from scheduler_svc.domain.capacity.accounts import NO_ACCOUNTS, Accounts
 from scheduler_svc.domain.capacity.claim import Claim, best_claim
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.figures import highest
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.objectives.objective import Choice
@@ -93,13 +94,16 @@ class SchedulingPass:
         self, head: WaitingRequest, queue: ModelQueue, context: PassContext, budget: int, result: PassResult
     ) -> _Outcome:
         """Place the head; if it fits nowhere now, place requests behind it."""
+        pool = context.pool
+        if not pool.accounts.open_rows and head.prompt_tokens and not self._placer.splits and _served_by_any(head, pool):
+            return _Outcome.BLOCKED  # found without a look at the instances: nobody else can go either
         demand = self._placer.demand(head, context.policy)
         plan = self._placer.plan_split(head, demand, context)
         if plan is not None and plan.split is not None:
             turn = queue.why_next(head)
             decision = self._placer.place_split(head, demand, plan, plan.split, context, remarks=turn)
         else:
-            offer = Offer.for_whole(demand, context.pool)
+            offer = Offer.for_whole(demand, pool)
             if not offer.able and not _waits_for_a_pair(plan):
                 return _Outcome.UNSERVABLE
             if not offer.with_capacity:
@@ -182,7 +186,7 @@ class SchedulingPass:
         """Place requests behind a head that fits nowhere or waits.  ``blocked``: what the head was offered."""
         pool = context.pool
         pairs = self._placer.pairs_open(pool) and not _waits_for_a_pair(plan)
-        if len(queue) == 1 or not (pairs or any(a.prompt_limit > 0 for a in pool.accounts)):
+        if len(queue) == 1 or not (pairs or highest(pool.accounts.figures.prompt_limit) > 0):
             return
         kept = with_kv(blocked.able, blocked.demand) if context.policy.keeps_order else NO_ACCOUNTS
         if not pairs and len(kept) == len(pool.accounts):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import overload
 
 import numpy as np
@@ -20,12 +20,13 @@ class Accounts(Sequence[Account]):
     one or two accounts that the last decision changed, not all.
     """
 
-    __slots__ = ("_accounts", "_changed", "_figures", "_numbers")
+    __slots__ = ("_accounts", "_changed", "_figures", "_numbers", "_open")
 
     def __init__(self, accounts: Iterable[Account] = ()) -> None:
         self._accounts = tuple(accounts)
         self._figures: Figures | None = None
         self._changed: set[int] = set()  # rows whose account has changed since its figures were read
+        self._open: set[int] = set()  # rows whose account took a prompt when it was looked at last
         self._numbers: dict[str, int] | None = None
 
     def __len__(self) -> int:
@@ -51,11 +52,32 @@ class Accounts(Sequence[Account]):
             figures = self._figures = Figures(self._accounts)
             for row, account in enumerate(self._accounts):
                 account.watch(self._changed, row)
+            self._look_at(range(len(self._accounts)))
         else:
+            self._look_at(self._changed)
             for row in self._changed:
                 figures.update(row, self._accounts[row])
             self._changed.clear()
         return figures
+
+    @property
+    def open_rows(self) -> Collection[int]:
+        """The rows, in no order, of those that take a prompt now, if only a CRITICAL one.
+
+        Cheap: looks at the accounts that changed, not at all.
+        """
+        if self._figures is None:
+            self.figures  # noqa: B018  # from now on accounts say when they change
+        self._look_at(self._changed)
+        return self._open
+
+    def _look_at(self, rows: Iterable[int]) -> None:
+        """Note which of these accounts take a prompt."""
+        for row in rows:
+            if self._accounts[row].urgent_limit > 0:
+                self._open.add(row)
+            else:
+                self._open.discard(row)
 
     def close(self) -> None:
         """Have the accounts no longer say when they change: they are compared in another composition from now on."""
@@ -88,15 +110,24 @@ class Accounts(Sequence[Account]):
     def only(self, instance_id: str) -> Accounts:
         """Return just that instance's; none if it is not among these."""
         row = self.find(instance_id)
-        return NO_ACCOUNTS if row is None else self.take(np.array([row], dtype=np.intp))
+        return NO_ACCOUNTS if row is None else self.at([row])
 
     def less(self, others: Accounts) -> Accounts:
         """Return those that are not among the others, which are some of the same."""
         if others is self:
             return NO_ACCOUNTS
+        rows = self.rows_without(others)
+        return self if len(rows) == len(self) else self.take(rows)
+
+    def rows_without(self, others: Accounts) -> Rows:
+        """Return the rows of those that are not among the others, which are some of the same."""
         left = np.ones(len(self.whole), dtype=np.bool_)
         left[others.rows] = False
-        return self.where(left[self.rows])
+        return left[self.rows].nonzero()[0]
+
+    def at(self, rows: Sequence[int]) -> Accounts:
+        """Return those in these rows, which are ascending."""
+        return self.take(np.array(rows, dtype=np.intp))
 
     def take(self, rows: Rows) -> Accounts:
         """Return those in these rows."""
@@ -136,6 +167,12 @@ class SomeAccounts(Accounts):
         if self._figures is None:
             self._figures = FiguresOfSome(self._whole.figures, self._rows)
         return self._figures
+
+    @property
+    def open_rows(self) -> Collection[int]:
+        """The rows of those that take a prompt now, if only a CRITICAL one."""
+        opened = self._whole.open_rows
+        return [row for row, whole_row in enumerate(self._rows.tolist()) if whole_row in opened]
 
     @property
     def whole(self) -> Accounts:

@@ -12,12 +12,13 @@ import numpy as np
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import lowest
+from scheduler_svc.domain.capacity.figures import Column, lowest
 from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.request import Request
 
 _HASH_SHOWN = 12  # characters
+_FEW = 4  # instances that take a prompt: to look at these is faster than to compare all
 _FAILED_HERE = "the request failed there before"
 
 #: Returns why the engine cannot serve the request, or None if it can.  ``total_tokens``: prompt plus max_tokens.
@@ -136,15 +137,23 @@ def with_kv(accounts: Accounts, demand: Demand) -> Accounts:
 
 def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue."""
+    tokens, prompt, limiting = float(demand.tokens), float(demand.prompt_tokens), _limiting(demand)
+    if accounts.whole is accounts and prompt and len(open_rows := accounts.open_rows) <= _FEW:
+        few = [(row, accounts[row]) for row in sorted(open_rows)]
+        rows = [row for row, a in few if a.free_tokens >= tokens and getattr(a, limiting) >= prompt]
+        return accounts if len(rows) == len(accounts) else accounts.at(rows)
     each = accounts.figures
-    if demand.overtakes:
-        limit = each.urgent_limit
-    else:
-        limit = each.prompt_limit_leaving_reserve if demand.must_leave_reserve else each.prompt_limit
-    tokens, prompt = float(demand.tokens), float(demand.prompt_tokens)
+    limit: Column = getattr(each, limiting)
     if len(limit) and lowest(limit) >= prompt and lowest(each.free_tokens) >= tokens:
         return accounts  # mostly so, and told sooner than which they are
     return accounts.where((each.free_tokens >= tokens) & (limit >= prompt))
+
+
+def _limiting(demand: Demand) -> str:
+    """Return the name of the figure that says how long a prompt an instance takes of such a request."""
+    if demand.overtakes:
+        return "urgent_limit"
+    return "prompt_limit_leaving_reserve" if demand.must_leave_reserve else "prompt_limit"
 
 
 def able(accounts: Accounts, demand: Demand) -> tuple[Accounts, list[tuple[str, str, str]]]:

@@ -87,6 +87,11 @@ class Placer:
             identity=waiting.identity,
         )
 
+    @property
+    def splits(self) -> bool:
+        """Whether requests may be split."""
+        return self._splits.settings.enabled
+
     def plan_split(self, waiting: WaitingRequest, demand: Demand, context: PassContext) -> SplitPlan | None:
         """Decide whether to split the request, and between which instances; None while splitting is off."""
         if not self._splits.settings.enabled:

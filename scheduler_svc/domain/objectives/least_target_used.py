@@ -8,7 +8,7 @@ from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column, Figures, Rows, highest, lowest
-from scheduler_svc.domain.objectives import scorers
+from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import least_loaded_is_best, pick_of
@@ -43,6 +43,21 @@ class LeastTargetUsed:
         """Choose the least share of the targets, else the earliest finish."""
         runs = _Runs(demand, figures_of(accounts), TargetShares(demand, self._defaults, now), now)
         return runs.choose_by_cache(demand.cached_in(accounts)) if demand.cached_tokens else runs.choose()
+
+    def choose_only(self, demand: Demand, account: Account, now: float) -> Choice:
+        """Choose the only account, whose cache holds nothing of the prompt."""
+        targets = TargetShares(demand, self._defaults, now)
+        token_s = one_candidate.token_s(account, demand)
+        first_s = one_candidate.first_step_s(account, now) + one_candidate.prefill_s(account, demand)
+        share = targets.of_one(first_s, token_s)
+        decides_finish = share > 1 or share == 0
+        return _choice(
+            0,
+            share,
+            {"target_share": (share,), "first_token_s": (first_s,), "token_s": (token_s,)},
+            (first_s + float(demand.output_tokens - 1) * token_s,) if decides_finish else None,
+            targets.least_times_of_one(account, first_s, token_s, share=share),
+        )
 
     def choose_sparing(
         self,
@@ -83,23 +98,12 @@ class _Runs:
         firsts, per_token = self._uncached_first_tokens(), self._per_token
         shares = self._shares.of(firsts, per_token)
         index, least, finishes = self._pick(firsts, shares)
-        scores: dict[str, Scores] = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
-        if finishes is not None:
-            scores["finish_s"] = finishes
-        times = self._least_times(firsts, least)
-        if finishes is not None and least > 1:
-            why = f"no candidate is predicted to meet its targets: earliest finish {float(finishes[index]):.2f} s"
-            return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
-        rejected = Rejected()
-        if highest(shares) > 1:
+        scores = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
+        choice = _choice(index, least, scores, finishes, self._least_times(firsts, least))
+        if choice.rule == "least_target_used" and highest(shares) > 1:
+            choice.rejected = rejected = Rejected()
             reject_missed(rejected, shares)
-        why = (
-            f"uses {float(shares[index]):.0%} of its targets, the least "
-            f"(first token {float(firsts[index]):.2f} s, then {float(per_token[index]) * 1e3:.1f} ms per token)"
-        )
-        return Choice(
-            index=index, why=why, rule="least_target_used", scores=scores, rejected=rejected, least_times=times
-        )
+        return choice
 
     def choose_by_cache(self, held: Column) -> Choice:
         """Choose the earliest finish, weighed with what the request's prefill delays; a free slot goes first."""
@@ -155,3 +159,24 @@ class _Runs:
         at_once = (free if meets is None else meets & free).nonzero()[0]
         in_time = at_once if len(at_once) or meets is None else meets.nonzero()[0]
         return pick_of(each, ranked, in_time if len(in_time) else None, relative=_TOLERANCE), least, finishes
+
+
+def _choice(
+    index: int,
+    least_share: float,
+    scores: Mapping[str, Scores | Sequence[float]],
+    finishes: Scores | Sequence[float] | None,
+    least_times: tuple[float, float] | None,
+) -> Choice:
+    """Return the choice of an account.  ``finishes``: where they decided; None: the shares of the targets did."""
+    if finishes is not None:
+        scores = {**scores, "finish_s": finishes}
+    if finishes is not None and least_share > 1:
+        why = f"no candidate is predicted to meet its targets: earliest finish {float(finishes[index]):.2f} s"
+        return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=least_times)
+    share, first_s, token_s = (float(scores[name][index]) for name in ("target_share", "first_token_s", "token_s"))
+    why = (
+        f"uses {share:.0%} of its targets, the least "
+        f"(first token {first_s:.2f} s, then {token_s * 1e3:.1f} ms per token)"
+    )
+    return Choice(index=index, why=why, rule="least_target_used", scores=scores, least_times=least_times)

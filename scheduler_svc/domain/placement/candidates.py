@@ -87,7 +87,7 @@ class CandidateTable(Sequence[Candidate]):
         ids = (a.instance_id for a in found._offered)
         found._cached = {name: tokens for name in ids if (tokens := self._cached.get(name, 0))}
         found._rejected = {row: self._rejected[row] for row in range(offered) if row in self._rejected}
-        found._scores = {name: scores[:offered].copy() for name, scores in self._scores.items()}
+        found._scores = {name: np.array(scores[:offered]) for name, scores in self._scores.items()}
         found._full = self._full.head(count - offered) if self._full and count > offered else NOTHING_FULL
         found._unable = self._unable[: count - offered - len(found._full)]
         found._count = offered + len(found._full) + len(found._unable)
@@ -124,11 +124,11 @@ class CandidateTable(Sequence[Candidate]):
         return Candidate(instance_id=self._full.account(row).instance_id, filtered_by=name, filter_reason=reason)
 
 
-def _kept(scores: Mapping[str, Column | Sequence[float]]) -> Mapping[str, Column]:
-    """Return the scores as arrays that nobody changes any more: copies, unless they were made for this choice."""
-    kept: dict[str, Column] = {}
+def _kept(scores: Mapping[str, Column | Sequence[float]]) -> Mapping[str, Column | tuple[float, ...]]:
+    """Return the scores so that nobody changes them any more: copies, unless they were made for this choice."""
+    kept: dict[str, Column | tuple[float, ...]] = {}
     for name, each in scores.items():
-        if isinstance(each, np.ndarray) and each.base is None and each.dtype is _FLOAT:
+        if isinstance(each, tuple) or (isinstance(each, np.ndarray) and each.base is None and each.dtype is _FLOAT):
             kept[name] = each
         else:
             kept[name] = np.array(each, dtype=np.float64)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.figures import Figures, FiguresOfSome, Mask, Rows
@@ -17,16 +18,18 @@ class Accounts(Sequence[Account]):
     """Some instances' accounts, sorted by instance id, and their figures as columns.
 
     An account that changes says so, and its entries are read again before the next comparison: so a decision reads the
-    one or two accounts that the last decision changed, not all.
+    one or two accounts that the last decision changed, not all.  What says whether and why it is full is read sooner
+    than the rest, as a fleet without room needs nothing else.
     """
 
-    __slots__ = ("_accounts", "_changed", "_figures", "_numbers", "_open")
+    __slots__ = ("_accounts", "_changed", "_figures", "_numbers", "_open", "_stale")
 
     def __init__(self, accounts: Iterable[Account] = ()) -> None:
         self._accounts = tuple(accounts)
         self._figures: Figures | None = None
-        self._changed: set[int] = set()  # rows whose account has changed since its figures were read
-        self._open: set[int] = set()  # rows whose account took a prompt when it was looked at last
+        self._changed: set[int] = set()  # rows whose account has changed since it was looked at
+        self._stale: set[int] = set()  # rows that were looked at and whose other figures are out of date
+        self._open: set[int] = set()  # rows whose account took a prompt when it was looked at
         self._numbers: dict[str, int] | None = None
 
     def __len__(self) -> int:
@@ -45,39 +48,49 @@ class Accounts(Sequence[Account]):
     @property
     def figures(self) -> Figures:
         """The figures as they are now."""
-        figures = self._figures
-        if figures is not None and not self._changed:
-            return figures
-        if figures is None:
-            figures = self._figures = Figures(self._accounts)
-            for row, account in enumerate(self._accounts):
-                account.watch(self._changed, row)
-            self._look_at(range(len(self._accounts)))
-        else:
-            self._look_at(self._changed)
-            for row in self._changed:
+        figures = self._look()
+        if self._stale:
+            for row in self._stale:
                 figures.update(row, self._accounts[row])
-            self._changed.clear()
+            self._stale.clear()
         return figures
 
     @property
     def open_rows(self) -> Collection[int]:
-        """The rows, in no order, of those that take a prompt now, if only a CRITICAL one.
-
-        Cheap: looks at the accounts that changed, not at all.
-        """
-        if self._figures is None:
-            self.figures  # noqa: B018  # from now on accounts say when they change
-        self._look_at(self._changed)
+        """The rows, in no order, of those that take a prompt now, if only a CRITICAL one."""
+        self._look()
         return self._open
 
-    def _look_at(self, rows: Iterable[int]) -> None:
-        """Note which of these accounts take a prompt."""
-        for row in rows:
-            if self._accounts[row].urgent_limit > 0:
-                self._open.add(row)
-            else:
-                self._open.discard(row)
+    def why_full(self) -> NDArray[np.float64]:
+        """Return free slots, free tokens and ``full_prefill_s`` as they are now: a row each, a column an account."""
+        return self._look().why_full(_ALL)
+
+    def _look(self) -> Figures:
+        """Note which of the accounts that changed take a prompt, and why the others do not."""
+        figures = self._figures
+        if figures is None:
+            return self._watch()
+        if self._changed:
+            for row in self._changed:
+                account = self._accounts[row]
+                figures.update_full(row, account)
+                if account.urgent_limit > 0:
+                    self._open.add(row)
+                else:
+                    self._open.discard(row)
+            self._stale |= self._changed
+            self._changed.clear()
+        return figures
+
+    def _watch(self) -> Figures:
+        """Read all figures, and have the accounts say when they change."""
+        figures = self._figures = Figures(self._accounts)
+        self._changed.clear()
+        self._stale.clear()
+        self._open = {row for row, account in enumerate(self._accounts) if account.urgent_limit > 0}
+        for row, account in enumerate(self._accounts):
+            account.watch(self._changed, row)
+        return figures
 
     def close(self) -> None:
         """Have the accounts no longer say when they change: they are compared in another composition from now on."""
@@ -173,6 +186,10 @@ class SomeAccounts(Accounts):
         """The rows of those that take a prompt now, if only a CRITICAL one."""
         opened = self._whole.open_rows
         return [row for row, whole_row in enumerate(self._rows.tolist()) if whole_row in opened]
+
+    def why_full(self) -> NDArray[np.float64]:
+        """Return free slots, free tokens and ``full_prefill_s`` as they are now: a row each, a column an account."""
+        return self._whole._look().why_full(self._rows)
 
     @property
     def whole(self) -> Accounts:

@@ -18,7 +18,7 @@ class FullInstances:
     def __init__(self, able: Accounts, offered: Accounts) -> None:
         """Keep the figures of now.  ``offered``: some of ``able``."""
         self._accounts = able
-        self._figures = able.whole.figures.why_full(able.rows)
+        self._figures = able.why_full()
         self._offered: Accounts | None = offered  # None once only those that were not offered are left here
         self._count = len(able) - len(offered)
 

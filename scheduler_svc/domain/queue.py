@@ -110,7 +110,8 @@ class ModelQueue:
     @property
     def room(self) -> int:
         """How many new requests find a place."""
-        return min(self.limit - self.placeable, 2 * self.limit - len(self._waiting))
+        waiting = len(self._waiting)
+        return min(self.limit - waiting + len(self._aside), 2 * self.limit - waiting)
 
     def check_capacity(self, expected_wait_s: float, places: int = 1) -> None:
         """Raise QueueFull, with the expected wait, where the queue has not so many places."""
@@ -314,6 +315,11 @@ class ModelQueue:
         return iter(self._aside.values())
 
     @property
+    def any_apart(self) -> bool:
+        """Whether a quarantined request waits."""
+        return bool(self._apart)
+
+    @property
     def all_apart(self) -> Iterator[WaitingRequest]:
         """Iterate over the quarantined requests."""
         return iter(self._apart.values())
@@ -404,6 +410,9 @@ class ModelQueue:
 
     def _first(self) -> WaitingRequest | None:
         """Return the request that is next, of those that are next in their class the one with the smallest key."""
+        if len(self._groups) == 1:
+            (only,) = self._groups.values()
+            return only.first() if only.count else None
         best = None
         for group in self._groups.values():
             first = group.first() if group.count else None
@@ -425,8 +434,8 @@ class ModelQueue:
             return False
         try:
             key = self._ordering.revise(waiting, now)
-            if key is not None:
-                _check_finite(key, waiting)
+            if key is not None and not isfinite(key):
+                raise _not_finite(key, waiting)
         except Exception as error:
             raise OrderingFailed(waiting, error) from error
         if key is None or key <= waiting.key:
@@ -442,11 +451,11 @@ class ModelQueue:
 def _key_of(waiting: WaitingRequest, ordering: Ordering, now: float) -> float:
     """Ask the ordering for a request's key.  Raises ValueError unless it is a finite number."""
     key = ordering.key(waiting, now)
-    _check_finite(key, waiting)
+    if not isfinite(key):
+        raise _not_finite(key, waiting)
     return key
 
 
-def _check_finite(key: float, waiting: WaitingRequest) -> None:
-    """Raise an error unless a key is a finite number: with another one the request would be lost in the order."""
-    if not isfinite(key):
-        raise ValueError(f"the ordering gives {waiting.request.key} the key {key}")
+def _not_finite(key: float, waiting: WaitingRequest) -> ValueError:
+    """Return the error of a key that is no finite number: with it the request would be lost in the order."""
+    return ValueError(f"the ordering gives {waiting.request.key} the key {key}")

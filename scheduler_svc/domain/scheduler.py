@@ -442,7 +442,9 @@ class Scheduler:
     def _pools_in_turn(self) -> list[Pool]:
         pools = [p for p in self._registry.pools() if p.queue and (p.changed or p.queue.changed)]
         self._passes += 1
-        first = self._passes % len(pools) if pools else 0
+        if len(pools) < 2:
+            return pools
+        first = self._passes % len(pools)
         return pools[first:] + pools[:first]
 
     def _schedule_model(self, pool: Pool, now: float, budget: int) -> list[Decision]:
@@ -816,10 +818,13 @@ class Scheduler:
 
         Cheap to call often: the policy evaluates at its own interval.
         """
+        due, shadow = self._policy.due(now), self._placer.shadow
+        if not due and shadow is None:
+            return []
         pools = [pool for pool in self._registry.pools() if pool.queue is not None]
-        if self._placer.shadow is not None:
-            self._placer.shadow.tick(lambda: {pool.model: self._read_signals(pool, now) for pool in pools}, now)
-        if not self._policy.due(now):
+        if shadow is not None:
+            shadow.tick(lambda: {pool.model: self._read_signals(pool, now) for pool in pools}, now)
+        if not due:
             return []
         models = {pool.model for pool in pools}
         self._policy.forget(models)

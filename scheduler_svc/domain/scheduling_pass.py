@@ -127,6 +127,8 @@ class SchedulingPass:
         Returns False if the policy failed.
         """
         isolation, accounts = context.pool.isolation, context.pool.accounts
+        if isolation.account is None and not queue.any_apart:
+            return True
         for waiting in islice(queue.all_apart, _LOOKS):
             try:
                 offer = Offer.for_whole(self._placer.demand(waiting, context.policy), context.pool)

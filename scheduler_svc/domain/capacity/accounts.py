@@ -61,6 +61,11 @@ class Accounts(Sequence[Account]):
         self._look()
         return self._open
 
+    def few_open(self, most: int) -> list[tuple[int, Account]] | None:
+        """Return the rows and accounts of ``open_rows``, ascending; None if there are more than ``most``."""
+        self._look()
+        return [(row, self._accounts[row]) for row in sorted(self._open)] if len(self._open) <= most else None
+
     def why_full(self) -> NDArray[np.float64]:
         """Return free slots, free tokens and ``full_prefill_s`` as they are now: a row each, a column an account."""
         return self._look().why_full(_ALL)
@@ -139,8 +144,8 @@ class Accounts(Sequence[Account]):
         return left[self.rows].nonzero()[0]
 
     def at(self, rows: Sequence[int]) -> Accounts:
-        """Return those in these rows, which are ascending."""
-        return self.take(np.array(rows, dtype=np.intp))
+        """Return those in these rows, which are ascending; these themselves if that is all."""
+        return self if len(rows) == len(self) else self.take(np.array(rows, dtype=np.intp))
 
     def take(self, rows: Rows) -> Accounts:
         """Return those in these rows."""

@@ -138,10 +138,8 @@ def with_kv(accounts: Accounts, demand: Demand) -> Accounts:
 def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue."""
     tokens, prompt, limiting = float(demand.tokens), float(demand.prompt_tokens), _limiting(demand)
-    if accounts.whole is accounts and prompt and len(open_rows := accounts.open_rows) <= _FEW:
-        few = [(row, accounts[row]) for row in sorted(open_rows)]
-        rows = [row for row, a in few if a.free_tokens >= tokens and getattr(a, limiting) >= prompt]
-        return accounts if len(rows) == len(accounts) else accounts.at(rows)
+    if prompt and accounts.whole is accounts and (few := accounts.few_open(_FEW)) is not None:
+        return accounts.at([row for row, a in few if a.free_tokens >= tokens and getattr(a, limiting) >= prompt])
     each = accounts.figures
     limit: Column = getattr(each, limiting)
     if len(limit) and lowest(limit) >= prompt and lowest(each.free_tokens) >= tokens:

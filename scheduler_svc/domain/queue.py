@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from scheduler_svc.domain.errors import QueueFull
+from scheduler_svc.domain.most_asked import MostAsked
 from scheduler_svc.domain.ordering.base import Ordering, goes_by_arrival, separates_classes
 from scheduler_svc.domain.request import Priority, Request, RequestKey
 from scheduler_svc.domain.shares.flow import Entry
@@ -77,6 +78,8 @@ class ModelQueue:
         self.brought_back_at = 0  # the pool's generation when requests were brought back last
         self._classes: dict[Priority, dict[RequestKey, WaitingRequest]] = {p: {} for p in Priority}  # of ``_waiting``
         self._deadlines: list[float] = []  # stated by the requests in the order, sorted
+        self._special = 0  # requests that wait and are not ``plain``
+        self._most = MostAsked()
         self._last_number = 0
 
     def __len__(self) -> int:
@@ -96,6 +99,15 @@ class ModelQueue:
         """When the request that waits longest came into the queue, on the scheduler's clock; None if none waits."""
         first = next(iter(self._waiting.values()), None)
         return first.enqueued_at if first is not None else None
+
+    @property
+    def most_asked(self) -> MostAsked | None:
+        """The most that the waiting requests ask of engines; None where some ask for more than ``MostAsked`` says."""
+        return None if self._special else self._most
+
+    def waits_critical(self) -> bool:
+        """Whether a CRITICAL request waits."""
+        return bool(self._classes[Priority.CRITICAL])
 
     @property
     def placeable(self) -> int:
@@ -128,6 +140,8 @@ class ModelQueue:
         waiting.key = _key_of(waiting, self._ordering, now)
         self._waiting[key] = waiting
         self._classes[waiting.request.priority][key] = waiting
+        self._special += not waiting.plain
+        self._most.take(waiting)
         self.changed = True
         if self._limited and (use := self._uses.of(key.tenant, now)) is not None:
             use.comes(waiting, now)
@@ -149,6 +163,9 @@ class ModelQueue:
         if out is None and self._apart:
             out = self._apart.pop(key, None)
         del self._classes[waiting.request.priority][key]
+        self._special -= not waiting.plain
+        if not self._waiting:
+            self._most = MostAsked()
         waiting.number = -1
         if out is None:
             self._leave(waiting)

@@ -13,6 +13,7 @@ from scheduler_svc.domain.capacity.figures import highest
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.objectives.objective import Choice
+from scheduler_svc.domain.ordering.base import goes_by_arrival
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.filters import with_kv
@@ -95,8 +96,8 @@ class SchedulingPass:
     ) -> _Outcome:
         """Place the head; if it fits nowhere now, place requests behind it."""
         pool = context.pool
-        if not pool.accounts.open_rows and head.prompt_tokens and not self._placer.splits and _served_by_any(head, pool):
-            return _Outcome.BLOCKED  # found without a look at the instances: nobody else can go either
+        if head.prompt_tokens and not self._placer.splits and _nobody_goes(head, queue, context):
+            return _Outcome.BLOCKED
         demand = self._placer.demand(head, context.policy)
         plan = self._placer.plan_split(head, demand, context)
         if plan is not None and plan.split is not None:
@@ -295,6 +296,27 @@ class PassResult:
         self.decisions.append(decision)
 
 
+def _nobody_goes(head: WaitingRequest, queue: ModelQueue, context: PassContext) -> bool:
+    """Whether neither a head that is not split nor anyone behind it has a place.  Cheap: looks at no instance.
+
+    No instance takes a prompt, or only slots are free that are reserved for CRITICAL requests and none of these waits.
+    """
+    pool, policy = context.pool, context.policy
+    if not _served_by_any(head, pool):
+        return False
+    accounts = pool.accounts
+    if not accounts.open_rows():
+        return True
+    if not policy.objective.reserved_slots or queue.waits_critical() or accounts.open_rows(leaving_reserve=True):
+        return False
+    # Those behind the head need not be looked at if none would be set aside and none may step back.  The head needs no
+    # claim as long as slots are what is short: where another finds KV memory, the head does.
+    most = queue.most_asked
+    if most is None or not goes_by_arrival(policy.ordering) or not pool.serves_all(most):
+        return False
+    return accounts.least_free_tokens >= most.total_tokens
+
+
 def _any_can_serve(demand: Demand, pool: Pool) -> bool:
     """Return whether every READY instance can serve the request once it is free."""
     return not demand.constrained and pool.serves_alike(demand.request, demand.total_tokens)
@@ -302,10 +324,7 @@ def _any_can_serve(demand: Demand, pool: Pool) -> bool:
 
 def _served_by_any(waiting: WaitingRequest, pool: Pool) -> bool:
     """Return whether every READY instance can serve a waiting request.  Cheap: looks at no instance."""
-    request = waiting.request
-    if request.adapter or request.sampling.structured_output is not None or waiting.identity is not None:
-        return False
-    return pool.serves_alike(request, waiting.total_tokens)
+    return waiting.plain and pool.serves_alike(waiting.request, waiting.total_tokens)
 
 
 @dataclass(slots=True, kw_only=True)

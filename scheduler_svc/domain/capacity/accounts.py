@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.figures import Figures, FiguresOfSome, Mask, Rows
+from scheduler_svc.domain.capacity.figures import Figures, FiguresOfSome, Mask, Rows, lowest
 
 _ALL = slice(None)
 
@@ -22,7 +22,7 @@ class Accounts(Sequence[Account]):
     than the rest, as a fleet without room needs nothing else.
     """
 
-    __slots__ = ("_accounts", "_changed", "_figures", "_numbers", "_open", "_stale")
+    __slots__ = ("_accounts", "_changed", "_figures", "_numbers", "_open", "_roomy", "_stale")
 
     def __init__(self, accounts: Iterable[Account] = ()) -> None:
         self._accounts = tuple(accounts)
@@ -30,6 +30,7 @@ class Accounts(Sequence[Account]):
         self._changed: set[int] = set()  # rows whose account has changed since it was looked at
         self._stale: set[int] = set()  # rows that were looked at and whose other figures are out of date
         self._open: set[int] = set()  # rows whose account took a prompt when it was looked at
+        self._roomy: set[int] = set()  # of these, rows that took one of a request which leaves the reserved slot free
         self._numbers: dict[str, int] | None = None
 
     def __len__(self) -> int:
@@ -55,16 +56,23 @@ class Accounts(Sequence[Account]):
             self._stale.clear()
         return figures
 
-    @property
-    def open_rows(self) -> Collection[int]:
-        """The rows, in no order, of those that take a prompt now, if only a CRITICAL one."""
-        self._look()
-        return self._open
+    def open_rows(self, *, leaving_reserve: bool = False) -> Collection[int]:
+        """Return the rows, in no order, of those that take a prompt now, if only a CRITICAL one.
 
-    def few_open(self, most: int) -> list[tuple[int, Account]] | None:
-        """Return the rows and accounts of ``open_rows``, ascending; None if there are more than ``most``."""
+        ``leaving_reserve``: those that take one of a request which leaves the slot reserved for CRITICAL free.
+        """
         self._look()
-        return [(row, self._accounts[row]) for row in sorted(self._open)] if len(self._open) <= most else None
+        return self._roomy if leaving_reserve else self._open
+
+    def few_open(self, most: int, *, leaving_reserve: bool) -> list[tuple[int, Account]] | None:
+        """Return the rows and accounts of ``open_rows``, ascending; None if there are more than ``most``."""
+        rows = self.open_rows(leaving_reserve=leaving_reserve)
+        return [(row, self._accounts[row]) for row in sorted(rows)] if len(rows) <= most else None
+
+    @property
+    def least_free_tokens(self) -> float:
+        """The KV tokens free where least are; there is an account."""
+        return lowest(self._look().free_tokens)
 
     def why_full(self) -> NDArray[np.float64]:
         """Return free slots, free tokens and ``full_prefill_s`` as they are now: a row each, a column an account."""
@@ -79,10 +87,15 @@ class Accounts(Sequence[Account]):
             for row in self._changed:
                 account = self._accounts[row]
                 figures.update_full(row, account)
-                if account.urgent_limit > 0:
-                    self._open.add(row)
-                else:
+                if account.urgent_limit <= 0:
                     self._open.discard(row)
+                    self._roomy.discard(row)
+                    continue
+                self._open.add(row)
+                if account.prompt_limit_leaving_reserve > 0:
+                    self._roomy.add(row)
+                else:
+                    self._roomy.discard(row)
             self._stale |= self._changed
             self._changed.clear()
         return figures
@@ -93,6 +106,7 @@ class Accounts(Sequence[Account]):
         self._changed.clear()
         self._stale.clear()
         self._open = {row for row, account in enumerate(self._accounts) if account.urgent_limit > 0}
+        self._roomy = {row for row in self._open if self._accounts[row].prompt_limit_leaving_reserve > 0}
         for row, account in enumerate(self._accounts):
             account.watch(self._changed, row)
         return figures
@@ -186,15 +200,17 @@ class SomeAccounts(Accounts):
             self._figures = FiguresOfSome(self._whole.figures, self._rows)
         return self._figures
 
-    @property
-    def open_rows(self) -> Collection[int]:
-        """The rows of those that take a prompt now, if only a CRITICAL one."""
-        opened = self._whole.open_rows
+    def open_rows(self, *, leaving_reserve: bool = False) -> Collection[int]:
+        """Return the rows of those that take a prompt now, as ``Accounts.open_rows`` does."""
+        opened = self._whole.open_rows(leaving_reserve=leaving_reserve)
         return [row for row, whole_row in enumerate(self._rows.tolist()) if whole_row in opened]
 
     def why_full(self) -> NDArray[np.float64]:
         """Return free slots, free tokens and ``full_prefill_s`` as they are now: a row each, a column an account."""
         return self._whole._look().why_full(self._rows)
+
+    def _look(self) -> Figures:
+        return self.figures
 
     @property
     def whole(self) -> Accounts:

@@ -162,7 +162,7 @@ def _has_room_soon(scored: _Scored, in_use: InstancesInUse) -> bool:
     """Whether an instance in use that has none now has room for the request in time."""
     demand = scored.demand
     soon = in_use.soon_with_capacity(demand.able or scored.accounts, demand.tokens)
-    if soon and (scored.within is None or _any_within_budget(demand, soon)):
+    if len(soon) and (scored.within is None or _any_within_budget(demand, soon)):
         return True
     full = _and(scored.used, scored.within) & (scored.shares <= _HEADROOM)  # a slot is predicted to be free by then
     return count(scored.unused) > 0 and count(full) > 0

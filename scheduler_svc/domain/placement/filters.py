@@ -138,7 +138,8 @@ def with_kv(accounts: Accounts, demand: Demand) -> Accounts:
 def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue."""
     tokens, prompt, limiting = float(demand.tokens), float(demand.prompt_tokens), _limiting(demand)
-    if prompt and accounts.whole is accounts and (few := accounts.few_open(_FEW)) is not None:
+    reserve = demand.must_leave_reserve
+    if prompt and accounts.whole is accounts and (few := accounts.few_open(_FEW, leaving_reserve=reserve)) is not None:
         return accounts.at([row for row, a in few if a.free_tokens >= tokens and getattr(a, limiting) >= prompt])
     each = accounts.figures
     limit: Column = getattr(each, limiting)

@@ -48,9 +48,12 @@ def test_what_keeps_prompts_out_is_known_whatever_happens_and_whatever_else_is_r
 
     for _ in range(8):
         full = [[float(n) for n in (a.free_slots, a.free_tokens, a.full_prefill_s)] for a in each]
-        assert set(several.open_rows) == {row for row, a in enumerate(each) if a.urgent_limit > 0}
-        assert set(some.open_rows) == {n for n, row in enumerate(rows) if each[row].urgent_limit > 0}
+        opened = {row for row, a in enumerate(each) if a.urgent_limit > 0}
+        roomy = {row for row, a in enumerate(each) if a.prompt_limit_leaving_reserve > 0}
+        assert [set(several.open_rows(leaving_reserve=r)) for r in (False, True)] == [opened, roomy]
+        assert set(some.open_rows()) == {n for n, row in enumerate(rows) if row in opened}
         assert several.why_full().T.tolist() == full
+        assert several.least_free_tokens == min(a.free_tokens for a in each)
         assert some.why_full().T.tolist() == [full[row] for row in rows]
         if rng.random() < 0.3:
             assert shown(several) == expected(each)

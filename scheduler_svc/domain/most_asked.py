@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
-
 _TOKENIZERS = 2  # no fleet of one model has two
 
 

@@ -49,10 +49,14 @@ class Accounts(Sequence[Account]):
     @property
     def figures(self) -> Figures:
         """The figures as they are now."""
-        figures = self._look()
-        if self._stale:
-            for row in self._stale:
+        figures = self._figures
+        if figures is None:
+            return self._watch()
+        if self._changed or self._stale:
+            self._note_open()
+            for row in self._changed | self._stale if self._stale else self._changed:
                 figures.update(row, self._accounts[row])
+            self._changed.clear()
             self._stale.clear()
         return figures
 
@@ -79,26 +83,31 @@ class Accounts(Sequence[Account]):
         return self._look().why_full(_ALL)
 
     def _look(self) -> Figures:
-        """Note which of the accounts that changed take a prompt, and why the others do not."""
+        """Note of the accounts that changed whether they take a prompt and, in the figures, why not."""
         figures = self._figures
         if figures is None:
             return self._watch()
         if self._changed:
+            self._note_open()
             for row in self._changed:
-                account = self._accounts[row]
-                figures.update_full(row, account)
-                if account.urgent_limit <= 0:
-                    self._open.discard(row)
-                    self._roomy.discard(row)
-                    continue
-                self._open.add(row)
-                if account.prompt_limit_leaving_reserve > 0:
-                    self._roomy.add(row)
-                else:
-                    self._roomy.discard(row)
+                figures.update_full(row, self._accounts[row])
             self._stale |= self._changed
             self._changed.clear()
         return figures
+
+    def _note_open(self) -> None:
+        """Note which of the accounts that changed take a prompt."""
+        for row in self._changed:
+            account = self._accounts[row]
+            if account.urgent_limit <= 0:
+                self._open.discard(row)
+                self._roomy.discard(row)
+                continue
+            self._open.add(row)
+            if account.prompt_limit_leaving_reserve > 0:
+                self._roomy.add(row)
+            else:
+                self._roomy.discard(row)
 
     def _watch(self) -> Figures:
         """Read all figures, and have the accounts say when they change."""

@@ -1,7 +1,6 @@
 """The scorers' formulas for the only instance that is offered, as a saturated fleet offers one at a time.
 
-Plain numbers: a column of one entry takes numpy as long as one of a hundred.  ``test_one_candidate.py`` holds both equal,
-to the last bit.
+Plain numbers: a column of one entry takes numpy as long as one of a hundred.  A test holds both equal to the last bit.
 """
 
 from __future__ import annotations

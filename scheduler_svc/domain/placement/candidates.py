@@ -30,7 +30,7 @@ class CandidateTable(Sequence[Candidate]):
         "_choice_index",
         "_count",
         "_full",
-                "_must_leave_reserve",
+        "_must_leave_reserve",
         "_offered",
         "_rejected",
         "_scores",
@@ -133,4 +133,3 @@ def _kept(scores: Mapping[str, Column | Sequence[float]]) -> Mapping[str, Column
         else:
             kept[name] = np.array(each, dtype=np.float64)
     return kept
-

@@ -1,4 +1,4 @@
-"""The only instance that is offered is judged, to the last bit, as it is among others; a ``choose`` is never passed by."""
+"""The only instance that is offered is judged, to the last bit, as it is among others; no ``choose`` is passed by."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from scheduler_svc.domain.targets import DEFAULT_TARGETS
 from tests.unit.domain.random_accounts import NOW, make_accounts, make_demand
 from tests.unit.domain.test_scores import each_seed
 
-OBJECTIVES: Sequence[ChoosesOnly] = (EarliestFinish(), EarliestFinish(reserved_slots=1), LeastTargetUsed(DEFAULT_TARGETS))
+OBJECTIVES: Sequence[ChoosesOnly] = (
+    EarliestFinish(),
+    EarliestFinish(reserved_slots=1),
+    LeastTargetUsed(DEFAULT_TARGETS),
+)
 
 
 def shown(choice: Choice) -> tuple[object, ...]:

@@ -140,7 +140,8 @@ class ModelQueue:
         waiting.key = _key_of(waiting, self._ordering, now)
         self._waiting[key] = waiting
         self._classes[waiting.request.priority][key] = waiting
-        self._special += not waiting.plain
+        if not waiting.plain:
+            self._special += 1
         self._most.take(waiting)
         self.changed = True
         if self._limited and (use := self._uses.of(key.tenant, now)) is not None:
@@ -163,7 +164,8 @@ class ModelQueue:
         if out is None and self._apart:
             out = self._apart.pop(key, None)
         del self._classes[waiting.request.priority][key]
-        self._special -= not waiting.plain
+        if not waiting.plain:
+            self._special -= 1
         if not self._waiting:
             self._most = MostAsked()
         waiting.number = -1

@@ -70,7 +70,8 @@ class SchedulingPass:
     def _run(self, queue: ModelQueue, context: PassContext, budget: int, result: PassResult) -> None:
         if not self._place_apart(queue, context, result):
             return
-        looks, decisions, served = _LOOKS, result.decisions, len(context.pool.accounts) > 0
+        looks, decisions, accounts = _LOOKS, result.decisions, context.pool.accounts
+        served, roomy = len(accounts) > 0, accounts.roomy_rows
         while len(decisions) < budget and (head := queue.head(context.now)) is not None:
             if not served:
                 break
@@ -78,6 +79,8 @@ class SchedulingPass:
                 result.more = True
                 break
             try:
+                if not roomy and not self._placer.splits and _nobody_goes(head, queue, context):
+                    break
                 outcome = self._place_head(head, queue, context, budget, result)
             except OrderingFailed:
                 raise
@@ -96,8 +99,6 @@ class SchedulingPass:
     ) -> _Outcome:
         """Place the head; if it fits nowhere now, place requests behind it."""
         pool = context.pool
-        if head.prompt_tokens and not self._placer.splits and _nobody_goes(head, queue, context):
-            return _Outcome.BLOCKED
         demand = self._placer.demand(head, context.policy)
         plan = self._placer.plan_split(head, demand, context)
         if plan is not None and plan.split is not None:
@@ -297,17 +298,17 @@ class PassResult:
 
 
 def _nobody_goes(head: WaitingRequest, queue: ModelQueue, context: PassContext) -> bool:
-    """Whether neither a head that is not split nor anyone behind it has a place.  Cheap: looks at no instance.
+    """Whether neither a head that is not split nor anyone behind it has a place, where no instance takes any prompt.
 
-    No instance takes a prompt, or only slots are free that are reserved for CRITICAL requests and none of these waits.
+    None takes a CRITICAL one either, or none of these waits.  Cheap: looks at no instance.
     """
     pool, policy = context.pool, context.policy
-    if not _served_by_any(head, pool):
+    if not head.prompt_tokens or not _served_by_any(head, pool):
         return False
     accounts = pool.accounts
-    if not accounts.open_rows():
+    if not accounts.open_rows:
         return True
-    if not policy.objective.reserved_slots or queue.waits_critical() or accounts.open_rows(leaving_reserve=True):
+    if not policy.objective.reserved_slots or queue.waits_critical():
         return False
     # Those behind the head need not be looked at if none would be set aside and none may step back.  The head needs no
     # claim as long as slots are what is short: where another finds KV memory, the head does.

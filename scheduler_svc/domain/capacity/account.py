@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from math import exp, inf
 
+from scheduler_svc.domain.capacity.account_watch import AccountWatch, Takes
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.load_report import LoadReport
@@ -39,7 +40,8 @@ class Account:
 
     __slots__ = (
         "_learned_pace",
-        "_watchers",
+        "_takes",
+        "_watches",
         "block",
         "busy_until",
         "capacity",
@@ -106,7 +108,8 @@ class Account:
         self.pace: Pace = CPU_PRIOR
         self.load_pace: Pace = CPU_PRIOR  # that tells how much of the offered load the instance carries
         self._learned_pace: Pace | None = None  # while ``pace`` is a faded one
-        self._watchers: tuple[tuple[set[int], int], ...] = ()  # sets that its number is added to when it changes
+        self._watches: tuple[tuple[AccountWatch, int], ...] = ()  # those who compare it, and its row there
+        self._takes = Takes.NONE
         self.first_token_margin = self.token_margin = 1.0  # factors, as in ``Margins``
         # capacity of the engine
         self.max_running = 0  # sequences
@@ -145,13 +148,14 @@ class Account:
         self.closed = False  # kept for one quarantined request: it takes nothing else
         self._recount()
 
-    def watch(self, changed: set[int], number: int) -> None:
-        """Add a number to a set whenever a figure changes from now on."""
-        self._watchers += ((changed, number),)
+    def watch(self, watch: AccountWatch, row: int) -> None:
+        """Tell a watch what changes from now on.  ``row``: by which it knows this account."""
+        self._watches += ((watch, row),)
+        watch.enter(row, self._takes)
 
-    def unwatch(self, changed: set[int]) -> None:
-        """Add nothing to that set any more."""
-        self._watchers = tuple(each for each in self._watchers if each[0] is not changed)
+    def unwatch(self, watch: AccountWatch) -> None:
+        """Tell that watch nothing any more."""
+        self._watches = tuple(each for each in self._watches if each[0] is not watch)
 
     def close(self, closed: bool) -> None:
         """Keep the instance for one quarantined request, or open it to all requests again."""
@@ -358,8 +362,8 @@ class Account:
         self._count_step(used)
         self._count_prompts_taken()
         self._count_start()
-        for changed, number in self._watchers:
-            changed.add(number)
+        for watch, row in self._watches:
+            watch.changed.add(row)
 
     def _count_step(self, used_tokens: int) -> None:
         """Predict an iteration once one more sequence is there, and what a token costs then."""
@@ -391,26 +395,27 @@ class Account:
 
         In tokens; -1: none is taken.
         """
-        limit = leaving_reserve = inf if self.free_slots > 0 else self._longest_in_lookahead(-self.free_slots)
+        free = self.free_slots
+        limit = leaving_reserve = inf if free > 0 else self._longest_in_lookahead(-free)
         if self.max_running > 1:  # one slot must stay free for CRITICAL
-            leaving_reserve = inf if self.free_slots > 0 and self.live_not_critical < self.max_running - 1 else -1
+            leaving_reserve = inf if free > 0 and self.live_not_critical < self.max_running - 1 else -1
         if self.closed:
             limit = leaving_reserve = -1
         self.slot_limit, self.slot_limit_leaving_reserve = limit, leaving_reserve
         self.full_prefill_s = self.overtaken_s = 0.0
         urgent = limit
-        if self.pending:
-            oldest = next(iter(self.pending.values()))
-            self.full_prefill_s = self._full_prefill_s(oldest)
+        if self.pending and self._count_prefill_ahead():
+            limit = leaving_reserve = -1
             prioritizes = self.facts is not None and self.facts.supports_priority
-            if prioritizes:
-                self.overtaken_s = self._overtaken_s(oldest)
-            if self.full_prefill_s > 0:
-                limit = leaving_reserve = -1
-                if not prioritizes or self.urgent_pending_s >= self.prefill_limit_s:
-                    urgent = -1
+            if not prioritizes or self.urgent_pending_s >= self.prefill_limit_s:
+                urgent = -1
         self.prompt_limit, self.prompt_limit_leaving_reserve = limit, leaving_reserve
         self.urgent_limit = urgent  # of a CRITICAL request that goes before prompts of other classes at the engine
+        takes = Takes.ANY if leaving_reserve > 0 else Takes.CRITICAL if urgent > 0 else Takes.NONE
+        if takes is not self._takes:
+            self._takes = takes
+            for watch, row in self._watches:
+                watch.enter(row, takes)
 
     def _longest_in_lookahead(self, queued: int) -> float:
         """Return the longest prompt that may queue at the engine behind so many others; -1: none."""
@@ -418,22 +423,25 @@ class Account:
             return -1
         return self.chunk - self.lookahead_tokens if self.queued else inf
 
-    def _full_prefill_s(self, oldest: Reservation) -> float:
-        """Return seconds of prefill ahead where they keep further prompts out, else 0.
+    def _count_prefill_ahead(self) -> bool:
+        """Return whether the prompts that are ahead keep further ones out; there are some.
 
         They do once the engine has prompts for the step that runs and the next: more gain nothing by going.  The oldest
         prompt counts as one chunk at most.  It is being computed, however long it is: if it counted as a whole, the
         engine would have no other prompt at its end.
         """
-        ahead = self.pending_s
+        oldest = next(iter(self.pending.values()))
+        ahead = all_ahead = self.pending_s
         if oldest.prefill_s > self.chunk_s:
             ahead -= oldest.prefill_s - self.chunk_s
-        return ahead if ahead >= self.prefill_limit_s > 0 else 0.0
-
-    def _overtaken_s(self, oldest: Reservation) -> float:
-        """Return seconds of prefill ahead that a CRITICAL request goes before."""
-        behind_s = self.pending_s - self.urgent_pending_s - (0.0 if oldest.critical else oldest.prefill_s)
-        return max(0.0, _NOT_BEGUN * behind_s)
+        if self.facts is not None and self.facts.supports_priority:  # a CRITICAL request goes before others
+            behind_s = all_ahead - self.urgent_pending_s - (0.0 if oldest.critical else oldest.prefill_s)
+            if behind_s > 0:
+                self.overtaken_s = _NOT_BEGUN * behind_s
+        if not ahead >= self.prefill_limit_s > 0:
+            return False
+        self.full_prefill_s = ahead
+        return True
 
     def _count_start(self) -> None:
         """Predict when one more request starts, and when the iteration that emits its first token is over."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.account_watch import AccountWatch
 from scheduler_svc.domain.capacity.figures import Figures, FiguresOfSome, Mask, Rows, lowest
 
 _ALL = slice(None)
@@ -22,15 +23,13 @@ class Accounts(Sequence[Account]):
     than the rest, as a fleet without room needs nothing else.
     """
 
-    __slots__ = ("_accounts", "_changed", "_figures", "_numbers", "_open", "_roomy", "_stale")
+    __slots__ = ("_accounts", "_figures", "_numbers", "_stale", "_watch")
 
     def __init__(self, accounts: Iterable[Account] = ()) -> None:
         self._accounts = tuple(accounts)
         self._figures: Figures | None = None
-        self._changed: set[int] = set()  # rows whose account has changed since it was looked at
-        self._stale: set[int] = set()  # rows that were looked at and whose other figures are out of date
-        self._open: set[int] = set()  # rows whose account took a prompt when it was looked at
-        self._roomy: set[int] = set()  # of these, rows that took one of a request which leaves the reserved slot free
+        self._watch = AccountWatch()
+        self._stale: set[int] = set()  # rows of which only what says why they are full is up to date
         self._numbers: dict[str, int] | None = None
 
     def __len__(self) -> int:
@@ -49,82 +48,78 @@ class Accounts(Sequence[Account]):
     @property
     def figures(self) -> Figures:
         """The figures as they are now."""
-        figures = self._figures
+        figures, changed, stale = self._figures, self._watch.changed, self._stale
         if figures is None:
-            return self._watch()
-        if self._changed or self._stale:
-            self._note_open()
-            for row in self._changed | self._stale if self._stale else self._changed:
+            return self._begin()
+        if changed or stale:
+            for row in changed | stale if stale else changed:
                 figures.update(row, self._accounts[row])
-            self._changed.clear()
-            self._stale.clear()
+            changed.clear()
+            stale.clear()
         return figures
 
-    def open_rows(self, *, leaving_reserve: bool = False) -> Collection[int]:
-        """Return the rows, in no order, of those that take a prompt now, if only a CRITICAL one.
+    @property
+    def open_rows(self) -> Collection[int]:
+        """The rows, in no order, of those that take a prompt now, if only a CRITICAL one."""
+        if self._figures is None:
+            self._begin()
+        return self._watch.open
 
-        ``leaving_reserve``: those that take one of a request which leaves the slot reserved for CRITICAL free.
+    @property
+    def roomy_rows(self) -> Collection[int]:
+        """Those of ``open_rows`` that take a prompt of a request which leaves the slot reserved for CRITICAL free.
+
+        The collection follows what changes.
         """
-        self._look()
-        return self._roomy if leaving_reserve else self._open
+        if self._figures is None:
+            self._begin()
+        return self._watch.roomy
 
-    def few_open(self, most: int, *, leaving_reserve: bool) -> list[tuple[int, Account]] | None:
-        """Return the rows and accounts of ``open_rows``, ascending; None if there are more than ``most``."""
-        rows = self.open_rows(leaving_reserve=leaving_reserve)
-        return [(row, self._accounts[row]) for row in sorted(rows)] if len(rows) <= most else None
+    def few_open(self, most: int, *, leaving_reserve: bool) -> Sequence[tuple[int, Account]] | None:
+        """Return rows and accounts that take a prompt, ascending; None if there are more than ``most`` or may be.
+
+        ``leaving_reserve``: one of a request which leaves the slot reserved for CRITICAL free.
+        """
+        if self._figures is None:
+            self._begin()
+        rows = self._watch.roomy if leaving_reserve else self._watch.open
+        return None if len(rows) > most else [(row, self._accounts[row]) for row in sorted(rows)]
 
     @property
     def least_free_tokens(self) -> float:
         """The KV tokens free where least are; there is an account."""
-        return lowest(self._look().free_tokens)
+        return lowest(self._with_why_full().free_tokens)
 
     def why_full(self) -> NDArray[np.float64]:
         """Return free slots, free tokens and ``full_prefill_s`` as they are now: a row each, a column an account."""
-        return self._look().why_full(_ALL)
+        return self._with_why_full().why_full(_ALL)
 
-    def _look(self) -> Figures:
-        """Note of the accounts that changed whether they take a prompt and, in the figures, why not."""
-        figures = self._figures
+    def _with_why_full(self) -> Figures:
+        """Return the figures, of which those that say why an account is full are up to date."""
+        figures, changed = self._figures, self._watch.changed
         if figures is None:
-            return self._watch()
-        if self._changed:
-            self._note_open()
-            for row in self._changed:
+            return self._begin()
+        if changed:
+            for row in changed:
                 figures.update_full(row, self._accounts[row])
-            self._stale |= self._changed
-            self._changed.clear()
+            self._stale |= changed
+            changed.clear()
         return figures
 
-    def _note_open(self) -> None:
-        """Note which of the accounts that changed take a prompt."""
-        for row in self._changed:
-            account = self._accounts[row]
-            if account.urgent_limit <= 0:
-                self._open.discard(row)
-                self._roomy.discard(row)
-                continue
-            self._open.add(row)
-            if account.prompt_limit_leaving_reserve > 0:
-                self._roomy.add(row)
-            else:
-                self._roomy.discard(row)
-
-    def _watch(self) -> Figures:
+    def _begin(self) -> Figures:
         """Read all figures, and have the accounts say when they change."""
-        figures = self._figures = Figures(self._accounts)
-        self._changed.clear()
+        figures, self._watch = Figures(self._accounts), AccountWatch()
+        self._figures = figures
         self._stale.clear()
-        self._open = {row for row, account in enumerate(self._accounts) if account.urgent_limit > 0}
-        self._roomy = {row for row in self._open if self._accounts[row].prompt_limit_leaving_reserve > 0}
         for row, account in enumerate(self._accounts):
-            account.watch(self._changed, row)
+            account.watch(self._watch, row)
         return figures
 
     def close(self) -> None:
         """Have the accounts no longer say when they change: they are compared in another composition from now on."""
         if self._figures is not None:
             for account in self._accounts:
-                account.unwatch(self._changed)
+                account.unwatch(self._watch)
             self._figures = None
 
     @property
@@ -209,16 +204,29 @@ class SomeAccounts(Accounts):
             self._figures = FiguresOfSome(self._whole.figures, self._rows)
         return self._figures
 
-    def open_rows(self, *, leaving_reserve: bool = False) -> Collection[int]:
-        """Return the rows of those that take a prompt now, as ``Accounts.open_rows`` does."""
-        opened = self._whole.open_rows(leaving_reserve=leaving_reserve)
-        return [row for row, whole_row in enumerate(self._rows.tolist()) if whole_row in opened]
+    def few_open(self, most: int, *, leaving_reserve: bool) -> Sequence[tuple[int, Account]] | None:
+        """Return None: nobody keeps count of these."""
+        return None
+
+    @property
+    def open_rows(self) -> Collection[int]:
+        """The rows, in no order, of those that take a prompt now, if only a CRITICAL one."""
+        return self._here(self._whole.open_rows)
+
+    @property
+    def roomy_rows(self) -> Collection[int]:
+        """Those of ``open_rows`` that take a prompt of a request which leaves the slot reserved for CRITICAL free."""
+        return self._here(self._whole.roomy_rows)
+
+    def _here(self, rows: Collection[int]) -> Collection[int]:
+        """Return which rows here those of the whole are."""
+        return [row for row, whole_row in enumerate(self._rows.tolist()) if whole_row in rows]
 
     def why_full(self) -> NDArray[np.float64]:
         """Return free slots, free tokens and ``full_prefill_s`` as they are now: a row each, a column an account."""
-        return self._whole._look().why_full(self._rows)
+        return self._whole._with_why_full().why_full(self._rows)
 
-    def _look(self) -> Figures:
+    def _with_why_full(self) -> Figures:
         return self.figures
 
     @property

@@ -48,7 +48,8 @@ class Passes(PolicyControl):
         pool.drain.passed(len(result.decisions), queue.placeable, now)
         for decision in result.decisions:
             del self._queued[decision.key]
-            self._charges.placed(decision.attempt_number, decision.key.tenant, decision.prediction.output_tokens)
+            if self._uses.counts:
+                self._charges.placed(decision.attempt_number, decision.key.tenant, decision.prediction.output_tokens)
         for attempt_number, charge in result.charges:
             self._charges.charged(attempt_number, charge)
         if result.failed is not None:

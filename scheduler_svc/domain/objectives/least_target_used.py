@@ -50,14 +50,18 @@ class LeastTargetUsed:
         token_s = one_candidate.token_s(account, demand)
         first_s = one_candidate.first_step_s(account, now) + one_candidate.prefill_s(account, demand)
         share = targets.of_one(first_s, token_s)
-        decides_finish = share > 1 or share == 0
-        return _choice(
-            0,
-            share,
-            {"target_share": (share,), "first_token_s": (first_s,), "token_s": (token_s,)},
-            (first_s + float(demand.output_tokens - 1) * token_s,) if decides_finish else None,
-            targets.least_times_of_one(account, first_s, token_s, share=share),
-        )
+        times = targets.least_times_of_one(account, first_s, token_s, share=share)
+        scores: dict[str, Sequence[float]] = {
+            "target_share": (share,),
+            "first_token_s": (first_s,),
+            "token_s": (token_s,),
+        }
+        if share > 1 or share == 0:
+            finish_s = first_s + float(demand.output_tokens - 1) * token_s
+            scores["finish_s"] = (finish_s,)
+            if share > 1:
+                return _none_meets(0, finish_s, scores, times)
+        return _least_used(0, share, first_s, token_s, scores, times)
 
     def choose_sparing(
         self,
@@ -98,9 +102,14 @@ class _Runs:
         firsts, per_token = self._uncached_first_tokens(), self._per_token
         shares = self._shares.of(firsts, per_token)
         index, least, finishes = self._pick(firsts, shares)
-        scores = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
-        choice = _choice(index, least, scores, finishes, self._least_times(firsts, least))
-        if choice.rule == "least_target_used" and highest(shares) > 1:
+        scores: dict[str, Scores] = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
+        times = self._least_times(firsts, least)
+        if finishes is not None:
+            scores["finish_s"] = finishes
+            if least > 1:
+                return _none_meets(index, float(finishes[index]), scores, times)
+        choice = _least_used(index, float(shares[index]), float(firsts[index]), float(per_token[index]), scores, times)
+        if highest(shares) > 1:
             choice.rejected = rejected = Rejected()
             reject_missed(rejected, shares)
         return choice
@@ -161,20 +170,26 @@ class _Runs:
         return pick_of(each, ranked, in_time if len(in_time) else None, relative=_TOLERANCE), least, finishes
 
 
-def _choice(
+def _none_meets(
     index: int,
-    least_share: float,
+    finish_s: float,
     scores: Mapping[str, Scores | Sequence[float]],
-    finishes: Scores | Sequence[float] | None,
     least_times: tuple[float, float] | None,
 ) -> Choice:
-    """Return the choice of an account.  ``finishes``: where they decided; None: the shares of the targets did."""
-    if finishes is not None:
-        scores = {**scores, "finish_s": finishes}
-    if finishes is not None and least_share > 1:
-        why = f"no candidate is predicted to meet its targets: earliest finish {float(finishes[index]):.2f} s"
-        return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=least_times)
-    share, first_s, token_s = (float(scores[name][index]) for name in ("target_share", "first_token_s", "token_s"))
+    """Return the choice of the earliest finish, where no account is predicted to meet the targets."""
+    why = f"no candidate is predicted to meet its targets: earliest finish {finish_s:.2f} s"
+    return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=least_times)
+
+
+def _least_used(
+    index: int,
+    share: float,
+    first_s: float,
+    token_s: float,
+    scores: Mapping[str, Scores | Sequence[float]],
+    least_times: tuple[float, float] | None,
+) -> Choice:
+    """Return the choice of the least share of the targets, with the times predicted there."""
     why = (
         f"uses {share:.0%} of its targets, the least "
         f"(first token {first_s:.2f} s, then {token_s * 1e3:.1f} ms per token)"

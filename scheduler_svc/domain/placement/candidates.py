@@ -128,7 +128,7 @@ def _kept(scores: Mapping[str, Column | Sequence[float]]) -> Mapping[str, Column
     """Return the scores so that nobody changes them any more: copies, unless they were made for this choice."""
     kept: dict[str, Column | tuple[float, ...]] = {}
     for name, each in scores.items():
-        if isinstance(each, tuple) or (isinstance(each, np.ndarray) and each.base is None and each.dtype is _FLOAT):
+        if (isinstance(each, np.ndarray) and each.base is None and each.dtype is _FLOAT) or isinstance(each, tuple):
             kept[name] = each
         else:
             kept[name] = np.array(each, dtype=np.float64)

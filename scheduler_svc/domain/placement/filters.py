@@ -137,22 +137,15 @@ def with_kv(accounts: Accounts, demand: Demand) -> Accounts:
 
 def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue."""
-    tokens, prompt, limiting = float(demand.tokens), float(demand.prompt_tokens), _limiting(demand)
-    reserve = demand.must_leave_reserve
-    if prompt and accounts.whole is accounts and (few := accounts.few_open(_FEW, leaving_reserve=reserve)) is not None:
-        return accounts.at([row for row, a in few if a.free_tokens >= tokens and getattr(a, limiting) >= prompt])
+    tokens, prompt, reserve = float(demand.tokens), float(demand.prompt_tokens), demand.must_leave_reserve
+    name = "urgent_limit" if demand.overtakes else "prompt_limit_leaving_reserve" if reserve else "prompt_limit"
+    if prompt and (few := accounts.few_open(_FEW, leaving_reserve=reserve)) is not None:
+        return accounts.at([row for row, a in few if a.free_tokens >= tokens and getattr(a, name) >= prompt])
     each = accounts.figures
-    limit: Column = getattr(each, limiting)
+    limit: Column = getattr(each, name)
     if len(limit) and lowest(limit) >= prompt and lowest(each.free_tokens) >= tokens:
         return accounts  # mostly so, and told sooner than which they are
     return accounts.where((each.free_tokens >= tokens) & (limit >= prompt))
-
-
-def _limiting(demand: Demand) -> str:
-    """Return the name of the figure that says how long a prompt an instance takes of such a request."""
-    if demand.overtakes:
-        return "urgent_limit"
-    return "prompt_limit_leaving_reserve" if demand.must_leave_reserve else "prompt_limit"
 
 
 def able(accounts: Accounts, demand: Demand) -> tuple[Accounts, list[tuple[str, str, str]]]:

@@ -129,7 +129,7 @@ class Placer:
         rightly have more to do than the mean.
         """
         objective, now, cached = context.policy.objective, context.now, demand.cached_tokens
-        if not cached and len(offered) == 1 and has_way(type(objective), "choose_only"):
+        if not cached and offered is not demand.able and len(offered) == 1 and has_way(type(objective), "choose_only"):
             return cast("ChoosesOnly", objective).choose_only(demand, offered[0], now)
         if not cached or getattr(objective, "gathers_load", False):
             return objective.choose(demand, offered, now)

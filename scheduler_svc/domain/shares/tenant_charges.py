@@ -19,7 +19,7 @@ class TenantCharges:
 
     def placed(self, attempt_number: int, tenant: str, output_tokens: int) -> None:
         """Note an attempt that was placed, with its predicted output."""
-        if self._uses.counts and (use := self._uses.find(tenant)) is not None:
+        if (use := self._uses.find(tenant)) is not None:
             self._metered[attempt_number] = use, output_tokens
 
     def charged(self, attempt_number: int, charge: Charge) -> None:

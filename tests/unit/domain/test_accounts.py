@@ -50,8 +50,9 @@ def test_what_keeps_prompts_out_is_known_whatever_happens_and_whatever_else_is_r
         full = [[float(n) for n in (a.free_slots, a.free_tokens, a.full_prefill_s)] for a in each]
         opened = {row for row, a in enumerate(each) if a.urgent_limit > 0}
         roomy = {row for row, a in enumerate(each) if a.prompt_limit_leaving_reserve > 0}
-        assert [set(several.open_rows(leaving_reserve=r)) for r in (False, True)] == [opened, roomy]
-        assert set(some.open_rows()) == {n for n, row in enumerate(rows) if row in opened}
+        assert [set(several.open_rows), set(several.roomy_rows)] == [opened, roomy]
+        assert set(some.open_rows) == {n for n, row in enumerate(rows) if row in opened}
+        assert set(some.roomy_rows) == {n for n, row in enumerate(rows) if row in roomy}
         assert several.why_full().T.tolist() == full
         assert several.least_free_tokens == min(a.free_tokens for a in each)
         assert some.why_full().T.tolist() == [full[row] for row in rows]
@@ -100,4 +101,4 @@ def test_accounts_keep_no_memory_of_compositions_that_are_over() -> None:
         scheduler.schedule(0.0)
         put_in_state(scheduler, "i1", InstanceState.SUSPECT if n % 2 else InstanceState.READY)
 
-    assert [len(i.account._watchers) for i in scheduler.instances()] == [1, pytest.approx(1, abs=1)]
+    assert [len(i.account._watches) for i in scheduler.instances()] == [1, pytest.approx(1, abs=1)]

@@ -14,7 +14,7 @@ from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2
 from sage_common.clock import Clock
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.adapters.adapters import Adapters
-from scheduler_svc.control.instances.sessions import Sessions
+from scheduler_svc.control.instances.instance_orders import InstanceOrders
 from scheduler_svc.control.journal import fleet_decisions
 from scheduler_svc.control.journal.decisions import POLICY, SHADOW, SPLITTING, Plain
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
@@ -46,7 +46,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
-    """Answer AdminService's calls from the scheduler, the sessions and the fleet watch.
+    """Answer AdminService's calls from the scheduler and the fleet watch, and pass on orders.
 
     Handlers raise domain errors; ErrorInterceptor turns them into statuses.
     """
@@ -55,7 +55,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self,
         scheduler: Scheduler,
         clock: Clock,
-        sessions: Sessions,
+        orders: InstanceOrders,
         explainer: Explainer,
         fleet_watch: FleetWatch,
         scaling: ScalingWatch,
@@ -72,7 +72,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._standing = standing
         self._scheduler = scheduler
         self._clock = clock
-        self._sessions = sessions
+        self._orders = orders
         self._explainer = explainer
         self._fleet_watch = fleet_watch
         self._scaling = scaling
@@ -200,7 +200,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
         Raises InstanceNotFound, InvalidTransition.
         """
-        instance = self._sessions.drain(request.instance_id, stated_reason(request.reason), by_operator=True)
+        instance = self._orders.drain(request.instance_id, stated_reason(request.reason), by_operator=True)
         await self._decisions.write()
         return admin_pb2.DrainInstanceResponse(instance=self._view(instance))
 
@@ -218,7 +218,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             await self._decisions.write()
             view = instance_decisions.unknown_instance(self._decisions, instance_id)
         else:
-            instance = self._sessions.resume(instance_id)
+            instance = self._orders.resume(instance_id)
             await self._decisions.write()
             view = self._view(instance)
         return admin_pb2.ResumeInstanceResponse(instance=view)
@@ -230,14 +230,14 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
         Raises InstanceNotFound, InvalidTransition, InvalidRequest.
         """
-        instance = self._sessions.sleep(request.instance_id, stated_reason(request.reason) or "ordered by an operator")
+        instance = self._orders.sleep(request.instance_id, stated_reason(request.reason) or "ordered by an operator")
         return admin_pb2.SleepInstanceResponse(instance=self._view(instance))
 
     async def WakeInstance(
         self, request: admin_pb2.WakeInstanceRequest, context: Context
     ) -> admin_pb2.WakeInstanceResponse:
         """Wake an instance that sleeps.  Raises InstanceNotFound, InvalidTransition, InvalidRequest."""
-        instance = self._sessions.wake(request.instance_id)
+        instance = self._orders.wake(request.instance_id)
         return admin_pb2.WakeInstanceResponse(instance=self._view(instance))
 
     async def SetInstanceRole(

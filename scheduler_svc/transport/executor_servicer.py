@@ -17,6 +17,8 @@ from scheduler_svc.access.caller import caller
 from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.kv_releases import KvReleases
+from scheduler_svc.control.instances.engine_reports import EngineReports
+from scheduler_svc.control.instances.registrar import Registrar
 from scheduler_svc.control.instances.registration import UnknownSession
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.sessions import Sessions
@@ -48,7 +50,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
 
     def __init__(
         self,
+        registrar: Registrar,
         sessions: Sessions,
+        reports: EngineReports,
         attempts: AttemptTable,
         kv_releases: KvReleases,
         ends: KeptEnds,
@@ -62,7 +66,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
 
         ``leader_lease_s``: how long this scheduler leads without renewing it; None: it is the only one.
         """
+        self._registrar = registrar
         self._sessions = sessions
+        self._reports = reports
         self._attempts = attempts
         self._kv_releases = kv_releases
         self._ends = ends
@@ -93,7 +99,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             proofs=self._proofs if holds else None,
             batches=ASSIGN_BATCHES in first.register.capabilities,
         )
-        welcome = self._sessions.register(registration, link)
+        welcome = self._registrar.register(registration, link)
         answer = executor_pb2.Welcome(
             protocol_version=registrations.agreed_version(first.register),
             session_id=welcome.session_id,
@@ -134,28 +140,28 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         self._sessions.renew_lease(session)
         kind = message.WhichOneof("message")
         if kind == "heartbeat":
-            self._sessions.heartbeat(session, registrations.load_report(message.heartbeat))
+            self._reports.heartbeat(session, registrations.load_report(message.heartbeat))
         elif kind == "prefix_cache_report":
             report = message.prefix_cache_report
-            self._sessions.cache_report(session, report.number, registrations.cache_report(report))
+            self._reports.cache_report(session, report.number, registrations.cache_report(report))
         elif kind == "held_assign":
             answer = message.held_assign
-            held = held_request(answer, session.instance_id, self._proofs, self._sessions.now())
-            self._sessions.held_assign(session, attempt_name(answer.attempt), held)
+            held = held_request(answer, session.instance_id, self._proofs, self._reports.now())
+            self._reports.held_assign(session, attempt_name(answer.attempt), held)
         elif kind == "adapter_states":
             states = message.adapter_states
-            self._sessions.adapter_states(session, states.number, adapter_reports(states))
+            self._reports.adapter_states(session, states.number, adapter_reports(states))
         elif kind == "sleep_report":
             if (sleep := sleep_report(message.sleep_report)) is not None:
-                self._sessions.sleep_report(session, sleep)
+                self._reports.sleep_report(session, sleep)
         elif kind == "engine_status":
             self._on_engine_status(session, message.engine_status)
         elif kind == "tokenizer_chunk":
             upload.take(message.tokenizer_chunk)
         elif kind == "drain_requested":
-            self._sessions.drain(session.instance_id, reported(message.drain_requested.reason), by_operator=False)
+            self._reports.wants_drain(session, reported(message.drain_requested.reason))
         elif kind == "drained":
-            self._sessions.idle(session.instance_id)
+            self._reports.drained(session)
         elif kind == "kv_released":
             released = message.kv_released
             self._kv_releases.answered(
@@ -172,7 +178,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             raise WireError(ErrorReason.INVALID_REGISTRATION, f"{status.state} is not a state of an engine")
         facts = registrations.facts(status.facts) if state is InstanceState.READY else None
         progress = registrations.progress(status)
-        self._sessions.engine_status(session, state, progress, reported(status.message), facts)
+        self._reports.engine_status(session, state, progress, reported(status.message), facts)
 
     # --- outputs ----------------------------------------------------------------------------------
 

@@ -27,7 +27,6 @@ from scheduler_svc.control.batches.batches import Batches
 from scheduler_svc.control.detached.codec import Codec
 from scheduler_svc.control.detached.detached_work import DetachedWork
 from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
-from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.instances.watchdog import Watchdog
 from scheduler_svc.control.journal.batches import BatchStore
 from scheduler_svc.control.journal.detached import DetachedStore
@@ -55,6 +54,7 @@ from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport.detached_records import DetachedRecords
 from scheduler_svc.transport.openai_lines.codec import OpenAiLines
 from scheduler_svc.wiring.earlier_scheduler import NO_EARLIER_SCHEDULER, EarlierScheduler
+from scheduler_svc.wiring.instances import Instances, InstancesBuilder
 from scheduler_svc.wiring.room_settings import (
     batch_settings,
     detached_settings,
@@ -76,7 +76,7 @@ class ControlPlane:
     attempts: AttemptTable
     runner: RequestRunner
     kv_releases: KvReleases
-    sessions: Sessions
+    instances: Instances
     adapters: Adapters
     device_groups: DeviceGroups
     adoption: Adoption
@@ -105,7 +105,7 @@ class ControlPlane:
 
     def handed_over(self) -> Mapping[str, EarlierInstance]:
         """Return what the next scheduler is to know of the instances.  Call once all sessions are ended."""
-        models = self.sessions.models
+        models = self.instances.table.models
         return handed_over(models, self.requests, self.intake.ends, self.recovery, self.adoption)
 
     async def load_detached(self) -> None:
@@ -172,8 +172,8 @@ def build_control(
     adoption = _adoption(base, requests, attempts, restoration)
     adapters = _adapters(base, requests, decisions, restoration)
     kept_roles = KeptRoles(scheduler, clock, attempts.links, decisions)
-    sessions = _sessions(base, requests, attempts, adoption, observe_fleet, decisions, adapters, kept_roles)
-    device_groups = _device_groups(base, requests, sessions)
+    instances = _instances(base, requests, attempts, adoption, observe_fleet, decisions, adapters, kept_roles)
+    device_groups = _device_groups(base, requests, instances)
     return ControlPlane(
         scheduler=scheduler,
         clock=clock,
@@ -181,7 +181,7 @@ def build_control(
         attempts=attempts.table,
         runner=attempts.runner,
         kv_releases=attempts.kv_releases,
-        sessions=sessions,
+        instances=instances,
         adapters=adapters,
         device_groups=device_groups,
         adoption=adoption,
@@ -189,7 +189,7 @@ def build_control(
         dispatcher=Dispatcher(attempts.runner, attempts.handoffs, base.wakeup, statistics),
         intake=requests.intake,
         models=requests.models,
-        watchdog=_watchdog(base, requests, attempts, sessions, adapters, device_groups),
+        watchdog=_watchdog(base, requests, attempts, instances, adapters, device_groups),
         warm_ups=attempts.warm_ups,
         loop_lag=base.loop_lag,
         explainer=Explainer(scheduler, clock, requests.table),
@@ -356,7 +356,7 @@ def _adoption(base: _Base, requests: _Requests, attempts: _Attempts, restoration
     )
 
 
-def _sessions(
+def _instances(
     base: _Base,
     requests: _Requests,
     attempts: _Attempts,
@@ -365,19 +365,19 @@ def _sessions(
     decisions: OperatorDecisions,
     adapters: Adapters,
     roles: KeptRoles,
-) -> Sessions:
+) -> Instances:
     recovery = requests.recovery
-    sessions = Sessions(
-        base.scheduler,
-        base.clock,
-        attempts.table,
-        attempts.handoffs,
-        attempts.links,
-        base.tokenizers,
-        base.loop_lag,
-        base.wakeup,
-        requests.models,
-        session_settings(base.config),
+    instances = InstancesBuilder(
+        scheduler=base.scheduler,
+        clock=base.clock,
+        attempts=attempts.table,
+        handoffs=attempts.handoffs,
+        links=attempts.links,
+        tokenizers=base.tokenizers,
+        loop_lag=base.loop_lag,
+        wakeup=base.wakeup,
+        models=requests.models,
+        settings=session_settings(base.config),
         epoch=base.epoch,
         observer=observer,
         adoption=adoption,
@@ -385,11 +385,10 @@ def _sessions(
         decisions=decisions,
         adapters=adapters,
         roles=roles,
-        seen=lambda models: base.earlier.keep_instances(_with_a_session({**recovery.awaited_models, **models})),
-    )
-    recovery.on_end(sessions.tell_seen)
-    attempts.events.subscribe(sessions)
-    return sessions
+    ).build(lambda models: base.earlier.keep_instances(_with_a_session({**recovery.awaited_models, **models})))
+    recovery.on_end(instances.table.tell_seen)
+    attempts.events.subscribe(instances.outcomes)
+    return instances
 
 
 def _adapters(
@@ -432,12 +431,12 @@ def _scaling(base: _Base, requests: _Requests) -> ScalingWatch:
     )
 
 
-def _device_groups(base: _Base, requests: _Requests, sessions: Sessions) -> DeviceGroups:
+def _device_groups(base: _Base, requests: _Requests, instances: Instances) -> DeviceGroups:
     models = requests.models
     return DeviceGroups(
         base.scheduler,
         base.clock,
-        sessions,
+        instances.orders,
         device_group_settings(base.config),
         waiting_elsewhere=lambda: models.waiting_by_model,
         knows=lambda model: bool(models.facts(model)),
@@ -448,7 +447,7 @@ def _watchdog(
     base: _Base,
     requests: _Requests,
     attempts: _Attempts,
-    sessions: Sessions,
+    instances: Instances,
     adapters: Adapters,
     device_groups: DeviceGroups,
 ) -> Watchdog:
@@ -456,7 +455,7 @@ def _watchdog(
         base.scheduler,
         base.clock,
         requests.table,
-        sessions,
+        instances.checks,
         attempts.warm_ups,
         adapters,
         device_groups,

@@ -56,7 +56,8 @@ class Leaving:
         control.intake.close(why)
         if control.detached is not None:
             control.detached.freeze()
-        control.sessions.end_all("the scheduler hands over")  # first: what ends from here on is not told to executors
+        # First: what ends from here on is not told to executors.
+        control.instances.sessions.end_all("the scheduler hands over")
         control.requests.hand_over()  # calls that break now must not end what goes on elsewhere
         state.keep_instances(control.handed_over())
         state.freeze()
@@ -84,7 +85,7 @@ class Leaving:
         if control.detached is not None:
             control.detached.freeze()
         self._client_sessions.close()
-        control.sessions.end_all("the scheduler is shutting down")
+        control.instances.sessions.end_all("the scheduler is shutting down")
         await self._stop_serving(DRAINED_GRACE_S)
         return True
 

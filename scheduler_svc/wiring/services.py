@@ -48,7 +48,9 @@ def executor_servicer(
 ) -> ExecutorServicer:
     """Return the service of executors; ``proofs``: of what they hold; None: they hold nothing."""
     return ExecutorServicer(
-        control.sessions,
+        control.instances.registrar,
+        control.instances.sessions,
+        control.instances.reports,
         control.attempts,
         control.kv_releases,
         control.intake.ends,
@@ -73,7 +75,7 @@ def admin_servicer(
     return AdminServicer(
         control.scheduler,
         control.clock,
-        control.sessions,
+        control.instances.orders,
         control.explainer,
         control.fleet_watch,
         control.scaling,

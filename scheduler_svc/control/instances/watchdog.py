@@ -7,7 +7,7 @@ import logging
 from sage_common.clock import Clock
 from scheduler_svc.control.adapters.adapters import Adapters
 from scheduler_svc.control.attempts.warm_ups import WarmUps
-from scheduler_svc.control.instances.sessions import Sessions
+from scheduler_svc.control.instances.instance_checks import InstanceChecks
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.sleep.device_groups import DeviceGroups
 from scheduler_svc.control.timing.wakeup import Wakeup
@@ -29,7 +29,7 @@ class Watchdog:
         scheduler: Scheduler,
         clock: Clock,
         requests: RequestTable,
-        sessions: Sessions,
+        instances: InstanceChecks,
         warm_ups: WarmUps,
         adapters: Adapters,
         device_groups: DeviceGroups,
@@ -45,7 +45,7 @@ class Watchdog:
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
-        self._sessions = sessions
+        self._instances = instances
         self._warm_ups = warm_ups
         self._adapters = adapters
         self._device_groups = device_groups
@@ -63,9 +63,7 @@ class Watchdog:
 
     def check(self) -> None:
         """Run every check once."""
-        self._sessions.check_leases()
-        self._sessions.check_progress()
-        self._sessions.check_instances()
+        self._instances.check()
         self._device_groups.check()
         self._warm_ups.check()
         self._adapters.check()

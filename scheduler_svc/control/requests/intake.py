@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sage_common.clock import Clock
+from scheduler_svc.control.requests.acceptance import Acceptance
 from scheduler_svc.control.requests.choices import Choices, ReadFrom, outside, split
 from scheduler_svc.control.requests.detached_port import DetachedPort
 from scheduler_svc.control.requests.grace import Grace
@@ -18,7 +19,6 @@ from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
 from scheduler_svc.control.requests.outcome import CLIENT_GONE, caused_by_service
 from scheduler_svc.control.requests.output_reader import OutputReader
-from scheduler_svc.control.requests.policy_failure import announce
 from scheduler_svc.control.requests.prompt_memory import (
     PromptMemory,
     size_of_request,
@@ -39,7 +39,6 @@ from scheduler_svc.domain.errors import (
     FieldViolation,
     InvalidRequest,
     NoJournal,
-    PolicyFailed,
     QueueFull,
     Recovering,
     RequestCancelled,
@@ -110,6 +109,7 @@ class Intake:
         self.grace = Grace(clock, requests)
         self.ends = ends
         self.receipts = receipts
+        self._acceptance = Acceptance(scheduler, clock, requests, receipts, wakeup, detached)
         self._returning = asyncio.Semaphore(RETURNING_AT_ONCE)
         requests.on_end(lambda live, reason: self._forget_prompt(live))
         self._recovery = recovery
@@ -212,7 +212,7 @@ class Intake:
                 request = replace(request, arrived_at=returned[0], deadline_at=returned[1])
             self._memory.take(key, size_of_request(request))
             live = self._live(request, submission, warnings, observed)
-            await self._accept_kept(live, submission, returned=returned is not None)
+            await self._acceptance.accept(live, submission, returned=returned is not None)
         except BaseException:
             self._memory.give_back(key)
             raise
@@ -419,71 +419,6 @@ class Intake:
             self._recovery.check_logprobs(members[each.choice], each.after_token)
         self.grace.end(live)
         reader.begin(live, after_token=after_token, attached=True, after=after)
-
-    async def _accept_kept(self, live: LiveRequest, submission: Submission, *, returned: bool) -> None:
-        """Accept a request, and before that write it down if it is to be detached and there is a journal."""
-        kept = self._detached if live.detached else None
-        if kept is not None:
-            await kept.accept(live, submission.keep_result_s)
-        try:
-            await self._accept_in_time(live, returned=returned)
-        except BaseException:
-            if kept is not None:
-                await kept.withdraw(live)
-            raise
-
-    async def _accept_in_time(self, live: LiveRequest, *, returned: bool) -> None:
-        try:
-            self._accept(live, returned=returned)
-        except QueueFull:
-            if not self._wakeup.due:
-                raise
-            # Many requests may arrive before one pass: the queue counts as full if it is so after that.
-            await self._wakeup.answered()
-            self._accept(live, returned=returned)
-
-    def _accept(self, live: LiveRequest, *, returned: bool) -> None:
-        request, now = live.request, self._clock.now()
-        try:
-            ahead = self._admit(live, now, returned=returned)
-        except PolicyFailed as error:
-            announce(error, request.key)
-            raise
-        self._end_displaced()
-        ended = self._requests.find(request.key)
-        if ended is not None:
-            self._requests.forget(ended)
-        if returned:
-            self.receipts.use(live.key)
-        for each in live.members:
-            self._requests.admit(each)
-            each.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
-            if returned:
-                each.note(now, "returned", f"accepted by an earlier scheduler {now - request.arrived_at:.1f} s ago")
-            if ahead:
-                each.note(now, "queued", ahead)
-            each.observed.accepted(each, now)
-        self._wakeup.notify()
-
-    def _admit(self, live: LiveRequest, now: float, *, returned: bool) -> str:
-        """Let a request wait with all its choices, or none of them; return what it waits for, in words."""
-        ahead = ""
-        for each in live.members:
-            try:
-                found = self._scheduler.admit(each.request, now, accepted_before=returned)
-            except BaseException:
-                for admitted in live.members[: each.key.choice]:
-                    self._scheduler.withdraw(admitted.key, now)
-                raise
-            ahead = ahead or found
-        return ahead
-
-    def _end_displaced(self) -> None:
-        """End the requests that made room for one that was accepted."""
-        for key, error in self._scheduler.take_displaced():
-            displaced = self._requests.find(key)
-            if displaced is not None:
-                self._requests.end(displaced, error)
 
 
 def _unread(live: LiveRequest) -> bool:

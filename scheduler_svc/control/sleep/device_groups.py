@@ -38,7 +38,7 @@ GroupKey = tuple[str, str]
 
 
 class SleepOrders(Protocol):
-    """The port through which instances get their orders; ``Sessions`` implements it."""
+    """The port through which instances get their orders; ``InstanceOrders`` implements it."""
 
     def sleep(self, instance_id: str, reason: str) -> Instance:
         """Have an instance drain and then sleep.  Raises SchedulerError."""

@@ -151,7 +151,8 @@ async def test_taking_over_a_live_executor_with_what_is_listed(fleet: SecureFlee
 
 
 async def test_opening_the_output_stream_of_anothers_session(fleet: SecureFleet, witness: AsyncStream) -> None:
-    session = fleet.scheduler.control.sessions._sessions["a"]
+    session = fleet.scheduler.control.instances.table.find("a")
+    assert session is not None
     for holder, session_id in (("host-m", session.session_id), ("host-a", "guess"), ("twin", session.session_id)):
         await refused(grpc.StatusCode.FAILED_PRECONDITION, outputs_answer, fleet, holder, session_id)
     await assert_unharmed(fleet, witness)

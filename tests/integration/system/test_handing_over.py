@@ -79,9 +79,9 @@ async def test_an_end_that_is_kept_outlives_a_broken_link_of_its_executor(
         done = await read(stream(first.new_client(use_sessions=False), "r"))
         control = first.scheduler.control
         assert len(control.intake.ends) == 1
-        session = control.sessions._sessions["a"]
+        session = control.instances.table.find("a")
         await proxy.cut()
-        await eventually(lambda: control.sessions._sessions.get("a") not in (None, session))
+        await eventually(lambda: control.instances.table.find("a") not in (None, session))
         await first.until("a", InstanceState.READY)
         assert len(control.intake.ends) == 1
         assert len(executor.held) == 1
@@ -99,9 +99,9 @@ async def test_it_is_forgotten_when_its_reader_has_it(tmp_path: Path, monkeypatc
         executor = await only.add("a", through=proxy.address)
         await read(stream(only.new_client(use_sessions=False), "r"))
         control = only.scheduler.control
-        session = control.sessions._sessions["a"]
+        session = control.instances.table.find("a")
         await proxy.cut()
-        await eventually(lambda: control.sessions._sessions.get("a") not in (None, session))
+        await eventually(lambda: control.instances.table.find("a") not in (None, session))
         await only.until("a", InstanceState.READY)
         (live,) = control.intake.ends.attempts("a").values()
         control.intake.ends.release(live)

@@ -21,8 +21,9 @@ async def start(fleet: LocalFleet, *names: str) -> None:
     """Start executors and wait for their first reports: what a session reports first replaces what was believed."""
     for name in names:
         await fleet.add(name)
-    sessions = fleet.scheduler.control.sessions._sessions
-    await eventually(lambda: all(sessions[name].cache_reports for name in names), what="the first reports")
+    sessions = fleet.scheduler.control.instances.table
+    found = [session for name in names if (session := sessions.find(name)) is not None]
+    await eventually(lambda: all(each.cache_reports for each in found), what="the first reports")
 
 
 async def test_conversations_go_where_their_history_is(fleet: LocalFleet) -> None:
@@ -45,7 +46,7 @@ async def test_a_new_session_tells_what_the_engine_holds(fleet: LocalFleet) -> N
     control = fleet.scheduler.control
     for name in ("one", "two"):
         control.scheduler.report_cache(name, CacheReport(block_tokens=BLOCK, cleared=True))  # as if it were new
-    control.sessions.end_all("the test wants new ones")
+    control.instances.sessions.end_all("the test wants new ones")
 
     async def told() -> bool:
         with suppress(SageError):

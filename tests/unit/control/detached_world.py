@@ -137,11 +137,11 @@ class DetachedWorld(World):
             for order in orders
         ]
         spec = InstanceSpec(instance_id=instance_id, model=MODEL, engine_start_id="start-1")
-        welcome = self.plane.sessions.register(Registration(spec=spec, held=tuple(held)), link)
-        session = link.session = self.plane.sessions.by_id(welcome.session_id)
+        welcome = self.plane.instances.registrar.register(Registration(spec=spec, held=tuple(held)), link)
+        session = link.session = self.plane.instances.sessions.by_id(welcome.session_id)
         link.connected = True
-        self.plane.sessions.engine_status(session, InstanceState.READY, None, "", link.facts())
-        self.plane.sessions.outputs_opened(welcome.session_id)
+        self.plane.instances.reports.engine_status(session, InstanceState.READY, None, "", link.facts())
+        self.plane.instances.sessions.outputs_opened(welcome.session_id)
         for order in orders:
             wire = executor_pb2.HeldAssign(
                 attempt=common_pb2.Attempt(epoch=order.epoch, number=order.attempt_number),
@@ -149,7 +149,7 @@ class DetachedWorld(World):
                 tokens=tokens,
             )
             found = held_request(wire, instance_id, KEY, self.clock.now())
-            self.plane.sessions.held_assign(session, (order.epoch, order.attempt_number), found)
+            self.plane.instances.reports.held_assign(session, (order.epoch, order.attempt_number), found)
         return link
 
     def send(self, instance_id: str, live: LiveRequest, start: int, end: int) -> None:

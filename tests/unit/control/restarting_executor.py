@@ -190,7 +190,7 @@ class Executor:
         self.wire, self.reign = Wire(self, reign), reign
         try:
             registration = Registration(spec=spec, resume_secret=self.secret, held=held)
-            welcome = reign.plane.sessions.register(registration, self.wire)
+            welcome = reign.plane.instances.registrar.register(registration, self.wire)
         except DuplicateInstance:
             self.disconnected()
             return
@@ -203,9 +203,9 @@ class Executor:
                 del self.held[name]
         if not kept:
             self.last_assign = 0
-        self.session = reign.plane.sessions.by_id(welcome.session_id)
-        reign.plane.sessions.engine_status(self.session, InstanceState.READY, None, "", _FACTS)
-        reign.plane.sessions.outputs_opened(welcome.session_id)
+        self.session = reign.plane.instances.sessions.by_id(welcome.session_id)
+        reign.plane.instances.reports.engine_status(self.session, InstanceState.READY, None, "", _FACTS)
+        reign.plane.instances.sessions.outputs_opened(welcome.session_id)
 
     def disconnected(self) -> None:
         """Go on without a scheduler, and dial again a little later."""
@@ -222,7 +222,7 @@ class Executor:
         self.disconnected()
         self.away_until = self.fleet.clock.now() + self.fleet.dice.uniform(*BREAK_S)
         if session is not None and reign is not None:
-            sessions = reign.plane.sessions
+            sessions = reign.plane.instances.sessions
             reign.receive(lambda: sessions.control_broken(session, "reset"))
             reign.receive(lambda: sessions.outputs_broken(session, "reset"))
 
@@ -284,7 +284,7 @@ class Executor:
             if held.first_token_at is not None:
                 wire.first_token_for.FromMilliseconds(int((now - held.first_token_at) * 1_000))
         found = held_request(wire, self.instance_id, KEY, now)
-        reign.receive(lambda: reign.plane.sessions.held_assign(session, name, found))
+        reign.receive(lambda: reign.plane.instances.reports.held_assign(session, name, found))
 
     def forget(self, name: Name) -> None:
         self.held.pop(name, None)
@@ -329,7 +329,7 @@ class Executor:
             ),
         )
         reign, session = self.reign, self.session
-        reign.receive(lambda: reign.plane.sessions.heartbeat(session, report))
+        reign.receive(lambda: reign.plane.instances.reports.heartbeat(session, report))
 
     def _finish_if_full(self, held: Held) -> None:
         if len(held.tokens) >= held.order.request.sampling.max_tokens:

@@ -213,7 +213,7 @@ class Fleet:
         if reign is None:
             return
         if hands_over and reign.writes:
-            reign.plane.sessions.end_all("the scheduler hands over")
+            reign.plane.instances.sessions.end_all("the scheduler hands over")
             self._seen = reign.plane.handed_over()
         seen = self._seen
         for executor in self.executors:

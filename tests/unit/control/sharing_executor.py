@@ -63,7 +63,7 @@ class SharingExecutor(ModelledExecutor):
         self.say(S.STARTING)
         if self.connected and self.session is not None:
             loading = InstanceState.LOADING
-            self.world.plane.sessions.engine_status(self.session, loading, None, "", None)
+            self.world.plane.instances.reports.engine_status(self.session, loading, None, "", None)
         self._in(self.start_s, self._started)
 
     def _started(self) -> None:
@@ -76,7 +76,7 @@ class SharingExecutor(ModelledExecutor):
             report = SleepReport(
                 state=state, number=self.number, reason=reason, sleep_s=self.sleep_s, wake_s=self.wake_s
             )
-            self.world.plane.sessions.sleep_report(self.session, report)
+            self.world.plane.instances.reports.sleep_report(self.session, report)
 
     def want_sleep(self, number: int, *, asleep: bool) -> None:
         super().want_sleep(number, asleep=asleep)

@@ -29,7 +29,7 @@ def loads(executor: ModelledExecutor, weights: str = "w", number: int | None = N
         AdapterReport(source=source(name), state=AdapterState.LOADED, weights=weights)
         for name in executor.wanted_adapters or ()
     ]
-    executor.world.plane.sessions.adapter_states(
+    executor.world.plane.instances.reports.adapter_states(
         executor.session, executor.adapters_number if number is None else number, states
     )
 
@@ -37,7 +37,7 @@ def loads(executor: ModelledExecutor, weights: str = "w", number: int | None = N
 def fails(executor: ModelledExecutor, name: str, reason: str) -> None:
     assert executor.session is not None
     failed = AdapterReport(source=source(name), state=AdapterState.FAILED, reason=reason)
-    executor.world.plane.sessions.adapter_states(executor.session, executor.adapters_number, [failed])
+    executor.world.plane.instances.reports.adapter_states(executor.session, executor.adapters_number, [failed])
 
 
 def figures(world: World) -> dict[str, float]:

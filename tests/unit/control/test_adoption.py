@@ -103,17 +103,17 @@ class Next:
     def register(self, instance_id: str, *held: HeldAttempt, ready: bool = True) -> Link:
         link = self.links[instance_id] = Link(world=self.world, instance_id=instance_id)
         spec = InstanceSpec(instance_id=instance_id, model=MODEL, engine_start_id="start-1")
-        welcome = self.plane.sessions.register(Registration(spec=spec, held=held), link)
-        session = self.sessions[instance_id] = self.plane.sessions.by_id(welcome.session_id)
+        welcome = self.plane.instances.registrar.register(Registration(spec=spec, held=held), link)
+        session = self.sessions[instance_id] = self.plane.instances.sessions.by_id(welcome.session_id)
         if ready:
             self.ready(instance_id)
-        self.plane.sessions.outputs_opened(session.session_id)
+        self.plane.instances.sessions.outputs_opened(session.session_id)
         link.connected = True
         return link
 
     def ready(self, instance_id: str) -> None:
         facts = self.links[instance_id].facts()
-        self.plane.sessions.engine_status(self.sessions[instance_id], InstanceState.READY, None, "", facts)
+        self.plane.instances.reports.engine_status(self.sessions[instance_id], InstanceState.READY, None, "", facts)
 
     def answer(self, instance_id: str, order: AssignOrder, *, tokens: int = 5, held_for_s: float = 1.0) -> None:
         self.say(instance_id, held_assign(order, instance_id, tokens=tokens, held_for_s=held_for_s))
@@ -121,7 +121,7 @@ class Next:
     def say(self, instance_id: str, wire: executor_pb2.HeldAssign) -> None:
         name = (wire.attempt.epoch, wire.attempt.number)
         found = held_request(wire, instance_id, KEY, self.clock.now())
-        self.plane.sessions.held_assign(self.sessions[instance_id], name, found)
+        self.plane.instances.reports.held_assign(self.sessions[instance_id], name, found)
 
     def adopt(self, instance_id: str, order: AssignOrder, **answer: Any) -> LiveRequest:
         self.register(instance_id, held(order, instance_id))
@@ -211,8 +211,8 @@ async def test_an_attempt_of_this_epoch_may_have_the_same_number() -> None:
     dispatching = asyncio.create_task(after.plane.dispatcher.run())
     await after.clock.advance(0.1)
     assert [each.number for each in after.plane.attempts.on_instance("a")] == [order.attempt_number]
-    after.plane.sessions.control_broken(after.sessions["a"], "reset")
-    after.plane.sessions.outputs_broken(after.sessions["a"], "reset")
+    after.plane.instances.sessions.control_broken(after.sessions["a"], "reset")
+    after.plane.instances.sessions.outputs_broken(after.sessions["a"], "reset")
     after.register("b", held(order, "b"))
     after.answer("b", order)
     (adopted,) = after.plane.attempts.on_instance("b")
@@ -504,7 +504,7 @@ async def test_what_an_adopted_attempt_did_not_send_again_is_not_made_up_by_the_
     after = Next("a")
     live = after.adopt("a", order)
     after.tokens("a", live, 3)
-    after.plane.sessions.goodbye(after.sessions["a"], "leaves")
+    after.plane.instances.sessions.goodbye(after.sessions["a"], "leaves")
     mine = (EPOCH, order.attempt_number)
     attach(after, live, 3, mine)
     with pytest.raises(OutputLost):
@@ -556,7 +556,7 @@ async def test_the_engines_figures_include_what_was_adopted() -> None:
     account = after.plane.scheduler.instance("a").account
     assert account.unseen_tokens > 0
     load = LoadReport(number=1, last_assign=0, running=1, waiting=0, unfinished=1, iterations=1, kv_used_tokens=64)
-    after.plane.sessions.heartbeat(after.sessions["a"], load)
+    after.plane.instances.reports.heartbeat(after.sessions["a"], load)
     assert account.unseen_tokens == 0
 
 
@@ -585,7 +585,7 @@ async def test_an_adopted_request_fails_over_like_any_other() -> None:
     after = Next("a")
     live = after.adopt("a", order)
     after.tokens("a", live, 5)
-    after.plane.sessions.goodbye(after.sessions["a"], "leaves")
+    after.plane.instances.sessions.goodbye(after.sessions["a"], "leaves")
     assert live.state.value == "queued"
     assert len(live.output) == 5
     after.register("b")
@@ -605,12 +605,12 @@ async def test_an_executor_that_reconnects_keeps_what_was_adopted() -> None:
     after.tokens("a", live, 3)
     (attempt,) = after.plane.attempts.on_instance("a")
     session = after.sessions["a"]
-    after.plane.sessions.control_broken(session, "reset")
+    after.plane.instances.sessions.control_broken(session, "reset")
     link = Link(world=after.world, instance_id="a")
     again = Registration(spec=session.instance.spec, held=(held(order),), resume_secret=session.resume_secret)
-    welcome = after.plane.sessions.register(again, link)
+    welcome = after.plane.instances.registrar.register(again, link)
     assert welcome.keep == (attempt.number,)
-    after.plane.sessions.outputs_opened(welcome.session_id)
+    after.plane.instances.sessions.outputs_opened(welcome.session_id)
     assert f"resend {attempt.number} from 3" in link.log
     assert not any(line.startswith("fetch_assign") for line in link.log)
     assert after.plane.scheduler.instance("a").account.live == 1
@@ -623,10 +623,10 @@ async def test_one_that_reconnects_while_it_is_asked_is_asked_again() -> None:
     session = after.sessions["a"]
     link = after.links["a"] = Link(world=after.world, instance_id="a")
     again = Registration(spec=session.instance.spec, held=(held(order),), resume_secret=session.resume_secret)
-    welcome = after.plane.sessions.register(again, link)
-    after.sessions["a"] = after.plane.sessions.by_id(welcome.session_id)
+    welcome = after.plane.instances.registrar.register(again, link)
+    after.sessions["a"] = after.plane.instances.sessions.by_id(welcome.session_id)
     after.ready("a")
-    after.plane.sessions.outputs_opened(welcome.session_id)
+    after.plane.instances.sessions.outputs_opened(welcome.session_id)
     after.answer("a", order)
     assert after.plane.requests.get(order.request.key).state is RequestState.RUNNING
     assert after.plane.scheduler.instance("a").account.live == 1

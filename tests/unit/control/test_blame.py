@@ -35,8 +35,8 @@ def engine_dies(executor: ModelledExecutor) -> None:
         world.plane.attempts.ended(executor.instance_id, end)
     executor.held.clear()
     executor.dead = True
-    world.plane.sessions.engine_status(session, InstanceState.FAILED, None, "the engine died", None)
-    world.plane.sessions.goodbye(session, "failed")
+    world.plane.instances.reports.engine_status(session, InstanceState.FAILED, None, "the engine died", None)
+    world.plane.instances.sessions.goodbye(session, "failed")
     executor.connected = False
 
 

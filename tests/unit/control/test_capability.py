@@ -25,19 +25,19 @@ def register(world: World, name: str, start: str) -> ModelledExecutor:
     """An executor whose engine only starts."""
     executor = ModelledExecutor(world=world, instance_id=name, start_id=start)
     spec = InstanceSpec(instance_id=name, model="m", engine_start_id=start)
-    welcome = world.plane.sessions.register(Registration(spec=spec), executor)
-    executor.session = world.plane.sessions.by_id(welcome.session_id)
-    world.plane.sessions.engine_status(executor.session, InstanceState.LOADING, None, "", None)
+    welcome = world.plane.instances.registrar.register(Registration(spec=spec), executor)
+    executor.session = world.plane.instances.sessions.by_id(welcome.session_id)
+    world.plane.instances.reports.engine_status(executor.session, InstanceState.LOADING, None, "", None)
     executor.connected = True
     world.executors[name] = executor  # its heartbeats go on
     return executor
 
 
 def fail_to_start(executor: ModelledExecutor) -> None:
-    sessions, session = executor.world.plane.sessions, executor.session
+    instances, session = executor.world.plane.instances, executor.session
     assert session is not None
-    sessions.engine_status(session, InstanceState.FAILED, None, "out of memory", None)
-    sessions.goodbye(session, "failed")
+    instances.reports.engine_status(session, InstanceState.FAILED, None, "out of memory", None)
+    instances.sessions.goodbye(session, "failed")
     executor.connected = False
 
 
@@ -235,7 +235,7 @@ class AskedExecutor(ModelledExecutor):
 def with_tokenizers(world: World, *known: str) -> SomeTokenizers:
     tokenizers = SomeTokenizers(*known)
     world.plane.intake._maker._prompts._tokenizers = world.plane.models._tokenizers = tokenizers
-    world.plane.sessions._tokenizers = tokenizers
+    world.plane.instances.reports._tokenizers = tokenizers
     return tokenizers
 
 
@@ -371,7 +371,7 @@ async def test_registrations_that_vanished_make_room_for_new_models() -> None:
             executor.connect()
             assert executor.session is not None
             if n:
-                world.plane.sessions.goodbye(executor.session, "gone")
+                world.plane.instances.sessions.goodbye(executor.session, "gone")
         newcomer = ModelledExecutor(world=world, instance_id="new", model="new")
         newcomer.connect()
         assert world.state("new") is InstanceState.READY

@@ -133,7 +133,7 @@ async def test_the_time_in_which_another_has_its_turn_makes_no_orphans() -> None
 async def test_a_model_whose_only_instance_an_operator_drained_is_not_there() -> None:
     async with World(device_groups=QUICK) as world:
         await two(world)
-        world.plane.sessions.drain("a", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("a", "maintenance", by_operator=True)
         await world.advance(1)
         with pytest.raises(NoInstance):
             await world.submit("r", model=A)
@@ -196,16 +196,16 @@ async def test_operators_put_one_to_sleep_and_wake_another() -> None:
         device, _, b = await two(world)
         running = await world.submit("running", model=B, max_tokens=200)
         await world.advance(0.1)
-        world.plane.sessions.sleep("b", "")
+        world.plane.instances.orders.sleep("b", "")
         await world.advance(1)
         assert world.state("b") is S.DRAINING, "the group does not lift an operator's order"
         await world.advance(3)
         assert (world.state("b"), running.token_ids, device.holders) == (S.SLEEPING, expected(200), [])
 
-        world.plane.sessions.wake("b")
+        world.plane.instances.orders.wake("b")
         await world.advance(1)
         assert (world.state("b"), device.holders) == (S.READY, ["b"])
-        world.plane.sessions.wake("a")
+        world.plane.instances.orders.wake("a")
         await world.advance(5)
         assert (world.state("a"), world.state("b"), device.holders) == (S.READY, S.SLEEPING, ["a"])
         assert b.sleep_orders == [True, False, True]
@@ -234,7 +234,7 @@ async def test_a_drain_that_an_operator_wants_too_is_not_lifted() -> None:
         waits = await world.submit("waits", model=A)
         await world.advance(3)
         assert world.state("b") is S.DRAINING
-        world.plane.sessions.sleep("b", "its fan is loud")
+        world.plane.instances.orders.sleep("b", "its fan is loud")
         await waits.go_away()
         world.plane.intake.cancel(waits.live.key, "not wanted any more")
         await world.advance(1)
@@ -248,7 +248,7 @@ async def test_one_that_an_operator_puts_to_sleep_keeps_others_waiting_for_no_lo
         await two(world)
         running = await world.submit("running", model=B, max_tokens=3_000)
         await world.advance(0.1)
-        world.plane.sessions.sleep("b", "its fan is loud")
+        world.plane.instances.orders.sleep("b", "its fan is loud")
         waits = await world.submit("waits", model=A)
         await world.advance(15)
         assert waits.token_ids == expected(20)

@@ -222,21 +222,21 @@ async def test_a_drained_instance_finishes_what_it_has_and_gets_nothing_new() ->
         running = [await world.submit(f"r{i}", max_tokens=100) for i in range(4)]
         await world.advance(0.2)
         assert a.held
-        world.plane.sessions.drain("a", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("a", "maintenance", by_operator=True)
         assert a.draining
         later = [await world.submit(f"later{i}") for i in range(4)]
         await world.advance(3)
         assert all(reader.token_ids == expected(100) for reader in running)
         assert {i for reader in later for i in reader.instances} == {"b"}
         assert world.state("a") is InstanceState.DRAINED
-        world.plane.sessions.resume("a")
+        world.plane.instances.orders.resume("a")
         assert world.state("a") is InstanceState.READY
 
 
 async def test_a_drain_outlives_the_executor() -> None:
     async with World() as world:
         a = world.add("a")
-        world.plane.sessions.drain("a", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("a", "maintenance", by_operator=True)
         a.crash()
         await world.advance(1)
         a.restart()
@@ -251,8 +251,8 @@ async def test_a_late_word_of_a_replaced_session_changes_nothing() -> None:
         assert old is not None
         a.disconnect()
         a.connect()
-        world.plane.sessions.control_broken(old, "late")
-        world.plane.sessions.goodbye(old, "late")
+        world.plane.instances.sessions.control_broken(old, "late")
+        world.plane.instances.sessions.goodbye(old, "late")
         await world.advance(1)
         assert world.state("a") is InstanceState.READY
 
@@ -265,7 +265,7 @@ async def test_registrations_past_the_grace_meet_a_clean_slate() -> None:
         a.disconnect()
         await world.advance(1)
         spec = InstanceSpec(instance_id="a", model=MODEL, engine_start_id=a.start_id)
-        welcome = world.plane.sessions.register(Registration(spec=spec), a)
+        welcome = world.plane.instances.registrar.register(Registration(spec=spec), a)
         assert welcome.keep == ()
 
 

@@ -19,7 +19,7 @@ async def test_a_decode_side_that_drains_while_prefill_runs_for_it_finishes_what
         _, d = await pair(world)
         reader = await world.submit("r1", prompt=100)
         await world.advance(PREFILL_S / 2)
-        world.plane.sessions.drain("d", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("d", "maintenance", by_operator=True)
         assert world.state("d") is InstanceState.DRAINING
         await world.advance(PREFILL_S + PULL_S)
         assert world.state("d") is InstanceState.DRAINING
@@ -37,7 +37,7 @@ async def test_a_decode_side_is_drained_once_the_request_it_was_kept_for_is_canc
         p.hung = True
         reader = await world.submit("r1", prompt=100)
         await world.advance(PREFILL_S / 2)
-        world.plane.sessions.drain("d", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("d", "maintenance", by_operator=True)
         assert world.state("d") is InstanceState.DRAINING
         await reader.go_away()
         await world.advance(0.2)
@@ -50,7 +50,7 @@ async def test_a_prefill_side_is_not_drained_while_its_blocks_wait_to_be_fetched
         d.hears_late_s = 1.0
         reader = await world.submit("r1", prompt=100)
         await world.advance(PREFILL_S / 2)
-        world.plane.sessions.drain("p", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("p", "maintenance", by_operator=True)
         await world.advance(0.9)
         assert p.pinned
         assert world.state("p") is InstanceState.DRAINING
@@ -67,7 +67,7 @@ async def test_a_prefill_side_is_drained_when_the_lease_of_what_nobody_fetches_e
         d.hears_late_s = 60.0
         await world.advance(PREFILL_S + 0.01)
         d.crash()
-        world.plane.sessions.drain("p", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("p", "maintenance", by_operator=True)
         await world.advance(LEASE_S - 0.5)
         assert world.state("p") is InstanceState.DRAINING
         await world.advance(5)
@@ -99,6 +99,6 @@ async def test_a_warm_up_that_is_never_confirmed_does_not_hold_a_drain_back() ->
         await world.advance(0.15)
         assert world.plane.attempts.on_instance("p")
 
-        world.plane.sessions.drain("p", "test", by_operator=True)
+        world.plane.instances.orders.drain("p", "test", by_operator=True)
 
         assert world.state("p") is InstanceState.DRAINED

@@ -71,10 +71,10 @@ async def test_a_drain_leaves_what_a_pair_has_proved_and_tries_nothing() -> None
     async with PdWorld() as world:
         p, _ = await pair(world)
         proved = only(world)
-        world.plane.sessions.drain("p", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("p", "maintenance", by_operator=True)
         await world.advance(CHECKED_S)
         assert world.state("p") is InstanceState.DRAINED
-        world.plane.sessions.resume("p")
+        world.plane.instances.orders.resume("p")
         await world.advance(CHECKED_S)
         assert only(world) is proved
         assert p.log == []
@@ -83,12 +83,12 @@ async def test_a_drain_leaves_what_a_pair_has_proved_and_tries_nothing() -> None
 async def test_an_instance_that_drains_before_its_pair_is_tried_is_left_alone() -> None:
     async with PdWorld() as world:
         p = world.add_pd("p", InstanceRole.PREFILLING)
-        world.plane.sessions.drain("p", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("p", "maintenance", by_operator=True)
         d = world.add_pd("d", InstanceRole.DECODING)
         await world.advance(1)
         assert only(world).state is PairState.UNTRIED
         assert p.log == d.log == []
-        world.plane.sessions.resume("p")
+        world.plane.instances.orders.resume("p")
         await world.advance(1)
         assert only(world).state is PairState.USABLE
 

@@ -402,7 +402,7 @@ async def test_draining_prefill_finishes_what_it_has_and_gets_nothing_new() -> N
         p, _ = await pair(world)
         first = await world.submit("first", prompt=100)
         await world.advance(PREFILL_S / 2)
-        world.plane.sessions.drain("p", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("p", "maintenance", by_operator=True)
         second = await world.submit("second", prompt=100)
         await world.advance(3)
         assert first.token_ids == second.token_ids == expected(20)

@@ -19,16 +19,16 @@ async def bring_to(world: World, state: InstanceState) -> ModelledExecutor:
     if state in STARTING:
         a = ModelledExecutor(world=world, instance_id="a")
         world.executors["a"] = a
-        welcome = world.plane.sessions.register(registration(a), a)
-        a.session, a.connected = world.plane.sessions.by_id(welcome.session_id), True
-        world.plane.sessions.outputs_opened(welcome.session_id)
-        world.plane.sessions.engine_status(a.session, state, 0.5, "", None)
+        welcome = world.plane.instances.registrar.register(registration(a), a)
+        a.session, a.connected = world.plane.instances.sessions.by_id(welcome.session_id), True
+        world.plane.instances.sessions.outputs_opened(welcome.session_id)
+        world.plane.instances.reports.engine_status(a.session, state, 0.5, "", None)
     else:
         a = world.add("a", can_sleep=state is S.SLEEPING)
     if state is S.SLEEPING:
         assert a.session is not None
-        world.plane.sessions.sleep_report(a.session, SleepReport(state=SleepState.AWAKE, number=0))
-        world.plane.sessions.sleep("a", "nobody asks")
+        world.plane.instances.reports.sleep_report(a.session, SleepReport(state=SleepState.AWAKE, number=0))
+        world.plane.instances.orders.sleep("a", "nobody asks")
     if state in (S.STALLED, S.DRAINING):
         await world.submit("r", max_tokens=2_000)
         await world.advance(0.3)
@@ -36,7 +36,7 @@ async def bring_to(world: World, state: InstanceState) -> ModelledExecutor:
         a.hung = True
         await world.advance(12)
     if state in (S.DRAINING, S.DRAINED):
-        world.plane.sessions.drain("a", "maintenance", by_operator=False)
+        world.plane.instances.orders.drain("a", "maintenance", by_operator=False)
     if state is S.SUSPECT:
         a.disconnect()
     assert world.state("a") is state
@@ -48,10 +48,10 @@ async def test_an_executor_that_goes_away_is_lost_and_registers_anew(state: Inst
     async with World() as world:
         a = await bring_to(world, state)
         assert a.session is not None
-        world.plane.sessions.goodbye(a.session, "scaled down")
+        world.plane.instances.sessions.goodbye(a.session, "scaled down")
         assert world.state("a") is S.LOST
         a.hung = a.connected = False
-        world.plane.sessions.register(registration(a), a)
+        world.plane.instances.registrar.register(registration(a), a)
         assert world.state("a") is S.DOWNLOADING
 
 
@@ -63,9 +63,9 @@ async def test_an_engine_that_dies_in_any_state_is_failed_and_may_start_again(
     async with World() as world:
         a = await bring_to(world, state)
         assert a.session is not None
-        world.plane.sessions.engine_status(a.session, S.FAILED, None, "out of memory", None)
+        world.plane.instances.reports.engine_status(a.session, S.FAILED, None, "out of memory", None)
         assert world.state("a") is S.FAILED
-        world.plane.sessions.engine_status(a.session, again, 0.1, "", None)
+        world.plane.instances.reports.engine_status(a.session, again, 0.1, "", None)
         assert world.state("a") is again
 
 
@@ -77,12 +77,12 @@ async def test_an_engine_that_starts_may_report_its_steps_in_any_order(
     async with World() as world:
         a = await bring_to(world, state)
         assert a.session is not None
-        world.plane.sessions.engine_status(a.session, reported, 0.2, "", None)
+        world.plane.instances.reports.engine_status(a.session, reported, 0.2, "", None)
         assert world.state("a") is reported
 
 
 async def test_a_drain_that_is_lifted_while_work_is_in_flight_makes_it_ready() -> None:
     async with World() as world:
         await bring_to(world, S.DRAINING)
-        world.plane.sessions.resume("a")
+        world.plane.instances.orders.resume("a")
         assert world.state("a") is S.READY

@@ -72,7 +72,9 @@ async def test_what_an_executor_reports_is_credited() -> None:
         session = world.executors["b"].session
         assert session is not None
 
-        world.plane.sessions.cache_report(session, 1, CacheReport(block_tokens=64, cleared=True, stored=stored))
+        world.plane.instances.reports.cache_report(
+            session, 1, CacheReport(block_tokens=64, cleared=True, stored=stored)
+        )
 
         reader = await world.submit("r", prompt=len(PROMPT))
         await world.advance(1)
@@ -88,7 +90,7 @@ async def test_after_a_gap_in_the_reports_nothing_before_it_counts(caplog: pytes
 
         def report(number: int, *stored: int) -> None:
             assert a.session is not None
-            world.plane.sessions.cache_report(a.session, number, CacheReport(block_tokens=64, stored=stored))
+            world.plane.instances.reports.cache_report(a.session, number, CacheReport(block_tokens=64, stored=stored))
 
         report(1, first)
         report(2, second)
@@ -110,7 +112,7 @@ async def test_a_report_of_a_session_that_was_replaced_is_dropped() -> None:
         a.connect()
 
         stored = prefix_hashes(PROMPT, 64, model=MODEL)
-        world.plane.sessions.cache_report(old, 1, CacheReport(block_tokens=64, stored=stored))
+        world.plane.instances.reports.cache_report(old, 1, CacheReport(block_tokens=64, stored=stored))
 
         reader = await world.submit("r", prompt=len(PROMPT))
         await world.advance(1)

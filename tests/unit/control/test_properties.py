@@ -169,10 +169,12 @@ class Schedule:
     # --- what operators do ------------------------------------------------------------------------
 
     def drain(self, value: int) -> None:
-        self._allowed(lambda: self.world.plane.sessions.drain(self._name(value), "maintenance", by_operator=True))
+        self._allowed(
+            lambda: self.world.plane.instances.orders.drain(self._name(value), "maintenance", by_operator=True)
+        )
 
     def resume(self, value: int) -> None:
-        self._allowed(lambda: self.world.plane.sessions.resume(self._name(value)))
+        self._allowed(lambda: self.world.plane.instances.orders.resume(self._name(value)))
 
     def policy(self, value: int) -> None:
         self.world.plane.scheduler.set_policy(POLICIES[value % len(POLICIES)], self.world.clock.now(), "as told")
@@ -200,7 +202,7 @@ class Schedule:
             else:
                 executor.connect()
             await self.world.advance(0.2)
-            self._allowed(lambda name=executor.instance_id: self.world.plane.sessions.resume(name))  # type: ignore[misc]
+            self._allowed(lambda name=executor.instance_id: self.world.plane.instances.orders.resume(name))  # type: ignore[misc]
         for _ in range(40):
             await self.world.advance(5)
             if self._calm():
@@ -222,8 +224,8 @@ class Schedule:
         self.world.assert_all_room_is_free()
         assert plane.scheduler.live_attempts() == 0
         assert all(queue.waiting == 0 for queue in plane.scheduler.queues().values())
-        assert set(plane.sessions._sessions) == set(self.executors)
-        assert len(plane.sessions._by_id) == len(self.executors), "a session leaked"
+        assert set(plane.instances.table.models) == set(self.executors)
+        assert len(plane.instances.table._by_id) == len(self.executors), "a session leaked"
         for executor in self.world.executors.values():
             assert not executor.held, "an executor still holds an attempt"
             assert self.world.state(executor.instance_id) is InstanceState.READY

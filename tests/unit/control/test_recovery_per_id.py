@@ -134,7 +134,7 @@ async def test_a_scheduler_that_hands_over_says_what_its_instances_may_hold() ->
         for number in range(12):
             await world.submit(str(number), max_tokens=500)
         await world.advance(0.3)
-        world.plane.sessions.end_all("the scheduler hands over")
+        world.plane.instances.sessions.end_all("the scheduler hands over")
         found = world.plane.handed_over()
         assert {name: each.model for name, each in found.items()} == {"a": MODEL, "b": MODEL}
         for instance_id, each in found.items():
@@ -155,7 +155,7 @@ async def test_ends_that_an_instance_keeps_are_handed_over() -> None:
         assert reader.live.state.ended
         kept: list[bool] = []
         world.plane.intake.ends.keep(reader.live, "a", lambda: kept.append(False))
-        world.plane.sessions.end_all("the scheduler hands over")
+        world.plane.instances.sessions.end_all("the scheduler hands over")
         assert world.plane.handed_over()["a"].holds == frozenset({reader.live.key})
 
 
@@ -189,5 +189,5 @@ async def test_an_executor_whose_engine_starts_is_back() -> None:
     scheduler = Next(left={"a": EarlierInstance(model=MODEL)})
     scheduler.register("a", ready=False)
     state = InstanceState.LOADING
-    scheduler.plane.sessions.engine_status(scheduler.sessions["a"], state, None, "", None)
+    scheduler.plane.instances.reports.engine_status(scheduler.sessions["a"], state, None, "", None)
     assert not scheduler.plane.recovery.open

@@ -45,14 +45,14 @@ async def test_a_newer_session_takes_over_before_the_older_one_is_seen_to_break(
         a = world.add("a")
         running = await world.submit("running", max_tokens=100)
         await world.advance(0.3)
-        welcome = world.plane.sessions.register(registration(a), a)
+        welcome = world.plane.instances.registrar.register(registration(a), a)
         assert world.state("a") is InstanceState.SUSPECT
         waiting = None
         await world.advance(0.1)
         assert len(running.live.placements) == 1, "nothing moved"
-        a.session = world.plane.sessions.by_id(welcome.session_id)
+        a.session = world.plane.instances.sessions.by_id(welcome.session_id)
         a.connected = True
-        world.plane.sessions.outputs_opened(welcome.session_id)
+        world.plane.instances.sessions.outputs_opened(welcome.session_id)
         assert world.state("a") is InstanceState.READY
         waiting = await world.submit("waiting")
         await world.advance(3)
@@ -68,10 +68,10 @@ async def test_who_knows_all_but_the_secret_takes_nothing_over(secret: bytes) ->
         await world.advance(0.3)
         thief = ModelledExecutor(world=world, instance_id="a", start_id=a.start_id)
         with pytest.raises(DuplicateInstance):
-            world.plane.sessions.register(replace(registration(a), resume_secret=secret), thief)
+            world.plane.instances.registrar.register(replace(registration(a), resume_secret=secret), thief)
         a.disconnect()
         with pytest.raises(DuplicateInstance):  # nor in the moment in which the executor is away
-            world.plane.sessions.register(replace(registration(a), resume_secret=secret), thief)
+            world.plane.instances.registrar.register(replace(registration(a), resume_secret=secret), thief)
         a.connect()
         await world.advance(3)
         assert reader.token_ids == expected(100)
@@ -85,7 +85,7 @@ async def test_a_welcome_that_is_lost_costs_a_reconnect_nothing() -> None:
         reader = await world.submit("r1", max_tokens=100)
         await world.advance(0.3)
         a.disconnect()
-        world.plane.sessions.register(registration(a), a)
+        world.plane.instances.registrar.register(registration(a), a)
         a.connect()
         await world.advance(3)
         assert reader.token_ids == expected(100)
@@ -111,8 +111,8 @@ async def test_a_session_that_never_gets_its_output_stream_is_given_up() -> None
         readers = [await world.submit(f"r{i}", max_tokens=100) for i in range(2)]
         await world.advance(0.3)
         a.disconnect()
-        welcome = world.plane.sessions.register(registration(a), a)
-        a.session = world.plane.sessions.by_id(welcome.session_id)
+        welcome = world.plane.instances.registrar.register(registration(a), a)
+        a.session = world.plane.instances.sessions.by_id(welcome.session_id)
         a.connected = True  # heartbeats go on, outputs do not
         a.hung = True
         await world.advance(4)
@@ -130,7 +130,7 @@ async def test_an_output_stream_of_a_replaced_session_is_refused() -> None:
         old = a.session.session_id
         a.connect()
         with pytest.raises(UnknownSession, match="no session of this id"):
-            world.plane.sessions.outputs_opened(old)
+            world.plane.instances.sessions.outputs_opened(old)
 
 
 async def test_an_end_that_was_lost_with_everything_delivered_is_asked_for_elsewhere() -> None:
@@ -157,7 +157,7 @@ async def test_an_engine_that_failed_gives_its_work_back_at_once() -> None:
         world.add("b")
         a.hung = True
         assert a.session is not None
-        world.plane.sessions.engine_status(a.session, InstanceState.FAILED, None, "out of memory", None)
+        world.plane.instances.reports.engine_status(a.session, InstanceState.FAILED, None, "out of memory", None)
         await world.advance(2)
         assert all(reader.token_ids == expected(100) for reader in readers)
         assert world.state("a") is InstanceState.FAILED
@@ -168,8 +168,8 @@ async def test_why_an_engine_failed_is_still_known_when_its_executor_has_gone() 
     async with World() as world:
         a = world.add("a")
         assert a.session is not None
-        world.plane.sessions.engine_status(a.session, InstanceState.FAILED, None, "out of memory", None)
-        world.plane.sessions.goodbye(a.session, "")
+        world.plane.instances.reports.engine_status(a.session, InstanceState.FAILED, None, "out of memory", None)
+        world.plane.instances.sessions.goodbye(a.session, "")
         instance = world.plane.scheduler.instance("a")
         assert instance.state is InstanceState.FAILED
         assert instance.state_reason == "out of memory"
@@ -222,7 +222,7 @@ async def test_an_only_instance_that_rejects_everything_is_asked_at_leisure() ->
 async def test_a_drained_executor_may_reconnect_and_stays_drained() -> None:
     async with World() as world:
         a = world.add("a")
-        world.plane.sessions.drain("a", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("a", "maintenance", by_operator=True)
         assert world.state("a") is InstanceState.DRAINED
         a.disconnect()
         a.connect()
@@ -236,7 +236,7 @@ async def test_an_instance_that_stalled_while_draining_ends_up_drained() -> None
         world.add("b")
         await world.submit("r1", max_tokens=3000, preferred_instance="a")
         await world.advance(0.3)
-        world.plane.sessions.drain("a", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("a", "maintenance", by_operator=True)
         a.hung = True
         await world.advance(12)
         assert world.state("a") is InstanceState.STALLED
@@ -252,9 +252,9 @@ async def test_a_drain_can_be_taken_back_while_the_instance_is_cut_off() -> None
         a = world.add("a")
         await world.submit("r1", max_tokens=500)
         await world.advance(0.1)
-        world.plane.sessions.drain("a", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("a", "maintenance", by_operator=True)
         a.disconnect()
-        world.plane.sessions.resume("a")
+        world.plane.instances.orders.resume("a")
         a.connect()
         assert world.state("a") is InstanceState.READY
         assert not a.draining
@@ -263,10 +263,10 @@ async def test_a_drain_can_be_taken_back_while_the_instance_is_cut_off() -> None
 async def test_a_drain_can_be_taken_back_while_the_instance_is_gone() -> None:
     async with World() as world:
         a = world.add("a")
-        world.plane.sessions.drain("a", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("a", "maintenance", by_operator=True)
         a.crash()
         await world.advance(1)
-        world.plane.sessions.resume("a")
+        world.plane.instances.orders.resume("a")
         a.restart()
         assert world.state("a") is InstanceState.READY
 
@@ -276,19 +276,19 @@ async def test_there_is_no_drain_to_take_back_from_an_instance_that_is_merely_go
         world.add("a").crash()
         await world.advance(1)
         with pytest.raises(InvalidTransition, match="lost"):
-            world.plane.sessions.resume("a")
+            world.plane.instances.orders.resume("a")
 
 
 async def test_an_executor_that_asks_to_be_drained_while_it_starts_gets_nothing() -> None:
     async with World() as world:
         a = ModelledExecutor(world=world, instance_id="a")
         world.executors["a"] = a
-        welcome = world.plane.sessions.register(registration(a), a)
-        a.session, a.connected = world.plane.sessions.by_id(welcome.session_id), True
-        world.plane.sessions.outputs_opened(welcome.session_id)
-        world.plane.sessions.engine_status(a.session, InstanceState.LOADING, 0.5, "", None)
-        world.plane.sessions.drain("a", "SIGTERM", by_operator=False)
-        world.plane.sessions.engine_status(a.session, InstanceState.READY, None, "", a.facts())
+        welcome = world.plane.instances.registrar.register(registration(a), a)
+        a.session, a.connected = world.plane.instances.sessions.by_id(welcome.session_id), True
+        world.plane.instances.sessions.outputs_opened(welcome.session_id)
+        world.plane.instances.reports.engine_status(a.session, InstanceState.LOADING, 0.5, "", None)
+        world.plane.instances.orders.drain("a", "SIGTERM", by_operator=False)
+        world.plane.instances.reports.engine_status(a.session, InstanceState.READY, None, "", a.facts())
         assert world.state("a") is InstanceState.DRAINED
 
 
@@ -296,8 +296,8 @@ async def test_an_executor_that_asks_to_be_drained_after_its_engine_failed_is_no
     async with World() as world:
         a = world.add("a")
         assert a.session is not None
-        world.plane.sessions.engine_status(a.session, InstanceState.FAILED, None, "out of memory", None)
-        world.plane.sessions.drain("a", "SIGTERM", by_operator=False)
+        world.plane.instances.reports.engine_status(a.session, InstanceState.FAILED, None, "out of memory", None)
+        world.plane.instances.orders.drain("a", "SIGTERM", by_operator=False)
         assert world.state("a") is InstanceState.FAILED
 
 
@@ -305,7 +305,7 @@ async def test_an_operators_drain_is_forgotten_with_the_instance() -> None:
     """Else every instance that was ever drained before it was removed would be remembered for good."""
     async with World(instance={"forget_after_s": 5.0}) as world:
         a = world.add("a")
-        world.plane.sessions.drain("a", "scaled down", by_operator=True)
+        world.plane.instances.orders.drain("a", "scaled down", by_operator=True)
         a.crash()
         await world.advance(10)
         assert world.plane.scheduler.find_instance("a") is None

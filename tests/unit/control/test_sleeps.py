@@ -16,7 +16,7 @@ def says(a: ModelledExecutor, state: SleepState, reason: str = "", *, number: in
     """Have an executor report its engine's sleep; ``number``: of the order that it knows, by default the last."""
     assert a.session is not None
     known = len(a.sleep_orders) if number is None else number
-    a.world.plane.sessions.sleep_report(a.session, SleepReport(state=state, number=known, reason=reason))
+    a.world.plane.instances.reports.sleep_report(a.session, SleepReport(state=state, number=known, reason=reason))
 
 
 def sleeper(world: World, instance_id: str = "a") -> ModelledExecutor:
@@ -36,7 +36,7 @@ async def test_an_instance_sleeps_once_its_requests_ended_and_serves_once_it_is_
         a = sleeper(world)
         running = await world.submit("running", max_tokens=50)
         await world.advance(0.1)
-        world.plane.sessions.sleep("a", "nobody asks")
+        world.plane.instances.orders.sleep("a", "nobody asks")
         assert world.state("a") is S.DRAINING
         assert a.sleep_orders == [], "never under a request"
         await world.advance(1)
@@ -62,7 +62,7 @@ async def test_an_instance_sleeps_once_its_requests_ended_and_serves_once_it_is_
 async def test_requests_that_do_not_wait_are_refused_while_all_sleep() -> None:
     async with World() as world:
         sleeper(world)
-        world.plane.sessions.sleep("a", "")
+        world.plane.instances.orders.sleep("a", "")
         with pytest.raises(NoInstance, match="1 sleeping"):
             await world.submit("r")
 
@@ -72,8 +72,8 @@ async def test_one_that_is_woken_while_it_drains_goes_on() -> None:
         a = sleeper(world)
         running = await world.submit("running", max_tokens=50)
         await world.advance(0.1)
-        world.plane.sessions.sleep("a", "")
-        world.plane.sessions.wake("a")
+        world.plane.instances.orders.sleep("a", "")
+        world.plane.instances.orders.wake("a")
         assert world.state("a") is S.READY
         await world.advance(1)
         assert (running.token_ids, a.sleep_orders, world.state("a")) == (expected(50), [], S.READY)
@@ -82,11 +82,11 @@ async def test_one_that_is_woken_while_it_drains_goes_on() -> None:
 async def test_one_that_is_put_to_sleep_while_it_wakes_sleeps_again() -> None:
     async with World() as world:
         a = sleeper(world)
-        world.plane.sessions.sleep("a", "")
+        world.plane.instances.orders.sleep("a", "")
         says(a, SleepState.ASLEEP)
-        world.plane.sessions.wake("a")
+        world.plane.instances.orders.wake("a")
         says(a, SleepState.WAKING)
-        world.plane.sessions.sleep("a", "not needed")
+        world.plane.instances.orders.sleep("a", "not needed")
         assert (a.sleep_orders, reason_of(world)) == ([True, False, True], "to sleep: not needed")
         says(a, SleepState.AWAKE)
         says(a, SleepState.ASLEEP)
@@ -96,12 +96,12 @@ async def test_one_that_is_put_to_sleep_while_it_wakes_sleeps_again() -> None:
 async def test_what_an_executor_said_before_it_knew_the_order_does_not_count() -> None:
     async with World() as world:
         a = sleeper(world)
-        world.plane.sessions.sleep("a", "")
+        world.plane.instances.orders.sleep("a", "")
         says(a, SleepState.AWAKE, number=0)
         says(a, SleepState.AWAKE, "1 attempts run")
         assert (world.state("a"), reason_of(world)) == (S.SLEEPING, "is to fall asleep: 1 attempts run")
         says(a, SleepState.ASLEEP)
-        world.plane.sessions.wake("a")
+        world.plane.instances.orders.wake("a")
         says(a, SleepState.ASLEEP, number=1)
         assert reason_of(world) == "wakes up"
 
@@ -109,7 +109,7 @@ async def test_what_an_executor_said_before_it_knew_the_order_does_not_count() -
 async def test_an_executor_that_comes_back_gets_nothing_before_it_says_whether_its_engine_sleeps() -> None:
     async with World() as world:
         a = sleeper(world)
-        world.plane.sessions.sleep("a", "")
+        world.plane.instances.orders.sleep("a", "")
         says(a, SleepState.ASLEEP)
         a.disconnect()
         a.connect()
@@ -121,7 +121,7 @@ async def test_an_executor_that_comes_back_gets_nothing_before_it_says_whether_i
         assert world.state("b") is S.SUSPECT
         says(b, SleepState.ASLEEP, number=0)
         assert (world.state("b"), reason_of(world, "b")) == (S.SLEEPING, "asleep, as was ordered before")
-        world.plane.sessions.wake("b")
+        world.plane.instances.orders.wake("b")
         assert b.sleep_orders == [False]
         says(b, SleepState.AWAKE)
         assert world.state("b") is S.READY
@@ -130,14 +130,14 @@ async def test_an_executor_that_comes_back_gets_nothing_before_it_says_whether_i
 async def test_a_cordon_outlives_a_sleep() -> None:
     async with World() as world:
         a = sleeper(world)
-        world.plane.sessions.sleep("a", "")
+        world.plane.instances.orders.sleep("a", "")
         says(a, SleepState.ASLEEP)
-        world.plane.sessions.drain("a", "maintenance", by_operator=True)
+        world.plane.instances.orders.drain("a", "maintenance", by_operator=True)
         assert world.state("a") is S.SLEEPING
-        world.plane.sessions.wake("a")
+        world.plane.instances.orders.wake("a")
         says(a, SleepState.AWAKE)
         assert world.state("a") is S.DRAINED
-        world.plane.sessions.resume("a")
+        world.plane.instances.orders.resume("a")
         assert world.state("a") is S.READY
 
 
@@ -146,9 +146,9 @@ async def test_one_that_an_operator_resumes_is_not_to_sleep_any_more() -> None:
         a = sleeper(world)
         await world.submit("running", max_tokens=50)
         await world.advance(0.1)
-        world.plane.sessions.sleep("a", "")
-        world.plane.sessions.resume("a")
-        world.plane.sessions.drain("a", "", by_operator=True)
+        world.plane.instances.orders.sleep("a", "")
+        world.plane.instances.orders.resume("a")
+        world.plane.instances.orders.drain("a", "", by_operator=True)
         await world.advance(1)
         assert (world.state("a"), a.sleep_orders) == (S.DRAINED, [])
 
@@ -156,10 +156,10 @@ async def test_one_that_an_operator_resumes_is_not_to_sleep_any_more() -> None:
 async def test_a_resume_of_one_that_sleeps_changes_nothing_of_its_sleep() -> None:
     async with World() as world:
         a = sleeper(world)
-        world.plane.sessions.sleep("a", "nobody asks")
+        world.plane.instances.orders.sleep("a", "nobody asks")
         says(a, SleepState.ASLEEP)
         with pytest.raises(InvalidTransition):
-            world.plane.sessions.resume("a")
+            world.plane.instances.orders.resume("a")
         patient = await world.submit("patient", max_tokens=5, wait_for_instance=True)
         await world.advance(1)
         assert a.sleep_orders == [True, False], "it is woken all the same"
@@ -171,10 +171,10 @@ async def test_a_resume_of_one_that_sleeps_changes_nothing_of_its_sleep() -> Non
 async def test_the_end_of_a_cordon_wakes_nobody_and_what_waits_does() -> None:
     async with World() as world:
         a = sleeper(world)
-        world.plane.sessions.drain("a", "maintenance", by_operator=True)
-        world.plane.sessions.sleep("a", "nobody asks")
+        world.plane.instances.orders.drain("a", "maintenance", by_operator=True)
+        world.plane.instances.orders.sleep("a", "nobody asks")
         says(a, SleepState.ASLEEP)
-        world.plane.sessions.resume("a")
+        world.plane.instances.orders.resume("a")
         await world.advance(1)
         assert (world.state("a"), a.sleep_orders) == (S.SLEEPING, [True])
         await world.submit("patient", max_tokens=5, wait_for_instance=True)
@@ -186,9 +186,9 @@ async def test_one_that_leaves_is_not_woken() -> None:
     async with World() as world:
         a, b = sleeper(world, "a"), sleeper(world, "b")
         for name, each in (("a", a), ("b", b)):
-            world.plane.sessions.sleep(name, "nobody asks")
+            world.plane.instances.orders.sleep(name, "nobody asks")
             says(each, SleepState.ASLEEP)
-        world.plane.sessions.drain("a", "it ends", by_operator=False)
+        world.plane.instances.orders.drain("a", "it ends", by_operator=False)
         await world.submit("patient", max_tokens=5, wait_for_instance=True)
         await world.advance(1)
         assert (a.sleep_orders, b.sleep_orders) == ([True], [True, False])
@@ -197,10 +197,10 @@ async def test_one_that_leaves_is_not_woken() -> None:
 async def test_an_executor_that_is_killed_while_it_wakes_is_lost_and_what_waits_goes_elsewhere() -> None:
     async with World() as world:
         a = sleeper(world)
-        world.plane.sessions.sleep("a", "")
+        world.plane.instances.orders.sleep("a", "")
         says(a, SleepState.ASLEEP)
         waits = await world.submit("r", max_tokens=5, wait_for_instance=True)
-        world.plane.sessions.wake("a")
+        world.plane.instances.orders.wake("a")
         a.disconnect()
         await world.advance(60)
         assert world.state("a") is S.LOST
@@ -213,21 +213,21 @@ async def test_what_cannot_sleep_is_refused_by_name() -> None:
     async with World() as world:
         a = world.add("a")
         with pytest.raises(InvalidRequest, match="cannot sleep"):
-            world.plane.sessions.sleep("a", "")
+            world.plane.instances.orders.sleep("a", "")
         with pytest.raises(InvalidRequest, match="cannot sleep"):
-            world.plane.sessions.wake("a")
+            world.plane.instances.orders.wake("a")
         assert a.session is not None
-        world.plane.sessions.goodbye(a.session, "")
+        world.plane.instances.sessions.goodbye(a.session, "")
         with pytest.raises(InvalidTransition, match=r"lost.*sleeping"):
-            world.plane.sessions.sleep("a", "")
+            world.plane.instances.orders.sleep("a", "")
 
 
 async def test_one_instance_is_woken_for_what_waits_and_no_cordoned_one() -> None:
     async with World() as world:
         made = [sleeper(world, name) for name in ("a", "b", "c")]
-        world.plane.sessions.drain("a", "", by_operator=True)
+        world.plane.instances.orders.drain("a", "", by_operator=True)
         for each in made:
-            world.plane.sessions.sleep(each.instance_id, "")
+            world.plane.instances.orders.sleep(each.instance_id, "")
             says(each, SleepState.ASLEEP)
         await world.submit("r", wait_for_instance=True)
         await world.advance(5)
@@ -238,7 +238,7 @@ async def test_nobody_is_woken_while_another_instance_serves_the_model() -> None
     async with World() as world:
         a = sleeper(world)
         world.add("b", max_running=1)
-        world.plane.sessions.sleep("a", "")
+        world.plane.instances.orders.sleep("a", "")
         says(a, SleepState.ASLEEP)
         for n in range(5):
             await world.submit(f"r{n}", max_tokens=300)
@@ -250,8 +250,8 @@ async def test_requests_are_told_what_waking_took_the_last_time() -> None:
     async with World() as world:
         a = sleeper(world)
         assert a.session is not None
-        world.plane.sessions.sleep_report(a.session, SleepReport(state=SleepState.AWAKE, number=0, wake_s=2.5))
-        world.plane.sessions.sleep("a", "")
+        world.plane.instances.reports.sleep_report(a.session, SleepReport(state=SleepState.AWAKE, number=0, wake_s=2.5))
+        world.plane.instances.orders.sleep("a", "")
         says(a, SleepState.ASLEEP)
         patient = await world.submit("patient", wait_for_instance=True)
         assert world.plane.intake.expected_wait_s(patient.live) == 2.5

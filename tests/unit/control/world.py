@@ -254,17 +254,17 @@ class ModelledExecutor:
             keeps_role=self.keeps_role,
             kept_role=self.kept_role,
         )
-        welcome = plane.sessions.register(registration, self)
+        welcome = plane.instances.registrar.register(registration, self)
         self.resume_secret = welcome.resume_secret
         self.held = {n: r for n, r in self.held.items() if n in welcome.keep}
-        self.session = plane.sessions.by_id(welcome.session_id)
+        self.session = plane.instances.sessions.by_id(welcome.session_id)
         self.connected, self.dead = True, False
 
     def ready(self) -> None:
         """Report READY, open the output stream."""
         assert self.session is not None
-        self.world.plane.sessions.engine_status(self.session, InstanceState.READY, None, "", self.facts())
-        self.world.plane.sessions.outputs_opened(self.session.session_id)
+        self.world.plane.instances.reports.engine_status(self.session, InstanceState.READY, None, "", self.facts())
+        self.world.plane.instances.sessions.outputs_opened(self.session.session_id)
 
     def facts(self) -> EngineFacts:
         return EngineFacts(
@@ -300,8 +300,8 @@ class ModelledExecutor:
         """The network is gone; the engine goes on."""
         assert self.session is not None
         self.connected = False
-        self.world.plane.sessions.control_broken(self.session, "reset")
-        self.world.plane.sessions.outputs_broken(self.session, "reset")
+        self.world.plane.instances.sessions.control_broken(self.session, "reset")
+        self.world.plane.instances.sessions.outputs_broken(self.session, "reset")
 
     def restart(self) -> None:
         """A new process, a new engine."""
@@ -382,7 +382,7 @@ class ModelledExecutor:
                 IterationSample(prefill_tokens=0, decode_tokens=held, running=held, kv_used_tokens=0, elapsed_s=STEP_S),
             ),
         )
-        self.world.plane.sessions.heartbeat(self.session, report)
+        self.world.plane.instances.reports.heartbeat(self.session, report)
 
     def _later(self, call: Callable[[], object]) -> None:
         """On its stream a millisecond from now, if that is still up."""

@@ -28,7 +28,10 @@ def servicer(world: World) -> ExecutorServicer:
         return TokenizerUpload(world.plane.intake._maker._prompts._tokenizers, world.plane.models.changed)
 
     plane = world.plane
-    return ExecutorServicer(plane.sessions, plane.attempts, plane.kv_releases, plane.intake.ends, upload, epoch=EPOCH)
+    at = plane.instances
+    return ExecutorServicer(
+        at.registrar, at.sessions, at.reports, plane.attempts, plane.kv_releases, plane.intake.ends, upload, epoch=EPOCH
+    )
 
 
 def replaced_session(world: World) -> Session:

@@ -26,6 +26,12 @@ def prefill_s(account: Account, demand: Demand) -> float:
     return per_token * float(demand.prompt_tokens)
 
 
+def cost(account: Account, demand: Demand, per_token_s: float, prefill_s: float) -> float:
+    """Predict what ``scorers.cost`` does."""
+    decode_s = float(demand.output_tokens - 1) * per_token_s / (account.live + 1.0)
+    return account.price_per_s * (prefill_s + account.decode_token_s + decode_s)
+
+
 def token_s(account: Account, demand: Demand) -> float:
     """Predict what ``scorers.token_s`` does."""
     context = demand.prompt_tokens + demand.output_tokens / 2

@@ -12,6 +12,7 @@ from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.ledger import Ledger
+from scheduler_svc.domain.objectives.cheapest import CheapestInTime
 from scheduler_svc.domain.objectives.earliest_finish import EarliestFinish
 from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
 from scheduler_svc.domain.objectives.objective import Choice, ChoosesOnly, has_way
@@ -42,6 +43,21 @@ def test_the_only_instance_is_judged_as_among_others(objective: ChoosesOnly, see
         assert shown(objective.choose_only(demand, account, NOW)) == shown(
             objective.choose(demand, Accounts([account]), NOW)
         )
+
+
+@each_seed
+def test_the_instances_in_use_are_the_same_after_either_way(seed: int) -> None:
+    rng = Random(seed)
+    each = make_accounts(rng, Ledger())
+    short, long = CheapestInTime(DEFAULT_TARGETS), CheapestInTime(DEFAULT_TARGETS)
+    now = NOW
+    for _ in range(30):
+        account, now = rng.choice(each), now + rng.choice([0.0, 0.1, 5.0])
+        demand = replace(make_demand(rng), cached_tokens={}, able=rng.choice([(), tuple(each)]))
+        if rng.random() < 0.2:
+            demand.request = replace(demand.request, session="s", cost_budget=rng.choice([None, 1e-6, 1.0]))
+
+        assert shown(short.choose_only(demand, account, now)) == shown(long.choose(demand, Accounts([account]), now))
 
 
 class OfItsOwn(EarliestFinish):

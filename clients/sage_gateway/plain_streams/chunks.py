@@ -25,6 +25,7 @@ class StreamFacts:
     usage: bool  # the last event says how many tokens there were
     continuous_usage: bool  # and so does every other one
     cached_tokens: bool  # usage says how many prompt tokens were cached, where that is known in time
+    completion_details: bool  # a chat's continuous usage has a field for what its output tokens were
 
 
 class Chunks(Protocol):
@@ -84,7 +85,8 @@ class ChatChunks:
     def _usage_so_far(self, tokens: int) -> str:
         if not self._facts.continuous_usage:
             return ""
-        return f',"usage":{{{self._frame.counts(tokens)},"completion_tokens_details":null}}'
+        details = ',"completion_tokens_details":null' if self._facts.completion_details else ""
+        return f',"usage":{{{self._frame.counts(tokens)}{details}}}'
 
 
 class CompletionChunks:

@@ -5,17 +5,18 @@ All others are answered by vLLM's own response objects.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sage_gateway.request_options import RequestOptions
 
 
-def allows_plain_streams(arguments: Any) -> bool:
+def allows_plain_streams(middleware: Sequence[str], keep_alive_s: float | None) -> bool:
     """Return whether a server may have plain streams: their events pass by its middleware and its keep-alive comments.
 
-    ``arguments``: of vLLM's server, as its command line was read.
+    ``keep_alive_s``: seconds after which the server writes such a comment; None or 0: it writes none.
     """
-    return not arguments.middleware and not arguments.sse_keep_alive_interval
+    return not middleware and not keep_alive_s
 
 
 def is_plain_chat(request: Any, serving: Any, options: RequestOptions) -> bool:

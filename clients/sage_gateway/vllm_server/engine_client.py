@@ -8,7 +8,6 @@ from contextlib import ExitStack, aclosing
 from typing import Any, cast
 
 from vllm.engine.protocol import EngineClient
-from vllm.exceptions import GenerationError
 from vllm.outputs import RequestOutput
 from vllm.renderers import renderer_from_config
 from vllm.renderers.inputs.preprocess import extract_prompt_components
@@ -25,6 +24,7 @@ from sage_gateway.sampling_fields import UnsupportedField, sampling_options
 from sage_gateway.trace_context import trace_of
 from sage_gateway.vllm_server.fleet_prompt import FleetPrompt, with_images
 from sage_gateway.vllm_server.request_outputs import RequestOutputs
+from sage_gateway.vllm_server.vllm_versions import GenerationError
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """Stands in the text of a token for bytes that are no whole character."""

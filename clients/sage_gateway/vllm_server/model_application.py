@@ -12,10 +12,6 @@ from typing import Any
 
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-from vllm.entrypoints.launchers.app import build_app
-from vllm.entrypoints.launchers.cli_args import make_arg_parser
-from vllm.entrypoints.launchers.launcher import validate_api_server_args
 from vllm.lora.request import LoRARequest
 from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
@@ -34,6 +30,13 @@ from sage_gateway.vllm_server.plain_stream_engine import PlainStreamEngine
 from sage_gateway.vllm_server.plain_streams import write_plain_streams
 from sage_gateway.vllm_server.pooling_client import FleetPoolingClient
 from sage_gateway.vllm_server.tokenizer_check import check_tokenizer
+from sage_gateway.vllm_server.vllm_versions import (
+    build_app,
+    init_app_state,
+    make_arg_parser,
+    structured_outputs_config,
+    validate_api_server_args,
+)
 
 NO_DOMAIN = "nothing-is-fetched.invalid"
 """The only domain that vLLM's server may fetch images from: there is none (RFC 2606)."""
@@ -152,7 +155,7 @@ class ApplicationBuilder:
         engine_arguments = AsyncEngineArgs.from_cli_args(arguments)
         config = VllmConfig(
             model_config=engine_arguments.create_model_config(),
-            structured_outputs_config=engine_arguments.create_structured_outputs_config(),
+            structured_outputs_config=structured_outputs_config(engine_arguments),
         )
         validate_api_server_args(arguments)
         return arguments, config

@@ -19,6 +19,7 @@ from sage_gateway.plain_streams.chunks import DONE, ChatChunks, Chunks, Completi
 from sage_gateway.plain_streams.event_text import EventText
 from sage_gateway.plain_streams.waiting_output import Output, WaitingOutput
 from sage_gateway.vllm_server.plain_stream_engine import EngineRequest, PlainStreamEngine
+from sage_gateway.vllm_server.vllm_versions import USAGE_HAS_COMPLETION_DETAILS, keep_alive_interval
 
 Stream = AsyncGenerator[str, None]
 
@@ -26,7 +27,8 @@ Stream = AsyncGenerator[str, None]
 def write_plain_streams(application: Any, engine: PlainStreamEngine) -> None:
     """Replace what writes the streams of vLLM's server for requests that are plain."""
     state = application.state
-    if _relays(application) or not qualification.allows_plain_streams(state.args):
+    allowed = qualification.allows_plain_streams(state.args.middleware, keep_alive_interval(state.args))
+    if _relays(application) or not allowed:
         return
     chat, completion = state.openai_serving_chat, state.openai_serving_completion
     chat.chat_completion_stream_generator = partial(_chat, chat, chat.chat_completion_stream_generator, engine)
@@ -129,5 +131,6 @@ class _Writer:
             usage=usage,
             continuous_usage=continuous,
             cached_tokens=self._serving.enable_prompt_tokens_details,
+            completion_details=USAGE_HAS_COMPLETION_DETAILS,
         )
         return EventText(self._chunks(facts), usage=usage, eos=self._engine.eos(asked))

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import torch
-from vllm.exceptions import GenerationError
 from vllm.outputs import PoolingOutput, PoolingRequestOutput
 
 from sage_client import EmbedOptions, FieldViolation, InvalidRequestError, SageError
@@ -15,6 +14,7 @@ from sage_gateway.embedding_fields import EmbeddingFieldError, options_of
 from sage_gateway.http_call import HttpCall, current_call
 from sage_gateway.input_batches import InputBatches
 from sage_gateway.vllm_server.engine_client import FleetEngineClient
+from sage_gateway.vllm_server.vllm_versions import GenerationError
 
 EMBED, CLASSIFY = "embed", "classify"
 

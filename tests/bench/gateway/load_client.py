@@ -53,6 +53,10 @@ class LoadClient:
     def pid(self) -> int:
         return self._process.pid
 
+    def cpu_s(self) -> float:
+        """CPU seconds it has used so far."""
+        return self._process.cpu_s()
+
     async def run(self, load: Load) -> list[float]:
         """Run a load to its end; return the seconds to each stream's first chunk.  Raises ChildFailed."""
         await self._process.tell(json.dumps(asdict(load)))

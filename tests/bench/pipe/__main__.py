@@ -8,11 +8,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from executor_svc.engine.common_settings import ModelSettings
-from executor_svc.engine.settings import EngineSettings
 from executor_svc.engine.tiny_model import make_tiny_model
-from executor_svc.engine.vllm.settings import VllmSettings
-from tests.bench.engines import Engine, tiny_vllm
+from tests.bench.engines import tiny_vllm, wide_vllm
 from tests.bench.pd.wide_model import make
 from tests.bench.pipe import through
 from tests.bench.session import run
@@ -20,15 +17,6 @@ from tests.bench.session import run
 TINY_MODEL = Path(".cache/tiny-model")
 WIDE_MODEL = Path(".cache/wide-model")
 GPU_SHARE = 0.3  # three engines at a time
-
-
-def gpu_engine(model: Path, streams: int) -> Engine:
-    """Return an engine on a GPU that it shares with the other arm's, compiled as vLLM does by default."""
-    settings = VllmSettings(
-        max_model_len=2_048, max_running=streams, gpu_memory_utilization=GPU_SHARE, kv_cache_bytes=24 << 30
-    )
-    named = ModelSettings(model=str(model.resolve()), served_name="model")
-    return Engine(settings=EngineSettings(kind="vllm", model=named, vllm=settings), start_timeout_s=400.0, settle_s=0.2)
 
 
 def main() -> int:
@@ -39,7 +27,7 @@ def main() -> int:
     most = max(options.streams)
     if options.gpu:
         make(WIDE_MODEL)
-        engine, case = gpu_engine(WIDE_MODEL, most), "vLLM, 1 GPU"
+        engine, case = wide_vllm(WIDE_MODEL, streams=most, gpu_share=GPU_SHARE), "vLLM, 1 GPU"
     else:
         make_tiny_model(TINY_MODEL)
         engine, case = replace(tiny_vllm(TINY_MODEL, streams=most), bound_to=options.engine_core), "vLLM, CPU"

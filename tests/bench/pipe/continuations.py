@@ -18,9 +18,9 @@ from executor_svc.engine.factory import engine_factory
 from executor_svc.engine.tiny_model import make_tiny_model
 from executor_svc.runtime.engine_port import Engine as PortEngine
 from executor_svc.runtime.engine_port import EngineRequest, Sampling
-from tests.bench.engines import Engine, tiny_vllm
+from tests.bench.engines import Engine, tiny_vllm, wide_vllm
 from tests.bench.pd.wide_model import make
-from tests.bench.pipe.__main__ import TINY_MODEL, WIDE_MODEL, gpu_engine
+from tests.bench.pipe.__main__ import GPU_SHARE, TINY_MODEL, WIDE_MODEL
 from tests.bench.workload import Workload
 
 OUTPUT_TOKENS = 96
@@ -95,7 +95,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.gpu:
         make(Path(WIDE_MODEL))
-        engine = gpu_engine(WIDE_MODEL, 64)
+        engine = wide_vllm(WIDE_MODEL, streams=64, gpu_share=GPU_SHARE)
     else:
         make_tiny_model(TINY_MODEL)
         engine = tiny_vllm(TINY_MODEL, streams=32)

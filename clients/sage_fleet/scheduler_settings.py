@@ -19,6 +19,8 @@ def scheduler_settings(fleet: Fleet) -> dict[str, str]:
     The place adds its address, its directory and its TLS files.
     """
     found = dict(variables(PREFIX, fleet.scheduler.settings))
+    if fleet.scheduler.insecure:
+        found[f"{PREFIX}INSECURE"] = "true"
     if fleet.scheduler.journal:
         found[f"{PREFIX}JOURNAL__URL"] = fleet.scheduler.journal
     if bounds := scaled_models(fleet):

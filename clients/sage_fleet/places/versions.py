@@ -11,7 +11,7 @@ from sage_fleet.scheduler_settings import scaled_models
 from sage_fleet.specification.fleet import Fleet
 
 _SIZE_BYTES = 6
-_DIALLED: Any = {"address": True, "standby": True, "tls": {"ca"}, "access": {"executor_token_file"}}
+_DIALLED: Any = {"address": True, "standby": True, "insecure": True, "tls": {"ca"}, "access": {"executor_token_file"}}
 """Fields of the scheduler that executors connect by."""
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from sage_common.addresses import check_address
+from sage_common.addresses import check_address, refuse_exposed
 from sage_common.configuration import Section
 
 
@@ -42,6 +42,9 @@ class SchedulerSection(Section):
     )
     tls: TlsSection | None = Field(default=None, description="TLS of every connection to it.  Default: none.")
     access: AccessSection | None = Field(default=None, description="Identities of its callers.  Default: none.")
+    insecure: bool = Field(
+        default=False, description="Allow an address that other machines can reach to be used without TLS."
+    )
 
     @field_validator("address")
     @classmethod
@@ -53,6 +56,12 @@ class SchedulerSection(Section):
     def _tokens_need_tls(self) -> Self:
         if self.access is not None and self.tls is None:
             raise ValueError("access without tls: tokens are sent over TLS only")
+        return self
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if self.tls is None and not self.insecure:
+            refuse_exposed("address", self.address, give="tls")
         return self
 
 

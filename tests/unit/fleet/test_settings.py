@@ -6,6 +6,7 @@ import pytest
 
 from executor_svc.config import load as load_executor
 from sage_fleet.executor_settings import executor_settings
+from sage_fleet.processes import executor_connection
 from sage_fleet.scheduler_settings import scheduler_settings
 from sage_fleet.specification.fleet_file import parse_fleet
 from scheduler_svc.config import load as load_scheduler
@@ -99,6 +100,14 @@ def test_a_scheduler_takes_its_settings_and_the_bounds_of_scaled_models(monkeypa
     bounds = config.scaling.models["org/name"]["general"]
     assert (bounds.min, bounds.max) == (2, 7), "the fixed group counts, and so do hybrid ones"
     assert set(config.scaling.models) == {"org/name"}
+
+
+def test_services_of_an_insecure_fleet_use_addresses_that_others_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = parse_fleet("scheduler: {address: 10.0.0.5:50051, insecure: true}\ngroups: {a: {model: m}}")
+    for name, value in (scheduler_settings(fleet) | executor_connection(fleet)).items():
+        monkeypatch.setenv(name, value)
+    assert load_scheduler(["--listen", fleet.scheduler.address]).insecure
+    assert load_executor(["--model", "m"]).scheduler == (fleet.scheduler.address,)
 
 
 def test_a_fleet_of_fixed_counts_has_nothing_worked_out() -> None:

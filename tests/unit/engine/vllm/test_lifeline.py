@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from executor_svc.engine.vllm.lifeline import EXECUTOR_VARIABLE, announce_executor, start_time
+from executor_svc.engine.vllm.lifeline import EXECUTOR_VARIABLE, announce_executor, machine, start_time
 
 SLEEPER = "import time; time.sleep(600)"
 WORKER = f"from executor_svc.engine.vllm import lifeline; lifeline.watch_executor(); print('up', flush=True); {SLEEPER}"
@@ -67,7 +67,7 @@ def until_gone(pid: int) -> None:
 
 
 def on(process: subprocess.Popen[str]) -> dict[str, str]:
-    return {EXECUTOR_VARIABLE: f"{process.pid}:{start_time(process.pid)}"}
+    return {EXECUTOR_VARIABLE: f"{process.pid}:{start_time(process.pid)}:{machine()}"}
 
 
 def test_a_worker_and_its_engine_core_leave_after_the_executor(start: Start) -> None:
@@ -101,7 +101,15 @@ def test_a_process_that_comes_too_late_leaves_at_once(start: Start) -> None:
 
 def test_a_reused_process_id_is_not_mistaken_for_the_executor(start: Start) -> None:
     other = start(SLEEPER)
-    assert start(WORKER, **{EXECUTOR_VARIABLE: f"{other.pid}:1"}).wait(timeout=10) == 1
+    assert start(WORKER, **{EXECUTOR_VARIABLE: f"{other.pid}:1:{machine()}"}).wait(timeout=10) == 1
+
+
+@pytest.mark.parametrize("where", ["another-machine/4026531836", f"{machine().partition('/')[0]}/1", ""])
+def test_a_worker_on_another_machine_does_not_look_for_the_executor_here(start: Start, where: str) -> None:
+    gone = start("")
+    gone.wait()
+    worker = start(WORKER.replace(SLEEPER, "import time; time.sleep(1)"), **{EXECUTOR_VARIABLE: f"{gone.pid}:1:{where}"})
+    assert worker.wait(timeout=10) == 0
 
 
 def test_nobody_hangs_on_nothing(start: Start) -> None:
@@ -112,7 +120,7 @@ def test_nobody_hangs_on_nothing(start: Start) -> None:
 def test_the_executor_announces_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EXECUTOR_VARIABLE, "")
     announce_executor()
-    assert os.environ[EXECUTOR_VARIABLE] == f"{os.getpid()}:{start_time(os.getpid())}"
+    assert os.environ[EXECUTOR_VARIABLE] == f"{os.getpid()}:{start_time(os.getpid())}:{machine()}"
 
 
 def test_a_process_that_is_not_there_has_no_start_time() -> None:

@@ -66,6 +66,14 @@ class DeviceGroupSection(Section):
         description="Folder of lock files, the same for all executors of the group.  "
         "Default: one for each user, in the folder for temporary files.",
     )
+    stuck_limit_s: float = Field(
+        default=60.0,
+        gt=0,
+        le=3_600,
+        description="Seconds for which the engine may hold requests without an iteration, or refuse to sleep.  Then it "
+        "counts as dead and its executor ends, so that the others of the group get its place.  Five times as long "
+        "while it says what it waits for.",
+    )
 
     @field_validator("name")
     @classmethod

@@ -146,6 +146,7 @@ def build_service(
         health=health,
         tasks=tasks,
         place=place,
+        stuck_limit_s=config.device_group.stuck_limit_s if place is not None else None,
         observer=observer,
     )
 

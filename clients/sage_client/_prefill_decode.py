@@ -72,7 +72,9 @@ class RoleChange:
     model: str
     previous: InstanceRole
     role: InstanceRole
-    cause: str  # "prefill_pressed", "decode_pressed", "prefill_empty", "decode_empty"
+    # "prefill_pressed", "decode_pressed", "prefill_empty", "decode_empty", "prefill_unable", "decode_unable",
+    # "splitting_off" or "unknown"
+    cause: str
     reason: str  # in words
     age_s: float  # seconds since the change
 

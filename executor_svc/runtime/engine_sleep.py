@@ -38,16 +38,20 @@ class EngineSleep:
         on_change: Callable[[], None],
         on_dead: Callable[[EngineDeadError], None],
         place: DevicePlace | None = None,
+        refusal_limit_s: float | None = None,
     ) -> None:
         """Wait for the engine.  ``kept_awake`` says in words what it still does; empty: it may fall asleep.
 
         ``on_change`` is called when there is something new to report, ``on_dead`` when the engine does not change.
-        ``place``: on the device; None: the engine has its device for itself.
+        ``place``: on the device; None: the engine has its device for itself.  ``refusal_limit_s``: most seconds for
+        which the engine may refuse to sleep, then it counts as dead; None: however long.
         """
         self._kept_awake = kept_awake
         self._on_change = on_change
         self._on_dead = on_dead
         self._place = place
+        self._refusal_limit_s = refusal_limit_s
+        self._refused_since: float | None = None  # on the event loop's clock
         self._wanted_asleep = False
         self._number = 0  # of the latest order of the session
         self._state = SleepState.NOT_STARTED if place is not None else SleepState.AWAKE
@@ -71,6 +75,8 @@ class EngineSleep:
     def order(self, number: int, *, asleep: bool) -> None:
         """Begin to have the engine sleep or be awake.  ``number`` counts these orders in the session."""
         self._number = number
+        if self._wanted_asleep is not asleep:
+            self._refused_since = None
         self._wanted_asleep = asleep
         self._changed()
         self._look.set()
@@ -154,10 +160,20 @@ class EngineSleep:
             raise
         except EngineError as error:
             self._state = SleepState.AWAKE
-            return str(error) or "the engine refuses to sleep"
+            why = str(error) or "the engine refuses to sleep"
+            self._check_refusal(why)
+            return why
+        self._refused_since = None
         if self._place is not None:
             self._place.give_back()
         return ""
+
+    def _check_refusal(self, why: str) -> None:
+        """Raise EngineDeadError for an engine that has refused for too long: another one waits for its place."""
+        now = asyncio.get_running_loop().time()
+        since = self._refused_since = now if self._refused_since is None else self._refused_since
+        if self._refusal_limit_s is not None and now - since >= self._refusal_limit_s:
+            raise EngineDeadError(f"it has refused to sleep for {now - since:.0f} s: {why}")
 
     async def _become(self, after: SleepState, meanwhile: SleepState, change: Callable[[], Awaitable[None]]) -> float:
         """Change the engine, and return how many seconds that took.  Raises EngineError, EngineDeadError."""

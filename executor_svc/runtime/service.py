@@ -31,6 +31,7 @@ from executor_svc.runtime.session.load_meter import LoadMeter
 from executor_svc.runtime.session.loop_lag import LoopLag
 from executor_svc.runtime.session.opener import RegistrationRefused
 from executor_svc.runtime.session.session import Session
+from executor_svc.runtime.stuck_watch import StuckWatch
 from executor_svc.runtime.text.text_source import TextSource
 from sage_common.tasks import TaskDied, WatchedTasks
 
@@ -81,9 +82,14 @@ class ExecutorService:
         health: HealthPort,
         tasks: WatchedTasks,
         place: DevicePlace | None = None,
+        stuck_limit_s: float | None = None,
         observer: Observer = NULL_OBSERVER,
     ) -> None:
-        """``place``: on the device that the engine shares with others; None: it has its device for itself."""
+        """``place``: on the device that the engine shares with others; None: it has its device for itself.
+
+        ``stuck_limit_s``: for which the engine may stand still, or refuse to sleep, before it counts as dead; None:
+        however long.
+        """
         self._factory = factory
         self._session = session
         self.attempts = attempts
@@ -96,8 +102,13 @@ class ExecutorService:
         self._releases = KvReleases(session.control.answer)
         self._takes_turns = place is not None
         self._sleep = EngineSleep(
-            kept_awake=self._kept_awake, on_change=self._sleep_changed, on_dead=self._engine_died, place=place
+            kept_awake=self._kept_awake,
+            on_change=self._sleep_changed,
+            on_dead=self._engine_died,
+            place=place,
+            refusal_limit_s=stuck_limit_s,
         )
+        self._stuck = StuckWatch(stuck_limit_s) if stuck_limit_s is not None else None
         self._adapters = RunTimeAdapters(
             uses=attempts.uses,
             on_change=session.control.want_adapter_states,
@@ -298,4 +309,12 @@ class ExecutorService:
                 log.warning("the engine did not answer its health check in %g s", HEALTH_TIMEOUT_S)
             except EngineDeadError as error:
                 self._engine_died(error)
+            self._check_progress(engine)
             await asyncio.sleep(HEALTH_INTERVAL_S)
+
+    def _check_progress(self, engine: Engine) -> None:
+        """End an engine that stands still, where others wait for the memory of its device."""
+        if self._stuck is None:
+            return
+        if why := self._stuck.look(engine.load(), asyncio.get_running_loop().time()):
+            self._engine_died(EngineDeadError(f"{why}, and shares its device with others"))

@@ -391,7 +391,10 @@ ROLE_CHANGES = _counter(
     "{change}",
     "Roles that the scheduler changed by itself.",
     {**MODEL, "role": "prefilling, decoding: the new one"},
-    {"cause": "prefill_pressed, decode_pressed, prefill_empty, decode_empty"},
+    {
+        "cause": "prefill_pressed, decode_pressed, prefill_empty, decode_empty, prefill_unable, decode_unable, "
+        "splitting_off"
+    },
     observed=True,
 )
 PD_ENABLED = _gauge("sage.pd.enabled", "", "1 where requests may be split into prefill and decode legs.")

@@ -9,6 +9,7 @@ from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.placement.filters import cannot_serve
 from scheduler_svc.domain.request import RequestKey
+from scheduler_svc.domain.sleepers import comes_on_demand
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
@@ -40,7 +41,8 @@ def _overdue(pool: Pool, before: float, now: float) -> Iterator[WaitingRequest]:
         return
     for waiting in unserved:
         own = waiting.unserved_since if since is None else max(since, waiting.enqueued_at)
-        if own is not None and own <= before and not waiting.request.wait_for_instance:
+        overdue = own is not None and own <= before and not waiting.request.wait_for_instance
+        if overdue and not comes_on_demand(pool, waiting):
             yield waiting
 
 

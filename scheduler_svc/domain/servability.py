@@ -52,6 +52,11 @@ def why_not_served_now(request: Request, pool: Pool | None) -> str | None:
     return f"no instance of {request.model!r} is ready ({states})"
 
 
+def serves(instance: Instance, request: Request) -> bool:
+    """Return whether an engine that is known can serve the request once it is free."""
+    return instance.facts is not None and _refusal(instance, instance.facts, request, request.total_tokens) is None
+
+
 def _instances(pool: Pool | None) -> list[Instance]:
     return pool.instances() if pool is not None else []
 

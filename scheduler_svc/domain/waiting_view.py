@@ -9,6 +9,7 @@ from scheduler_svc.domain.placement.filters import no_capacity_reason
 from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.split_planner import SplitPlan
 from scheduler_svc.domain.queue import ModelQueue
+from scheduler_svc.domain.sleepers import able_asleep
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
@@ -50,18 +51,18 @@ def why_waiting(
     if (use := queue.at_running_limit(waiting)) is not None:
         return f"its tenant runs {use.running} requests, its running_limit"
     if waiting.alone:
-        return _no_place(offer, only_able=True) or _apart(waiting, pool)
+        return _no_place(waiting, offer, pool, only_able=True) or _apart(waiting, pool)
     kept = pool.isolation
     if kept.account is not None and kept.key is not None and list(offer.able) == [kept.account]:
         whom = kept.key.told_to(waiting.request.key.tenant)
         return f"{kept.account.instance_id} is kept for {whom}, which is quarantined and runs alone"
     if plan is None or not plan.phase.split:
-        return _no_place(offer) or _behind(waiting, pool, queue, now)
+        return _no_place(waiting, offer, pool) or _behind(waiting, pool, queue, now)
     if plan.split is not None:
         return _behind(waiting, pool, queue, now)
     head = queue.head(now)
     keeps_its_turn = "" if head is None or head is waiting else f"it keeps its turn behind {_named(head, waiting)}"
-    whole = _no_place(offer) or keeps_its_turn or _behind(waiting, pool, queue, now)
+    whole = _no_place(waiting, offer, pool) or keeps_its_turn or _behind(waiting, pool, queue, now)
     return f"should be split: {plan.fallback}; to run whole: {whole}"
 
 
@@ -85,11 +86,13 @@ def _apart(waiting: WaitingRequest, pool: Pool) -> str:
     return f"quarantined, to run alone on {account.instance_id}, which first finishes {left} others"
 
 
-def _no_place(offer: Offer, *, only_able: bool = False) -> str:
+def _no_place(waiting: WaitingRequest, offer: Offer, pool: Pool, *, only_able: bool = False) -> str:
     """Say why a request cannot run whole now; empty if it can, or if it could and ``only_able`` is asked."""
     if not offer.able:
         instance_id, _, reason = offer.unable[-1]
-        return f"no READY instance can serve it; {instance_id} {reason}"
+        asleep = able_asleep(pool, waiting)
+        hope = f"; {asleep[0].instance_id} can, and sleeps" if asleep else ""
+        return f"no READY instance can serve it; {instance_id} {reason}{hope}"
     return "" if only_able or offer.with_capacity else _no_capacity(offer)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from sage.controlplane.v1 import admin_pb2, executor_pb2
 from sage_wire import durations
 from scheduler_svc.control.roles.kept_role import KeptRole
@@ -11,7 +13,10 @@ from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport.clipping import REASON_BYTES, clipped
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 
+log = logging.getLogger(__name__)
+
 _ROLES = (InstanceRole.PREFILLING, InstanceRole.DECODING)  # in the order of the sides
+CAUSE_SHOWN = 64  # characters of a cause that is not known, in the log
 _CAUSES = {cause.value: cause for cause in Cause}
 
 
@@ -57,11 +62,18 @@ def kept_role_to_wire(change: RoleChange | None, age_s: float) -> executor_pb2.A
     )
 
 
-def kept_role(wire: executor_pb2.AutomaticRole) -> KeptRole | None:
-    """Return what an executor kept; None where this version does not know its roles or its cause."""
-    cause = _CAUSES.get(wire.cause)
-    if cause is None or wire.role not in ROLE_FROM_WIRE or wire.previous not in ROLE_FROM_WIRE:
+def kept_role(wire: executor_pb2.AutomaticRole, instance_id: str) -> KeptRole | None:
+    """Return what an executor kept; None, which is logged, where this version does not know its roles.
+
+    A cause that it does not know is logged, and the role is kept: a scheduler of another version had its reason.
+    """
+    if wire.role not in ROLE_FROM_WIRE or wire.previous not in ROLE_FROM_WIRE:
+        log.warning("instance %s kept a role that is not known here, %d: it is ignored", instance_id, wire.role)
         return None
+    cause = _CAUSES.get(wire.cause, Cause.UNKNOWN)
+    if cause is Cause.UNKNOWN:
+        role, named = ROLE_FROM_WIRE[wire.role].value, wire.cause[:CAUSE_SHOWN]
+        log.warning("instance %s kept the role %s for a cause that is not known here: %r", instance_id, role, named)
     return KeptRole(
         role=ROLE_FROM_WIRE[wire.role],
         previous=ROLE_FROM_WIRE[wire.previous],

@@ -103,7 +103,7 @@ def registration(wire: executor_pb2.Register) -> Registration:
         ),
         run_time_adapters=RUN_TIME_ADAPTERS in wire.capabilities,
         keeps_role=AUTOMATIC_ROLES in wire.capabilities,
-        kept_role=kept_role(wire.automatic_role) if wire.HasField("automatic_role") else None,
+        kept_role=kept_role(wire.automatic_role, wire.instance_id) if wire.HasField("automatic_role") else None,
     )
 
 

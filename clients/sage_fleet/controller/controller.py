@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
 
 import sage_client as sage
 from sage_common.clock import Clock
 from sage_fleet.controller.allocation import Desired, counts_for
 from sage_fleet.controller.resting import GroupInstance, rest_change
+from sage_fleet.controller.sleep_orders import Change, InstanceOrders, SleepOrders
 from sage_fleet.errors import FleetError
 from sage_fleet.executor_settings import GROUP_LABEL
 from sage_fleet.places.place import Place
@@ -17,30 +17,17 @@ from sage_fleet.specification.fleet import Fleet
 
 log = logging.getLogger(__name__)
 
+_GONE = frozenset({sage.InstanceState.LOST, sage.InstanceState.FAILED})
+_RESTING = frozenset({sage.InstanceState.SLEEPING, sage.InstanceState.DRAINING, sage.InstanceState.DRAINED})
+
 PERIOD_S = 2.0  # between two questions; the scheduler itself delays what it says, so that it does not flutter
-
-
-class InstanceOrders(Protocol):
-    """The port to the scheduler's instances.  All methods raise SageError."""
-
-    async def list_instances(self) -> sage.FleetView:
-        """Return all instances."""
-        ...
-
-    async def sleep_instance(self, instance_id: str, *, reason: str) -> sage.Instance:
-        """Put an instance to sleep once it has finished its requests."""
-        ...
-
-    async def wake_instance(self, instance_id: str) -> sage.Instance:
-        """Wake an instance that sleeps."""
-        ...
 
 
 class Controller:
     """Asks the scheduler again and again, and scales what differs.
 
-    A scheduler that does not answer and a place that refuses are logged once, and asked again: until then all groups
-    stay as they are.
+    While no scheduler answers all groups stay as they are.  What a place refuses for one group, and an instance's order
+    that is refused, keep nothing else from being done.  Each trouble is logged once, and tried again.
     """
 
     def __init__(
@@ -60,6 +47,7 @@ class Controller:
         self._desired = desired
         self._clock = clock
         self._orders = orders
+        self._sleep_orders = SleepOrders(orders, clock)
         self._trouble = ""
 
     async def run(self) -> None:
@@ -79,14 +67,29 @@ class Controller:
             remove_first = [name for each in desired for name in each.remove_first]
             remove_first = await self._rest(fleet, counts, remove_first)
             now = (await self._place.status()).groups
-            changed = {name: count for name, count in counts.items() if name in now and now[name].wanted != count}
-            for name, count in changed.items():
-                log.info("%s: %d executors instead of %d", name, count, now[name].wanted)
-                await self._place.scale(name, count, remove_first)
         except (sage.SageError, FleetError) as error:
             self._say(str(error))
             return {}
-        self._say("")
+        before = {name: now[name].wanted for name in counts if name in now}
+        return await self._scale(before, counts, remove_first)
+
+    async def _scale(
+        self, before: Mapping[str, int], counts: Mapping[str, int], remove_first: Sequence[str]
+    ) -> dict[str, int]:
+        """Scale each group whose number differs from ``before``; return the new numbers of those that were scaled."""
+        changed: dict[str, int] = {}
+        troubles: list[str] = []
+        for name, was in before.items():
+            if counts[name] == was:
+                continue
+            try:
+                await self._place.scale(name, counts[name], remove_first)
+            except FleetError as error:
+                troubles.append(str(error))
+            else:
+                log.info("%s: %d executors instead of %d", name, counts[name], was)
+                changed[name] = counts[name]
+        self._say("; ".join(troubles))
         return changed
 
     async def _rest(self, fleet: Fleet, counts: dict[str, int], remove_first: Sequence[str]) -> list[str]:
@@ -96,39 +99,39 @@ class Controller:
         """
         groups = {name: fleet.groups[name] for name in counts if fleet.groups[name].keep_asleep}
         end_first: list[str] = []
-        there = _by_group((await self._orders.list_instances()).instances) if groups else {}
+        there = self._by_group((await self._orders.list_instances()).instances) if groups else {}
         for name, group in groups.items():
             own, needed = there.get(name, []), counts[name]
             change = rest_change(own, needed=needed, keep=group.keep_asleep, most=group.most, remove_first=remove_first)
             counts[name] = change.executors
             end_first += change.end_first
+            why = f"the group {name} needs {needed}"
             for instance_id in change.wake:
-                await self._orders.wake_instance(instance_id)
+                await self._sleep_orders.give(instance_id, Change.WAKE, why)
             for instance_id in change.sleep:
-                log.info("%s is put to sleep: %d of %s are needed", instance_id, needed, name)
-                await self._orders.sleep_instance(instance_id, reason="its model needs fewer instances")
+                await self._sleep_orders.give(instance_id, Change.SLEEP, why)
         return [*end_first, *(name for name in remove_first if name not in end_first)]
+
+    def _by_group(self, instances: Sequence[sage.Instance]) -> Mapping[str, list[GroupInstance]]:
+        """Return the instances that are there, by the group that their label names.
+
+        One whose order was refused just now counts as one that cannot be given it.
+        """
+        found: dict[str, list[GroupInstance]] = {}
+        live = [each for each in instances if each.state not in _GONE]
+        self._sleep_orders.forget({each.instance_id for each in live})
+        for each in live:
+            asleep, ready = each.state is sage.InstanceState.SLEEPING, each.state is sage.InstanceState.READY
+            instance = GroupInstance(
+                instance_id=each.instance_id,
+                resting=each.state in _RESTING,
+                asleep=asleep and self._sleep_orders.may(each.instance_id, Change.WAKE),
+                ready=ready and self._sleep_orders.may(each.instance_id, Change.SLEEP),
+            )
+            found.setdefault(each.labels.get(GROUP_LABEL, ""), []).append(instance)
+        return found
 
     def _say(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
             log.warning("the number of executors stays as it is: %s", trouble)
         self._trouble = trouble
-
-
-_GONE = frozenset({sage.InstanceState.LOST, sage.InstanceState.FAILED})
-_RESTING = frozenset({sage.InstanceState.SLEEPING, sage.InstanceState.DRAINING, sage.InstanceState.DRAINED})
-
-
-def _by_group(instances: Sequence[sage.Instance]) -> Mapping[str, list[GroupInstance]]:
-    """Return the instances that are there, by the group that their label names."""
-    found: dict[str, list[GroupInstance]] = {}
-    for each in instances:
-        if each.state not in _GONE:
-            instance = GroupInstance(
-                instance_id=each.instance_id,
-                resting=each.state in _RESTING,
-                asleep=each.state is sage.InstanceState.SLEEPING,
-                ready=each.state is sage.InstanceState.READY,
-            )
-            found.setdefault(each.labels.get(GROUP_LABEL, ""), []).append(instance)
-    return found

@@ -31,14 +31,17 @@ class Kubectl:
         program = shutil.which("kubectl")
         if program is None:
             raise FleetError("kubectl is not installed; `sagectl fleet render` writes the manifests without it")
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *self._arguments,
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                program,
+                *self._arguments,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            raise FleetError(f"kubectl cannot be started: {error}") from error
         try:
             async with asyncio.timeout(timeout_s):
                 out, err = await process.communicate()
@@ -54,7 +57,10 @@ class Kubectl:
         return out.decode(errors="replace")
 
     async def objects(self, kinds: str, selector: str) -> list[dict[str, Any]]:
-        """Return the objects of these kinds that a selector of labels finds."""
-        found = json.loads(await self.run("get", kinds, "--selector", selector, "--output", "json"))
-        items: list[dict[str, Any]] = found["items"]
+        """Return the objects of these kinds that a selector of labels finds.  Raises FleetError."""
+        printed = await self.run("get", kinds, "--selector", selector, "--output", "json")
+        try:
+            items: list[dict[str, Any]] = json.loads(printed)["items"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise FleetError(f"kubectl get: what it printed is no list of objects ({error!r})") from error
         return items

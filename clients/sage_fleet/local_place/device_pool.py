@@ -23,13 +23,13 @@ class DevicePool:
         self._held_cores: dict[str, tuple[int, ...]] = {}
 
     def check(self, group: GroupSection) -> None:
-        """Raise FleetError for a group whose engines need more GPUs than this machine has."""
-        if group.gpus > len(self._gpus):
+        """Raise FleetError for a group whose engines need more GPUs than this machine has; simulated ones need none."""
+        if _gpus(group) > len(self._gpus):
             raise FleetError(f"gpus is {group.gpus}: this machine has {len(self._gpus)}")
 
     def has_room(self, group: GroupSection) -> bool:
         """Return whether the devices of one more executor of this group are free."""
-        return group.gpus <= len(self._shared_gpus(group) or self._free_gpus())
+        return _gpus(group) <= len(self._shared_gpus(group) or self._free_gpus())
 
     def take(self, name: str, group: GroupSection) -> Devices:
         """Take the devices of an executor; ``has_room`` was True.  Cores are shared where too few are free."""
@@ -78,3 +78,7 @@ class DevicePool:
             where=f"core{'s' if len(own) > 1 else ''} {named}",
             warning=f"cores shared with other executors: {', '.join(shared)}" if shared else "",
         )
+
+
+def _gpus(group: GroupSection) -> int:
+    return 0 if group.engine == "simulated" else group.gpus

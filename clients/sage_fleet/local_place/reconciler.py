@@ -12,6 +12,7 @@ from pathlib import Path
 import sage_client as sage
 from sage_fleet.errors import FleetError
 from sage_fleet.local_place.device_pool import DevicePool
+from sage_fleet.local_place.hung_watch import HUNG_S, HungWatch
 from sage_fleet.local_place.wanted_fleet import FleetFiles, Progress, WantedFleet
 from sage_fleet.places.group_changes import Member, next_change, removal_rank
 from sage_fleet.places.versions import group_version
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 PERIOD_S = 0.25
 SCHEDULER = "scheduler"  # name of its process
+_GONE = frozenset({sage.InstanceState.FAILED, sage.InstanceState.LOST})
 FAILING_RESTARTS = 2  # of an executor that was never READY: something is wrong with it
 
 
@@ -65,7 +67,8 @@ class Reconciler:
         self._scheduler, self._gateway = services
         self._executors: dict[str, _Executor] = {}
         self._wanted: WantedFleet | None = None
-        self._unreadable = ""
+        self._trouble = ""  # that was logged last
+        self._hung = HungWatch()
         self._reported: Progress | None = None
 
     async def run(self) -> None:
@@ -99,6 +102,7 @@ class Reconciler:
         if found is not None or not self._executors:  # else what is READY is not known
             for group in {*wanted.counts, *(each.group for each in self._executors.values())}:
                 problems |= await self._change_group(wanted, group, instances, processes)
+        self._end_hung(instances, processes)
         problems |= self._problems(wanted, instances, processes)
         self._report(wanted, instances, problems)
 
@@ -107,10 +111,14 @@ class Reconciler:
         try:
             self._wanted = self._files.wanted()
         except FleetError as error:
-            if str(error) != self._unreadable:
-                log.error("what is wanted cannot be read, and stays as it was: %s", error)
-            self._unreadable = str(error)
+            self._say(f"what is wanted stays as it was: {error}")
         return self._wanted
+
+    def _say(self, trouble: str) -> None:
+        """Log a trouble with the files, unless it is the one that was logged last."""
+        if trouble != self._trouble:
+            log.error("%s", trouble)
+        self._trouble = trouble
 
     async def _change_services(self, wanted: WantedFleet) -> None:
         *_, scheduler = scheduler_processes(wanted.fleet, self._directory)
@@ -152,14 +160,23 @@ class Reconciler:
         for number in change.start:
             if described is not None and self._devices.has_room(described):
                 executor = _Executor(group=group, number=number, version=version, started_at=_now())
-                await self._start(wanted, executor)
+                try:
+                    await self._start(wanted, executor)
+                except OSError as error:  # too many processes, or too little memory: the next step tries again
+                    return {executor.name: f"cannot be started: {error}"}
         return {}
 
     async def _start(self, wanted: WantedFleet, executor: _Executor) -> None:
-        log.info("%s starts", executor.name)
+        """Start an executor on devices of its own.  Raises OSError, and keeps nothing then."""
         devices = self._devices.take(executor.name, wanted.fleet.groups[executor.group])
         self._executors[executor.name] = executor
-        await self._supervisor.add(executor_process(wanted.fleet, executor.group, executor.name, devices))
+        try:
+            await self._supervisor.add(executor_process(wanted.fleet, executor.group, executor.name, devices))
+        except OSError:
+            self._devices.give_back(executor.name)
+            del self._executors[executor.name]
+            raise
+        log.info("%s starts", executor.name)
 
     def _drain(self, executor: _Executor) -> None:
         log.info("%s drains", executor.name)
@@ -170,6 +187,18 @@ class Reconciler:
         self._devices.give_back(executor.name)
         del self._executors[executor.name]
         log.info("%s has ended", executor.name)
+
+    def _end_hung(self, instances: Mapping[str, sage.Instance], processes: Mapping[str, ProcessStatus]) -> None:
+        """Kill processes that hang, with their engines: they would keep their devices.  They are started again."""
+        running = {name: each.restarts for name, each in processes.items() if each.state == "running"}
+        silent = [
+            (name, running[name])
+            for name, each in self._executors.items()
+            if each.drain is None and name in running and (found := instances.get(name)) and found.state in _GONE
+        ]
+        for name in self._hung.look(silent, _now()):
+            log.error("%s hangs: its process runs, and the scheduler lost it %g s ago; it is killed", name, HUNG_S)
+            self._supervisor.kill_executor(name)
 
     def _problems(
         self, wanted: WantedFleet, instances: Mapping[str, sage.Instance], processes: Mapping[str, ProcessStatus]
@@ -193,8 +222,13 @@ class Reconciler:
             settled=not problems and self._is_settled(wanted, instances),
             problems=problems,
         )
-        if progress != self._reported:
+        if progress == self._reported:
+            return
+        try:
             self._files.report(progress)
+        except FleetError as error:  # the fleet runs on, and the next step reports it
+            self._say(str(error))
+        else:
             self._reported = progress
 
     def _is_settled(self, wanted: WantedFleet, instances: Mapping[str, sage.Instance]) -> bool:
@@ -229,7 +263,7 @@ def _member(
     removal: int,
 ) -> Member:
     instance, process = instances.get(executor.name), processes.get(executor.name)
-    failed = instance is not None and instance.state in (sage.InstanceState.FAILED, sage.InstanceState.LOST)
+    failed = instance is not None and instance.state in _GONE
     ended = process is None or process.state == "ended"
     return Member(
         number=executor.number,

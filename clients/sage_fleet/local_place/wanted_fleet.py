@@ -115,11 +115,11 @@ class FleetFiles:
         return _read(self._progress, Progress.from_json)
 
     def want(self, wanted: WantedFleet) -> None:
-        """Replace what is wanted."""
+        """Replace what is wanted.  Raises FleetError where it cannot be written."""
         _replace(self._wanted, wanted.to_json())
 
     def report(self, progress: Progress) -> None:
-        """Replace the progress."""
+        """Replace the progress.  Raises FleetError where it cannot be written."""
         _replace(self._progress, progress.to_json())
 
     def forget(self) -> None:
@@ -149,6 +149,9 @@ def _read(path: Path, parse: Callable[[str], Content]) -> Content | None:
 
 def _replace(path: Path, text: str) -> None:
     scratch = path.with_suffix(".new")
-    scratch.touch(mode=0o600)  # the URL of a database may have a password
-    scratch.write_text(text)
-    scratch.replace(path)
+    try:
+        scratch.touch(mode=0o600)  # the URL of a database may have a password
+        scratch.write_text(text)
+        scratch.replace(path)
+    except OSError as error:
+        raise FleetError(f"cannot write {path}: {error.strerror}") from error

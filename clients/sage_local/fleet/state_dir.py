@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -102,7 +103,8 @@ class StateDir:
         if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
             path.replace(path.with_suffix(".log.1"))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.write(descriptor, f"--- start at {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+        with contextlib.suppress(OSError):  # a full disk keeps no process from starting
+            os.write(descriptor, f"--- start at {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
         return descriptor
 
     def log_tail(self, name: str, lines: int = 15) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
@@ -15,6 +16,8 @@ from sage_local.fleet.sessions import boot_id
 from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.status import FleetPhase, FleetStatus, InstanceProgress
 from sage_local.fleet.supervised_process import SupervisedProcess
+
+log = logging.getLogger(__name__)
 
 SCHEDULER_TIMEOUT_S = 30.0  # until the scheduler answers its first call
 GATEWAY_TIMEOUT_S = 120.0  # that the HTTP gateway gets to be healthy once all instances are READY
@@ -79,7 +82,7 @@ class Supervisor:
         self._on_status = on_status
         self._first_backoff_s = first_backoff_s
         self._phase = FleetPhase.STARTING
-        self._reason = self._culprit = ""
+        self._reason = self._culprit = self._unreported = ""
         self._answers = False  # whether the scheduler answered the last call
         self._instances: tuple[InstanceProgress, ...] = ()
         self._restarters: dict[SupervisedProcess, asyncio.Task[None]] = {}
@@ -137,10 +140,14 @@ class Supervisor:
         self._report()
 
     async def add(self, executor: ProcessSpec) -> None:
-        """Start a further executor of a fleet that was started; it is restarted like the others."""
+        """Start a further executor of a fleet that was started; it is restarted like the others.  Raises OSError."""
         process = SupervisedProcess(executor, self._state, self._reaper)
         self._executors.append(process)
-        await self._launch(process)
+        try:
+            await self._launch(process)
+        except OSError:
+            self._executors.remove(process)
+            raise
 
     async def remove(self, name: str) -> None:
         """Drain and stop an executor; does nothing if there is none of this name.
@@ -154,11 +161,17 @@ class Supervisor:
         self._executors.remove(process)
         self._report()
 
+    def kill_executor(self, name: str) -> None:
+        """Kill an executor with its engine, if there is one of this name; it is restarted as after any other end."""
+        for each in self._executors:
+            if each.spec.name == name:
+                each.kill()
+
     async def restart_scheduler(self, scheduler: ProcessSpec) -> None:
         """Stop the scheduler, which hands its requests over, and start it with another command line."""
         await self._halt(self._scheduler)
         self._scheduler.spec = scheduler
-        await self._launch(self._scheduler)
+        await self._launch(self._scheduler, later=True)
 
     async def set_gateway(self, gateway: ProcessSpec | None) -> None:
         """Stop the HTTP gateway, if there is one, and start this one; None: none."""
@@ -166,7 +179,7 @@ class Supervisor:
             await self._halt(each)
         self._gateways = [] if gateway is None else [SupervisedProcess(gateway, self._state, self._reaper)]
         for each in self._gateways:
-            await self._launch(each)
+            await self._launch(each, later=True)
 
     def kill(self) -> None:
         """Kill all processes at once; ``stop`` must still be awaited."""
@@ -223,8 +236,12 @@ class Supervisor:
         if self._gateway_answers is not None:
             self._gateway_healthy = await self._gateway_answers()
 
-    async def _launch(self, process: SupervisedProcess) -> None:
-        await process.start()
+    async def _launch(self, process: SupervisedProcess, *, later: bool = False) -> None:
+        """Start a process and keep it running.  Raises OSError; with ``later`` it is tried again instead."""
+        if not later:
+            await process.start()
+        else:
+            await self._try_to_start(process)
         self._restarters[process] = asyncio.create_task(
             self._restart_when_ended(process), name=f"keep-{process.spec.name}"
         )
@@ -274,7 +291,8 @@ class Supervisor:
         backoff_s = self._first_backoff_s
         while True:
             began = loop.time()
-            await process.ended()
+            if process.starts:
+                await process.ended()
             if self._phase is FleetPhase.STARTING:
                 if not self._early_end.done():
                     self._early_end.set_result(process)
@@ -284,11 +302,26 @@ class Supervisor:
                 backoff_s = self._first_backoff_s
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
-            await process.start()
+            await self._try_to_start(process)
             self._report()
 
+    async def _try_to_start(self, process: SupervisedProcess) -> None:
+        """Start a process; log why it cannot be started, as with too many processes or too little memory."""
+        try:
+            await process.start()
+        except OSError as error:
+            log.error("%s cannot be started yet: %s", process.spec.name, error)
+
     def _report(self) -> None:
-        self._on_status(self.status())
+        """Report the status.  Where it cannot be written, the processes are kept running all the same."""
+        try:
+            self._on_status(self.status())
+        except OSError as error:
+            if str(error) != self._unreported:
+                log.error("the fleet's status cannot be written: %s", error)
+            self._unreported = str(error)
+        else:
+            self._unreported = ""
 
 
 def _ended_early(process: SupervisedProcess) -> StartFailed:

@@ -33,7 +33,9 @@ def show_fleet(view: FleetView, output: Output) -> None:
         return
     behind = f", behind {view.scheduler}" if view.scheduler else ""
     ready = sum(each.state == "ready" for each in view.executors)
-    click.echo(f"{view.name} on {view.place}{behind}: {ready} of {sum(view.wanted.values())} executors ready")
+    asleep = sum(each.state == "sleeping" for each in view.executors)
+    rest = f", {asleep} asleep" if asleep else ""
+    click.echo(f"{view.name} on {view.place}{behind}: {ready} of {sum(view.wanted.values())} executors ready{rest}")
     rows = [
         (each.group, each.name, each.state, each.where, str(each.restarts), each.message) for each in view.executors
     ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from executor_svc.engine.sleep_guard import SleepGuard
 from executor_svc.engine.vllm.errors import first_line
-from executor_svc.runtime.engine_port import EngineDeadError, EngineError
+from executor_svc.runtime.engine_port import EngineDeadError
 
 _LEVEL = 1  # level 2 drops the weights, too
 
@@ -16,44 +17,21 @@ def has_sleep(llm: Any) -> bool:
     return all(callable(getattr(llm, name, None)) for name in ("sleep", "wake_up", "is_sleeping"))
 
 
-class EngineSleep:
+class EngineSleep(SleepGuard):
     """Whether one AsyncLLM sleeps."""
 
     def __init__(self, llm: Any, *, able: bool, requests: Callable[[], int]) -> None:
         """``able``: whether the engine was started with sleep mode.  ``requests``: how many the engine has."""
+        super().__init__(setting="engine.vllm.sleep_mode", able=able, requests=requests)
         self._llm = llm
-        self._able = able
-        self._requests = requests
-        self._asleep = False
 
-    def refuse_when_asleep(self) -> None:
-        """Raise EngineError from the begin of a sleep until the engine is awake again."""
-        if self._asleep:
-            raise EngineError("the engine is asleep")
-
-    async def sleep(self) -> None:
-        """Fall asleep, as ``Engine.sleep`` describes."""
-        self._refuse_unable()
-        if self._asleep:
-            return
-        if count := self._requests():
-            raise EngineError(f"{count} requests are in the engine")
-        self._asleep = True
+    async def _fall_asleep(self) -> None:
         await _done(self._llm.sleep(level=_LEVEL), "fall asleep")
 
-    async def wake_up(self) -> None:
-        """Wake up, as ``Engine.wake_up`` describes."""
-        self._refuse_unable()
-        if not self._asleep:
-            return
+    async def _awake(self) -> None:
         await _done(self._llm.wake_up(), "wake up")
         if await _done(self._llm.is_sleeping(), "say whether it sleeps"):
             raise EngineDeadError("the engine still sleeps after it was woken")
-        self._asleep = False
-
-    def _refuse_unable(self) -> None:
-        if not self._able:
-            raise EngineError("this engine cannot sleep: engine.vllm.sleep_mode is off")
 
 
 async def _done(call: Awaitable[Any], what: str) -> Any:

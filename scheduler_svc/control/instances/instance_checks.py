@@ -13,6 +13,7 @@ from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.instances.session_table import SessionTable
 from scheduler_svc.control.instances.sessions import Sessions
+from scheduler_svc.control.sleep.wakes import Wakes
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.instance_state import InstanceState
@@ -43,7 +44,7 @@ class InstanceChecks:
         self._table = table
         self._readiness = readiness
         self._sessions = sessions
-        self._orders = orders
+        self._wakes = Wakes(scheduler, readiness.sleeps, may_be_woken=self._may_be_woken, wake=orders.wake)
         self._attempts = attempts
         self._handoffs = handoffs
         self._loop_lag = loop_lag
@@ -54,7 +55,7 @@ class InstanceChecks:
         """Run every check once."""
         self._check_leases()
         self._check_progress()
-        self._wake_wanted()
+        self._wakes.check()
         self._check_instances()
 
     def _check_leases(self) -> None:
@@ -90,20 +91,6 @@ class InstanceChecks:
                 self._readiness.hold_back(recovered)
                 self._readiness.finish_drain(verdict.instance_id)
             self._wakeup.notify()
-
-    def _wake_wanted(self) -> None:
-        """Wake one instance of each model that requests wait for while all its instances sleep; none that is drained.
-
-        In device groups the group's rule decides that.
-        """
-        for asleep in self._scheduler.wanted_asleep():
-            if any(self._readiness.sleeps.wakes(each) for each in asleep):
-                continue
-            there = [i for i in asleep if i.spec.device_group is None and self._may_be_woken(i.instance_id)]
-            if there:
-                found = min(there, key=lambda each: (each.wake_s or 0.0, each.instance_id))
-                log.info("instance %s is woken: requests for %s wait", found.instance_id, found.spec.model)
-                self._orders.wake(found.instance_id)
 
     def _may_be_woken(self, instance_id: str) -> bool:
         return instance_id in self._table and not self._readiness.drained(instance_id)

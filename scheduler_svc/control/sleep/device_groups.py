@@ -10,7 +10,7 @@ from typing import Protocol
 
 from sage_common.clock import Clock
 from scheduler_svc.control.sleep.instance_sleep import InstanceSleep, SleepState
-from scheduler_svc.domain.device_groups.member import Member, MemberState, ModelDemand
+from scheduler_svc.domain.device_groups.member import NO_DEMAND, OUTSIDE, Member, MemberState, ModelDemand
 from scheduler_svc.domain.device_groups.order import CAUSED, Action, Cause, Order
 from scheduler_svc.domain.device_groups.plan import plan
 from scheduler_svc.domain.device_groups.settings import DeviceGroupSettings
@@ -138,6 +138,7 @@ class DeviceGroups:
             model=model,
             state=state,
             since=since,
+            missed=self._scheduler.missed(instance_id, self._woken(model), now) if state in OUTSIDE else NO_DEMAND,
             running=len(instance.account.reservations),
             sleep_s=min(sleep_s, MOST_CHANGE_S),
             wake_s=min(wake_s, MOST_CHANGE_S) if wake_s is not None else ASSUMED_WAKE_S,
@@ -146,6 +147,11 @@ class DeviceGroups:
             ordered=found is not None and self._drained.get(instance_id) != found.asked,
             pinned=instance.facts is not None and not instance.facts.can_sleep,
         )
+
+    def _woken(self, model: str) -> set[str]:
+        """Return the instances of a model that sleep and were told to be awake."""
+        asleep = (each.instance_id for each in self._scheduler.instances(model) if each.state is _S.SLEEPING)
+        return {each for each in asleep if (found := self._orders.sleep_of(each)) is not None and not found.wanted}
 
     def _never_was_up(self, instance: Instance) -> bool:
         """Whether nothing is known of an instance's model, and its engine did not fail to start."""

@@ -23,13 +23,14 @@ class Accounts(Sequence[Account]):
     than the rest, as a fleet without room needs nothing else.
     """
 
-    __slots__ = ("_accounts", "_figures", "_numbers", "_stale", "_watch")
+    __slots__ = ("_accounts", "_figures", "_ids", "_numbers", "_stale", "_watch")
 
     def __init__(self, accounts: Iterable[Account] = ()) -> None:
         self._accounts = tuple(accounts)
         self._figures: Figures | None = None
         self._watch = AccountWatch()
         self._stale: set[int] = set()  # rows of which only what says why they are full is up to date
+        self._ids: tuple[str, ...] | None = None
         self._numbers: dict[str, int] | None = None
 
     def __len__(self) -> int:
@@ -44,6 +45,13 @@ class Accounts(Sequence[Account]):
 
     def __iter__(self) -> Iterator[Account]:
         return iter(self._accounts)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The instance ids."""
+        if self._ids is None:
+            self._ids = tuple(a.instance_id for a in self)
+        return self._ids
 
     @property
     def figures(self) -> Figures:
@@ -135,7 +143,7 @@ class Accounts(Sequence[Account]):
     def find(self, instance_id: str) -> int | None:
         """Return the row of an instance; None if it is not among these."""
         if self._numbers is None:
-            self._numbers = {a.instance_id: row for row, a in enumerate(self._accounts)}
+            self._numbers = {instance_id: row for row, instance_id in enumerate(self.ids)}
         return self._numbers.get(instance_id)
 
     def where(self, mask: Mask) -> Accounts:
@@ -179,6 +187,7 @@ class SomeAccounts(Accounts):
         self._whole = whole
         self._rows = rows
         self._figures = None
+        self._ids = None
         self._numbers = None
 
     def __len__(self) -> int:

@@ -16,12 +16,14 @@ Column = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 #: Positions of accounts, ascending.
 Rows = NDArray[np.intp]
-#: Numbers as numpy has them: it compares a column with one of these in half the time that it takes with a number.
-_ZERO, _ONE = np.array(0.0), np.array(1.0)
+#: A number as numpy has it: it compares a column with this in half the time that it takes with a number.
+_ZERO = np.array(0.0)
 
-#: What nearly every choice compares, and what says why an instance is full: side by side, so that one call copies it.
+#: What nearly every choice compares, what says why an instance is full, and what a cost is made of: side by side, so
+#: that one call copies it.
 _COMPARED = slice(0, 7)
 _FULL = slice(6, 9)
+_COSTING = slice(9, 12)
 NAMES = (
     "computed_token_s",
     "first_step_at",
@@ -33,11 +35,11 @@ NAMES = (
     "free_tokens",
     "full_prefill_s",
     "decode_token_s",
-    "first_token_margin",
     "live",
+    "price_per_s",
+    "first_token_margin",
     "overtaken_s",
     "prefill_token_s",
-    "price_per_s",
     "prompt_limit",
     "prompt_limit_leaving_reserve",
     "ready_at",
@@ -96,10 +98,9 @@ class Figures:
         return self.free_slots > _ZERO
 
     @property
-    def sharing(self) -> Column:
-        """How many sequences run once one more is there, those that queue at the engine included."""
-        sharing: Column = self.live + _ONE
-        return sharing
+    def costing(self) -> NDArray[np.float64]:
+        """A copy of what a cost is made of: ``decode_token_s``, ``live`` and ``price_per_s``, a row each."""
+        return self._table[_COSTING].copy()
 
     def why_full(self, rows: Rows | slice) -> NDArray[np.float64]:
         """Return free slots, free tokens and ``full_prefill_s`` of some accounts as they are now, a row each."""
@@ -128,6 +129,11 @@ class FiguresOfSome(Figures):
         self._rows = rows
         for name, column in zip(NAMES[_COMPARED], many._table[_COMPARED].take(rows, axis=1), strict=True):
             setattr(self, name, column)
+
+    @property
+    def costing(self) -> NDArray[np.float64]:
+        """A copy of what a cost is made of, as it is now."""
+        return self._many._table[_COSTING].take(self._rows, axis=1)
 
     def __getattr__(self, name: str) -> Column:  # called for a column that was not read yet
         column: Column = getattr(self._many, name).take(self._rows)

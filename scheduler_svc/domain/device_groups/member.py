@@ -21,8 +21,22 @@ class MemberState(Enum):
 
 #: Its engine has memory of the device.
 TAKES_PLACE = frozenset(MemberState) - {MemberState.NOT_STARTED, MemberState.ASLEEP, MemberState.WOKEN}
+#: It has none, and was not told to take one.
+OUTSIDE = frozenset({MemberState.NOT_STARTED, MemberState.ASLEEP})
 #: Its place is about to be free.
 LEAVES_PLACE = frozenset({MemberState.DRAINING, MemberState.FALLING_ASLEEP})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelDemand:
+    """The requests for one model that wait."""
+
+    waiting: int = 0
+    waited_s: float = 0.0  # the longest wait so far
+    awake_elsewhere: bool = False  # an instance outside the group serves the model, or is about to
+
+
+NO_DEMAND = ModelDemand()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +47,7 @@ class Member:
     model: str  # the name clients ask for
     state: MemberState
     since: float = 0.0  # when it entered the state, seconds on the scheduler's clock
+    missed: ModelDemand = NO_DEMAND  # what only this one can serve, or others that are not READY either
     running: int = 0  # requests that have a reservation there
     sleep_s: float = 0.0  # that it takes to fall asleep: measured, or assumed before the first time
     wake_s: float = 0.0  # that it takes to wake up, or to start: the same
@@ -45,12 +60,3 @@ class Member:
     def takes_place(self) -> bool:
         """Whether its engine has memory of the device."""
         return self.state in TAKES_PLACE
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelDemand:
-    """The requests for one model that wait."""
-
-    waiting: int = 0
-    waited_s: float = 0.0  # the longest wait so far
-    awake_elsewhere: bool = False  # an instance outside the group serves the model, or is about to

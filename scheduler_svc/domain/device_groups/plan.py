@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from scheduler_svc.domain.device_groups.member import LEAVES_PLACE, Member, MemberState, ModelDemand
+from scheduler_svc.domain.device_groups.member import LEAVES_PLACE, NO_DEMAND, OUTSIDE, Member, MemberState, ModelDemand
 from scheduler_svc.domain.device_groups.order import Action, Cause, Order
 from scheduler_svc.domain.device_groups.settings import DeviceGroupSettings
-
-_NO_DEMAND = ModelDemand()
-_OUTSIDE = frozenset({MemberState.NOT_STARTED, MemberState.ASLEEP})
 
 
 def plan(
@@ -64,14 +61,19 @@ class _Look:
     def _is_wanted(self, member: Member) -> bool:
         if member.state is MemberState.WOKEN:
             return True
-        if member.held or member.state not in _OUTSIDE:
+        if member.held or member.state not in OUTSIDE:
             return False
-        demand = self._demand(member)
-        served = member.model in self._serving or demand.awake_elsewhere
-        return not served and (demand.waiting > 0 or member.first_start)
+        return self._waits_for(member).waiting > 0 or (member.first_start and not self._is_served(member))
+
+    def _is_served(self, member: Member) -> bool:
+        return member.model in self._serving or self._demand(member).awake_elsewhere
+
+    def _waits_for(self, member: Member) -> ModelDemand:
+        """Return what a member is wanted for: its model's requests, or those that only it can serve."""
+        return member.missed if self._is_served(member) else self._demand(member)
 
     def _rank(self, member: Member) -> tuple[bool, bool, float, int, float, str]:
-        demand = self._demand(member)
+        demand = self._waits_for(member)
         woken = member.state is MemberState.WOKEN
         return (
             not woken,
@@ -83,7 +85,7 @@ class _Look:
         )
 
     def _demand(self, member: Member) -> ModelDemand:
-        return self._demands.get(member.model, _NO_DEMAND)
+        return self._demands.get(member.model, NO_DEMAND)
 
     # --- into a free place --------------------------------------------------------------------------
 
@@ -92,8 +94,9 @@ class _Look:
         return [self._wake(each) for each in self._wanted[: self._free] if each.state is MemberState.ASLEEP]
 
     def _wake(self, member: Member) -> Order:
-        demand = self._demand(member)
-        reason = f"{demand.waiting} requests for {member.model} wait, the first for {demand.waited_s:.1f} s"
+        demand = self._waits_for(member)
+        alone = " and no instance that is ready can serve them" if self._is_served(member) else ""
+        reason = f"{demand.waiting} requests for {member.model} wait{alone}, the first for {demand.waited_s:.1f} s"
         return _order(member, Action.WAKE, Cause.WAITING, reason)
 
     # --- out of a place -----------------------------------------------------------------------------

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
+from scheduler_svc.domain.device_groups.member import ModelDemand
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.entrance.parts import Parts
-from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance import Instance
-from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.orphan import Orphan, orphans_of
 from scheduler_svc.domain.scaling.desired_instances import DesiredInstances
-
-#: Serves requests, or did a moment ago.
-_WORKS = frozenset({InstanceState.READY, InstanceState.SUSPECT, InstanceState.STALLED})
+from scheduler_svc.domain.sleepers import missed, wanted_sleepers
 
 
 class Models(Parts):
@@ -69,16 +66,19 @@ class Models(Parts):
         return pool.starts.mean_s if pool is not None else None
 
     def wanted_asleep(self) -> list[list[Instance]]:
-        """Return by model the SLEEPING instances, where requests wait and no other instance may serve them soon."""
-        found = ([i for i in pool.instances() if i.state is InstanceState.SLEEPING] for pool in self._unserved())
-        return [each for each in found if each]
+        """Return the SLEEPING instances that requests wait for which no other instance serves soon.
 
-    def _unserved(self) -> Iterator[Pool]:
-        """Yield the models that requests wait for, and of which no instance works, starts or may be back soon."""
-        for pool in self._registry.pools():
-            hoped_for = pool.hopeful or any(i.state in _WORKS for i in pool.instances())
-            if pool.queue is not None and len(pool.queue) and not hoped_for:
-                yield pool
+        A list for each kind of request; any instance of it will do.
+        """
+        return [each for pool in self._registry.pools() for each in wanted_sleepers(pool)]
+
+    def missed(self, instance_id: str, woken: Container[str], now: float) -> ModelDemand:
+        """Return the requests that wait for this instance although others of its model are READY.
+
+        ``woken``: ids of instances that sleep and were told to be awake.  Raises InstanceNotFound.
+        """
+        instance = self._registry.get(instance_id)
+        return missed(self._registry.pool_of(instance), instance, woken, now)
 
     def scale(self, waiting_elsewhere: Mapping[str, int], now: float) -> Sequence[DesiredInstances]:
         """Work out anew how many instances each model needs; call it every ``ScalingSettings.interval_s``.

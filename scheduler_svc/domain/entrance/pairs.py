@@ -78,13 +78,13 @@ class Pairs(Parts):
     def balance_roles(self, pinned: Container[str], now: float) -> list[RoleChange]:
         """Change the roles of instances as the pressures of prefill and decode ask for; return what changed.
 
-        Call it every ``RoleSettings.interval_s``.  Nothing changes while splitting is off.  ``pinned``: ids of
-        instances that an operator gave their role.
+        Call it every ``RoleSettings.interval_s``.  While splitting is off, instances go back to the roles of their
+        executors.  ``pinned``: ids of instances that an operator gave their role.
         """
-        if not self.settings.roles.automatic or not self.pd_settings.enabled:
-            self._roles.rest()
+        if not self.settings.roles.automatic:
             return []
-        changes = self._roles.look(pinned, now)
+        look = self._roles.look if self.pd_settings.enabled else self._roles.rest
+        changes = look(pinned, now)
         for change in changes:
             self._registry.set_role(change.instance_id, change.role, change)
         if changes:

@@ -13,6 +13,7 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, Rows, count, highest, lowest
 from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
+from scheduler_svc.domain.objectives.late_scores import LateScores
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick, pick_of
 from scheduler_svc.domain.objectives.rejected import Rejected
@@ -43,7 +44,7 @@ class _Scored:
     firsts: Scores  # seconds until the first token
     per_token: Scores
     shares: Scores  # of its targets
-    costs: Scores
+    costs: LateScores
     within: Mask | None  # whose cost is within its budget; None: all
     used: Mask  # which are in use
     mine: Rows  # those in use that are within its budget and have a free slot
@@ -80,7 +81,7 @@ class CheapestInTime:
         per_token = scorers.token_s(each, demand)
         targets = TargetShares(demand, self._defaults, now)
         shares = targets.of(firsts, per_token)
-        costs = scorers.cost(accounts, demand, per_token, prefills)
+        costs = _costs(each, demand, per_token, prefills)
         rejected = Rejected()
         within, remarks = _within_budget(demand.request.cost_budget, costs, rejected)
         used = in_use.mask(accounts)
@@ -146,7 +147,7 @@ class CheapestInTime:
         shares, tightest = scored.shares, scored.each.tightest_token_s
         crowding: Scores = np.maximum(shares, scored.per_token / tightest)
         index = pick_of(scored.each, crowding, meets)
-        scores = {"cost": scored.costs, "target_share": shares}
+        scores: dict[str, Scores | LateScores] = {"cost": scored.costs, "target_share": shares}
         if crowding[index] > _HEADROOM and self._may_wait(scored.demand, scored.now):
             return _waits_for_others(scores)
         why = f"uses {float(shares[index]):.0%} of its targets, one of {len(scored.mine)} in use"
@@ -155,13 +156,13 @@ class CheapestInTime:
     def _beside_used(self, scored: _Scored, in_use: InstancesInUse) -> Choice:
         """Choose for a request that no instance in use leaves headroom: it waits, or another one is taken into use."""
         accounts, shares, unused, number = scored.accounts, scored.shares, scored.unused, len(scored.mine)
-        scores: dict[str, Scores] = {"cost": scored.costs, "target_share": shares}
+        scores: dict[str, Scores | LateScores] = {"cost": scored.costs, "target_share": shares}
         times = scored.targets.least_times(scored.each, scored.firsts, scored.per_token, least_share=lowest(shares))
         others = unused & (shares <= _HEADROOM)
         if not number and (in_use.excuses or _is_patient(shares[unused])) and _has_room_soon(scored, in_use):
             return Choice(index=0, why=_WAITS, rule="waits", scores=scores, waits=True, least_times=times)
         if count(others) and not (number and in_use.excuses):
-            prices = scored.costs * in_use.price_factors(accounts, scored.now)
+            prices = scored.costs.column * in_use.price_factors(accounts, scored.now)
             index = pick(accounts, prices, among=others, tolerance=_COST_TOLERANCE)
             why = f"cheapest predicted cost {scored.costs[index]:.6f} beside {number} in use"
             return Choice(index=index, why=why, rule="cheapest", scores=scores, least_times=times)
@@ -258,16 +259,22 @@ def _least(accounts: Sequence[Account], scores: Scores, among: Mask | None) -> i
     return pick(accounts, scores, among=free if count(free) else among)
 
 
-def _within_budget(budget: float | None, costs: Scores, rejected: Rejected) -> tuple[Mask | None, tuple[str, ...]]:
+def _costs(each: Figures, demand: Demand, per_token: Scores, prefills: Scores) -> LateScores:
+    """Predict the costs; mostly they explain the choice only, so they are worked out when someone reads them."""
+    costing, output_tokens = each.costing, demand.output_tokens
+    return LateScores(len(per_token), lambda: scorers.cost_by(costing, output_tokens, per_token, prefills))
+
+
+def _within_budget(budget: float | None, costs: LateScores, rejected: Rejected) -> tuple[Mask | None, tuple[str, ...]]:
     """Return whose cost is within the budget, None for all if none is or there is none, and what to say of it.
 
     Those over the budget are entered in ``rejected``.
     """
     if budget is None:
         return None, ()
-    within = costs <= budget
+    within = costs.column <= budget
     if not count(within):
-        least = f"the least predicted cost is {lowest(costs):.6f}, the budget {budget:.6f}"
+        least = f"the least predicted cost is {lowest(costs.column):.6f}, the budget {budget:.6f}"
         return None, (f"over budget everywhere: {least}",)
     rejected.add(~within, lambda i: ("budget", f"predicted cost {costs[i]:.6f} is over the budget"))
     return within, ()

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import Column, Figures, Rows
+from scheduler_svc.domain.capacity.figures import Column, Figures, Mask
 from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.objective import Choice
-from scheduler_svc.domain.objectives.picker import least_loaded_is_best, pick_of
+from scheduler_svc.domain.objectives.picker import pick_of
 from scheduler_svc.domain.objectives.scorers import Scores
 
 
@@ -52,15 +52,13 @@ class EarliestFinish:
         accounts: Sequence[Account],
         now: float,
         *,
-        too_loaded: Rows,
+        too_loaded: Mask,
         held: Column | None,
     ) -> Choice:
         """Choose by what the others hold, unless it is a too loaded instance whatever caches hold."""
         runs = _Runs(demand, figures_of(accounts), now)
         times, _ = runs.times(None)
-        if least_loaded_is_best(runs.each, too_loaded, times) or pick_of(runs.each, times, None) not in too_loaded:
-            return runs.choose(held)
-        return runs.choose(None)
+        return runs.choose(None if too_loaded[pick_of(runs.each, times, None)] else held)
 
 
 class _Runs:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import Column, Rows
+from scheduler_svc.domain.capacity.figures import Column, Mask
 from scheduler_svc.domain.objectives.scorers import Scores
 
 
@@ -83,12 +83,12 @@ class Sparing(Objective, Protocol):
         accounts: Sequence[Account],
         now: float,
         *,
-        too_loaded: Rows,
+        too_loaded: Mask,
         held: Column | None,
     ) -> Choice:
         """Return what ``choose`` chooses whatever caches hold, if that is one of the too loaded accounts.
 
-        Else what it chooses by what the caches of the others hold.  ``too_loaded``: indices, ascending.  ``held``:
-        prompt tokens for each account, 0 for the too loaded ones; None: nobody else holds any.
+        Else what it chooses by what the caches of the others hold.  ``too_loaded``: which of the accounts they are.
+        ``held``: prompt tokens for each account, 0 for the too loaded ones; None: nobody else holds any.
         """
         ...

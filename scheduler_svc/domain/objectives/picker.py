@@ -40,21 +40,6 @@ def pick(
     return pick_of(figures_of(accounts), scores, rows, tolerance=tolerance, relative=relative, held=held)
 
 
-def least_loaded_is_best(each: Figures, others: Rows, *times: Column) -> bool:
-    """Whether the instance that wins among equal scores has a free slot and is no later than each of the others.
-
-    Then none of the others is picked by a score that grows with these times, whether or not a free slot goes first.
-    ``others``: their rows, which may be none; if the instance is among them, the answer is False.
-    """
-    if not len(others):
-        return True
-    turns = each.turn
-    least = int(turns.argmin())
-    if not (turns[least] < lowest(turns[others]) and each.free_slots[least] > 0):
-        return False
-    return all(column[least] <= lowest(column[others]) for column in times)
-
-
 def pick_of(
     each: Figures,
     scores: Column,
@@ -69,15 +54,20 @@ def pick_of(
     ``held``: prompt tokens in the cache of each account's instance; None: none.
     """
     if rows is not None and len(rows) < len(scores):
-        scores = scores[rows]
+        scores, turns = scores[rows], each.turn[rows]
     else:
-        rows = None  # all
+        rows, turns = None, each.turn  # all
     best = lowest(scores)
-    near = (~(scores > best + best * relative + tolerance)).nonzero()[0]  # all, where all are infinite
-    if len(near) == 1:
-        return int(near[0] if rows is None else rows[near[0]])
-    rows = near if rows is None else rows[near]
-    if held is not None:
-        tokens = held[rows]
-        rows = rows[tokens == highest(tokens)]
-    return int(rows[each.turn[rows].argmin()])
+    bound = best + best * relative + tolerance
+    if held is None:
+        first = turns.argmin()  # mostly its score is as good as equal: then it goes first among those that are, too
+        if scores.item(first) <= bound:
+            return int(first if rows is None else rows[first])
+    near = (scores <= np.array(bound)).nonzero()[0]
+    if not len(near):  # the best is not a number
+        near = np.arange(len(scores))
+    if len(near) > 1 and held is not None:
+        tokens = held[near if rows is None else rows[near]]
+        near = near[tokens == highest(tokens)]
+    first = near[turns[near].argmin()] if len(near) > 1 else near[0]
+    return int(first if rows is None else rows[first])

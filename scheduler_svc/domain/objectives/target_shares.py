@@ -72,6 +72,18 @@ class TargetShares:
             share = max(share, finish_s * (1 / max(deadline_at - now, _LEAST_S)))
         return share
 
+    def range_of(self, row: int, first_tokens: Scores, per_token: Scores) -> tuple[float, float] | None:
+        """Return a share that no account is below, and that of one of the accounts; None if that takes longer.
+
+        Nobody is below the share that the least time until the first token and the least per token would use.
+        """
+        first_s, least_s = first_tokens.item(row), lowest(first_tokens)
+        if self._first_token_at is not None and self._deadline_at is not None:
+            left_s = self._first_token_at - self._now
+            if least_s <= left_s < first_s:
+                return None  # the TTFT target counts for this one too, as it can be met elsewhere
+        return self.of_one(least_s, lowest(per_token)), self.of_one(first_s, per_token.item(row))
+
     def least_times(
         self, each: Figures, first_tokens: Scores, per_token: Scores, *, least_share: float
     ) -> tuple[float, float] | None:

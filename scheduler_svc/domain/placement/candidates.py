@@ -12,11 +12,13 @@ from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column
 from scheduler_svc.domain.decision import Candidate
+from scheduler_svc.domain.objectives.late_scores import LateScores
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.placement.filters import no_capacity_reason
 from scheduler_svc.domain.placement.full_instances import NOTHING_FULL, FullInstances
 
 _FLOAT = np.dtype(np.float64)
+_Kept = Column | LateScores | tuple[float, ...]
 
 
 class CandidateTable(Sequence[Candidate]):
@@ -124,12 +126,13 @@ class CandidateTable(Sequence[Candidate]):
         return Candidate(instance_id=self._full.account(row).instance_id, filtered_by=name, filter_reason=reason)
 
 
-def _kept(scores: Mapping[str, Column | Sequence[float]]) -> Mapping[str, Column | tuple[float, ...]]:
+def _kept(scores: Mapping[str, Column | Sequence[float]]) -> Mapping[str, _Kept]:
     """Return the scores so that nobody changes them any more: copies, unless they were made for this choice."""
-    kept: dict[str, Column | tuple[float, ...]] = {}
+    kept: dict[str, _Kept] = {}
     for name, each in scores.items():
-        if (isinstance(each, np.ndarray) and each.base is None and each.dtype is _FLOAT) or isinstance(each, tuple):
-            kept[name] = each
+        own = type(each) is np.ndarray and each.base is None and each.dtype is _FLOAT
+        if own or type(each) is LateScores or type(each) is tuple:
+            kept[name] = each  # type: ignore[assignment]  # told by its very type, which costs least
         else:
             kept[name] = np.array(each, dtype=np.float64)
     return kept

@@ -138,8 +138,8 @@ class Placer:
             return objective.choose(demand, offered, now)
         if not has_way(type(objective), "choose_sparing"):
             return _choose_twice(objective, demand, offered, now, too_loaded)
-        rows, held = too_loaded.rows(offered), too_loaded.spared_column(cached, offered)
-        return cast("Sparing", objective).choose_sparing(demand, offered, now, too_loaded=rows, held=held)
+        among, held = too_loaded.among(offered), too_loaded.spared_column(cached, offered)
+        return cast("Sparing", objective).choose_sparing(demand, offered, now, too_loaded=among, held=held)
 
     def pairs_open(self, pool: Pool) -> bool:
         """Whether splitting is on and a prefill and a decode instance have a slot.  Cheap: looks at no request."""

@@ -113,7 +113,7 @@ class CachedPrefixes:
             return known
         if len(self._over) >= _KEPT_POOLS:
             self._over.clear()
-        ids = [a.instance_id for a in accounts]
+        ids = accounts.ids
         loads = self._load.of_all(ids)
         most = max(sum(loads) / len(loads) * self.settings.max_load_ratio, self._load.of_share(_IDLE_SHARE))
         mask = np.array(loads) > most

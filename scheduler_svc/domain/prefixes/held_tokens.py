@@ -64,10 +64,7 @@ class HeldTokens(CachedTokens):
                 continue
             if found is None:
                 found = np.zeros(len(accounts))
-            for name in self._bits.names(held):
-                row = accounts.find(name)
-                if row is not None:
-                    found[row] = tokens
+            self._bits.write(found, held, tokens, accounts)
         return np.zeros(len(accounts)) if found is None else found
 
     def __getitem__(self, instance_id: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class HolderBits:
         """``ids``: instance ids by number of the bit; empty where the bit is free."""
         self._ids = tuple(ids)
         self._numbers = {name: number for number, name in enumerate(ids) if name}
-        self._numbers_of: dict[int, tuple[Accounts, Rows]] = {}  # by the identity of the accounts
+        self._places: dict[int, _Places] = {}  # by the identity of the accounts
         self._columns: dict[tuple[int, int, int], Column] = {}  # by set, tokens and the identity of the accounts
 
     def with_one(self, instance_id: str) -> HolderBits:
@@ -69,7 +69,7 @@ class HolderBits:
         key = held, tokens, id(accounts)
         found = self._columns.get(key)
         if found is None:
-            numbers = self._rows(accounts)  # keeps the accounts, so that no others get their identity
+            numbers = self._places_of(accounts).numbers  # keeps the accounts, so that no others get their identity
             if len(self._columns) >= _KEPT:
                 self._columns.clear()
             data = np.frombuffer(held.to_bytes(len(self._ids) // 8 + 1, "little"), dtype=np.uint8)
@@ -77,13 +77,33 @@ class HolderBits:
             found = self._columns[key] = np.where(mask, float(tokens), 0.0)
         return found
 
-    def _rows(self, accounts: Accounts) -> Rows:
-        """Return the number of each account's bit; for one without a bit the number of a bit that no set has."""
-        known = self._numbers_of.get(id(accounts))
+    def write(self, column: Column, held: int, tokens: int, accounts: Accounts) -> None:
+        """Write ``tokens`` into a column for each of the accounts whose instance is in the set, one by one."""
+        rows = self._places_of(accounts).rows
+        while held:
+            number = held.bit_length() - 1
+            row = rows[number]
+            if row is not None:
+                column[row] = tokens
+            held ^= 1 << number
+
+    def _places_of(self, accounts: Accounts) -> _Places:
+        known = self._places.get(id(accounts))
         if known is None:
-            if len(self._numbers_of) >= _KEPT:
-                self._numbers_of.clear()
+            if len(self._places) >= _KEPT:
+                self._places.clear()
                 self._columns.clear()
-            numbers = [self._numbers.get(a.instance_id, len(self._ids)) for a in accounts]
-            known = self._numbers_of[id(accounts)] = accounts, np.array(numbers, dtype=np.intp)
-        return known[1]
+            known = self._places[id(accounts)] = _Places(accounts, self._ids, self._numbers)
+        return known
+
+
+class _Places:
+    """Which bit each of some accounts has, and the reverse."""
+
+    __slots__ = ("accounts", "numbers", "rows")
+
+    def __init__(self, accounts: Accounts, ids: Sequence[str], numbers: Mapping[str, int]) -> None:
+        self.accounts = accounts
+        #: Number of each account's bit; of one without a bit the number of a bit that no set has.
+        self.numbers: Rows = np.array([numbers.get(name, len(ids)) for name in accounts.ids], dtype=np.intp)
+        self.rows = [accounts.find(name) for name in ids]  # by number of the bit; None: none of the accounts

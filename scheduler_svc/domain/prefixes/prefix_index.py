@@ -101,6 +101,8 @@ class PrefixIndex:
             else:
                 before += 1
             blocks[block] = block_tokens
+        if before == len(hashes):
+            return before
         if holdings.tokens > holdings.capacity_tokens:
             self._evict(holdings, holdings.tokens - holdings.capacity_tokens)
         if self.used_bytes > self.max_bytes:

@@ -26,9 +26,9 @@ class TooLoaded:
         row = self.accounts.find(instance_id)
         return row is not None and bool(self._mask[row])
 
-    def rows(self, offered: Accounts) -> Rows:
+    def among(self, offered: Accounts) -> Mask:
         """Return which of some accounts of the pool they are."""
-        return self._rows if offered is self.accounts else self._mask[offered.rows].nonzero()[0]
+        return self._mask if offered is self.accounts else self._mask[offered.rows]
 
     def hold_any(self, cached: Mapping[str, int]) -> bool:
         """Whether any of these instances holds any of the cached tokens, which ``CachedPrefixes`` found."""
@@ -45,5 +45,5 @@ class TooLoaded:
         column = cached.column(offered)
         if offered is self.accounts:
             column = column.copy()  # that of some accounts is a copy already
-        column[self.rows(offered)] = 0.0
+        column[self._rows if offered is self.accounts else self.among(offered)] = 0.0
         return column

@@ -25,11 +25,12 @@ def cheapest_change(instances: Sequence[Instance], leaves: InstanceRole, pinned:
     request that it can serve.  ``pinned``: ids of instances that an operator gave their role.
     """
     side = on_side(instances, leaves)
-    able = [i for i in side if i.instance_id not in pinned and any(_stands_in(other, i) for other in side)]
+    able = [i for i in side if i.instance_id not in pinned and any(stands_in(other, i) for other in side)]
     return min(able, key=lambda i: (i.account.live, i.instance_id), default=None)
 
 
-def _stands_in(other: Instance, instance: Instance) -> bool:
+def stands_in(other: Instance, instance: Instance) -> bool:
+    """Whether ``other`` hands KV over as ``instance`` does, and serves every request that it serves."""
     ours, theirs = instance.facts, other.facts
     if other is instance or ours is None or theirs is None or not ours.compatibility_key:
         return False

@@ -8,9 +8,11 @@ from types import MappingProxyType
 
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.fleet.registry import Registry
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.roles.homeward import away
 from scheduler_svc.domain.roles.model_roles import ModelRoles
 from scheduler_svc.domain.roles.pressures import pressures
-from scheduler_svc.domain.roles.role_change import RoleChange
+from scheduler_svc.domain.roles.role_change import Cause, RoleChange
 from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.roles.side import Side
 from scheduler_svc.domain.roles.sides import SIDES
@@ -56,9 +58,24 @@ class RoleBalancer:
         self._models = kept
         return changes
 
-    def rest(self) -> None:
-        """Forget the pressures and since when changes are wished: nobody looks now."""
+    def rest(self, pinned: Container[str], now: float) -> list[RoleChange]:
+        """Forget the pressures: requests are not split now.  Return the changes that bring each instance home."""
         self._models, self._sides = {}, {}
+        changes = [_home(each, now) for pool in self._registry.pools() for each in away(pool.instances(), pinned)]
+        self._recent.extendleft(changes)
+        return changes
+
+
+def _home(instance: Instance, now: float) -> RoleChange:
+    return RoleChange(
+        model=instance.spec.model,
+        instance_id=instance.instance_id,
+        before=instance.role,
+        role=instance.spec.role,
+        cause=Cause.SPLITTING_OFF,
+        reason="requests are not split any more, so it has the role of its executor again",
+        at=now,
+    )
 
 
 def _has_sides(pool: Pool) -> bool:

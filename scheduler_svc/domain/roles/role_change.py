@@ -15,6 +15,10 @@ class Cause(Enum):
     DECODE_PRESSED = "decode_pressed"
     PREFILL_EMPTY = "prefill_empty"  # no prefill instance is READY or starts
     DECODE_EMPTY = "decode_empty"
+    PREFILL_UNABLE = "prefill_unable"  # no other instance of the prefill side serves all that a former one serves
+    DECODE_UNABLE = "decode_unable"
+    SPLITTING_OFF = "splitting_off"  # changed instances go back to the roles of their executors
+    UNKNOWN = "unknown"  # a scheduler of another version changed it, for a reason that this one does not know
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

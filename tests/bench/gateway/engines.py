@@ -73,7 +73,7 @@ async def measure(setup: Setup, *, rounds: int) -> list[Row]:
                         await asyncio.sleep(engine.settle_s)
                         took = taken[-1][arm.name] = await turn(arm, kind, up.clients, engine, next(seeds))
                         # A run that is cut short leaves what it had.
-                        print(f"{number}: {kind.name}, {arm.name}: {took}", file=sys.stderr, flush=True)
+                        _say(f"{number}: {kind.name}, {arm.name}: {took}")
     return [row for kind, taken in turns.items() for row in rows(setup.name, kind, taken[1:])]
 
 
@@ -90,11 +90,12 @@ class _Up:
 async def _up(setup: Setup) -> AsyncIterator[_Up]:
     engine, model = setup.engine, setup.engine.settings.model.name
     async with AsyncExitStack() as stack:
-        plane, theirs = await asyncio.gather(
-            stack.enter_async_context(control_plane(engine, scheduler_flags=UVLOOP, executor_flags=UVLOOP)),
-            stack.enter_async_context(vllm_server(engine, 0)),
-        )
-        print("both engines serve", file=sys.stderr, flush=True)
+        # One after the other: on a GPU the second finds what the first has compiled.
+        started = control_plane(engine, scheduler_flags=UVLOOP, executor_flags=UVLOOP)
+        plane = await stack.enter_async_context(started)
+        _say("the executor's engine serves")
+        theirs = await stack.enter_async_context(vllm_server(engine, 0))
+        _say("the engine of vLLM's server serves")
         ours = await asyncio.gather(
             *(
                 stack.enter_async_context(gateway(plane.address, model, workers=workers, flags=UVLOOP))
@@ -127,3 +128,7 @@ def _ours(workers: int, processes: GatewayProcesses, plane: ControlPlane) -> Arm
             "engine's process": lambda: descendants_cpu_s(plane.executor.pid),
         },
     )
+
+
+def _say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)

@@ -348,6 +348,86 @@ async def test_executors_come_and_go_while_the_others_run(fleet: Fleet) -> None:
         assert before["executor-1"] not in {each.pid for each in members({before["executor-1"] or 0})}
 
 
+async def test_what_cannot_be_started_or_reported_for_a_while_is_tried_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No memory for a process, and a full disk."""
+    fleet.probe.said = READY
+    tried = 0
+    starts_it, reports = SupervisedProcess.start, fleet._on_status
+
+    async def refused(process: SupervisedProcess) -> None:
+        nonlocal tried
+        tried += 1
+        if tried < 3:
+            raise OSError("Resource temporarily unavailable")
+        await starts_it(process)
+
+    def full(status: FleetStatus) -> None:
+        if tried < 3:
+            raise OSError("No space left on device")
+        reports(status)
+
+    async with fleet.make() as supervisor:
+        await supervisor.start()
+        monkeypatch.setattr(SupervisedProcess, "start", refused)
+        monkeypatch.setattr(supervisor, "_on_status", full)
+        supervisor.kill_executor("executor-1")
+        status = await fleet.until(lambda status: starts(status, "executor-1") == 1)
+        assert tried == 3
+        assert all(each.state == "running" for each in status.processes)
+
+
+async def test_a_scheduler_and_a_gateway_that_cannot_start_at_once_start_later(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.probe.said = READY
+    tried: list[str] = []
+    starts_it = SupervisedProcess.start
+
+    async def refused(process: SupervisedProcess) -> None:
+        tried.append(process.spec.name)
+        if tried.count(process.spec.name) < 3:
+            raise OSError("Resource temporarily unavailable")
+        await starts_it(process)
+
+    async with fleet.make() as supervisor:
+        await supervisor.start()
+        first = supervisor.processes[0].spec
+        monkeypatch.setattr(SupervisedProcess, "start", refused)
+        await supervisor.restart_scheduler(replace(first, command=WITH_A_CHILD))
+        await supervisor.set_gateway(replace(first, name="gateway"))
+        await fleet.until(lambda status: all(each.state == "running" for each in status.processes))
+        assert {name: tried.count(name) for name in tried} == {"scheduler": 3, "gateway": 3}
+
+
+async def test_an_executor_that_cannot_be_added_is_none_of_the_fleet(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(process: SupervisedProcess) -> None:
+        raise OSError("Resource temporarily unavailable")
+
+    fleet.probe.said = READY
+    async with fleet.make() as supervisor:
+        await supervisor.start()
+        with monkeypatch.context() as patch:
+            patch.setattr(SupervisedProcess, "start", refused)
+            with pytest.raises(OSError, match="temporarily"):
+                await supervisor.add(replace(supervisor.processes[1].spec, name="executor-3"))
+        assert "executor-3" not in {each.name for each in supervisor.status().processes}
+
+
+async def test_an_executor_that_hangs_is_killed_and_started_again(fleet: Fleet) -> None:
+    fleet.probe.said = READY
+    async with fleet.make(executor=DEAF) as supervisor:
+        await supervisor.start()
+        supervisor.kill_executor("nobody")
+        supervisor.kill_executor("executor-1")
+        status = await fleet.until(lambda status: starts(status, "executor-1") == 1)
+        assert sum(each.restarts for each in status.processes) == 1
+        supervisor.kill()
+
+
 async def test_one_that_is_asked_to_stop_is_said_to_be_stopping_and_is_not_restarted(fleet: Fleet) -> None:
     fleet.probe.said = READY
     async with fleet.make() as supervisor:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.runtime.engine_port import Sampling
 from executor_svc.runtime.service import Exit
 from sage_client import InstanceNotFoundError, InstanceState
@@ -29,9 +30,11 @@ async def turns() -> AsyncIterator[LocalFleet]:
         yield made
 
 
-def launch(fleet: LocalFleet, name: str, locks: Path, **simulated: Any) -> LocalExecutor:
+def launch(
+    fleet: LocalFleet, name: str, locks: Path, *, stuck_limit_s: float = 60.0, **simulated: Any
+) -> LocalExecutor:
     """Start an executor that shares a device; its model has its name."""
-    group = {"name": "gpu-0", "directory": locks}
+    group = {"name": "gpu-0", "directory": locks, "stuck_limit_s": stuck_limit_s}
     options = {"sleep_mode": True, "sleep_s": 0.02, "wake_s": 0.05, **simulated}
     return fleet.launch(name, model=f"sim-{name}", settings={"device_group": group}, **options)
 
@@ -100,6 +103,33 @@ async def test_the_place_of_one_whose_engine_dies_goes_to_the_other(turns: Local
     waits = asyncio.create_task(turns.client.generate("Once", model="sim-b", max_tokens=5).result())
     await first.end()
     assert (await waits).instance_id == "b"
+
+
+@pytest.mark.parametrize("asks", ["for the other model", "for its own model"])
+async def test_a_stuck_engine_ends_so_that_its_place_goes_to_those_who_are_asked_for(
+    turns: LocalFleet, tmp_path: Path, asks: str
+) -> None:
+    first = launch(turns, "a", tmp_path, stuck_limit_s=0.5)
+    await turns.until("a", S.READY)
+    launch(turns, "b", tmp_path)
+    await turns.until("b", S.READY)
+    await turns.client.wake_instance("a")
+    await turns.client.sleep_instance("b")
+    await turns.until("a", S.READY)
+    first.engine.inject(Fault(kind=FaultKind.HANG, after_tokens=20))
+    stuck = turns.client.generate("Once", model="sim-a", temperature=0, max_tokens=60)
+    await running(stuck)
+    if asks == "for the other model":
+        done = await turns.client.generate("Twice", model="sim-b", max_tokens=5).result()
+        assert done.instance_id == "b"
+    assert await first.exit_status() == Exit.ENGINE_DIED
+    failed = await turns.instance("a")
+    assert failed.state in (S.FAILED, S.LOST)
+    assert "the engine died: it h" in failed.state_reason
+    first.start()
+    answered = await stuck.result()
+    wanted = await answer("Once", Sampling(temperature=0, max_tokens=60), model="sim-a")
+    assert_tokens(answered.token_ids, wanted.token_ids)
 
 
 async def _reason(fleet: LocalFleet, name: str, reason: str) -> bool:

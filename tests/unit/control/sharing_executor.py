@@ -140,12 +140,12 @@ class SharingExecutor(ModelledExecutor):
         self.world.clock.call_at(self.world.clock.now() + seconds, due)
 
 
-def share(world: World, device: Device, instance_id: str, **options: object) -> SharingExecutor:
-    """Add an executor to the group of a device, whose engine is not up yet; its model has its name."""
+def share(world: World, device: Device, instance_id: str, *, model: str = "", **options: object) -> SharingExecutor:
+    """Add an executor to the group of a device, whose engine is not up yet; by default its model has its name."""
     made = SharingExecutor(
         world=world,
         instance_id=instance_id,
-        model=f"model-{instance_id}",
+        model=model or f"model-{instance_id}",
         can_sleep=True,
         device_group=DeviceGroup(name="gpu-0", places=device.places),
         device=device,

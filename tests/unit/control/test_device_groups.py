@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ QUICK = {"min_awake_s": 1.0, "turn_factor": 4.0, "drain_limit_s": 10.0}
 A, B = "model-a", "model-b"
 
 
-async def two(world: World, **options: object) -> tuple[Device, SharingExecutor, SharingExecutor]:
+async def two(world: World, **options: Any) -> tuple[Device, SharingExecutor, SharingExecutor]:
     """Let two engines start one after the other; ``b`` is awake, ``a`` sleeps."""
     device = Device()
     made = device, share(world, device, "a", **options), share(world, device, "b", **options)
@@ -117,6 +118,39 @@ async def test_one_that_is_killed_while_it_wakes_comes_back_and_serves_what_wait
         a.connect()
         await world.advance(10)
         assert waits.token_ids == expected(20)
+
+
+async def test_one_gets_its_turn_for_what_another_of_its_model_cannot_serve() -> None:
+    """The other one is READY and has nothing to do; the request need not ask to wait, and is no orphan."""
+    async with World(device_groups=QUICK, queue={"orphan_timeout_s": 1}) as world:
+        device = Device()
+        able = share(world, device, "able", model=A, adapters=frozenset({"sql"}))
+        await world.advance(2)
+        plain = share(world, device, "plain", model=A)
+        world.plane.instances.orders.sleep("able", "so that the other one starts")
+        await world.advance(5)
+        assert (world.state("able"), world.state("plain")) == (S.SLEEPING, S.READY)
+        running = await world.submit("running", model=A, max_tokens=300)
+        reader = await world.submit("r", model=A, adapter="sql")
+        await world.advance(10)
+        assert (running.token_ids, reader.token_ids) == (expected(300), expected(20))
+        assert (running.instances, reader.instances) == (["plain"], ["able"])
+        assert (plain.sleep_orders, able.sleep_orders, device.holders) == ([True], [True, False], ["able"])
+
+
+async def test_one_of_two_groups_wakes_for_what_both_could_serve() -> None:
+    async with World(device_groups=QUICK) as world:
+        sql = frozenset({"sql"})
+        made = [share(world, Device(), name, model=A, host=name, adapters=sql) for name in ("a", "b")]
+        world.add("plain", model=A)
+        await world.advance(2)
+        for each in made:
+            world.plane.instances.orders.sleep(each.instance_id, "nobody asks")
+        await world.advance(2)
+        reader = await world.submit("r", model=A, adapter="sql")
+        await world.advance(5)
+        assert reader.token_ids == expected(20)
+        assert [each.sleep_orders for each in made] == [[True, False], [True]]
 
 
 async def test_the_time_in_which_another_has_its_turn_makes_no_orphans() -> None:

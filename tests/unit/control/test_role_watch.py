@@ -129,6 +129,56 @@ async def test_a_changed_role_outlives_a_blip() -> None:
         assert world.plane.scheduler.instance(changed).role_change is not None
 
 
+async def test_a_side_gets_back_what_only_a_former_instance_of_it_can_serve() -> None:
+    """Other decode instances are READY, so that the side is not empty; the requests would wait for ever."""
+    async with fleet(prefills=2, decodes=1, back_s=1_000.0) as world:
+        sql = frozenset({"sql"})
+        for name in ("d1", "d2"):
+            world.add_pd(name, DECODING, adapters=sql)
+        await world.advance(1.0)
+        for name in ("d0", "d2"):
+            world.plane.decisions.set_role(name, DECODING)
+        await pressed(world, PREFILLING, 3.0)
+        assert roles(world)["d1"] is PREFILLING
+        world.plane.decisions.set_role("d0", None)
+        world.executors["d2"].crash()
+        waits = await world.submit("waits", prompt=100, adapter="sql", wait_for_instance=True)
+        await world.advance(4.0)
+        assert roles(world)["d1"] is DECODING
+        change = world.plane.scheduler.instance("d1").role_change
+        assert change is not None
+        assert change.reason == "no other decoding instance that is ready serves all that it serves"
+        assert world.plane.roles.changes[MODEL, DECODING, Cause.DECODE_UNABLE] == 1
+        assert waits.token_ids == expected(20)
+        await pressed(world, PREFILLING, 5.0)
+        assert roles(world)["d1"] is DECODING, "nobody could take its place"
+
+
+async def test_changed_roles_go_home_when_splitting_is_switched_off() -> None:
+    async with fleet() as world:
+        await pressed(world, PREFILLING, 3.0)
+        (changed,) = [name for name, role in roles(world).items() if name[0] == "d" and role is PREFILLING]
+        world.plane.scheduler.set_pd(PdSettings(mode=SplitMode.NEVER))
+        await world.advance(1.0)
+        assert roles(world)[changed] is DECODING
+        assert world.plane.roles.changes[MODEL, DECODING, Cause.SPLITTING_OFF] == 1
+        kept = world.executors[changed].kept_role
+        assert kept is not None
+        assert kept.role is DECODING
+        world.plane.scheduler.set_pd(PdSettings(mode=SplitMode.ALWAYS))
+        await pressed(world, PREFILLING, 3.5)
+        assert sorted(roles(world).values(), key=str).count(PREFILLING) == 2, "the pauses do not count the way home"
+
+
+async def test_a_role_given_by_hand_stays_when_splitting_is_switched_off() -> None:
+    async with fleet() as world:
+        world.plane.decisions.set_role("d0", PREFILLING)
+        world.plane.scheduler.set_role("d0", PREFILLING)
+        world.plane.scheduler.set_pd(PdSettings(mode=SplitMode.NEVER))
+        await world.advance(2.0)
+        assert roles(world)["d0"] is PREFILLING
+
+
 async def test_nothing_changes_while_splitting_is_off_or_roles_are_not_automatic() -> None:
     async with fleet() as world:
         world.plane.scheduler.set_pd(PdSettings(mode=SplitMode.NEVER))

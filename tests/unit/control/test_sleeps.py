@@ -246,6 +246,97 @@ async def test_nobody_is_woken_while_another_instance_serves_the_model() -> None
         assert a.sleep_orders == [True]
 
 
+async def test_one_is_woken_for_what_no_ready_instance_can_serve() -> None:
+    async with World() as world:
+        plain = sleeper(world, "plain")
+        able = world.add("able", can_sleep=True, adapters=frozenset({"sql"}), max_model_len=8_192)
+        says(able, SleepState.AWAKE)
+        world.add("ready")
+        for each in (plain, able):
+            world.plane.instances.orders.sleep(each.instance_id, "nobody asks")
+            says(each, SleepState.ASLEEP)
+        readers = [
+            await world.submit("adapter", max_tokens=5, adapter="sql", wait_for_instance=True),
+            await world.submit("long", max_tokens=5_000, wait_for_instance=True),
+        ]
+        because = world.plane.explainer.explain(readers[0].live.key).waiting_because
+        assert because.endswith("does not have the adapter 'sql' (has: none); able can, and sleeps")
+        await world.advance(1)
+        assert (plain.sleep_orders, able.sleep_orders) == ([True], [True, False])
+        assert not any(each.instances for each in readers)
+        says(able, SleepState.AWAKE)
+        await world.advance(60)
+        assert [each.token_ids for each in readers] == [expected(5), expected(5_000)]
+        assert [each.instances for each in readers] == [["able"], ["able"]]
+
+
+async def test_one_that_cannot_be_woken_is_told_once_and_another_one_is_tried(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its executor says of the engine that sleeps that it cannot; the checks of all other instances go on."""
+    async with World() as world:
+        a, b = sleeper(world, "a"), sleeper(world, "b")
+        for each in (a, b):
+            world.plane.instances.orders.sleep(each.instance_id, "nobody asks")
+            says(each, SleepState.ASLEEP)
+        a.can_sleep = False
+        a.ready()
+        assert world.state("a") is S.SLEEPING
+        await world.submit("r", wait_for_instance=True)
+        await world.advance(1)
+        assert (a.sleep_orders, b.sleep_orders) == ([True], [True, False])
+        assert sum("instance a cannot be woken" in each for each in caplog.messages) == 1
+
+
+async def test_a_sleeper_that_could_not_serve_what_waits_is_not_woken() -> None:
+    async with World() as world:
+        plain = sleeper(world, "plain")
+        able = world.add("able", can_sleep=True, adapters=frozenset({"sql"}))
+        says(able, SleepState.AWAKE)
+        for each in (plain, able):
+            world.plane.instances.orders.sleep(each.instance_id, "nobody asks")
+            says(each, SleepState.ASLEEP)
+        await world.submit("r", adapter="sql", wait_for_instance=True)
+        await world.advance(1)
+        assert (plain.sleep_orders, able.sleep_orders) == ([True], [True, False])
+
+
+async def test_nobody_is_woken_for_what_an_instance_serves_that_is_back_in_a_moment() -> None:
+    async with World(instance={"reconnect_grace_s": 5.0}) as world:
+        sql = frozenset({"sql"})
+        a = world.add("a", can_sleep=True, adapters=sql)
+        says(a, SleepState.AWAKE)
+        world.plane.instances.orders.sleep("a", "nobody asks")
+        says(a, SleepState.ASLEEP)
+        world.add("plain")
+        able = world.add("able", adapters=sql)
+        able.disconnect()
+        await world.advance(0.1)
+        assert world.state("able") is S.SUSPECT
+        waits = await world.submit("r", max_tokens=5, adapter="sql", wait_for_instance=True)
+        await world.advance(1)
+        assert a.sleep_orders == [True]
+        able.connect()
+        await world.advance(1)
+        assert waits.token_ids == expected(5)
+
+
+async def test_a_stalled_instance_is_no_reason_to_leave_the_others_asleep() -> None:
+    async with World() as world:
+        a = sleeper(world)
+        world.plane.instances.orders.sleep("a", "nobody asks")
+        says(a, SleepState.ASLEEP)
+        b = world.add("b")
+        stuck = await world.submit("stuck", max_tokens=50)
+        await world.advance(0.1)
+        b.hung = True
+        await world.advance(60)
+        assert (world.state("b"), a.sleep_orders) == (S.STALLED, [True, False])
+        says(a, SleepState.AWAKE)
+        await world.advance(2)
+        assert stuck.token_ids == expected(50)
+
+
 async def test_requests_are_told_what_waking_took_the_last_time() -> None:
     async with World() as world:
         a = sleeper(world)

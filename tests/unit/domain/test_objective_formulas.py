@@ -200,7 +200,7 @@ def test_a_too_loaded_instance_is_chosen_only_whatever_caches_hold(
         fleet.demand,
         fleet.accounts,
         NOW,
-        too_loaded=np.array(too_loaded, dtype=np.intp),
+        too_loaded=np.array([row in too_loaded for row in fleet.rows]),
         held=spared.demand.cached_in(fleet.accounts) if spared.demand.cached_tokens else None,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nan
 from random import Random
 
 import numpy as np
@@ -68,6 +68,24 @@ def test_the_share_of_targets_is_the_largest_of_each_instances_own(seed: int) ->
 
 
 @each_seed
+def test_nobody_is_below_the_least_of_the_range_and_its_other_end_is_the_share_of_the_account(seed: int) -> None:
+    rng = Random(seed)
+    each, demand = drawn(rng)
+    firsts, per_token = (np.array([rng.choice([0.5, rng.uniform(0, 3)]) for _ in each]) for _ in range(2))
+    row = rng.randrange(len(each))
+    targets = TargetShares(demand, DEFAULT_TARGETS, NOW)
+
+    shares, found = targets.of(firsts, per_token).tolist(), targets.range_of(row, firsts, per_token)
+
+    if found is not None:
+        least, own = found
+        assert least <= min(shares)
+        assert own == shares[row]
+    if row == firsts.argmin():
+        assert found is not None
+
+
+@each_seed
 def test_capacity_is_looked_at_for_all_as_for_each(seed: int) -> None:
     each, demand = drawn(Random(seed))
     reserve = demand.must_leave_reserve
@@ -106,3 +124,10 @@ def test_equal_scores_that_are_all_infinite_go_by_load() -> None:
     each = [Account("a"), Account("b")]
 
     assert pick(each, [inf, inf]) == pick(each, [inf, inf], tolerance=0.0, relative=0.0) == 0
+
+
+def test_a_score_that_is_no_number_leaves_the_choice_to_the_load() -> None:
+    each = [Account("a"), Account("b")]
+
+    assert pick(each, [nan, nan]) == pick(each, [1.0, nan]) == 0
+    assert pick(each, [nan, 1.0], cached={"b": 16}) == 1

@@ -38,11 +38,11 @@ def too_loaded(index: PrefixIndex, accounts: Accounts) -> TooLoaded:
     return TooLoaded(accounts, mask, bits=index.bits_of(OVER), until=0)
 
 
-def test_its_rows_are_those_of_the_instances_that_are_offered(accounts: Accounts, too_loaded: TooLoaded) -> None:
+def test_it_knows_which_they_are_of_the_instances_that_are_offered(accounts: Accounts, too_loaded: TooLoaded) -> None:
     offered = accounts.where(np.array([name not in ("i00", "i03") for name in IDS]))
 
-    assert [accounts[row].instance_id for row in too_loaded.rows(accounts)] == OVER
-    assert [offered[row].instance_id for row in too_loaded.rows(offered)] == ["i02", "i07"]
+    assert [accounts[row].instance_id for row in too_loaded.among(accounts).nonzero()[0]] == OVER
+    assert [offered[row].instance_id for row in too_loaded.among(offered).nonzero()[0]] == ["i02", "i07"]
     assert [name for name in [*IDS, "unknown"] if name in too_loaded] == OVER
 
 

@@ -57,7 +57,7 @@ class Place:
 
 
 class Bench:
-    def __init__(self, place: Place | None = None) -> None:
+    def __init__(self, place: Place | None = None, *, refusal_limit_s: float | None = None) -> None:
         self.engine = Sleeper()
         self.busy = ""
         self.changes = 0
@@ -68,6 +68,7 @@ class Bench:
             on_change=self._changed,
             on_dead=lambda error: self.deaths.append(str(error)),
             place=place,
+            refusal_limit_s=refusal_limit_s,
         )
 
     def _changed(self) -> None:
@@ -280,4 +281,33 @@ async def test_an_engine_that_refuses_to_sleep_keeps_its_place(quick: None) -> N
     await settle()
     await made.order(asleep=True)
     assert (made.report.state, place.holder) == (SleepState.AWAKE, "us")
+    task.cancel()
+
+
+async def test_an_engine_that_refuses_to_sleep_for_too_long_counts_as_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one waits for its place, for ever if it stays awake."""
+    monkeypatch.setattr(engine_sleep, "REFUSED_POLL_S", 0.0)
+    place = Place()
+    made = Bench(place, refusal_limit_s=0.01)
+    await made.sleep.may_start()
+    task = asyncio.create_task(made.sleep.run(made.engine))
+    made.engine.broken = EngineError("1 requests are in the engine")
+    await made.order(asleep=True)
+    async with asyncio.timeout(10):
+        await task
+    (death,) = made.deaths
+    assert death.endswith("s: 1 requests are in the engine")
+    assert place.holder == "us", "until the process is gone"
+
+
+async def test_a_refusal_counts_from_the_latest_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_sleep, "REFUSED_POLL_S", 0.0)
+    made = Bench(Place(), refusal_limit_s=3_600.0)
+    await made.sleep.may_start()
+    task = asyncio.create_task(made.sleep.run(made.engine))
+    made.engine.broken = EngineError("busy")
+    for asleep in (True, False):
+        await made.order(asleep=asleep)
+        assert (made.sleep._refused_since is not None) is asleep
+    assert made.deaths == []
     task.cancel()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+
+import pytest
 
 import sage_client as sage
 from sage.controlplane.v1 import admin_pb2
@@ -13,6 +16,7 @@ from sage_client._decode_admin import instance
 from sage_common.virtual_clock import VirtualClock
 from sage_fleet.controller.allocation import counts_for
 from sage_fleet.controller.controller import PERIOD_S, Controller
+from sage_fleet.controller.sleep_orders import MOST_PAUSE_S
 from sage_fleet.errors import FleetError
 from sage_fleet.places.place_status import GroupStatus, PlaceStatus
 from sage_fleet.specification.fleet import Fleet
@@ -168,6 +172,7 @@ class Sleepers:
     def __init__(self) -> None:
         self.orders: list[str] = []
         self.asleep: set[str] = set()
+        self.refuses: set[str] = set()
 
     async def list_instances(self) -> sage.FleetView:
         names = [f"small-{number}" for number in (1, 2, 3)]
@@ -178,13 +183,18 @@ class Sleepers:
         wire = admin_pb2.Instance(instance_id=name, labels={"group": "small"})
         return replace(instance(wire), state=state)
 
+    def _take(self, order: str) -> None:
+        self.orders.append(order)
+        if order in self.refuses:
+            raise sage.InvalidRequestError(f"cannot {order}")
+
     async def sleep_instance(self, instance_id: str, *, reason: str) -> sage.Instance:
-        self.orders.append(f"sleep {instance_id}")
+        self._take(f"sleep {instance_id}")
         self.asleep.add(instance_id)
         return self._instance(instance_id)
 
     async def wake_instance(self, instance_id: str) -> sage.Instance:
-        self.orders.append(f"wake {instance_id}")
+        self._take(f"wake {instance_id}")
         self.asleep.discard(instance_id)
         return self._instance(instance_id)
 
@@ -199,3 +209,66 @@ async def test_executors_sleep_instead_of_ending_and_are_woken_first() -> None:
     scheduler.said = [Said("m", 3)]
     assert await following.follow_once() == {"small": 3}
     assert sleepers.orders[1:] == ["wake small-2"]
+
+
+SLEEPING_FLEET = parse_fleet(
+    """
+groups:
+  small: {model: m, engine: simulated, min: 0, max: 4, keep_asleep: 2}
+  other: {model: other, min: 1, max: 5}
+"""
+)
+
+
+def sleeping(place: MemoryPlace, scheduler: Scheduler, sleepers: Sleepers, clock: VirtualClock) -> Controller:
+    return Controller(lambda: SLEEPING_FLEET, place, scheduler.desired, clock, sleepers)
+
+
+async def test_an_order_that_is_refused_keeps_no_other_from_being_given(caplog: pytest.LogCaptureFixture) -> None:
+    place, sleepers, clock = MemoryPlace({"small": 3, "other": 1}), Sleepers(), VirtualClock()
+    sleepers.refuses = {"sleep small-2"}
+    said = Said("m", 1, remove_first=("small-2", "small-3", "small-1"))
+    following = sleeping(place, Scheduler(said, Said("other", 4)), sleepers, clock)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            await following.follow_once()
+            await clock.advance(1)
+    assert place.counts == {"small": 3, "other": 4}
+    assert sleepers.orders == ["sleep small-2", "sleep small-3", "sleep small-1"], "another one sleeps in its place"
+    assert caplog.messages == ["small-2 refuses to sleep, and is asked again later: cannot sleep small-2"]
+
+
+async def test_an_order_that_was_refused_is_given_again_later_and_later() -> None:
+    place, sleepers, clock = MemoryPlace({"small": 3}), Sleepers(), VirtualClock()
+    sleepers.asleep = {"small-3"}
+    sleepers.refuses = {"wake small-3"}
+    following = sleeping(place, Scheduler(Said("m", 3)), sleepers, clock)
+    given: list[float] = []
+    for _ in range(40):
+        before = len(sleepers.orders)
+        await following.follow_once()
+        given += [clock.now()] * (len(sleepers.orders) - before)
+        await clock.advance(PERIOD_S)
+    assert [each - given[0] for each in given] == [0, 4, 12, 28, 60]
+    assert place.counts["small"] == 4, "another one starts in place of the one that is not woken"
+    sleepers.refuses = set()
+    await clock.advance(MOST_PAUSE_S)
+    await following.follow_once()
+    assert (sleepers.orders[-1], sleepers.asleep, place.counts["small"]) == ("wake small-3", set(), 3)
+
+
+async def test_one_group_that_the_place_refuses_keeps_no_other_from_being_scaled() -> None:
+    place = MemoryPlace({"cheap": 1, "dear": 0, "other": 1}, refuses="cheap")
+    assert await controller(place, Scheduler(Said("chat", 3), Said("other", 2))).follow_once() == {"other": 2}
+
+
+async def test_no_further_order_is_given_while_no_scheduler_answers() -> None:
+    class Gone(Sleepers):
+        def _take(self, order: str) -> None:
+            self.orders.append(order)
+            raise sage.UnavailableError("no scheduler")
+
+    place, sleepers = MemoryPlace({"small": 3, "other": 1}), Gone()
+    following = sleeping(place, Scheduler(Said("m", 1), Said("other", 4)), sleepers, VirtualClock())
+    assert await following.follow_once() == {}
+    assert (len(sleepers.orders), place.scaled) == (1, [])

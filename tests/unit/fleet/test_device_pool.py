@@ -37,6 +37,14 @@ def test_executors_of_a_device_group_share_their_gpus() -> None:
     assert pool.take("d", other).where == "GPU 0"
 
 
+def test_simulated_engines_need_no_gpus_whatever_the_file_says() -> None:
+    pool = DevicePool([], [0])
+    group = GroupSection(model="m", engine="simulated", gpus=1, device_group="g")
+    pool.check(group)
+    assert pool.has_room(group)
+    assert pool.take("a", group).where == ""
+
+
 def test_more_gpus_than_there_are_are_refused() -> None:
     with pytest.raises(FleetError, match="gpus is 2: this machine has 1"):
         DevicePool(["0"], [0]).check(gpu_group(2))

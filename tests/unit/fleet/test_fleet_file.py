@@ -67,7 +67,10 @@ def test_a_group_has_a_fixed_number_of_executors_or_bounds() -> None:
         (group("price_per_hour: .inf"), "groups.chat.price_per_hour: "),
         ("groups: {Chat_1: {model: m}}", "groups.Chat_1.[key]: "),
         ("scheduler: {address: here}\ngroups: {a: {model: m}}", "scheduler.address: 'here' is not host:port"),
-        ("scheduler: {address: 10.0.0.5:1}\ngroups: {a: {model: m}}", "10.0.0.5:1 is not loopback: give tls, or insecure"),
+        (
+            "scheduler: {address: 10.0.0.5:1}\ngroups: {a: {model: m}}",
+            "10.0.0.5:1 is not loopback: give tls, or insecure",
+        ),
         ("scheduler: {tls: {ca: a}}\ngroups: {a: {model: m}}", "scheduler.tls.certificate: is required"),
         (
             "scheduler: {access: {keys_file: k, executor_token_file: e, operator_token_file: o}}\n"

@@ -149,6 +149,22 @@ async def test_delete_leaves_the_namespace_and_its_secrets(cluster: Cluster) -> 
     assert "--cascade=foreground" in deleted
 
 
+@pytest.mark.parametrize("printed", ["", "{}", "[]", "certificate expired"])
+async def test_what_kubectl_prints_instead_of_objects_is_a_fault_of_the_place(
+    cluster: Cluster, tmp_path: Path, printed: str
+) -> None:
+    """The controller follows on after it."""
+    (tmp_path / "statefulset.json").write_text(printed)
+    with pytest.raises(FleetError, match="kubectl get: what it printed is no list of objects"):
+        await KubernetesPlace(FLEET).status()
+
+
+async def test_a_kubectl_that_cannot_be_started_is_a_fault_of_the_place(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "kubectl").write_bytes(b"\x7fELF")
+    with pytest.raises(FleetError, match="kubectl cannot be started: "):
+        await KubernetesPlace(FLEET).status()
+
+
 async def test_without_kubectl_it_names_the_way_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FleetError, match="kubectl is not installed; `sagectl fleet render`"):

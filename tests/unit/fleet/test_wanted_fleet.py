@@ -8,7 +8,7 @@ import pytest
 
 from sage_fleet.errors import FleetError
 from sage_fleet.local_place import wanted_fleet
-from sage_fleet.local_place.wanted_fleet import FleetFiles, WantedFleet
+from sage_fleet.local_place.wanted_fleet import FleetFiles, Progress, WantedFleet
 from sage_fleet.specification.fleet_file import parse_fleet
 
 FLEET = parse_fleet("groups: {g: {model: m, count: 2}}")
@@ -33,6 +33,16 @@ def test_a_file_of_another_version_is_named(tmp_path: Path, text: str) -> None:
         FleetFiles(tmp_path).wanted()
     with pytest.raises(FleetError, match=r"cannot read .*fleet-progress\.json"):
         FleetFiles(tmp_path).progress()
+
+
+def test_a_disk_that_takes_nothing_is_a_fault_of_the_place_and_names_the_file(tmp_path: Path) -> None:
+    for name in ("fleet-wanted.new", "fleet-progress.new"):
+        (tmp_path / name).mkdir()  # in the place of the file that is written first
+    files = FleetFiles(tmp_path)
+    with pytest.raises(FleetError, match=r"cannot write .*fleet-wanted\.json"):
+        files.want(WantedFleet(fleet=FLEET, counts={"g": 2}))
+    with pytest.raises(FleetError, match=r"cannot write .*fleet-progress\.json"):
+        files.report(Progress(supervisor_pid=1, generation=1, settled=True))
 
 
 async def test_the_wait_for_another_command_is_bounded_and_blocks_no_event_loop(

@@ -637,15 +637,28 @@ def test_a_role_that_came_by_itself() -> None:
     assert unset(wire) == set()
     assert len(wire.reason) == REASON_BYTES
     wire.reason = "why"
-    assert automatic_roles.kept_role(wire) == KEPT_ROLE
+    assert automatic_roles.kept_role(wire, "d") == KEPT_ROLE
     assert automatic_roles.kept_role_to_wire(None, 0.0) == executor_pb2.AutomaticRole()
 
 
-@pytest.mark.parametrize(("field", "value"), [("cause", "of a later version"), ("role", 99), ("previous", 99)])
-def test_a_kept_role_of_a_later_version_is_none(field: str, value: object) -> None:
+@pytest.mark.parametrize("field", ["role", "previous"])
+def test_a_kept_role_that_a_later_version_gave_is_ignored_and_logged(
+    field: str, caplog: pytest.LogCaptureFixture
+) -> None:
     wire = the_registration()
-    setattr(wire.automatic_role, field, value)
+    setattr(wire.automatic_role, field, 99)
     assert registrations.registration(wire).kept_role is None
+    assert f"instance {wire.instance_id} kept a role that is not known here" in caplog.text
+
+
+def test_a_role_that_was_kept_for_a_cause_of_a_later_version_is_taken_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wire = the_registration()
+    wire.automatic_role.cause = "of a later version" + "!" * 1_000
+    assert registrations.registration(wire).kept_role == replace(KEPT_ROLE, cause=Cause.UNKNOWN)
+    assert "for a cause that is not known here: 'of a later version" in caplog.text
+    assert len(caplog.messages[0]) < 200
 
 
 @pytest.mark.parametrize("version", [OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, PROTOCOL_VERSION + 1])

@@ -29,6 +29,15 @@ def test_a_sleeping_model_that_requests_wait_for_wakes_into_a_free_place() -> No
     assert orders[0].reason == "1 requests for B wait, the first for 3.0 s"
 
 
+def test_one_that_is_missed_is_wanted_though_its_model_is_served() -> None:
+    served = {"B": ModelDemand(waiting=7, waited_s=50.0, awake_elsewhere=True)}
+    assert plan([A, B], served, SETTINGS, 100.0) == []
+    missed = replace(B, missed=ModelDemand(waiting=2, waited_s=3.0))
+    assert actions(plan([A, missed], served, SETTINGS, 100.0)) == [("a", Action.DRAIN, Cause.PEER_WANTED)]
+    (order,) = plan([replace(A, state=S.ASLEEP), missed], served, SETTINGS, 100.0)
+    assert order.reason == "2 requests for B wait and no instance that is ready can serve them, the first for 3.0 s"
+
+
 def test_nothing_happens_while_nobody_waits() -> None:
     assert plan([A, B], {}, SETTINGS, 100.0) == []
     assert plan([replace(A, state=S.ASLEEP), B], {}, SETTINGS, 100.0) == []

@@ -108,7 +108,9 @@ def test_a_reused_process_id_is_not_mistaken_for_the_executor(start: Start) -> N
 def test_a_worker_on_another_machine_does_not_look_for_the_executor_here(start: Start, where: str) -> None:
     gone = start("")
     gone.wait()
-    worker = start(WORKER.replace(SLEEPER, "import time; time.sleep(1)"), **{EXECUTOR_VARIABLE: f"{gone.pid}:1:{where}"})
+    worker = start(
+        WORKER.replace(SLEEPER, "import time; time.sleep(1)"), **{EXECUTOR_VARIABLE: f"{gone.pid}:1:{where}"}
+    )
     assert worker.wait(timeout=10) == 0
 
 

@@ -68,7 +68,9 @@ async def test_of_another_specification_an_old_one_makes_room_where_there_is_non
     assert cluster.steps == ["leave g-1", "create g-1"]
 
 
-@pytest.mark.parametrize("changed", [{"ray": {"max_restarts": 3}}, {"scheduler": {"address": "10.0.0.5:1", "insecure": True}}])
+@pytest.mark.parametrize(
+    "changed", [{"ray": {"max_restarts": 3}}, {"scheduler": {"address": "10.0.0.5:1", "insecure": True}}]
+)
 async def test_what_an_actor_keeps_from_its_creation_makes_another_version(changed: dict[str, Any]) -> None:
     described = fleet().model_dump() | changed
     assert group_version(Fleet.model_validate(described), "g") != group_version(fleet(), "g")

@@ -1317,7 +1317,7 @@ class RoleChange(_message.Message):
     role: _common_pb2.InstanceRole.ValueType
     """after it"""
     cause: _builtins.str
-    """prefill_pressed, decode_pressed, prefill_empty or decode_empty"""
+    """prefill_pressed, decode_pressed, prefill_empty, decode_empty, prefill_unable, decode_unable, splitting_off or unknown"""
     reason: _builtins.str
     """in words"""
     @_builtins.property

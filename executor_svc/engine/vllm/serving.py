@@ -17,6 +17,7 @@ from executor_svc.engine.vllm.adapters import EngineAdapters
 from executor_svc.engine.vllm.async_llm import end_llm, end_outputs
 from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
 from executor_svc.engine.vllm.constraints.gate import Turn
+from executor_svc.engine.vllm.constraints.trial_process import TrialProcess
 from executor_svc.engine.vllm.constraints.xgrammar_gate import gate_for, trial_process
 from executor_svc.engine.vllm.errors import VllmErrors, first_line
 from executor_svc.engine.vllm.facts import engine_facts, request_limits
@@ -76,10 +77,11 @@ class VllmEngine:
         resolved: ResolvedModel,
         side_channel: PortReservation | None = None,
         cache_events: CacheEventChannel | None = None,
+        trials: TrialProcess | None = None,
     ) -> None:
         """Serve requests with ``llm``, a started AsyncLLM that reports its statistics to ``load``.
 
-        ``cache_events``: where it tells what its prefix cache holds.
+        ``cache_events``: where it tells what its prefix cache holds.  ``trials``: compiles constraints for it on trial.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -113,7 +115,7 @@ class VllmEngine:
             bytes_limit=settings.adapter_bytes,
             changed=self._adapters_changed,
         )
-        self._trials = trial_process(llm)
+        self._trials = trials or trial_process(lambda: llm)
         self._constraints = gate_for(llm, self._trials, settings.constraint_compile_limit_s)
         self._active: dict[str, EngineRequest] = {}  # requests that vLLM has and that have not ended
         self._turns: dict[str, Turn] = {}  # of constraints of submitted requests

@@ -37,6 +37,8 @@ class Door:
             use.check(now, expected_wait_of(pool, request, now), request.choices)
         if self._refuses_hopeless and (refusal := hopeless(pool, request, now)) is not None:
             raise refusal
+        if request.choices <= queue.room:
+            return
         if request.choices > queue.limit:
             raise QueueFull(queue.model, queue.limit, expected_wait_of(pool, request, now))
         victims: list[WaitingRequest] = []

@@ -169,6 +169,13 @@ class Request:
         return self.prompt_tokens + (0 if self.embedding is not None else self.sampling.max_tokens)
 
     @property
+    def plain(self) -> bool:
+        """Whether any engine of its model serves it that generates and has the length, vocabulary and tokenizer."""
+        return not (
+            self.adapter or self.images or self.embedding is not None or self.sampling.structured_output is not None
+        )
+
+    @property
     def target_at(self) -> float | None:
         """The deadline if the caller stated it; a default deadline is no target."""
         return self.deadline_at if self.deadline_stated else None

@@ -13,13 +13,14 @@ from sage_media.kinds import input_of, taken
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import lowest
+from scheduler_svc.domain.capacity.figures import Column, lowest
 from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.media import kinds_of, of_kind, tokens_of
 from scheduler_svc.domain.request import Request
 
 _HASH_SHOWN = 12  # characters
+_FEW = 4  # instances that take a prompt: to look at these is faster than to compare all
 _FAILED_HERE = "the request failed there before"
 
 #: Returns why the engine cannot serve the request, or None if it can.  ``total_tokens``: prompt plus max_tokens.
@@ -139,12 +140,12 @@ def with_kv(accounts: Accounts, demand: Demand) -> Accounts:
 
 def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue."""
+    tokens, prompt, reserve = float(demand.tokens), float(demand.prompt_tokens), demand.must_leave_reserve
+    name = "urgent_limit" if demand.overtakes else "prompt_limit_leaving_reserve" if reserve else "prompt_limit"
+    if prompt and (few := accounts.few_open(_FEW, leaving_reserve=reserve)) is not None:
+        return accounts.at([row for row, a in few if a.free_tokens >= tokens and getattr(a, name) >= prompt])
     each = accounts.figures
-    if demand.overtakes:
-        limit = each.urgent_limit
-    else:
-        limit = each.prompt_limit_leaving_reserve if demand.must_leave_reserve else each.prompt_limit
-    tokens, prompt = float(demand.tokens), float(demand.prompt_tokens)
+    limit: Column = getattr(each, name)
     if len(limit) and lowest(limit) >= prompt and lowest(each.free_tokens) >= tokens:
         return accounts  # mostly so, and told sooner than which they are
     return accounts.where((each.free_tokens >= tokens) & (limit >= prompt))

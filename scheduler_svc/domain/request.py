@@ -172,7 +172,7 @@ class Request:
     def plain(self) -> bool:
         """Whether any engine of its model serves it that generates and has the length, vocabulary and tokenizer."""
         return not (
-            self.adapter or self.images or self.embedding is not None or self.sampling.structured_output is not None
+            self.adapter or self.media or self.embedding is not None or self.sampling.structured_output is not None
         )
 
     @property

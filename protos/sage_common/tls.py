@@ -119,6 +119,7 @@ class ReloadedTls:
         self._now = now
         self._watch = FileWatch(path for path in (tls.certificate, tls.private_key, tls.client_ca) if path is not None)
         self.current = TlsFiles.read(tls)
+        self._later: TlsFiles | None = None  # read, and not in use because their certificate does not count yet
         if problem := self.current.problem(now()):
             log.error("tls: clients refuse the certificate in %s: %s", tls.certificate, problem)
 
@@ -126,10 +127,17 @@ class ReloadedTls:
         """Read the files again if one changed, or with ``force``.
 
         Files that cannot be used are said at level ERROR, once per change; those read before stay in use.  So do they
-        while their certificate is valid and that of the new files is not.
+        while their certificate is valid and that of the new files is not: one that has yet to begin, by this machine's
+        clock, is used from then on.
         """
-        if not self._watch.changed() and not force:
-            return
+        if self._watch.changed() or force:
+            self._later = None
+            self._read()
+        elif self._later is not None and not self._later.problem(self._now()):
+            self._use(self._later)
+            self._later = None
+
+    def _read(self) -> None:
         try:
             found = TlsFiles.read(self._tls)
         except (UnreadableFile, UnusableFiles) as error:
@@ -138,7 +146,11 @@ class ReloadedTls:
         now = self._now()
         if (problem := found.problem(now)) and not self.current.problem(now):
             log.error("tls: the certificate read before stays in use: that in %s: %s", self._tls.certificate, problem)
+            self._later = found
             return
+        self._use(found)
+
+    def _use(self, found: TlsFiles) -> None:
         if found != self.current:
             self.current = found
             log.info("tls: new handshakes use the certificate in %s", self._tls.certificate)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from sage_common import file_watch
+from sage_common.certificate_validity import validity_of
 from sage_common.file_watch import FileWatch, Reloader
 from sage_common.tls import ReloadedTls, ServerTls, UnreadableFile, UnusableFiles
 from tests.support.authority import Authority, needs_openssl
@@ -155,6 +157,23 @@ def test_a_certificate_that_has_ended_does_not_replace_one_that_counts(
     assert reloaded.current is not before
     assert ReloadedTls(tls, lambda: now).current.certificate == reloaded.current.certificate
     assert caplog.messages[-1].startswith(f"tls: clients refuse the certificate in {tls.certificate}: it ended at 2")
+
+
+@needs_openssl
+def test_a_certificate_that_begins_later_is_used_from_then_on(tls: ServerTls, authority: Authority) -> None:
+    begin = validity_of(tls.certificate.read_bytes())
+    assert begin is not None
+    early = begin.begin - timedelta(seconds=30)  # a clock that is behind that of the authority
+    now = early
+    reloaded = ReloadedTls(tls, lambda: now)
+    before = reloaded.current = replace(reloaded.current, certificate=b"one without times counts")
+    install(tls, authority, "later")
+    for _ in range(3):
+        reloaded.check()
+    assert reloaded.current is before
+    now += timedelta(minutes=10)
+    reloaded.check()
+    assert reloaded.current.certificate == tls.certificate.read_bytes()
 
 
 @needs_openssl

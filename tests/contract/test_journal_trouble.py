@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection
+from sqlalchemy.exc import ProgrammingError
 
 from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.storage.journal.database import Database, Limits
-from scheduler_svc.storage.journal.errors import UnusableJournal, read_at_start
+from scheduler_svc.storage.journal.errors import UnusableJournal, in_words, is_trouble, read_at_start
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings
 from scheduler_svc.storage.journal.schema import prepare
 from scheduler_svc.storage.journal.tables.decisions import FLEET_DECISIONS
@@ -299,11 +300,34 @@ async def test_damage_that_a_read_meets_is_told_until_the_end(tmp_path: Path, ca
     journal._let_go()
 
 
+async def test_a_text_that_is_none_is_damage_and_is_not_repeated(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/journal.db")
+    async with writing(database) as writer:
+        await writer.write(lambda connection: adding(connection, "a"))
+        with sqlite3.connect(tmp_path / "journal.db") as direct:
+            direct.execute("UPDATE fleet_decisions SET value = CAST(X'736563726574FF' AS TEXT)")
+        direct.close()
+        with pytest.raises(JournalUnavailable, match="the file is damaged .*Could not decode") as refused:
+            await database.read(lambda connection: connection.execute(FLEET_DECISIONS.select()).all())
+        assert "secret" not in str(refused.value) + database.damage
+        assert database.damage
+
+
+def test_an_error_of_pythons_own_module_is_told_as_it_is() -> None:
+    error = ProgrammingError(None, None, sqlite3.ProgrammingError("Cannot operate on a closed database."))
+    assert not is_trouble(error)
+    assert in_words(error) == "Cannot operate on a closed database."
+
+
 @pytest.mark.parametrize(
     ("problem", "said"),
     [
         (JournalUnavailable("full"), "journal: batches cannot be read: full"),
         (ValueError("'x' is not a valid BatchState"), "batches cannot be read: a row makes no sense: 'x' is not"),
+        (
+            AttributeError("'list' object has no attribute 'get'"),
+            "batches cannot be read: a row makes no sense: 'list'",
+        ),
     ],
 )
 def test_what_cannot_be_read_stops_the_start_with_one_line(problem: Exception, said: str) -> None:

@@ -22,6 +22,9 @@ _OF_A_STATEMENT = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLI
 _OF_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """What SQLite answers where a file holds what it did not write."""
 
+_UNDECODABLE = "Could not decode to UTF-8"
+"""Python's message where a text in a SQLite file is none; the text follows it.  Such an error has no code of SQLite."""
+
 
 class UnusableJournal(Exception):
     """The journal cannot be used, and the scheduler must not start; says in one line which and why."""
@@ -34,7 +37,8 @@ def read_at_start(what: str) -> Iterator[None]:
         yield
     except JournalUnavailable as error:
         raise UnusableJournal(f"journal: {what} cannot be read: {error.why}") from error
-    except (ValueError, TypeError, KeyError) as error:  # of a row, such as a state that does not exist
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        # of a row, such as a state that does not exist, or JSON that is no object
         raise UnusableJournal(
             f"journal: {what} cannot be read: a row makes no sense: {error}: restore a backup, or move the file away"
         ) from error
@@ -48,8 +52,8 @@ def is_lost(error: BaseException) -> bool:
 def is_trouble(error: BaseException) -> bool:
     """Return whether an error is the database's, and not that of one statement."""
     if isinstance(error, DBAPIError):
-        if isinstance(error.orig, sqlite3.Error):
-            return error.orig.sqlite_errorcode & 0xFF not in _OF_A_STATEMENT
+        if (code := _code(error)) is not None:
+            return code not in _OF_A_STATEMENT
         if error.connection_invalidated:
             return True
     return isinstance(error, OperationalError | InterfaceError | InternalError | PoolTimeout | OSError)
@@ -57,11 +61,21 @@ def is_trouble(error: BaseException) -> bool:
 
 def is_damage(error: BaseException) -> bool:
     """Return whether a SQLite file is damaged: no later try will do better."""
+    return _is_undecodable(error) or _code(error) in _OF_DAMAGE
+
+
+def _is_undecodable(error: BaseException) -> bool:
     return (
         isinstance(error, DBAPIError)
         and isinstance(error.orig, sqlite3.Error)
-        and error.orig.sqlite_errorcode & 0xFF in _OF_DAMAGE
+        and str(error.orig).startswith(_UNDECODABLE)
     )
+
+
+def _code(error: BaseException) -> int | None:
+    """Return SQLite's code; None if SQLite gave none: Python's module raises errors of its own, such as of a closed file."""
+    code = getattr(error.orig, "sqlite_errorcode", None) if isinstance(error, DBAPIError) else None
+    return None if code is None else int(code) & 0xFF
 
 
 def in_words(error: BaseException) -> str:
@@ -70,5 +84,7 @@ def in_words(error: BaseException) -> str:
     text = " ".join(str(cause).split()) or type(cause).__name__
     if isinstance(error, SQLAlchemyError) and not isinstance(error, DBAPIError):
         text = text.split(" (Background on this error")[0]
-    text = text.encode()[:CAUSE_BYTES].decode(errors="ignore")
+    if _is_undecodable(error):
+        text = text.split(" with text ")[0]  # the text may be of a prompt
+    text = text.encode(errors="replace")[:CAUSE_BYTES].decode(errors="ignore")
     return f"the file is damaged ({text}): restore a backup, or move the file away" if is_damage(error) else text

@@ -48,12 +48,13 @@ class Connections:
         At the bound the one that has waited longest for a request is closed; where all have asked, this one is.
         """
         self._open.add(connection)
+        timer = self.waits(connection, transport)
         if len(self._open) > self._most:
-            oldest, its_transport = next(iter(self._without_request.items()), (connection, transport))
+            oldest, its_transport = next(iter(self._without_request.items()))
             its_transport.abort()
             self.closed(oldest)  # its end is told later, after others that are new now
             self.say_full(f"all {self._most} connections are taken")
-        return self.waits(connection, transport)
+        return timer
 
     def waits(self, connection: object, transport: asyncio.Transport) -> asyncio.TimerHandle:
         """Note that a connection is to send the head of a request; return the timer that closes it."""
@@ -94,17 +95,34 @@ def bounded(base: type[Any], connections: Connections) -> type[Any]:
         """One connection."""
 
         _waiting: asyncio.TimerHandle | None = None  # for the head of a request
+        _in_head = True  # whether the latest bytes are of a head; only httptools tells, not h11
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
             self._waiting = connections.opened(self, transport)
 
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._in_head = True
+
+        def on_headers_complete(self) -> None:
+            super().on_headers_complete()
+            self._in_head = False
+
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.cycle is not None and not self.cycle.response_complete:
                 self._stop_waiting()
+            elif self.cycle is not None and not self._in_head:
+                self._wait_for_the_next_request()
             elif self._waiting is None:
                 self._waiting = connections.waits(self, self.transport)
+
+        def _wait_for_the_next_request(self) -> None:
+            """Begin the pause after an answer anew: the rest of a body came, of a request that is answered."""
+            self._unset_keepalive_if_required()
+            pause_s, end = self.timeout_keep_alive, self.timeout_keep_alive_handler
+            self.timeout_keep_alive_task = asyncio.get_running_loop().call_later(pause_s, end)
 
         def connection_lost(self, error: Exception | None) -> None:
             self._stop_waiting()

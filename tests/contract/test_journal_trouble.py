@@ -307,7 +307,7 @@ async def test_a_text_that_is_none_is_damage_and_is_not_repeated(tmp_path: Path)
         with sqlite3.connect(tmp_path / "journal.db") as direct:
             direct.execute("UPDATE fleet_decisions SET value = CAST(X'736563726574FF' AS TEXT)")
         direct.close()
-        with pytest.raises(JournalUnavailable, match="the file is damaged .*Could not decode") as refused:
+        with pytest.raises(JournalUnavailable, match=r"the file is damaged .*Could not decode") as refused:
             await database.read(lambda connection: connection.execute(FLEET_DECISIONS.select()).all())
         assert "secret" not in str(refused.value) + database.damage
         assert database.damage

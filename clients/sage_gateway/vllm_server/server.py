@@ -13,7 +13,6 @@ from pathlib import Path
 
 import prometheus_client
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from sage_common.tasks import TaskDied, WatchedTasks
@@ -21,9 +20,10 @@ from sage_gateway.asgi import Application
 from sage_gateway.batches import batch_routes as batches
 from sage_gateway.batches import file_routes as files
 from sage_gateway.caller_clients import CallerClients
-from sage_gateway.connections import Connections, bounded, most_connections
+from sage_gateway.connections import Connections, most_connections
 from sage_gateway.embedding_application import EmbeddingApplication
 from sage_gateway.front_door import FrontDoor
+from sage_gateway.http_config import http_config
 from sage_gateway.known_callers import KnownCallers
 from sage_gateway.media_hosts import MediaHosts
 from sage_gateway.media_memory import MediaMemory
@@ -34,10 +34,6 @@ from sage_gateway.vllm_server.model_application import ApplicationBuilder, retir
 from sage_gateway.worker_processes import parent_ended
 
 log = logging.getLogger(__name__)
-
-KEEP_ALIVE_S = 75
-"""Seconds that a connection without a request stays open: longer than load balancers keep theirs (60 s)."""
-
 
 class _Server(uvicorn.Server):
     """An HTTP server that leaves signals to the gateway, and says where it listens."""
@@ -122,15 +118,10 @@ class GatewayProcess:
         settings = self._settings
         return uvicorn.Config(
             door,
-            http=bounded(AutoHTTPProtocol, connections),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(settings.grace_s)),
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
-            lifespan="off",
+            **http_config(connections),
         )
 
 

@@ -73,7 +73,7 @@ def _is_undecodable(error: BaseException) -> bool:
 
 
 def _code(error: BaseException) -> int | None:
-    """Return SQLite's code; None if SQLite gave none: Python's module raises errors of its own, such as of a closed file."""
+    """Return SQLite's code; None for an error of Python's own module, such as that the file is closed."""
     code = getattr(error.orig, "sqlite_errorcode", None) if isinstance(error, DBAPIError) else None
     return None if code is None else int(code) & 0xFF
 

@@ -8,6 +8,7 @@ import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -136,6 +137,15 @@ async def test_connections_that_come_at_once_are_bounded_too() -> None:
         assert sum(each.done() for each in closed) == 45
         for each in closed:
             each.cancel()
+
+
+async def test_one_that_is_closed_at_the_bound_makes_room_for_none() -> None:
+    connections, transports = Connections(1), [Mock(spec=asyncio.Transport) for _ in range(3)]
+    connections.opened("asking", transports[0])
+    connections.asked("asking")
+    for number in (1, 2):  # before the end of the first of these is told
+        connections.opened(number, transports[number])
+    assert [each.abort.called for each in transports] == [False, True, True]
 
 
 async def test_a_process_without_files_says_so_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -35,6 +35,7 @@ from sage_gateway.worker_processes import parent_ended
 
 log = logging.getLogger(__name__)
 
+
 class _Server(uvicorn.Server):
     """An HTTP server that leaves signals to the gateway, and says where it listens."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import select
 import threading
 import time
 import weakref
@@ -13,8 +15,8 @@ WAITING_LINES = 16_384
 WAITING_BYTES = 8 * 2**20
 """Lines, and their bytes, that may wait to be written; further ones are dropped and counted."""
 
-WRITE_BYTES = 64 * 2**10
-"""About the most bytes of one write."""
+WRITE_BYTES = select.PIPE_BUF
+"""Most bytes of one write, but for a longer line: what other processes write to the same pipe does not split it."""
 
 FLUSH_S = 1.0
 """Longest wait of ``flush``, and so of the end of the process."""
@@ -43,7 +45,7 @@ class ThreadedLog(logging.Handler):
         self._bytes = 0  # of the lines that wait, and of those being written
         self._dropped = 0
         self._thread: threading.Thread | None = None
-        self._forked = False
+        self._at_once = False  # there is no thread, and there must be none
         _handlers.add(self)
 
     def after_fork(self) -> None:
@@ -54,7 +56,7 @@ class ThreadedLog(logging.Handler):
         self._changed = threading.Condition()
         self._lines.clear()
         self._bytes = self._dropped = 0
-        self._forked = True
+        self._at_once = True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Have a record written; drop it if too many wait."""
@@ -63,8 +65,9 @@ class ThreadedLog(logging.Handler):
         except Exception:
             self.handleError(record)
             return
-        if self._forked:
-            self._write(line)
+        if self._at_once:
+            if not self._bytes:  # else the lines before this one are not written, and nothing waits for them any more
+                self._write(line)
             return
         with self._changed:
             if len(self._lines) >= WAITING_LINES or self._bytes + len(line) > WAITING_BYTES:
@@ -77,13 +80,24 @@ class ThreadedLog(logging.Handler):
         self._bytes += len(line)
         self._changed.notify_all()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="log", daemon=True)
+            with contextlib.suppress(RuntimeError):  # there are too many; the next line tries again
+                thread.start()
+                self._thread = thread
 
     def flush(self) -> None:
         """Wait until all lines are written, at most FLUSH_S."""
         with self._changed:
             self._changed.wait_for(lambda: not self._bytes, timeout=FLUSH_S)
+
+    def close(self) -> None:
+        """Write at once from now on: the process ends, and a thread that starts then never runs.
+
+        Lines are dropped instead where those before them are not written yet, so that nothing waits for their reader.
+        """
+        with self._changed:
+            self._at_once = True
+        super().close()
 
     def _run(self) -> None:
         while True:
@@ -99,11 +113,12 @@ class ThreadedLog(logging.Handler):
                 self._changed.notify_all()
 
     def _next_lines(self) -> list[bytes]:
-        """Take at least one line, and WRITE_BYTES or one line more, once there are any."""
+        """Take at least one line, and further ones up to WRITE_BYTES, once there are any."""
         with self._changed:
             self._changed.wait_for(lambda: self._lines)
-            taken, size = [], 0
-            while self._lines and size < WRITE_BYTES:
+            taken: list[bytes] = []
+            size = 0
+            while self._lines and (not taken or size + len(self._lines[0]) <= WRITE_BYTES):
                 taken.append(self._lines.popleft())
                 size += len(taken[-1])
             return taken

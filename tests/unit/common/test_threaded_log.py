@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,3 +121,48 @@ def test_the_last_lines_are_written_before_the_process_ends() -> None:
         [sys.executable, "-c", code], capture_output=True, timeout=60, cwd=ROOT, check=True, text=True
     )
     assert ended.stderr.splitlines() == ["before", "of the child", "the end"]
+
+
+@pytest.mark.parametrize("before", ["", "logging.info('before')"])
+def test_a_line_after_the_last_flush_is_written_and_holds_no_end_up(before: str) -> None:
+    code = (
+        "import logging\n"
+        "from sage_common.threaded_log import ThreadedLog\n"
+        "logging.basicConfig(level='INFO', format='%(message)s', handlers=[ThreadedLog()])\n"
+        "class Late:\n"
+        "    def __del__(self, log=logging.getLogger('late')): log.error('late')\n"
+        f"late = Late()\n{before}\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=60, cwd=ROOT, check=True, text=True
+    )
+    assert ended.stderr.splitlines() == [*(["before"] if before else []), "late"]
+
+
+def test_a_thread_that_cannot_start_is_tried_again(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pipe() as (reading, writing):
+        logger.addHandler(ThreadedLog(writing))
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refused)
+            logger.info("first")
+        logger.info("second")
+        assert read_lines(reading, until="second") == ["first", "second"]
+
+
+def test_lines_of_two_writers_to_one_pipe_stay_whole(logger: logging.Logger) -> None:
+    with pipe() as (reading, writing):
+        other = logger.getChild("other")
+        other.propagate = False
+        logger.addHandler(ThreadedLog(writing))
+        other.addHandler(ThreadedLog(writing))
+        for _ in range(400):
+            logger.info("1" * 500)
+            other.info("2" * 500)
+        found = b""
+        while found.count(b"\n") < 800:
+            found += os.read(reading, 3_000)
+        other.handlers.clear()
+    assert set(found.decode().splitlines()) == {"1" * 500, "2" * 500}

@@ -85,9 +85,9 @@ async def test_a_model_is_shown_with_what_any_of_its_executors_takes() -> None:
 async def test_the_files_to_process_media_with_are_of_an_executor_that_takes_them() -> None:
     async with World() as world:
         files = ModelFiles(world.plane.scheduler, world.plane.models, Documents(), world.clock)
-        world.add("text")
+        world.add("a, text only")
         [without] = files.listed().models
-        world.add("hears", media=(HEARS,), processor_files={"preprocessor_config.json": "{}"})
+        world.add("b", media=(HEARS,), processor_files={"preprocessor_config.json": "{}"})
         [view] = files.listed().models
         first = next(await files.files(MODEL))
         assert first.configuration.processor_files == {"preprocessor_config.json": "{}"}

@@ -44,7 +44,8 @@ FLEET := $(if $(ROLES),--roles '$(ROLES)',$(if $(PD),--pd,--executors '$(N)'))
 ENGINE_SETUP := $(if $(filter vllm,$(ENGINE)),setup-vllm,setup)
 
 VLLM_TWO_ENGINES := $(addprefix tests/vllm/,pd/ pd_system/ prefixes/ system/ ray/)
-VLLM_ONE_ENGINE  := $(filter-out $(VLLM_TWO_ENGINES),$(sort $(dir $(wildcard tests/vllm/*/test_*.py))))
+VLLM_OTHERS := $(filter-out $(addprefix tests/vllm/,engine/ gateway/) $(VLLM_TWO_ENGINES), \
+	$(sort $(dir $(wildcard tests/vllm/*/test_*.py))))
 SEEDS ?= 1 2 3
 NODE_PACKAGES := clients/examples/node/node_modules
 
@@ -55,8 +56,9 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-chaos test-fuzz test-otel-versions test-stack \
         test-vllm test fuzz \
-        demo demo-pd up down bench lock clean need-libnuma unit integration integration-system \
-        integration-pd integration-clients contract test-fleets test-skew test-images chaos vllm-one-engine vllm-two-engines
+        demo demo-pd up down bench lock clean need-libnuma unit integration integration-system-1 integration-system-2 \
+        integration-pd integration-clients contract test-fleets test-skew test-images chaos chaos-1 chaos-2 \
+        node-packages vllm-engine vllm-gateway vllm-others vllm-two-engines
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -167,14 +169,20 @@ lint: setup ## ruff, the import rules, the protos' lint and breaking-change chec
 	$(VENV)/bin/buf breaking .cache/contract.binpb --against $(BASELINE)
 
 types: setup ## mypy, strict
-	$(VENV)/bin/mypy
+	$(GIVES_WAY) $(VENV)/bin/mypy
+
+# What only computes gives way to tests of real processes, whose leases and deadlines go by the clock.
+GIVES_WAY := nice -n 19
 
 # What runs real processes depends on the machine: CI runs a test of theirs that fails once more, and says so at the end.
 ONCE_MORE := $(if $(CI),--reruns 1 -r fER)
 
-# The fast tests in parts, which test-fast runs beside each other: some compute, the others mostly wait.
+# The fast tests in parts, which run beside each other: some compute, the others mostly wait.
+FAST := integration-system-1 integration-system-2 unit contract integration-clients integration-pd integration \
+	types lint proto-check
+
 unit: setup
-	$(PY) -m pytest tests/unit
+	$(GIVES_WAY) $(PY) -m pytest tests/unit
 
 contract: setup
 	$(PY) -m pytest tests/contract tests/architecture
@@ -185,20 +193,24 @@ integration: setup
 integration-clients: setup
 	$(PY) -m pytest $(ONCE_MORE) tests/integration/clients
 
-integration-system: setup
-	$(PY) -m pytest $(ONCE_MORE) tests/integration/system
+integration-system-1 integration-system-2: integration-system-%: setup
+	$(PY) -m pytest $(ONCE_MORE) tests/integration/system --part $*/2
 
 integration-pd: setup
 	$(PY) -m pytest $(ONCE_MORE) tests/integration/pd
 
-test-fast: setup ## every check and test that needs no vLLM, in about five minutes on two cores
-	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target unit contract integration-system integration-clients \
-		integration-pd integration lint types proto-check
+test-fast: setup ## every check and test that needs no vLLM, in about four minutes on two cores
+	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target $(FAST)
 
-# It waits more than it computes, so others run beside it.
 test-chaos: setup ## faults of every kind over real processes, for a few minutes (see `make chaos`)
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target chaos-1 chaos-2
+
+# It waits more than it computes: its halves run beside each other, and others beside them.
+chaos-1 chaos-2: chaos-%: setup node-packages
+	$(PY) -m pytest $(ONCE_MORE) tests/chaos --part $*/2
+
+node-packages:
 	@if $(PACKAGES) has npm; then $(MAKE) --no-print-directory $(NODE_PACKAGES); fi
-	$(PY) -m pytest $(ONCE_MORE) tests/chaos
 
 test-fuzz: setup ## 5,000 mutated messages over every RPC and stream direction (see `make fuzz`)
 	$(PY) -m pytest tests/fuzz
@@ -219,7 +231,7 @@ test-otel-versions: setup ## the telemetry's unit tests on the oldest and the ne
 	@sh .ci/otel-versions.sh $(PY)
 
 test-vllm: setup-vllm ## the tests on real vLLM engines
-	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=line vllm-two-engines vllm-one-engine
+	@$(MAKE) --no-print-directory -j3 --keep-going --output-sync=line vllm-two-engines vllm-engine vllm-gateway vllm-others
 
 # One process per room: its engines are gone before the next room starts its own.
 define vllm-room
@@ -227,18 +239,25 @@ $(PY) -m pytest $(ONCE_MORE) $(1)
 
 endef
 
-# Rooms of the two lists run beside each other: half of their time is starting engines, which takes one core each.
-vllm-one-engine: setup-vllm
-	$(foreach room,$(VLLM_ONE_ENGINE),$(call vllm-room,$(room)))
+# Rooms of these lists run beside each other: a good part of their time nothing computes.  Of the rooms with two engines
+# one runs at a time.
+vllm-engine: setup-vllm
+	$(call vllm-room,tests/vllm/engine/)
+
+vllm-gateway: setup-vllm
+	$(call vllm-room,tests/vllm/gateway/)
+
+vllm-others: setup-vllm
+	$(foreach room,$(VLLM_OTHERS),$(call vllm-room,$(room)))
 
 vllm-two-engines: setup-vllm
 	$(foreach room,$(VLLM_TWO_ENGINES),$(call vllm-room,$(room)))
 
 # Engines that start and compute keep other processes from running for seconds, which tests of leases and deadlines notice:
-# those run before them.
-test: test-fast ## everything that this machine can run; the last lines say what was left out
-	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target test-chaos test-fuzz test-otel-versions \
-		test-fleets test-skew test-stack
+# those run before them, the longest first.
+test: setup ## everything that this machine can run; the last lines say what was left out
+	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target chaos-1 chaos-2 test-fleets $(FAST) \
+		test-skew test-stack test-fuzz test-otel-versions
 	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory test-vllm; fi
 	@$(PACKAGES) left-out
 

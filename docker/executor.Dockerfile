@@ -81,7 +81,7 @@ FROM ${VLLM_IMAGE} AS gpu
 RUN --mount=type=bind,from=build-gpu,source=/wheels,target=/wheels \
     python3 -m pip list --format=freeze --exclude nixl --exclude nixl-cu12 --exclude nixl-cu13 >/tmp/base.txt \
     && sage="$(echo /wheels/sage_control_plane-*.whl)" \
-    && python3 -m pip install --no-cache-dir --constraint /tmp/base.txt "sage-control-plane[executor,nixl] @ file://${sage}" \
+    && python3 -m pip install --no-cache-dir --constraint /tmp/base.txt "sage-control-plane[executor,audio,nixl] @ file://${sage}" \
     && rm /tmp/base.txt \
     && useradd --system --uid 10001 --create-home sage \
     && install --directory --owner=sage /models

@@ -123,9 +123,9 @@ from sage_client._fleet_view import (
     ShadowPolicyChange,
     TimeSlice,
 )
-from sage_client._images import Image
 from sage_client._journal import JournalCompaction, JournalStatus
-from sage_client._models import Model, ModelFiles
+from sage_client._media import Audio, Image
+from sage_client._models import AudioInput, Model, ModelFiles
 from sage_client._options import ChatMessage, GenerateOptions
 from sage_client._partial_output import PartialOutput
 from sage_client._plain import plain
@@ -155,6 +155,8 @@ __all__ = [
     "AsyncDetachedRequest",
     "AsyncStream",
     "Attempt",
+    "Audio",
+    "AudioInput",
     "AuthenticationError",
     "Batch",
     "BatchAnswer",

@@ -321,12 +321,13 @@ class AsyncClient(BatchCalls, OperatorCalls):
             NoInstanceError: no instance of the model has been ready yet.
         """
         request = inference_pb2.GetModelFilesRequest(model=model)
+        limit_s = timeout or self._timeout
         try:
             metadata = self._connection.metadata()
-            call = self._channels.inference.GetModelFiles(request, timeout=timeout or self._timeout, metadata=metadata)
+            call = self._channels.inference.GetModelFiles(request, timeout=limit_s, metadata=metadata)
             return await collect_files(call)
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from None
+            raise error_from_rpc(error, timeout_s=limit_s) from None
 
     def _timeout_of(self, options: GenerateOptions | EmbedOptions) -> float:
         timeout, deadline = options.get("timeout"), options.get("deadline")

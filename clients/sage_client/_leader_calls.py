@@ -52,7 +52,7 @@ class LeaderCalls:
                 async for page in method(at)(request, timeout=self._stream_timeout, metadata=metadata):
                     yield page
             except grpc.aio.AioRpcError as error:
-                raise error_from_rpc(error) from None
+                raise error_from_rpc(error, timeout_s=self._stream_timeout) from None
 
         async with aclosing(self._streamed(begin)) as pages:
             async for page in pages:
@@ -116,7 +116,7 @@ class LeaderCalls:
             try:
                 answer = await method(channels)(request, timeout=left_s, metadata=self._connection.metadata())
             except grpc.aio.AioRpcError as error:
-                failure = error_from_rpc(error)
+                failure = error_from_rpc(error, timeout_s=limit_s)
             else:
                 channels.answered()
                 return answer

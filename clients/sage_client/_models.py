@@ -12,6 +12,17 @@ from sage_wire.protocol import TOKENIZER_LIMIT_BYTES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AudioInput(Plain):
+    """How a model takes audio."""
+
+    placeholder_token_id: int  # stands for a clip in a prompt of token ids
+    most_tokens: int  # that a clip takes
+    most_clips: int  # that a prompt may have
+    most_seconds: float  # that a clip may last
+    rate_hz: int  # samples per second that the model takes; executors convert others
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Model(Plain):
     """A model that the fleet serves."""
 
@@ -28,8 +39,9 @@ class Model(Plain):
     adapters: tuple[str, ...]  # LoRA adapters, by name
     revisions: tuple[str, ...]  # of the weights; more than one while a fleet is updated
     files_hash: str  # changes with the model's files; empty: no instance has been ready yet
-    most_images: int = 0  # that a prompt may have; 0: it takes text only
-    image_placeholder_token_id: int | None = None  # stands for an image in a prompt of token ids; None: text only
+    most_images: int = 0  # that a prompt may have; 0: it takes none
+    image_placeholder_token_id: int | None = None  # stands for an image in a prompt of token ids; None: it takes none
+    audio_input: AudioInput | None = None  # how it takes audio; None: it takes none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +54,7 @@ class ModelFiles:
     tokenizer: bytes  # a JSON document with tokenizer_json, chat_template and special_tokens
     processor_files: Mapping[str, str] = field(
         default_factory=dict
-    )  # how the model's images are processed, by file name
+    )  # how the model's images and audio are processed, by file name
 
 
 def decode_model(message: inference_pb2.ModelView) -> Model:
@@ -62,7 +74,18 @@ def decode_model(message: inference_pb2.ModelView) -> Model:
         revisions=tuple(message.revisions),
         most_images=message.most_images,
         image_placeholder_token_id=message.image_placeholder_token_id if message.most_images else None,
+        audio_input=_audio_input(message.audio_input) if message.HasField("audio_input") else None,
         files_hash=message.files_hash,
+    )
+
+
+def _audio_input(message: inference_pb2.AudioInput) -> AudioInput:
+    return AudioInput(
+        placeholder_token_id=message.placeholder_token_id,
+        most_tokens=message.most_tokens,
+        most_clips=message.most_clips,
+        most_seconds=message.most_seconds,
+        rate_hz=message.rate_hz,
     )
 
 

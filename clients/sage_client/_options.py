@@ -8,7 +8,7 @@ from typing import Any
 
 from sage_client._durations import Seconds
 from sage_client._enums import NoInstance, Priority, ResumeMode
-from sage_client._images import Image
+from sage_client._media import Audio, Image
 from sage_client._response_format import ResponseFormat
 from sage_client._sampling import SamplingOptions
 
@@ -25,10 +25,11 @@ class ChatMessage:
     tool_call_id: str = ""  # of a tool: the call that it answers
 
 
-ContentPart = str | Image | Mapping[str, Any]
-"""A part of a turn: a text, an image, or a mapping as OpenAI's clients write it, such as {"type": "text", "text": ...}.
+ContentPart = str | Image | Audio | Mapping[str, Any]
+"""A part of a turn: a text, an image, audio, or a mapping as OpenAI's clients write it: {"type": "text", "text": ...}.
 
-The URL of an image holds the image: {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}.
+The URL of an image holds the image: {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}.  Audio is
+{"type": "input_audio", "input_audio": {"data": ..., "format": "wav"}}, with data in base64.
 """
 
 
@@ -39,6 +40,7 @@ class GenerateOptions(SamplingOptions, total=False):
     messages: Sequence[ChatMessage | Mapping[str, Any]]  # a conversation, rendered with the model's chat template
     token_ids: Sequence[int]
     images: Sequence[Image | bytes]  # for ``token_ids``: one for each placeholder of the model in them, in order
+    audio: Sequence[Audio | bytes]  # the same for clips of audio
     model: str  # default: the only one that generates
     adapter: str  # name of a LoRA adapter
     add_special_tokens: bool  # add the tokenizer's special tokens to a text prompt; default true

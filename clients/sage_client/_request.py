@@ -11,10 +11,11 @@ from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_client._durations import duration
 from sage_client._enums import NoInstance, Priority, ResumeMode
 from sage_client._field_faults import FieldFaults
-from sage_client._images import Image, image_of
+from sage_client._media import Audio, Image, media_in_part, media_of
 from sage_client._options import ChatMessage, ContentPart, GenerateOptions
 from sage_client._response_format import schema_of
 from sage_client._sampling import SamplingOptions, encode_sampling
+from sage_media.urls import MEDIA_PARTS
 from sage_wire.protocol import MAX_MESSAGE_BYTES, PROMPT_LIMIT_BYTES
 
 NO_INSTANCE = {
@@ -103,8 +104,8 @@ def _set_prompt(
     given_prompts = (prompt is not None) + ("messages" in given) + ("token_ids" in given)
     if given_prompts != 1:
         faults.add("spec.prompt", f"exactly one of prompt, messages and token_ids must be given, not {given_prompts}")
-    elif "token_ids" not in given and "images" in given:
-        faults.add("images", "are for token_ids; the parts of messages have their own")
+    elif "token_ids" not in given and (media := [name for name in ("images", "audio") if name in given]):
+        faults.add(media[0], "are for token_ids; the parts of messages have their own")
     elif "messages" not in given and "tools" in given:
         faults.add("tools", "only messages have tools")
     elif prompt is not None:
@@ -118,7 +119,10 @@ def _set_prompt(
         spec.tokens.SetInParent()  # an empty list is sent, so that the server refuses it
         for index, image in enumerate(given.get("images", ())):
             with faults.at(f"spec.images[{index}]"):
-                spec.images.append(image_of(image))
+                spec.images.append(media_of(Image(data=image) if isinstance(image, bytes) else image))
+        for index, clip in enumerate(given.get("audio", ())):
+            with faults.at(f"spec.audio[{index}]"):
+                spec.audio.append(media_of(Audio(data=clip) if isinstance(clip, bytes) else clip))
     else:
         _set_chat(spec.chat, given, faults)
 
@@ -163,13 +167,13 @@ def _tool_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _part(part: ContentPart, path: str, faults: FieldFaults) -> inference_pb2.ContentPart:
-    """Encode a part of a turn; one that is neither text nor an image is recorded in ``faults``."""
+    """Encode a part of a turn; one that is neither text nor an image or audio is recorded in ``faults``."""
     found = inference_pb2.ContentPart()
     with faults.at(path):
         if isinstance(part, str):
             found.text = part
-        elif isinstance(part, Image):
-            found.image.CopyFrom(image_of(part))
+        elif isinstance(part, Image | Audio):
+            _fill_media(found, part)
         else:
             _fill_part(found, part)
     return found
@@ -179,7 +183,11 @@ def _fill_part(found: inference_pb2.ContentPart, part: Mapping[str, Any]) -> Non
     kind = part.get("type", "text" if "text" in part else "")
     if kind == "text":
         found.text = part["text"]
-    elif kind == "image_url":
-        found.image.CopyFrom(image_of(Image.from_url(part["image_url"])))
+    elif (media := media_in_part(part)) is not None:
+        _fill_media(found, media)
     else:
-        raise ValueError(f"parts of type {kind!r} are not supported: text and image_url are")
+        raise ValueError(f"parts of type {kind!r} are not supported: text, {', '.join(MEDIA_PARTS)} are")
+
+
+def _fill_media(found: inference_pb2.ContentPart, media: Image | Audio) -> None:
+    (found.image if isinstance(media, Image) else found.audio).CopyFrom(media_of(media))

@@ -70,9 +70,15 @@ _DETAILS_KEY = "grpc-status-details-bin"
 _M = TypeVar("_M", bound=Message)
 
 
-def error_from_rpc(error: grpc.aio.AioRpcError, *, request_id: str = "") -> e.SageError:
-    """Return the exception for a failed call."""
-    return _error(error.code(), error.details(), _details(error), request_id)
+def error_from_rpc(error: grpc.aio.AioRpcError, *, request_id: str = "", timeout_s: float | None = None) -> e.SageError:
+    """Return the exception for a failed call.  ``timeout_s``: of the call, which the error of its end names."""
+    code, details = error.code(), _details(error)
+    silent = code is grpc.StatusCode.DEADLINE_EXCEEDED and not details.details
+    return _error(code, _silence(timeout_s) if silent else error.details(), details, request_id)
+
+
+def _silence(timeout_s: float | None) -> str:
+    return "the scheduler did not answer " + ("in time" if timeout_s is None else f"within {timeout_s:.3g} s")
 
 
 def error_from_status(status: status_pb2.Status, *, request_id: str = "") -> e.SageError:

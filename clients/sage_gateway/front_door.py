@@ -21,13 +21,14 @@ from sage_gateway.asgi import (
     replaying,
 )
 from sage_gateway.caller_clients import unusable_token
-from sage_gateway.conversation_images import Fetch
+from sage_gateway.conversation_media import Fetch
 from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, Refused, as_json, http_error, invalid, unauthenticated
 from sage_gateway.held_answer import HeldAnswer
 from sage_gateway.http_call import CURRENT, HttpCall
 from sage_gateway.http_headers import HttpHeaders
-from sage_gateway.image_reader import ImageReader
 from sage_gateway.json_body import json_object
+from sage_gateway.media_memory import HeldMedia, MediaMemory
+from sage_gateway.media_reader import MediaReader
 from sage_gateway.model_catalogue import ModelCatalogue, answering
 from sage_gateway.model_routes import MODEL_ROUTES, OWN_ROUTES, why_not
 from sage_gateway.request_options import OptionError, read_options
@@ -56,14 +57,16 @@ class FrontDoor:
         check_caller: Callable[[str], Awaitable[None]],
         routes: Mapping[str, Application] | None = None,
         fetch: Fetch | None = None,
+        memory: MediaMemory | None = None,
     ) -> None:
         """``metrics``: returns the content type and the text of the metrics page.  ``version``: of vLLM.
 
         ``check_caller``: raises a SageError if the caller with a token may not list models.  ``routes``: what is
-        answered without a model, by the beginning of the path.  ``fetch``: fetches images by their addresses; None:
-        nothing is fetched.
+        answered without a model, by the beginning of the path.  ``fetch``: fetches images and audio by their
+        addresses; None: nothing is fetched.  ``memory``: bounds what all requests hold of them.
         """
-        self._images = ImageReader(self._refusal, fetch)
+        self._media = MediaReader(self._refusal, fetch)
+        self._memory = memory or MediaMemory()
         self._routes = routes or {}
         self._check_caller = check_caller
         self._catalogue = catalogue
@@ -122,35 +125,27 @@ class FrontDoor:
             await answer_error(send, error, [(b"allow", b"POST")], path=scope["path"])
             return
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                body = await read_body(receive, BODY_LIMIT_BYTES)
+            body = await _body(scope, receive, send)
+            if body is not None:
+                with self._memory.held() as held:
+                    await self._answered(scope, body, receive, send, held)
         except ClientGone:
             return
-        except TimeoutError:
-            what = f"the body did not come within {BODY_TIMEOUT_S:g} s"
-            late = HttpError(status=408, kind="timeout_error", message=what)
-            await answer_error(send, late, [(b"connection", b"close")], path=scope["path"])
-            return
-        except BodyTooLarge:
-            what = f"the body has more than {BODY_LIMIT_BYTES} bytes"
-            large = HttpError(status=413, kind="invalid_request_error", message=what)
-            await answer_error(send, large, path=scope["path"])
-            return
-        try:
-            found = await self._prepared(scope["path"], HttpHeaders(scope["headers"]), body, receive)
-        except ClientGone:
-            return
+
+    async def _answered(self, scope: Scope, body: bytes, receive: Receive, send: Send, held: HeldMedia) -> None:
+        """Have the model's application answer a request, or refuse it.  Raises ClientGone."""
+        found = await self._prepared(scope["path"], HttpHeaders(scope["headers"]), body, receive, held)
         if isinstance(found, HttpError):
             await answer_error(send, found, path=scope["path"])
             return
         served, call, body = found
         CURRENT.set(call)  # in this task only, which is the request's own
-        held = HeldAnswer(send, call, scope["path"])
-        call.write = held.write
+        beginning = HeldAnswer(send, call, scope["path"])
+        call.write = beginning.write
         try:
-            await served.application(scope, replaying(body, receive), held)
+            await served.application(scope, replaying(body, receive), beginning)
         except Exception as error:  # of vLLM's server, or of a stream whose errors it does not expect
-            await held.fail(error)
+            await beginning.fail(error)
 
     async def _refusal(self, token: str) -> HttpError | None:
         """Return why a caller may not learn which models there are, or tokenize for them; None if it may."""
@@ -163,11 +158,11 @@ class FrontDoor:
         return None
 
     async def _prepared(
-        self, path: str, headers: HttpHeaders, body: bytes, receive: Receive
+        self, path: str, headers: HttpHeaders, body: bytes, receive: Receive, held: HeldMedia
     ) -> tuple[ServedModel, HttpCall, bytes] | HttpError:
         """Return a request's model, what its caller asked for, and its body; or why it is refused.
 
-        The body is the one that came, but for what ``ImageReader`` writes into it.  Raises ClientGone.
+        The body is the one that came, but for what ``MediaReader`` writes into it.  Raises ClientGone.
         """
         token = headers.token()
         if why := unusable_token(token):
@@ -185,7 +180,7 @@ class FrontDoor:
         if why := why_not(served.model, path):
             return invalid(f"model {served.model.name!r} {why}", "model")
         try:
-            images, changed = await self._images.read(path, fields, served.model, token, receive)
+            media, changed = await self._media.read(path, fields, served.model, token, receive, held)
         except Refused as error:
             return error.error
         try:
@@ -193,7 +188,7 @@ class FrontDoor:
         except OptionError as error:
             return invalid(str(error), error.name)
         trace = {each: headers[each] for each in TRACE_HEADERS if each in headers}
-        call = HttpCall(token=token, options=options, images=images, trace=trace)
+        call = HttpCall(token=token, options=options, media=media, trace=trace)
         return served, call, as_json(fields) if changed else body
 
     def _unknown(self, name: Any, path: str = "") -> HttpError:
@@ -223,6 +218,22 @@ class FrontDoor:
             param="model",
             code="UNKNOWN_MODEL",
         )
+
+
+async def _body(scope: Scope, receive: Receive, send: Send) -> bytes | None:
+    """Return the body of a request; None if it was refused.  Raises ClientGone."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await read_body(receive, BODY_LIMIT_BYTES)
+    except TimeoutError:
+        what = f"the body did not come within {BODY_TIMEOUT_S:g} s"
+        late = HttpError(status=408, kind="timeout_error", message=what)
+        await answer_error(send, late, [(b"connection", b"close")], path=scope["path"])
+    except BodyTooLarge:
+        what = f"the body has more than {BODY_LIMIT_BYTES} bytes"
+        large = HttpError(status=413, kind="invalid_request_error", message=what)
+        await answer_error(send, large, path=scope["path"])
+    return None
 
 
 def _beginning(path: str) -> str:

@@ -7,7 +7,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from sage_client import Accepted, Finished, Image, SageError, Scheduled
+from sage_client import Accepted, Finished, SageError, Scheduled
+from sage_gateway.conversation_media import Media
 from sage_gateway.request_options import RequestOptions
 
 
@@ -21,7 +22,7 @@ class HttpCall:
 
     token: str = ""  # the caller's bearer token; empty: none
     options: RequestOptions = field(default_factory=RequestOptions)
-    images: Sequence[Image] = ()  # of the conversation, in its order
+    media: Sequence[Media] = ()  # of the conversation, in its order
     trace: Mapping[str, str] = field(default_factory=dict)  # headers of the W3C trace context
     request_ids: list[str] = field(default_factory=list)  # of its requests at the scheduler
     accepted: Accepted | None = None  # the first acceptance

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from sage_common.threaded_log import ThreadedLog
+
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 OURS = ("sage_gateway", "sage_client", "sage_common")
@@ -13,8 +15,8 @@ ERROR."""
 
 def write_log_lines() -> None:
     """Write what is logged at INFO and above, by the gateway and by what it imports."""
-    logging.basicConfig(level=logging.INFO, format=FORMAT)
-    own = logging.StreamHandler()
+    logging.basicConfig(level=logging.INFO, format=FORMAT, handlers=[ThreadedLog()])
+    own = ThreadedLog()
     own.setFormatter(logging.Formatter(FORMAT))
     for name in OURS:
         logger = logging.getLogger(name)

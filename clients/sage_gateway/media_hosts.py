@@ -1,4 +1,4 @@
-"""The hosts from which images may be fetched, and the addresses at which those may stand."""
+"""The hosts from which images and audio may be fetched, and the addresses at which those may stand."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class MediaHosts:
         name = name if address is None else str(address)
         port = PORTS[found.scheme] if port is None else port
         if not any(each.matches(name, port, found.scheme) for each in self._hosts):
-            raise NotFetched("is not on a host that images are fetched from")
+            raise NotFetched("is not on a host that images and audio are fetched from")
         host = f"[{name}]" if isinstance(address, IPv6Address) else name
         return urlunsplit((found.scheme, f"{host}:{port}", found.path or "/", found.query, ""))
 

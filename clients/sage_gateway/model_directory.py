@@ -42,6 +42,9 @@ def write_model(files: ModelFiles, directory: Path) -> None:
     (directory / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     config = _tokenizer_config(document, files.model.max_model_len)
     (directory / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    if files.processor_files and "chat_template" in config:
+        # vLLM's server prefers the template of a processor, and some processors bring one: this file is theirs, too.
+        (directory / "chat_template.jinja").write_text(config["chat_template"], encoding="utf-8")
 
 
 def _without_quantization(config_json: str) -> str:

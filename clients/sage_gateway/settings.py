@@ -13,6 +13,7 @@ from sage_client import DEFAULT_ADDRESS
 from sage_common.addresses import is_loopback
 from sage_gateway.connection_settings import ConnectionSettings
 from sage_gateway.media_hosts import MediaHost, media_host
+from sage_gateway.media_memory import LEAST_MEDIA_BYTES, MEDIA_BYTES, MOST_MEDIA_BYTES
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -34,7 +35,8 @@ class GatewaySettings:
     uvloop: bool = False  # whether the event loop is uvloop's
     vllm_arguments: tuple[str, ...] = ()  # further flags of vLLM's server
     model_arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the same for one model, by its name
-    media_hosts: tuple[MediaHost, ...] = ()  # from which images are fetched by their addresses
+    media_hosts: tuple[MediaHost, ...] = ()  # from which images and audio are fetched by their addresses
+    media_bytes: int = MEDIA_BYTES  # that requests of a process may hold of what was fetched, and of audio
     check: bool = False  # only check that the gateway can run
 
 
@@ -70,6 +72,7 @@ def parse(arguments: Sequence[str] | None = None) -> GatewaySettings:
         vllm_arguments=tuple(given.vllm_arg),
         model_arguments=_by_model(given.model_arg),
         media_hosts=tuple(given.media_host),
+        media_bytes=given.media_bytes,
         check=given.check,
     )
 
@@ -132,8 +135,16 @@ def _parser() -> argparse.ArgumentParser:
         type=_media_host,
         default=[],
         metavar="HOST",
-        help="host from which images in conversations are fetched, such as images.example.com, *.example.com or "
-        "HOST:PORT; may be repeated (default: none)",
+        help="host from which images and audio in conversations are fetched, such as images.example.com, "
+        "*.example.com or HOST:PORT; may be repeated (default: none)",
+    )
+    parser.add_argument(
+        "--media-bytes",
+        type=_media_bytes,
+        default=MEDIA_BYTES,
+        metavar="BYTES",
+        help="bytes of fetched images and audio, and of decoded audio, that the running requests of a process may hold "
+        "together; a request beyond it is answered 503 (default: %(default)s)",
     )
     parser.add_argument("--check", action="store_true", help="check that a fitting vLLM is installed, and end")
     return parser
@@ -144,6 +155,10 @@ def _media_host(text: str) -> MediaHost:
         return media_host(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _media_bytes(text: str) -> int:
+    return _whole(text, LEAST_MEDIA_BYTES, MOST_MEDIA_BYTES)
 
 
 def _model_flag(text: str) -> tuple[str, str]:

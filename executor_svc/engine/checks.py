@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from executor_svc.runtime.engine_port import EngineRequest, ImageInput, InvalidRequestError, Sampling
+from executor_svc.runtime.engine_port import EngineRequest, InvalidRequestError, Sampling
+from sage_media.kinds import MediaInput, MediaKind, input_of, taken
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +22,7 @@ class Limits:
     request_options: frozenset[str] = frozenset()  # options of the engine that requests may set by its own names
     embedding_dimensions: int = 0  # it embeds and does not generate: most numbers of a vector; 0: it generates
     classifies: bool = False  # it embeds, with one number per class
-    image_input: ImageInput | None = None  # None: it takes text only
+    media: tuple[MediaInput, ...] = ()  # kinds that it takes beside text, each once
 
 
 def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
@@ -46,24 +47,24 @@ def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
     if request.prefill_only and request.kv_transfer_params is not None:
         raise InvalidRequestError("kv_transfer_params", "a prompt's KV is fetched or kept for another engine, not both")
     _check_sampling(request.sampling, limits)
-    if request.images:
-        _check_images(request, limits.image_input)
+    for kind in {each.kind for each in request.media}:
+        _check_media(request, kind, limits.media)
     if request.output_history:
         _check_history(request, limits)
 
 
-def _check_images(request: EngineRequest, takes: ImageInput | None) -> None:
-    count = len(request.images)
+def _check_media(request: EngineRequest, kind: MediaKind, inputs: Sequence[MediaInput]) -> None:
+    count, takes, field = sum(each.kind is kind for each in request.media), input_of(inputs, kind), kind.field
     if takes is None:
-        raise InvalidRequestError("images", f"there are {count}; this engine takes text only")
-    if count > takes.most_images:
-        raise InvalidRequestError("images", f"there are {count}; this engine takes {takes.most_images}")
+        raise InvalidRequestError(field, f"there are {count}; this engine takes {taken(each.kind for each in inputs)}")
+    if count > takes.most:
+        raise InvalidRequestError(field, f"there are {count}; this engine takes {takes.most}")
     if request.prefill_only or request.kv_transfer_params is not None:
-        raise InvalidRequestError("images", "a split request has none")
+        raise InvalidRequestError(field, "a split request has none")
     # The tokens that were delivered may follow the prompt, and may have a placeholder among them.
     placeholders = sum(each == takes.placeholder_token_id for each in request.prompt_token_ids)
     if placeholders < count:
-        raise InvalidRequestError("images", f"there are {count}, for {placeholders} placeholders in the prompt")
+        raise InvalidRequestError(field, f"there are {count}, for {placeholders} placeholders in the prompt")
 
 
 def _check_embedding(request: EngineRequest, limits: Limits) -> None:

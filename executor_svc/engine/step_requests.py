@@ -18,12 +18,12 @@ def why_not_by_steps(request: EngineRequest) -> str | None:
     """Return why only ``Engine.generate`` runs a request, as a metric label; None if ``Engine.submit`` does.
 
     Log probabilities and KV transfer parameters are in objects that vLLM makes for one request at a time.  An embedding
-    is one output and no tokens.  Images are decoded and processed before vLLM can take the request.
+    is one output and no tokens.  Images and audio are decoded and processed before vLLM can take the request.
     """
     if request.embedding is not None:
         return "embedding"
-    if request.images:
-        return "images"
+    if request.media:
+        return "media"
     if request.prefill_only or request.kv_transfer_params is not None:
         return "kv_transfer"
     if request.sampling.logprobs is not None or request.sampling.prompt_logprobs is not None:

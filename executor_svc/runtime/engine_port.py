@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from sage_media.kinds import MediaInput, MediaKind
+
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
 
@@ -139,20 +141,12 @@ class EmbeddingOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EngineImage:
-    """An image of a prompt, as its caller sent it."""
+class EngineMedia:
+    """An image or an audio clip of a prompt, as its caller sent it."""
 
+    kind: MediaKind = MediaKind.IMAGE
     data: bytes = field(repr=False)
-    digest: str  # SHA-256 of the data, hex: by it the engine knows an image that it had before
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageInput:
-    """Facts of an engine that takes images in prompts."""
-
-    placeholder_token_id: int  # stands for an image in a prompt; the engine puts the image's tokens in its place
-    most_tokens: int  # that an image takes in the engine
-    most_images: int  # of one prompt
+    digest: str  # SHA-256 of the data, hex: by it the engine knows one that it had before
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,13 +163,13 @@ class EngineRequest:
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # fetch the prompt's KV: another engine's last output
     output_history: Sequence[int] = ()  # output tokens delivered before: the run goes on after them and counts them
     embedding: EmbeddingOptions | None = None  # make a vector of the prompt, and generate nothing
-    images: Sequence[EngineImage] = ()  # one for each placeholder in the prompt, in order
-    image_tokens: int = 0  # most tokens that they take beside their placeholders
+    media: Sequence[EngineMedia] = ()  # one for each placeholder of its kind in the prompt, in order
+    media_tokens: int = 0  # most tokens that they take beside their placeholders
 
     @property
     def prompt_tokens(self) -> int:
-        """Length of the prompt; with images, the most that it can have."""
-        return len(self.prompt_token_ids) + self.image_tokens
+        """Length of the prompt; with images or audio, the most that it can have."""
+        return len(self.prompt_token_ids) + self.media_tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -275,10 +269,10 @@ class EngineFacts:
     generation_config_json: str = field(default="", repr=False)  # content of its generation_config.json
     embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
     classifies: bool = False  # with embedding_dimensions: its vectors have one number per class
-    image_input: ImageInput | None = None  # None: it takes text only
+    media: tuple[MediaInput, ...] = ()  # kinds that it takes beside text, each once
     processor_files: Mapping[str, str] = field(
         default_factory=dict, repr=False
-    )  # how it processes images: by file name
+    )  # how it processes images and audio: by file name
     can_sleep: bool = False  # it takes ``sleep`` and ``wake_up``
 
 

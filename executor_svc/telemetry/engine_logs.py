@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from executor_svc.telemetry.logs import json_handler
+from executor_svc.telemetry.logs import engine_json_handler
 
 CONFIG_PATH = "VLLM_LOGGING_CONFIG_PATH"
 CONFIGURES = "VLLM_CONFIGURE_LOGGING"
@@ -55,4 +55,4 @@ def logging_config(level: str, vllm_level: str, instance_id: str) -> dict[str, A
 def engine_handler(instance_id: str) -> logging.Handler:
     """Make the log handler of one of the engine's processes.  Python warnings become log lines too."""
     logging.captureWarnings(True)
-    return json_handler(instance_id)
+    return engine_json_handler(instance_id)

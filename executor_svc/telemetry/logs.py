@@ -6,12 +6,13 @@ A line names the instance and, if it is about an attempt, the attempt, the reque
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
-import sys
 from typing import TextIO
 
 from executor_svc.runtime.log_context import ABOUT, EXTRA
 from sage_common.log_lines import JsonLines, log_to
+from sage_common.threaded_log import ThreadedLog
 from sage_telemetry.log_ids import trace_ids
 
 TEXT = "%(asctime)s %(levelname)-7s %(name)s%(about)s: %(message)s"
@@ -40,7 +41,7 @@ class AboutFilter(logging.Filter):
 
 
 class StandardError(logging.StreamHandler[TextIO]):
-    """Writes to file descriptor 2, not through ``sys.stderr``.
+    """Writes to file descriptor 2 at once, not through ``sys.stderr``.
 
     In its processes vLLM before 0.32 replaces ``sys.stderr`` by a stream that puts a name in front of every line.
     """
@@ -49,21 +50,22 @@ class StandardError(logging.StreamHandler[TextIO]):
         super().__init__(os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
 
 
-def json_handler(instance_id: str) -> logging.Handler:
-    """Make the handler that writes JSON lines to stderr, in the executor and in the processes of its engine."""
-    handler = StandardError()
-    handler.setFormatter(JsonLines(*JSON_KEYS))
-    handler.addFilter(AboutFilter(instance_id))
-    return handler
+def engine_json_handler(instance_id: str) -> logging.Handler:
+    """Make the handler that writes JSON lines to stderr, in the executor or in a process of its engine.
+
+    In an engine's process it writes at once: that may end without a last flush.
+    """
+    in_executor = multiprocessing.parent_process() is None
+    return _made_for(instance_id, ThreadedLog() if in_executor else StandardError(), JsonLines(*JSON_KEYS))
 
 
 def configure_logging(level: str, *, json_lines: bool, instance_id: str) -> None:
     """Log to stderr only.  With ``json_lines`` Python's warnings are log lines too."""
-    log_to(json_handler(instance_id) if json_lines else _text_handler(instance_id), level, warnings_too=json_lines)
+    lines = JsonLines(*JSON_KEYS) if json_lines else logging.Formatter(TEXT)
+    log_to(_made_for(instance_id, ThreadedLog(), lines), level, warnings_too=json_lines)
 
 
-def _text_handler(instance_id: str) -> logging.Handler:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(TEXT))
+def _made_for(instance_id: str, handler: logging.Handler, lines: logging.Formatter) -> logging.Handler:
+    handler.setFormatter(lines)
     handler.addFilter(AboutFilter(instance_id))
     return handler

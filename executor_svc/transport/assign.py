@@ -15,7 +15,7 @@ from typing import Any, Self, cast
 
 from executor_svc.runtime.engine_port import (
     EmbeddingOptions,
-    EngineImage,
+    EngineMedia,
     JsonValue,
     Sampling,
     StructuredKind,
@@ -32,6 +32,7 @@ from executor_svc.runtime.messages.commands import (
 )
 from executor_svc.transport.enums import PHASE_FROM_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage_media.kinds import MediaKind
 from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 
@@ -118,18 +119,19 @@ def _assign(wire: executor_pb2.Assign, attempt: AttemptId) -> Assign:
         kv_lease_s=durations.from_wire(wire.kv_lease) if wire.HasField("kv_lease") else None,
         reasons=tuple(wire.reasons),
         embedding=_embedding(wire.embedding) if wire.HasField("embedding") else None,
-        images=tuple(_images(wire)),
-        image_tokens=wire.image_tokens,
+        media=tuple(_media(wire)),
+        media_tokens=wire.image_tokens,
         adoption_proof=wire.adoption_proof,
         source=wire if wire.adoption_proof else None,
     )
 
 
-def _images(wire: executor_pb2.Assign) -> Iterator[EngineImage]:
-    for index, each in enumerate(wire.images):
-        if not each.data:
-            raise BadField(f"images[{index}]", "has no data; executors fetch nothing")
-        yield EngineImage(data=each.data, digest=hashlib.sha256(each.data).hexdigest())
+def _media(wire: executor_pb2.Assign) -> Iterator[EngineMedia]:
+    for kind, found in ((MediaKind.IMAGE, wire.images), (MediaKind.AUDIO, wire.audio)):
+        for index, each in enumerate(found):
+            if not each.data:
+                raise BadField(f"{kind.field}[{index}]", "has no data; executors fetch nothing")
+            yield EngineMedia(kind=kind, data=each.data, digest=hashlib.sha256(each.data).hexdigest())
 
 
 def _phase(wire: executor_pb2.Assign) -> Phase:

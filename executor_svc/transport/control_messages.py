@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from executor_svc.runtime.engine_port import EngineFacts, ImageInput
+from executor_svc.runtime.engine_port import EngineFacts
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import (
     Cancel,
@@ -45,7 +45,8 @@ from executor_svc.transport.adapters import adapter_states, adapters_wanted
 from executor_svc.transport.assign import assign_command, kv_transfer_params
 from executor_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE, STATE_TO_WIRE
 from executor_svc.transport.sleep import sleep_report
-from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage.controlplane.v1 import common_pb2, executor_pb2, inference_pb2
+from sage_media.kinds import MediaInput, MediaKind, input_of
 from sage_wire import durations
 from sage_wire.protocol import (
     ADOPTION,
@@ -209,7 +210,8 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         config_json=_bounded(facts.config_json, "config.json"),
         generation_config_json=_bounded(facts.generation_config_json, "generation_config.json"),
         processor_files=_sent_files(facts.processor_files),
-        image_input=None if facts.image_input is None else _image_input(facts.image_input),
+        image_input=_image_input(facts.media),
+        audio_input=_audio_input(facts.media),
     )
 
 
@@ -218,11 +220,25 @@ def _sent_files(files: Mapping[str, str]) -> dict[str, str]:
     return {name: content for name, content in found.items() if content}
 
 
-def _image_input(takes: ImageInput) -> executor_pb2.ImageInput:
+def _image_input(inputs: Sequence[MediaInput]) -> executor_pb2.ImageInput | None:
+    takes = input_of(inputs, MediaKind.IMAGE)
+    if takes is None:
+        return None
     return executor_pb2.ImageInput(
+        placeholder_token_id=takes.placeholder_token_id, most_tokens=takes.most_tokens, most_images=takes.most
+    )
+
+
+def _audio_input(inputs: Sequence[MediaInput]) -> inference_pb2.AudioInput | None:
+    takes = input_of(inputs, MediaKind.AUDIO)
+    if takes is None:
+        return None
+    return inference_pb2.AudioInput(
         placeholder_token_id=takes.placeholder_token_id,
         most_tokens=takes.most_tokens,
-        most_images=takes.most_images,
+        most_clips=takes.most,
+        most_seconds=takes.most_seconds,
+        rate_hz=takes.rate_hz,
     )
 
 

@@ -27,7 +27,7 @@ from executor_svc.transport.control_messages import commands_from_wire
 from executor_svc.transport.output_messages import output_requests
 from executor_svc.transport.tls import UNUSABLE, DialCredentials
 from sage.controlplane.v1 import executor_pb2
-from sage_wire import durations
+from sage_wire import connection_failures, durations
 from sage_wire.decoding import Undecodable, decoder
 from sage_wire.errors import ErrorReason
 from sage_wire.keepalive import keepalive
@@ -198,7 +198,7 @@ def in_words(code: grpc.StatusCode, details: str | None) -> str:
     """Return what ended a stream, for the log.  gRPC names its own code where a connection ends under a write."""
     if details is not None and _CORE in details:
         return "the connection ended; the scheduler has stopped, or the network is gone"
-    return details or code.name
+    return connection_failures.in_words(details) if details else code.name
 
 
 async def _raise_end(call: grpc.aio.StreamStreamCall[Any, Any]) -> NoReturn:

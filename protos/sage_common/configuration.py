@@ -6,6 +6,7 @@ Flags win over the environment, which wins over the file.  Whatever is wrong is 
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import re
 import sys
@@ -113,6 +114,8 @@ def load_or_exit(config_class: type[Config], program: Program, arguments: Sequen
 
 def exit_for(error: Exception, program: Program) -> NoReturn:
     """Print one line on stderr that says what is wrong with the configuration, and exit with status 2."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()  # the line is to be the last one
     print(f"{program.name}: configuration: {error}", file=sys.stderr)
     raise SystemExit(BAD_CONFIGURATION) from None
 
@@ -125,6 +128,7 @@ def in_one_line(error: ValidationError, shortcuts: Mapping[str, str] | None = No
 
 def _unparsable(error: SettingsError) -> str:
     message = " ".join(str(error).split()).removeprefix("error parsing CLI: ")
+    message = re.sub(r"argument (\S+)/(--no-\S+): ignored explicit argument .*", r"\1 takes no value; off: \2", message)
     return re.sub(r'error parsing value for field "(.+)" from source "\w+"', r"\1: is not JSON", message)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
+from sage_common.certificate_validity import validity_of
 from sage_common.configuration import Section
 from sage_common.file_watch import FileWatch
 
@@ -94,20 +97,36 @@ class TlsFiles:
         _check(tls)
         return content
 
+    def problem(self, now: datetime) -> str:
+        """Say why no client takes the certificate at ``now``; empty if clients may."""
+        validity = validity_of(self.certificate)
+        return validity.problem(now) if validity is not None else ""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
 
 class ReloadedTls:
     """The files of a listener, read again when they change, so that new handshakes use new certificates."""
 
-    def __init__(self, tls: ServerTls) -> None:
-        """Read the files.  Raises UnreadableFile, UnusableFiles."""
+    def __init__(self, tls: ServerTls, now: Callable[[], datetime] = _now) -> None:
+        """Read the files.  Raises UnreadableFile, UnusableFiles.
+
+        A certificate that has ended is used all the same, and said to have at level ERROR.
+        """
         self._tls = tls
+        self._now = now
         self._watch = FileWatch(path for path in (tls.certificate, tls.private_key, tls.client_ca) if path is not None)
         self.current = TlsFiles.read(tls)
+        if problem := self.current.problem(now()):
+            log.error("tls: clients refuse the certificate in %s: %s", tls.certificate, problem)
 
     def check(self, force: bool = False) -> None:
         """Read the files again if one changed, or with ``force``.
 
-        Files that cannot be used are said at level ERROR, once per change; those read before stay in use.
+        Files that cannot be used are said at level ERROR, once per change; those read before stay in use.  So do they
+        while their certificate is valid and that of the new files is not.
         """
         if not self._watch.changed() and not force:
             return
@@ -115,6 +134,10 @@ class ReloadedTls:
             found = TlsFiles.read(self._tls)
         except (UnreadableFile, UnusableFiles) as error:
             log.error("tls: the certificate read before stays in use: %s", error)
+            return
+        now = self._now()
+        if (problem := found.problem(now)) and not self.current.problem(now):
+            log.error("tls: the certificate read before stays in use: that in %s: %s", self._tls.certificate, problem)
             return
         if found != self.current:
             self.current = found

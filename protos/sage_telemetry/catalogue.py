@@ -528,7 +528,7 @@ ENGINE_RUNS = _counter(
     "{run}",
     "Requests given to the engine, by how their outputs are taken: a step of all requests at once, or each from a "
     "stream of its own at about twice the CPU, and why.",
-    {"path": "steps, logprobs, kv_transfer, embedding, off, unsupported"},
+    {"path": "steps, logprobs, kv_transfer, embedding, media, off, unsupported"},
     observed=True,
 )
 ENGINE_REQUESTS = _gauge("sage.engine.requests", "{request}", "Requests in the engine.", {"state": "running, waiting"})

@@ -27,20 +27,8 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 PROMPT_LIMIT_BYTES = 8 * 1024 * 1024
 """Largest text of a prompt in UTF-8; far above what any model's context holds."""
 
-IMAGES_LIMIT = 16
-"""Most images of a request."""
-
-IMAGE_LIMIT_BYTES = 4 * 1024 * 1024
-"""Largest image, as it is encoded."""
-
-IMAGES_LIMIT_BYTES = 8 * 1024 * 1024
-"""Most bytes of all images of a request together."""
-
-IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
-"""Media types of the images that requests may have."""
-
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-"""Files of a model that say how images are processed; at most MODEL_CONFIG_LIMIT_BYTES each."""
+"""Files of a model that say how images and audio are processed; at most MODEL_CONFIG_LIMIT_BYTES each."""
 
 TOKENIZER_LIMIT_BYTES = 64 * 1024 * 1024
 """Most bytes of a model's tokenizer files together; the largest public ones have about 35 MB."""

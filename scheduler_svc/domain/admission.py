@@ -10,9 +10,10 @@ import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from sage_media.kinds import MediaInput, input_of, taken
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import FieldViolation
-from scheduler_svc.domain.images import Image
+from scheduler_svc.domain.media import Media, kinds_of, of_kind
 from scheduler_svc.domain.request import Request, Sampling, StructuredOutput
 
 _HOTTEST = 2.0  # temperature: what vLLM accepts
@@ -36,7 +37,7 @@ def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) ->
     found += _task(request, facts)
     if prompt_known:
         found += _prompt(request, facts)
-        found += _images(request, facts)
+        found += _media(request, facts)
     found += _lengths(request, facts, prompt_known=prompt_known)
     if request.embedding is None:
         found += check_sampling(request.sampling, facts.vocab_size)
@@ -144,27 +145,36 @@ def _prompt(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
         yield _at("spec.tokens.ids", f"{len(outside)} outside the vocabulary of {facts.vocab_size}: {where}")
 
 
-def _images(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
-    """Check that the model takes the images, and that the prompt has a placeholder for each and no other."""
-    count, takes = len(request.images), facts.image_input
-    if not count or takes is None:  # text may hold what stands for an image elsewhere
-        yield from text_only(request.images, request.model) if count else ()
-        return
-    if count > takes.most_images:
-        yield _at(request.images[takes.most_images].field, f"is image {count}; the model takes {takes.most_images}")
+def _media(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
+    """Check that the model takes the images and audio, and that the prompt has a placeholder for each and no other."""
+    yield from not_taken(request.media, facts.media, request.model)
+    for kind in kinds_of(request.media):
+        takes = input_of(facts.media, kind)
+        if takes is not None:
+            yield from _places(request, takes, of_kind(request.media, kind))
+    if request.media and request.sampling.prompt_logprobs is not None:
+        yield _at("spec.sampling.prompt_logprobs", "is not supported for a prompt with images or audio")
+
+
+def _places(request: Request, takes: MediaInput, found: Sequence[Media]) -> Iterator[FieldViolation]:
+    """Check number and placeholders of one kind; where there is none, text may hold what stands for it elsewhere."""
+    count, noun = len(found), takes.kind.noun
+    if count > takes.most:
+        yield _at(found[takes.most].field, f"is {noun} {count}; the model takes {takes.most}")
         return
     places = sum(each == takes.placeholder_token_id for each in request.prompt_token_ids)
     if places != count:
-        what = f"has {places} placeholders (token {takes.placeholder_token_id}) for {count} images"
+        what = f"has {places} placeholders (token {takes.placeholder_token_id}) for {count} {noun}s"
         yield _at("spec.prompt", what)
-    if request.sampling.prompt_logprobs is not None:
-        yield _at("spec.sampling.prompt_logprobs", "is not supported for a prompt with images")
 
 
-def text_only(images: Sequence[Image], model: str) -> Iterator[FieldViolation]:
-    """Say of each image that the model takes none."""
-    for each in images:
-        yield _at(each.field, f"is an image; model {model!r} takes text only")
+def not_taken(media: Sequence[Media], inputs: Sequence[MediaInput], model: str) -> Iterator[FieldViolation]:
+    """Say of each image and audio clip of a kind that the model does not take that it takes none."""
+    for each in media:
+        if input_of(inputs, each.kind) is None:
+            yield _at(
+                each.field, f"is an {each.kind.noun}; model {model!r} takes {taken(each.kind for each in inputs)}"
+            )
 
 
 def _lengths(request: Request, facts: EngineFacts, *, prompt_known: bool) -> Iterator[FieldViolation]:

@@ -37,6 +37,8 @@ class Door:
             use.check(now, expected_wait_of(pool, request, now), request.choices)
         if self._refuses_hopeless and (refusal := hopeless(pool, request, now)) is not None:
             raise refusal
+        if request.choices <= queue.room:
+            return
         if request.choices > queue.limit:
             raise QueueFull(queue.model, queue.limit, expected_wait_of(pool, request, now))
         victims: list[WaitingRequest] = []
@@ -68,8 +70,11 @@ class Door:
 
 
 def hopeless(pool: Pool, request: Request, now: float) -> Overloaded | None:
-    """Return the refusal of a request whose deadline is over before it would be placed; None if it may be met."""
-    if request.deadline_at is None:
+    """Return the refusal of a request whose deadline is over before it would be placed; None if it may be met.
+
+    None also where it is over already: such a request expires, and more capacity would not help it.
+    """
+    if request.deadline_at is None or request.deadline_at <= now:
         return None
     left_s = request.deadline_at - now
     predicted_s = predicted_wait(pool, request, now)
@@ -78,7 +83,7 @@ def hopeless(pool: Pool, request: Request, now: float) -> Overloaded | None:
     wait_s = least_wait(pool, request, now)
     if wait_s <= left_s:
         return None
-    why = f"the deadline, in {left_s:.1f} s, cannot be met: {wait_s:.1f} s in the queue are predicted"
+    why = f"the deadline, in {left_s:.3g} s, cannot be met: {wait_s:.3g} s in the queue are predicted"
     return Overloaded(why, cause="deadline", expected_wait_s=wait_s - left_s)
 
 

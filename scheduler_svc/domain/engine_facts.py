@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from scheduler_svc.domain.images import ImageInput
+from sage_media.kinds import MediaInput
 
 DIMENSIONS_LIMIT = 65_536
 """Most numbers of a vector."""
@@ -79,8 +79,8 @@ class EngineFacts:
     generation_config_json: str = field(default="", compare=False, repr=False)  # the same of generation_config.json
     embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
     classifies: bool = False  # with embedding_dimensions: its vectors have one number per class
-    image_input: ImageInput | None = None  # None: it takes text only
-    # How front ends process images: content of files, by name.
+    media: tuple[MediaInput, ...] = ()  # kinds that it takes beside text, each once
+    # How front ends process images and audio: content of files, by name.
     processor_files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     can_sleep: bool = False  # it can leave its device's memory to others, and be woken
@@ -90,7 +90,7 @@ class EngineFacts:
         """What decides whether a request is valid here, apart from the engine's capacity."""
         kinds, vectors = self.structured_output_kinds, (self.embedding_dimensions, self.classifies)
         adapters = (self.adapters | self.run_time.loadable, self.run_time.leaving)
-        return self.tokenizer_hash, self.max_model_len, self.vocab_size, adapters, kinds, vectors, self.image_input
+        return self.tokenizer_hash, self.max_model_len, self.vocab_size, adapters, kinds, vectors, self.media
 
     @property
     def longest(self) -> int:
@@ -99,14 +99,13 @@ class EngineFacts:
 
     def replaces(self, other: EngineFacts) -> bool:
         """Whether this engine, which generates as the other does, can serve each request that the other can."""
-        images, theirs = self.image_input, other.image_input
         return (
             self.identity == other.identity
             and self.longest >= other.longest
             and self.vocab_size >= other.vocab_size
             and self.adapters | self.run_time.loadable >= other.adapters | other.run_time.loadable
             and self.structured_output_kinds >= other.structured_output_kinds
-            and (theirs is None or images == theirs)
+            and all(theirs in self.media for theirs in other.media)
         )
 
     @property

@@ -64,7 +64,9 @@ class _ModelGiveUps:
 
     def add(self, waiting: WaitingRequest, queue_length: int) -> None:
         """Remember when to judge a request that waits now."""
-        at = min(self._wait_ends_at(waiting), _latest_start(waiting, _least_s(waiting)))
+        at = self._wait_ends_at(waiting)
+        if waiting.request.target_at is not None:
+            at = min(at, _latest_start(waiting, _least_s(waiting)))
         if at < inf:
             heapq.heappush(self._due, (at, waiting.number, waiting))
             if len(self._due) > 2 * queue_length + _GARBAGE_FLOOR:
@@ -116,7 +118,9 @@ class _ModelGiveUps:
 
     def _wait_ends_at(self, waiting: WaitingRequest) -> float:
         """Return when the request's wait is over; never for one that was accepted by an engine before."""
-        limit_s = self._settings.queue_wait_limit_s.get(waiting.request.priority, 0.0)
+        if not (limits := self._settings.queue_wait_limit_s):
+            return inf
+        limit_s = limits.get(waiting.request.priority, 0.0)
         return waiting.request.arrived_at + limit_s if limit_s and not waiting.resumed else inf
 
 

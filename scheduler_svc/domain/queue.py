@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from scheduler_svc.domain.errors import QueueFull
+from scheduler_svc.domain.most_asked import MostAsked
 from scheduler_svc.domain.ordering.base import Ordering, goes_by_arrival, separates_classes
 from scheduler_svc.domain.request import Priority, Request, RequestKey
 from scheduler_svc.domain.shares.flow import Entry
@@ -77,6 +78,8 @@ class ModelQueue:
         self.brought_back_at = 0  # the pool's generation when requests were brought back last
         self._classes: dict[Priority, dict[RequestKey, WaitingRequest]] = {p: {} for p in Priority}  # of ``_waiting``
         self._deadlines: list[float] = []  # stated by the requests in the order, sorted
+        self._special = 0  # requests that wait and are not ``plain``
+        self._most = MostAsked()
         self._last_number = 0
 
     def __len__(self) -> int:
@@ -98,6 +101,15 @@ class ModelQueue:
         return first.enqueued_at if first is not None else None
 
     @property
+    def most_asked(self) -> MostAsked | None:
+        """The most that the waiting requests ask of engines; None where some ask for more than ``MostAsked`` says."""
+        return None if self._special else self._most
+
+    def waits_critical(self) -> bool:
+        """Whether a CRITICAL request waits."""
+        return bool(self._classes[Priority.CRITICAL])
+
+    @property
     def placeable(self) -> int:
         """Count the requests that wait for capacity: those set aside are not among them."""
         return len(self._waiting) - len(self._aside)
@@ -110,7 +122,8 @@ class ModelQueue:
     @property
     def room(self) -> int:
         """How many new requests find a place."""
-        return min(self.limit - self.placeable, 2 * self.limit - len(self._waiting))
+        waiting = len(self._waiting)
+        return min(self.limit - waiting + len(self._aside), 2 * self.limit - waiting)
 
     def check_capacity(self, expected_wait_s: float, places: int = 1) -> None:
         """Raise QueueFull, with the expected wait, where the queue has not so many places."""
@@ -127,6 +140,9 @@ class ModelQueue:
         waiting.key = _key_of(waiting, self._ordering, now)
         self._waiting[key] = waiting
         self._classes[waiting.request.priority][key] = waiting
+        if not waiting.plain:
+            self._special += 1
+        self._most.take(waiting)
         self.changed = True
         if self._limited and (use := self._uses.of(key.tenant, now)) is not None:
             use.comes(waiting, now)
@@ -148,6 +164,10 @@ class ModelQueue:
         if out is None and self._apart:
             out = self._apart.pop(key, None)
         del self._classes[waiting.request.priority][key]
+        if not waiting.plain:
+            self._special -= 1
+        if not self._waiting:
+            self._most = MostAsked()
         waiting.number = -1
         if out is None:
             self._leave(waiting)
@@ -314,6 +334,11 @@ class ModelQueue:
         return iter(self._aside.values())
 
     @property
+    def any_apart(self) -> bool:
+        """Whether a quarantined request waits."""
+        return bool(self._apart)
+
+    @property
     def all_apart(self) -> Iterator[WaitingRequest]:
         """Iterate over the quarantined requests."""
         return iter(self._apart.values())
@@ -404,6 +429,9 @@ class ModelQueue:
 
     def _first(self) -> WaitingRequest | None:
         """Return the request that is next, of those that are next in their class the one with the smallest key."""
+        if len(self._groups) == 1:
+            (only,) = self._groups.values()
+            return only.first() if only.count else None
         best = None
         for group in self._groups.values():
             first = group.first() if group.count else None
@@ -425,8 +453,8 @@ class ModelQueue:
             return False
         try:
             key = self._ordering.revise(waiting, now)
-            if key is not None:
-                _check_finite(key, waiting)
+            if key is not None and not isfinite(key):
+                raise _not_finite(key, waiting)
         except Exception as error:
             raise OrderingFailed(waiting, error) from error
         if key is None or key <= waiting.key:
@@ -442,11 +470,11 @@ class ModelQueue:
 def _key_of(waiting: WaitingRequest, ordering: Ordering, now: float) -> float:
     """Ask the ordering for a request's key.  Raises ValueError unless it is a finite number."""
     key = ordering.key(waiting, now)
-    _check_finite(key, waiting)
+    if not isfinite(key):
+        raise _not_finite(key, waiting)
     return key
 
 
-def _check_finite(key: float, waiting: WaitingRequest) -> None:
-    """Raise an error unless a key is a finite number: with another one the request would be lost in the order."""
-    if not isfinite(key):
-        raise ValueError(f"the ordering gives {waiting.request.key} the key {key}")
+def _not_finite(key: float, waiting: WaitingRequest) -> ValueError:
+    """Return the error of a key that is no finite number: with it the request would be lost in the order."""
+    return ValueError(f"the ordering gives {waiting.request.key} the key {key}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import NamedTuple
 
-from scheduler_svc.domain.images import Image
+from scheduler_svc.domain.media import Media
 
 
 class Priority(IntEnum):
@@ -155,18 +155,25 @@ class Request:
     embedding: Embedding | None = None  # a vector of the prompt is wanted, and nothing is generated
     choices: int = 1  # outputs of the prompt; each is a request like this one, with its index in its key
     first_choice_prompt_logprobs: int | None = None  # of a choice but 0: ``prompt_logprobs``, which choice 0 gives
-    images: tuple[Image, ...] = ()  # one for each placeholder in the prompt, in order
-    image_tokens: int = 0  # most tokens that they take beside their placeholders
+    media: tuple[Media, ...] = ()  # one for each placeholder of its kind in the prompt, in order
+    media_tokens: int = 0  # most tokens that they take beside their placeholders
 
     @property
     def prompt_tokens(self) -> int:
-        """Length of the prompt; with images, the most that it can have."""
-        return len(self.prompt_token_ids) + self.image_tokens
+        """Length of the prompt; with images or audio, the most that it can have."""
+        return len(self.prompt_token_ids) + self.media_tokens
 
     @property
     def total_tokens(self) -> int:
         """The tokens that it has at most: prompt and all the output that is allowed."""
         return self.prompt_tokens + (0 if self.embedding is not None else self.sampling.max_tokens)
+
+    @property
+    def plain(self) -> bool:
+        """Whether any engine of its model serves it that generates and has the length, vocabulary and tokenizer."""
+        return not (
+            self.adapter or self.media or self.embedding is not None or self.sampling.structured_output is not None
+        )
 
     @property
     def target_at(self) -> float | None:

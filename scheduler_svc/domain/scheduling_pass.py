@@ -9,9 +9,11 @@ from itertools import islice
 from scheduler_svc.domain.capacity.accounts import NO_ACCOUNTS, Accounts
 from scheduler_svc.domain.capacity.claim import Claim, best_claim
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.figures import highest
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.objectives.objective import Choice
+from scheduler_svc.domain.ordering.base import goes_by_arrival
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.filters import with_kv
@@ -68,7 +70,8 @@ class SchedulingPass:
     def _run(self, queue: ModelQueue, context: PassContext, budget: int, result: PassResult) -> None:
         if not self._place_apart(queue, context, result):
             return
-        looks, decisions, served = _LOOKS, result.decisions, len(context.pool.accounts) > 0
+        looks, decisions, accounts = _LOOKS, result.decisions, context.pool.accounts
+        served, roomy = len(accounts) > 0, accounts.roomy_rows  # these follow what is placed
         while len(decisions) < budget and (head := queue.head(context.now)) is not None:
             if not served:
                 break
@@ -76,6 +79,8 @@ class SchedulingPass:
                 result.more = True
                 break
             try:
+                if not roomy and not self._placer.splits and _nobody_goes(head, queue, context):
+                    break
                 outcome = self._place_head(head, queue, context, budget, result)
             except OrderingFailed:
                 raise
@@ -93,13 +98,14 @@ class SchedulingPass:
         self, head: WaitingRequest, queue: ModelQueue, context: PassContext, budget: int, result: PassResult
     ) -> _Outcome:
         """Place the head; if it fits nowhere now, place requests behind it."""
+        pool = context.pool
         demand = self._placer.demand(head, context.policy)
         plan = self._placer.plan_split(head, demand, context)
         if plan is not None and plan.split is not None:
             turn = queue.why_next(head)
             decision = self._placer.place_split(head, demand, plan, plan.split, context, remarks=turn)
         else:
-            offer = Offer.for_whole(demand, context.pool)
+            offer = Offer.for_whole(demand, pool)
             if not offer.able and not _waits_for_a_pair(plan):
                 return _Outcome.UNSERVABLE
             if not offer.with_capacity:
@@ -123,6 +129,8 @@ class SchedulingPass:
         Returns False if the policy failed.
         """
         isolation, accounts = context.pool.isolation, context.pool.accounts
+        if isolation.account is None and not queue.any_apart:
+            return True
         for waiting in islice(queue.all_apart, _LOOKS):
             try:
                 offer = Offer.for_whole(self._placer.demand(waiting, context.policy), context.pool)
@@ -182,7 +190,7 @@ class SchedulingPass:
         """Place requests behind a head that fits nowhere or waits.  ``blocked``: what the head was offered."""
         pool = context.pool
         pairs = self._placer.pairs_open(pool) and not _waits_for_a_pair(plan)
-        if len(queue) == 1 or not (pairs or any(a.prompt_limit > 0 for a in pool.accounts)):
+        if len(queue) == 1 or not (pairs or highest(pool.accounts.figures.prompt_limit) > 0):
             return
         kept = with_kv(blocked.able, blocked.demand) if context.policy.keeps_order else NO_ACCOUNTS
         if not pairs and len(kept) == len(pool.accounts):
@@ -289,6 +297,27 @@ class PassResult:
         self.decisions.append(decision)
 
 
+def _nobody_goes(head: WaitingRequest, queue: ModelQueue, context: PassContext) -> bool:
+    """Whether neither a head that is not split nor anyone behind it has a place, where no instance takes any prompt.
+
+    None takes a CRITICAL one either, or none of these waits.  Cheap: looks at no instance.
+    """
+    pool, policy = context.pool, context.policy
+    if not head.prompt_tokens or not _served_by_any(head, pool):
+        return False
+    accounts = pool.accounts
+    if not accounts.open_rows:
+        return True
+    if not policy.objective.reserved_slots or queue.waits_critical():
+        return False
+    # Those behind the head need not be looked at if none would be set aside and none may step back.  The head needs no
+    # claim as long as slots are what is short: where another finds KV memory, the head does.
+    most = queue.most_asked
+    if most is None or not goes_by_arrival(policy.ordering) or not pool.serves_all(most):
+        return False
+    return accounts.least_free_tokens >= most.total_tokens
+
+
 def _any_can_serve(demand: Demand, pool: Pool) -> bool:
     """Return whether every READY instance can serve the request once it is free."""
     return not demand.constrained and pool.serves_alike(demand.request, demand.total_tokens)
@@ -296,10 +325,7 @@ def _any_can_serve(demand: Demand, pool: Pool) -> bool:
 
 def _served_by_any(waiting: WaitingRequest, pool: Pool) -> bool:
     """Return whether every READY instance can serve a waiting request.  Cheap: looks at no instance."""
-    request = waiting.request
-    if request.adapter or request.sampling.structured_output is not None or waiting.identity is not None:
-        return False
-    return pool.serves_alike(request, waiting.total_tokens)
+    return waiting.plain and pool.serves_alike(waiting.request, waiting.total_tokens)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -22,6 +22,8 @@ def why_refused(request: Request, pool: Pool | None) -> str | None:
     A request that asked to wait (``wait_for_instance``) is refused only where live instances exist and none of them
     can ever serve it.
     """
+    if pool is not None and request.plain and pool.serves_alike(request, request.total_tokens):
+        return None  # mostly so, and told without a look at the instances
     if pool is not None and any(instance.live for instance in pool.instances()):
         never = why_never_served(request, pool)
         if never is not None:

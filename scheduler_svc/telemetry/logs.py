@@ -7,9 +7,9 @@ A line about a request names the request (``request``) and its trace (``trace_id
 from __future__ import annotations
 
 import logging
-import sys
 
 from sage_common.log_lines import JsonLines, log_to
+from sage_common.threaded_log import ThreadedLog
 from sage_telemetry.log_ids import trace_ids
 from scheduler_svc.access.audit import LOGGER as AUDIT_LOGGER
 
@@ -33,7 +33,7 @@ def configure_logging(level: str, *, json_lines: bool) -> None:
 
     The audit log is written whatever the ``level``.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = ThreadedLog()
     handler.setFormatter(JsonLines(*JSON_KEYS) if json_lines else logging.Formatter(TEXT))
     handler.addFilter(AboutFilter())
     log_to(handler, level, warnings_too=json_lines)

@@ -65,7 +65,7 @@ def overload_cause(error: BaseException) -> str:
 def in_words(outcome: BaseException) -> str:
     """Describe the error in one sentence that quotes nothing of what the caller wrote."""
     if isinstance(outcome, errors.InvalidRequest):
-        return f"invalid: {', '.join(invalid_fields(outcome))}"
+        return f"wrong values of {', '.join(invalid_fields(outcome))}"
     return str(outcome) if isinstance(outcome, errors.SchedulerError) else type(outcome).__name__
 
 

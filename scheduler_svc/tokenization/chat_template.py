@@ -115,7 +115,7 @@ def _left_open(conversation: Conversation, turns: Sequence[ChatTurn]) -> Sequenc
     last = turns[-1]
     ends = last.content[-1]
     if isinstance(ends, Mark):
-        raise PromptError(f"the final message cannot be continued: it ends with an {ends.value}")
+        raise PromptError(f"the final message cannot be continued: it ends with an {ends.value} part")
     parts = (*last.parts[:-1], ends + LEFT_OPEN) if last.parts else ()
     return [*turns[:-1], replace(last, text=last.text + LEFT_OPEN, parts=parts)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sage.controlplane.v1 import executor_pb2
+from sage_media.kinds import MediaKind
 from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.control.adoption.proofs import Proofs
@@ -59,8 +60,9 @@ def _fill(message: executor_pb2.Assign, order: AssignOrder) -> None:
     message.reasons.extend(order.reasons)
     if request.embedding is not None:
         message.embedding.CopyFrom(embeddings.to_wire(request.embedding))
-    message.images.extend(media.to_wire(each) for each in request.images)
-    message.image_tokens = request.image_tokens
+    message.images.extend(media.to_wire(request.media, MediaKind.IMAGE))
+    message.audio.extend(media.to_wire(request.media, MediaKind.AUDIO))
+    message.image_tokens = request.media_tokens
 
 
 def _continuation(how: Continuation) -> executor_pb2.Continuation:

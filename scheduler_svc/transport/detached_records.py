@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from sage.controlplane.v1 import common_pb2, inference_pb2, record_pb2
+from sage_media.kinds import MediaKind
 from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.control.detached.codec import DecodedRequest, Unreadable
@@ -36,8 +37,9 @@ class DetachedRecords:
             prompt_token_ids=request.prompt_token_ids,
             adapter=request.adapter,
             trace_context=trace,
-            images=[media.to_wire(each) for each in request.images],
-            image_tokens=request.image_tokens,
+            images=media.to_wire(request.media, MediaKind.IMAGE),
+            audio=media.to_wire(request.media, MediaKind.AUDIO),
+            image_tokens=request.media_tokens,
         )
         return record.SerializeToString()
 
@@ -64,7 +66,7 @@ class DetachedRecords:
                 arrived_at,
                 deadline_at,
             )
-            request = replace(request, images=media.from_wire(record.images), image_tokens=record.image_tokens)
+            request = replace(request, media=media.from_wire(record), media_tokens=record.image_tokens)
         except (DecodeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise Unreadable(f"its content cannot be read: {error!r}") from error
         return DecodedRequest(request=request, digest=made.digest, warnings=tuple(made.warnings))

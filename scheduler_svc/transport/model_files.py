@@ -13,6 +13,7 @@ from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import GONE, InstanceState
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.transport import media_inputs
 
 PIECE_BYTES = 1024 * 1024
 """Most bytes of the tokenizer in one message."""
@@ -80,9 +81,7 @@ class ModelFiles:
             alike = (f for f in known if f.tokenizer_hash == facts.tokenizer_hash)
             view.adapters.extend(sorted({name for each in alike for name in _adapters(each)}))
             view.files_hash = _hash(facts)
-            if facts.image_input is not None:
-                view.most_images = facts.image_input.most_images
-                view.image_placeholder_token_id = facts.image_input.placeholder_token_id
+            media_inputs.show(view, (f for f in known if f.tokenizer_hash == facts.tokenizer_hash))
         return view
 
 

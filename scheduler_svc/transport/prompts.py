@@ -10,11 +10,13 @@ from typing import Any
 from sage.controlplane.v1 import inference_pb2
 from scheduler_svc.control.requests.submission import TOKEN_ID, ChatPrompt, Prompt, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, Mark
-from scheduler_svc.domain.images import Image
 from scheduler_svc.transport.violations import Violations
 
 _OWN_FIELDS = {"role", "content", "name"}
 """Of a chat message: its other fields may not stand for them."""
+
+_MARKS = {each.value: each for each in Mark}
+"""What stands for a part that is not text, by the part's name."""
 
 IDS_AT_A_TIME = 64 * 1024
 """Token ids converted in one go, about a millisecond: another thread can run in between."""
@@ -51,18 +53,6 @@ def input_prompt(each: inference_pb2.EmbedInput, field: str, violations: Violati
     return None
 
 
-def images(spec: inference_pb2.GenerationSpec) -> tuple[Image, ...]:
-    """Return the images of a prompt, whose sources ``request_limits`` has checked, in the order of the prompt."""
-    if spec.WhichOneof("prompt") != "chat":
-        return tuple(Image(data=each.data, field=f"spec.images[{at}]") for at, each in enumerate(spec.images))
-    return tuple(
-        Image(data=part.image.data, field=f"spec.chat.messages[{turn}].content[{at}]")
-        for turn, message in enumerate(spec.chat.messages)
-        for at, part in enumerate(message.content)
-        if part.HasField("image")
-    )
-
-
 def _token_prompt(ids: Sequence[int]) -> TokenPrompt:
     """Copy token ids into an array, which takes four bytes for each; a list takes eight or thirty-six."""
     found, largest = array(TOKEN_ID), 0
@@ -94,8 +84,8 @@ def _turn(message: inference_pb2.ChatMessage, path: str, violations: Violations)
         kind = part.WhichOneof("part")
         if kind == "text":
             content.append(part.text)
-        elif kind == "image":
-            content.append(Mark.IMAGE)
+        elif kind in _MARKS:
+            content.append(_MARKS[kind])
         else:
             what = f"{kind} input is not supported" if kind else "is empty"
             violations.add(f"{path}.content[{index}]", what)

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sized
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage_media.kinds import MediaInput
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import (
     AUTOMATIC_ROLES,
-    IMAGES_LIMIT,
     MODEL_CONFIG_LIMIT_BYTES,
     OLDEST_PROTOCOL_VERSION,
     PROCESSOR_FILES,
@@ -21,10 +21,10 @@ from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import DIMENSIONS_LIMIT, EngineFacts, Parallelism
-from scheduler_svc.domain.images import ImageInput
 from scheduler_svc.domain.instance_spec import DeviceGroup, InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
+from scheduler_svc.transport import media_inputs
 from scheduler_svc.transport.automatic_roles import kept_role
 from scheduler_svc.transport.clipping import reported, size_of
 from scheduler_svc.transport.enums import CAUSE_FROM_WIRE, FINISH_REASON_FROM_WIRE, ROLE_FROM_WIRE
@@ -170,26 +170,23 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         embedding_dimensions=wire.embedding_dimensions,
         classifies=wire.classifies,
         processor_files=_processor_files(wire),
-        image_input=_image_input(wire.image_input) if wire.HasField("image_input") else None,
+        media=_media(wire),
     )
 
 
 def _processor_files(wire: executor_pb2.EngineFacts) -> dict[str, str]:
-    """Return the files that front ends process images with; others are left out."""
+    """Return the files that front ends process images and audio with; others are left out."""
     found = {name: wire.processor_files[name] for name in PROCESSOR_FILES if name in wire.processor_files}
     for name, content in found.items():
         _bounded(f"facts.processor_files[{name!r}]", content, MODEL_CONFIG_LIMIT_BYTES)
     return found
 
 
-def _image_input(wire: executor_pb2.ImageInput) -> ImageInput:
-    if not wire.most_tokens or not wire.most_images:
-        raise _refused("facts.image_input", "must have most_tokens and most_images above zero")
-    return ImageInput(
-        placeholder_token_id=wire.placeholder_token_id,
-        most_tokens=wire.most_tokens,
-        most_images=min(wire.most_images, IMAGES_LIMIT),
-    )
+def _media(wire: executor_pb2.EngineFacts) -> tuple[MediaInput, ...]:
+    try:
+        return media_inputs.from_wire(wire)
+    except ValueError as error:
+        raise _refused(*error.args) from None
 
 
 def progress(wire: executor_pb2.EngineStatus) -> float | None:

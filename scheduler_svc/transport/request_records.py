@@ -182,8 +182,8 @@ def _request(assign: executor_pb2.Assign, made: record_pb2.RequestRecord, arrive
     wire = made.sampling if made.HasField("sampling") else assign.sampling
     prompt = array("I", assign.prompt_token_ids)
     found = request_of(made, wire, prompt, assign.adapter, assign.trace_context, arrived_at, deadline_at)
-    if assign.images:
-        found = replace(found, images=media.from_wire(assign.images), image_tokens=assign.image_tokens)
+    if assign.images or assign.audio:
+        found = replace(found, media=media.from_wire(assign), media_tokens=assign.image_tokens)
     return replace(found, embedding=embeddings.from_wire(assign.embedding)) if assign.HasField("embedding") else found
 
 

@@ -184,7 +184,8 @@ def listen(server: grpc.aio.Server, listener: Listener, tls: ReloadedTls | None)
         credentials = listener_credentials(lambda: tls.current, clients_need_certificates=demanding)
         return server.add_secure_port(listener.address, credentials)
     except (RuntimeError, OSError) as error:
-        raise ListenError(f"{listener.key}: cannot bind {listener.address}: {error}") from error
+        why = "the address is in use, or not one of this machine"  # gRPC says neither
+        raise ListenError(f"{listener.key}: cannot bind {listener.address}: {why}") from error
 
 
 def _at_port(address: str, port: int) -> str:

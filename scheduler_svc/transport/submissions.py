@@ -23,7 +23,7 @@ from scheduler_svc.control.requests.choices import ReadFrom
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.errors import RequestNotFound
 from scheduler_svc.domain.request import Priority, RequestKey, ResumeMode
-from scheduler_svc.transport import prompts, request_limits, sampling_params
+from scheduler_svc.transport import media, prompts, request_limits, sampling_params
 from scheduler_svc.transport.enums import PRIORITY_FROM_WIRE, RESUME_MODE_FROM_WIRE, WAIT_FROM_WIRE
 from scheduler_svc.transport.request_limits import ID_CHARACTERS, NAME_BYTES
 from scheduler_svc.transport.violations import Violations
@@ -113,7 +113,7 @@ def converted(request: Request, trace_headers: Mapping[str, str], tenant: str) -
         digest=hashlib.sha256(spec.SerializeToString(deterministic=True)).digest(),
         model=spec.model,
         prompt=prompt,
-        images=prompts.images(spec),
+        media=media.of_prompt(spec),
         sampling=sampling_params.given(spec.sampling, violations),
         choices=sampling_params.choices(spec.sampling),
         priority=enum_value(PRIORITY_FROM_WIRE, spec.priority, "spec.priority", Priority.NORMAL, violations),

@@ -151,31 +151,18 @@ def build_control(
         UnknownPolicy: no policy has the configured name.
         PolicyLoadError: an installed policy cannot be loaded.
     """
-    scheduler = Scheduler(scheduler_settings(config), PolicyCatalogue.with_plugins())
-    statistics = FleetStatistics(observe(scheduler), scheduler.settings.default_targets, clock.now())
-    base = _Base(
-        config=config,
-        clock=clock,
-        tokenizers=tokenizers,
-        epoch=epoch,
-        earlier=earlier,
-        wall_clock=wall_clock,
-        scheduler=scheduler,
-        observer=statistics,
-        wakeup=Wakeup(),
-        loop_lag=LoopLag(clock, statistics.lagged),
-    )
+    base = _base(config, clock, tokenizers, epoch, observe, earlier, wall_clock)
     decisions = decisions if decisions is not None else OperatorDecisions(clock)
     requests = _requests(base, detached_store)
     attempts = _attempts(base, requests)
     restoration = _restoration(base, requests, attempts)
     adoption = _adoption(base, requests, attempts, restoration)
     adapters = _adapters(base, requests, decisions, restoration)
-    kept_roles = KeptRoles(scheduler, clock, attempts.links, decisions)
+    kept_roles = KeptRoles(base.scheduler, clock, attempts.links, decisions)
     instances = _instances(base, requests, attempts, adoption, observe_fleet, decisions, adapters, kept_roles)
     device_groups = _device_groups(base, requests, instances)
     return ControlPlane(
-        scheduler=scheduler,
+        scheduler=base.scheduler,
         clock=clock,
         requests=requests.table,
         attempts=attempts.table,
@@ -186,14 +173,14 @@ def build_control(
         device_groups=device_groups,
         adoption=adoption,
         recovery=requests.recovery,
-        dispatcher=Dispatcher(attempts.runner, attempts.handoffs, base.wakeup, statistics),
+        dispatcher=Dispatcher(attempts.runner, attempts.handoffs, base.wakeup, base.observer),
         intake=requests.intake,
         models=requests.models,
         watchdog=_watchdog(base, requests, attempts, instances, adapters, device_groups),
         warm_ups=attempts.warm_ups,
         loop_lag=base.loop_lag,
-        explainer=Explainer(scheduler, clock, requests.table),
-        fleet_watch=FleetWatch(scheduler, clock, requests.table, statistics),
+        explainer=Explainer(base.scheduler, clock, requests.table),
+        fleet_watch=FleetWatch(base.scheduler, clock, requests.table, base.observer),
         scaling=_scaling(base, requests),
         roles=_roles(base, requests, decisions, kept_roles),
         wakeup=base.wakeup,
@@ -259,6 +246,31 @@ class _Attempts:
     kv_releases: KvReleases
     handoffs: Handoffs
     warm_ups: WarmUps
+
+
+def _base(
+    config: SchedulerConfig,
+    clock: Clock,
+    tokenizers: Tokenizers,
+    epoch: int,
+    observe: Callable[[Scheduler], Observer],
+    earlier: EarlierScheduler,
+    wall_clock: Callable[[], float],
+) -> _Base:
+    scheduler = Scheduler(scheduler_settings(config), PolicyCatalogue.with_plugins())
+    statistics = FleetStatistics(observe(scheduler), scheduler.settings.default_targets, clock.now())
+    return _Base(
+        config=config,
+        clock=clock,
+        tokenizers=tokenizers,
+        epoch=epoch,
+        earlier=earlier,
+        wall_clock=wall_clock,
+        scheduler=scheduler,
+        observer=statistics,
+        wakeup=Wakeup(),
+        loop_lag=LoopLag(clock, statistics.lagged),
+    )
 
 
 def _batches(base: _Base, requests: _Requests, store: BatchStore | None) -> Batches | None:

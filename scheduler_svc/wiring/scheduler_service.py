@@ -15,12 +15,11 @@ from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.leadership.standing import SchedulerState, Standing
 from scheduler_svc.control.leadership.term_clock import TermClock
 from scheduler_svc.control.requests.live_request import LiveRequest
-from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.storage.journal.batch_store import JournalBatchStore
 from scheduler_svc.storage.journal.decision_store import JournalDecisionStore
 from scheduler_svc.storage.journal.detached_store import JournalDetachedStore
-from scheduler_svc.storage.journal.errors import UnusableJournal
+from scheduler_svc.storage.journal.errors import read_at_start
 from scheduler_svc.storage.journal.maintenance import Maintenance
 from scheduler_svc.storage.state import State
 from scheduler_svc.storage.state_directory import StateDirectory
@@ -161,27 +160,21 @@ class SchedulerService:
     async def _restore_decisions(self) -> None:
         """Put in force what operators decided under an earlier scheduler.  Raises UnusableJournal."""
         control = self.control
-        try:
+        with read_at_start("operators' decisions"):
             await control.decisions.load()
-        except JournalUnavailable as error:
-            raise UnusableJournal(f"journal: operators' decisions cannot be read: {error.why}") from error
         restore_fleet_decisions(control.decisions, control.scheduler, control.clock.now())
         control.adapters.restore()
 
     async def _load_detached(self) -> None:
         """Read the detached work of an earlier scheduler.  Raises UnusableJournal."""
-        try:
+        with read_at_start("detached work"):
             await self.control.load_detached()
-        except JournalUnavailable as error:
-            raise UnusableJournal(f"journal: detached work cannot be read: {error.why}") from error
 
     async def _load_batches(self) -> None:
         """Read the batches and files of an earlier scheduler.  Raises UnusableJournal."""
         if self.control.batches is not None:
-            try:
+            with read_at_start("batches"):
                 await self.control.batches.load()
-            except JournalUnavailable as error:
-                raise UnusableJournal(f"journal: batches cannot be read: {error.why}") from error
 
     def _start_telemetry(self) -> None:
         control = self.control

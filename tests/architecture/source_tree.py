@@ -11,6 +11,7 @@ PACKAGES = [
     ROOT / "scheduler_svc",
     ROOT / "executor_svc",
     ROOT / "protos" / "sage_common",
+    ROOT / "protos" / "sage_media",
     ROOT / "protos" / "sage_telemetry",
     ROOT / "protos" / "sage_wire",
     *(ROOT / "clients" / name for name in ("sage_client", "sage_fleet", "sage_local", "sage_simulator", "sagectl")),

@@ -15,7 +15,17 @@ from packaging.requirements import Requirement
 from tests.architecture.source_tree import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CLIENT = ("sage_client", "sage_fleet", "sage_local", "sage_simulator", "sagectl", "sage_wire", "sage_common", "sage")
+CLIENT = (
+    "sage_client",
+    "sage_fleet",
+    "sage_local",
+    "sage_simulator",
+    "sagectl",
+    "sage_wire",
+    "sage_common",
+    "sage_media",
+    "sage",
+)
 OF_SERVICES = {"tokenizers", "jinja2", "pydantic", "pydantic-settings", "prometheus-client", "vllm", "huggingface-hub"}
 
 WITHOUT = """

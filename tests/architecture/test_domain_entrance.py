@@ -19,6 +19,7 @@ BEHIND = {
     f"{DOMAIN}.{name}"
     for name in (
         "door.Door",
+        "entrance.parts.Parts",
         "give_ups.GiveUps",
         "policies.fleet_signals.FleetSignals",
         "capacity.ledger.Ledger",
@@ -71,11 +72,16 @@ def offences_in(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 @cache
 def private_parts() -> frozenset[str]:
-    """Names of `Scheduler`'s private attributes and methods."""
-    tree = parse(ROOT / "scheduler_svc" / "domain" / "scheduler.py")
-    (scheduler,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Scheduler"]
-    names = [node.name for node in scheduler.body if isinstance(node, ast.FunctionDef)]
-    names += [node.attr for node in ast.walk(scheduler) if isinstance(node, ast.Attribute)]
+    """Names of private attributes and methods of `Scheduler` and the parts that it is made of."""
+    domain = ROOT / "scheduler_svc" / "domain"
+    classes = [
+        node
+        for path in [domain / "scheduler.py", *python_files(domain / "entrance")]
+        for node in parse(path).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    names = [node.name for each in classes for node in each.body if isinstance(node, ast.FunctionDef)]
+    names += [node.attr for each in classes for node in ast.walk(each) if isinstance(node, ast.Attribute)]
     return frozenset(name for name in names if name.startswith("_") and not name.startswith("__"))
 
 

@@ -10,14 +10,18 @@ import yaml
 from tests.architecture.source_tree import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-#: The parts of test-fast that are pytest, those of test-vllm, and the check before an installation of minutes.
-PARTS = {"unit", "contract", "integration", "integration-clients", "integration-system", "integration-pd"}
-VLLM_PARTS = {"vllm-one-engine", "vllm-two-engines"}
-INTERNAL = PARTS | VLLM_PARTS | {"need-libnuma"}
+#: The parts of test-fast that are pytest, those of test-chaos and test-vllm, and what is done before some of them.
+PARTS = {
+    *("unit", "contract", "integration", "integration-clients", "integration-pd"),
+    *("integration-system-1", "integration-system-2", "chaos-1", "chaos-2"),
+    *("vllm-engine", "vllm-gateway", "vllm-others", "vllm-two-engines"),
+}
+INTERNAL = PARTS | {"need-libnuma", "node-packages"}
 
 
 def targets() -> set[str]:
-    return set(re.findall(r"^([a-z][a-z-]*):(?!=)", MAKEFILE, re.MULTILINE))
+    rules = re.findall(r"^([a-z][a-z0-9 -]*):(?!=)", MAKEFILE, re.MULTILINE)
+    return {name for names in rules for name in names.split()}
 
 
 def test_help_lists_every_target_with_one_line() -> None:

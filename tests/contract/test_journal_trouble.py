@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.storage.journal.database import Database, Limits
-from scheduler_svc.storage.journal.errors import UnusableJournal
+from scheduler_svc.storage.journal.errors import UnusableJournal, read_at_start
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings
 from scheduler_svc.storage.journal.schema import prepare
 from scheduler_svc.storage.journal.tables.decisions import FLEET_DECISIONS
@@ -23,6 +23,9 @@ from tests.support.eventually import eventually
 from tests.support.postgres import Postgres, running_postgres
 
 QUICK = WriterLimits(wait_s=2.0, probe_s=0.05, idle_probe_s=0.1, close_s=2.0)
+
+
+PAGE_BYTES = 4096  # SQLite's own default
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +278,37 @@ def test_a_database_that_cannot_be_used_stops_the_start_with_one_line(url: str, 
     with pytest.raises(Exception, match=problem) as refused:
         Journal(JournalSettings(url=url))
     assert "\n" not in str(refused.value)
+
+
+async def test_damage_that_a_read_meets_is_told_until_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = JournalSettings(url=f"sqlite:///{tmp_path}/journal.db")
+    journal = Journal(settings)
+    with journal.database.writing() as connection:
+        for number in range(100):
+            adding(connection, f"n{number}", 1_000)
+    journal._let_go()
+    with (tmp_path / "journal.db").open("r+b") as file:
+        file.seek(file.read().rindex(b"xxx") // PAGE_BYTES * PAGE_BYTES)  # the last page of the table
+        file.write(b"\xff" * PAGE_BYTES)
+    journal = Journal(settings)
+    for _ in range(2):
+        with pytest.raises(JournalUnavailable, match=r"the file is damaged \(.*malformed\): restore a backup"):
+            await journal.database.read(lambda connection: connection.execute(FLEET_DECISIONS.select()).all())
+    assert "damaged" in journal.trouble
+    assert [record.levelname for record in caplog.records if "damaged" in record.message] == ["ERROR"], "once"
+    journal._let_go()
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (JournalUnavailable("full"), "journal: batches cannot be read: full"),
+        (ValueError("'x' is not a valid BatchState"), "batches cannot be read: a row makes no sense: 'x' is not"),
+    ],
+)
+def test_what_cannot_be_read_stops_the_start_with_one_line(problem: Exception, said: str) -> None:
+    with pytest.raises(UnusableJournal, match=said), read_at_start("batches"):
+        raise problem
 
 
 def test_a_password_is_not_in_errors() -> None:

@@ -27,8 +27,11 @@ class Authority:
             *("-subj", "/CN=sage-test-authority", "-keyout", self._key, "-out", self.certificate),
         )
 
-    def issue(self, name: str, *names: str) -> tuple[Path, Path]:
-        """A certificate with its key, for 127.0.0.1 and further alternative names, such as ``URI:spiffe://x``."""
+    def issue(self, name: str, *names: str, days: int = 2) -> tuple[Path, Path]:
+        """A certificate with its key, for 127.0.0.1 and further alternative names, such as ``URI:spiffe://x``.
+
+        ``days``: from now until it ends.
+        """
         certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
         asked, extensions = self.directory / f"{name}.csr", self.directory / "extensions"
         extensions.write_text(f"subjectAltName={','.join(('IP:127.0.0.1', *names))}")
@@ -38,6 +41,6 @@ class Authority:
         )
         openssl(
             *("x509", "-req", "-in", asked, "-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial"),
-            *("-days", 2, "-extfile", extensions, "-out", certificate),
+            *("-days", days, "-extfile", extensions, "-out", certificate),
         )
         return certificate, key

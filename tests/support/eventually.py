@@ -28,7 +28,7 @@ async def eventually(
 
 
 async def eventually(
-    condition: Callable[[], Any], *, within_s: float = 10.0, what: str = "", every_s: float = LOOK_EVERY_S
+    condition: Callable[[], Any], *, within_s: float = 30.0, what: str = "", every_s: float = LOOK_EVERY_S
 ) -> Any:
     """The first true value of ``condition``, which may be asynchronous.  Raises AssertionError after ``within_s``."""
     loop = asyncio.get_running_loop()

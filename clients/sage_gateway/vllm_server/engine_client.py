@@ -22,9 +22,10 @@ from sage_gateway.http_call import HttpCall, current_call
 from sage_gateway.output_collector import OutputCollector, Piece, buffer_bytes
 from sage_gateway.sampling_fields import UnsupportedField, sampling_options
 from sage_gateway.trace_context import trace_of
-from sage_gateway.vllm_server.fleet_prompt import FleetPrompt, with_images
+from sage_gateway.vllm_server.fleet_prompt import FleetPrompt, with_media
 from sage_gateway.vllm_server.request_outputs import RequestOutputs
 from sage_gateway.vllm_server.vllm_versions import GenerationError
+from sage_media.kinds import MediaKind
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """Stands in the text of a token for bytes that are no whole character."""
@@ -45,13 +46,13 @@ class FleetEngineClient(EngineClient):
         model: str,
         clients: CallerClients,
         trouble: Callable[[], str],
-        image_placeholder: int | None = None,
+        placeholders: Mapping[MediaKind, int] | None = None,
     ) -> None:
         """``trouble``: returns why the fleet serves nothing now; empty if it does.
 
-        ``image_placeholder``: the model's token for an image; None: it takes text only.
+        ``placeholders``: the model's token for each kind of media that it takes; None: it takes text only.
         """
-        self._image_placeholder = image_placeholder
+        self._placeholders = placeholders or {}
         self.vllm_config = vllm_config
         self.model_config = vllm_config.model_config
         self.renderer = renderer_from_config(vllm_config)
@@ -136,9 +137,9 @@ class FleetEngineClient(EngineClient):
                 yield pieces, collector.over, collector.prompt
 
     def _prompt(self, call: HttpCall, prompt: Any, prompt_text: str | None) -> FleetPrompt:
-        """Return a prompt of token ids, with its images.  Raises InvalidRequestError for other prompts."""
+        """Return a prompt of token ids, with its images and audio.  Raises InvalidRequestError for other prompts."""
         if isinstance(prompt, dict) and prompt.get("type") == "multimodal":
-            return with_images(prompt_text or prompt.get("prompt"), prompt, call.images, self._image_placeholder)
+            return with_media(prompt_text or prompt.get("prompt"), prompt, call.media, self._placeholders)
         if not isinstance(prompt, dict) or prompt.get("type", "token") != "token":
             raise _invalid("messages", "only text can be sent to this model")
         text, token_ids, embeds = extract_prompt_components(self.model_config, prompt)
@@ -200,7 +201,7 @@ class FleetEngineClient(EngineClient):
         return False
 
     async def reset_mm_cache(self) -> None:
-        """Do nothing: no images are kept."""
+        """Do nothing: no images and audio are kept."""
 
     async def add_lora(self, lora_request: Any) -> bool:
         """Refuse: operators add adapters to the fleet, through the scheduler."""

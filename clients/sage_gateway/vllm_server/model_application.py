@@ -19,7 +19,6 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from sage_client import Model, ModelFiles
 from sage_common.garbage import leave_out_present_objects
-from sage_common.image_pixels import IMAGE_LIMIT_PIXELS
 from sage_gateway.asgi import Application, Receive, Scope, Send
 from sage_gateway.caller_clients import CallerClients
 from sage_gateway.embedding_application import EmbeddingApplication
@@ -37,9 +36,11 @@ from sage_gateway.vllm_server.vllm_versions import (
     structured_outputs_config,
     validate_api_server_args,
 )
+from sage_media.image_headers import IMAGE_LIMIT_PIXELS
+from sage_media.kinds import MediaKind
 
 NO_DOMAIN = "nothing-is-fetched.invalid"
-"""The only domain that vLLM's server may fetch images from: there is none (RFC 2606)."""
+"""The only domain that vLLM's server may fetch images and audio from: there is none (RFC 2606)."""
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -131,8 +132,7 @@ class ApplicationBuilder:
     def _engine(self, config: Any, model: Model) -> FleetEngineClient:
         """Return what vLLM's server takes for its engine."""
         if not model.embeds:
-            placeholder = model.image_placeholder_token_id
-            return PlainStreamEngine(config, model.name, self._clients, self._trouble, placeholder)
+            return PlainStreamEngine(config, model.name, self._clients, self._trouble, _placeholders(model))
         return FleetPoolingClient(config, model.name, self._clients, self._trouble, classifies=model.classifies)
 
     def _trouble(self) -> str:
@@ -166,6 +166,16 @@ class ApplicationBuilder:
         arguments = make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
         arguments.allowed_media_domains = [NO_DOMAIN]
         return arguments
+
+
+def _placeholders(model: Model) -> dict[MediaKind, int]:
+    """Return the token that stands for each kind of media that a model takes."""
+    found = {}
+    if model.image_placeholder_token_id is not None:
+        found[MediaKind.IMAGE] = model.image_placeholder_token_id
+    if model.audio_input is not None:
+        found[MediaKind.AUDIO] = model.audio_input.placeholder_token_id
+    return found
 
 
 def _import_parsers(arguments: Any) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import prometheus_client
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from sage_common.tasks import TaskDied, WatchedTasks
@@ -20,13 +21,15 @@ from sage_gateway.asgi import Application
 from sage_gateway.batches import batch_routes as batches
 from sage_gateway.batches import file_routes as files
 from sage_gateway.caller_clients import CallerClients
+from sage_gateway.connections import Connections, bounded, most_connections
 from sage_gateway.embedding_application import EmbeddingApplication
 from sage_gateway.front_door import FrontDoor
 from sage_gateway.known_callers import KnownCallers
 from sage_gateway.media_hosts import MediaHosts
+from sage_gateway.media_memory import MediaMemory
 from sage_gateway.model_catalogue import ModelCatalogue
 from sage_gateway.settings import GatewaySettings
-from sage_gateway.vllm_server.image_fetcher import ImageFetcher
+from sage_gateway.vllm_server.media_fetcher import MediaFetcher
 from sage_gateway.vllm_server.model_application import ApplicationBuilder, retire
 from sage_gateway.worker_processes import parent_ended
 
@@ -87,10 +90,14 @@ class GatewayProcess:
                 batches.ROUTE: batches.BatchRoutes(clients),
             }
             hosts = self._settings.media_hosts
-            fetcher = ImageFetcher(MediaHosts(hosts)) if hosts else None
-            door = FrontDoor(catalogue, _metrics, self._version, KnownCallers(clients).check, routes, fetcher)
-            server = self._server = _Server(self._config(door))
+            fetcher = MediaFetcher(MediaHosts(hosts)) if hosts else None
+            memory = MediaMemory(self._settings.media_bytes)
+            check = KnownCallers(clients).check
+            door = FrontDoor(catalogue, _metrics, self._version, check, routes, fetcher, memory)
+            connections = Connections(most_connections())
+            server = self._server = _Server(self._config(door, connections))
             loop = asyncio.get_running_loop()
+            loop.set_exception_handler(connections.loop_failed)
             for signal_number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(signal_number, self.stop)
             try:
@@ -111,10 +118,11 @@ class GatewayProcess:
         self.stop()
         await asyncio.Event().wait()
 
-    def _config(self, door: FrontDoor) -> uvicorn.Config:
+    def _config(self, door: FrontDoor, connections: Connections) -> uvicorn.Config:
         settings = self._settings
         return uvicorn.Config(
             door,
+            http=bounded(AutoHTTPProtocol, connections),
             log_config=None,
             access_log=False,
             server_header=False,

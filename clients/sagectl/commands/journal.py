@@ -24,7 +24,7 @@ def status(client: Client, output: Output) -> None:
     if output.printed(found, names=[found.database] if found is not None else ()):
         return
     if found is None:
-        click.echo("no journal: the scheduler has neither journal.url nor state_dir")
+        click.echo("no journal: the scheduler has neither journal.url nor state_dir, or its journal.url is none")
     else:
         _show(found)
 

@@ -27,4 +27,4 @@ def sleep(client: Client, instance_id: str, reason: str, output: Output) -> None
     def ordered(whole_id: str) -> Instance:
         return client.sleep_instance(whole_id, reason=reason)
 
-    say_instance(with_instance(client, instance_id, ordered), output)
+    say_instance(with_instance(client, instance_id, ordered), output, why=True)

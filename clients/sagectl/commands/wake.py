@@ -22,4 +22,4 @@ from sagectl.output.operated import say_instance
 @connecting
 def wake(client: Client, instance_id: str, output: Output) -> None:
     """Wake an instance that sleeps."""
-    say_instance(with_instance(client, instance_id, client.wake_instance), output)
+    say_instance(with_instance(client, instance_id, client.wake_instance), output, why=True)

@@ -176,20 +176,27 @@ def generation_options(command: _F) -> _F:
     return command
 
 
-_OTHER_NAMES = {"skip_special_tokens": "special_tokens", "no_instance": "wait", "resume_mode": "best_effort"}
-"""Parameters that ``to_sdk`` makes of others, by their name in the SDK."""
+_OTHER_NAMES = {
+    "skip_special_tokens": "special_tokens",
+    "no_instance": "wait",
+    "resume_mode": "best_effort",
+    "text": "prompt",
+}
+"""Parameters that have another name than the field of the contract."""
 
 
 def flag_of(field: str, command: click.Command) -> str:
     """Return the flag that sets a field of the contract, like ``--top-p`` for ``spec.sampling.top_p``.
 
-    A field that no option sets is returned as it is.
+    For an argument it is the argument's name, like ``PROMPT``.  A field that neither sets is returned as it is.
     """
     name = field.rpartition(".")[2].partition("[")[0]
     name = _OTHER_NAMES.get(name, name)
     for option in command.params:
         if option.name == name and isinstance(option, click.Option):
             return max(option.opts, key=len)
+        if option.name == name and isinstance(option, click.Argument):
+            return option.human_readable_name
     return field
 
 

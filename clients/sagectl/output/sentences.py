@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import sage_client as sage
-
-_NOT_CONNECTED = re.compile(
-    r"failed to connect to all addresses; last error: \w+: \S+: (?:Failed to connect to remote host: )?(?P<why>.+)"
-)
-"""What gRPC says around the reason why a connection cannot be made."""
+from sage_wire.connection_failures import in_words
 
 
 def sentence(error: sage.SageError, *, name_of: Callable[[str], str] = str) -> str:
@@ -26,7 +21,7 @@ def sentence(error: sage.SageError, *, name_of: Callable[[str], str] = str) -> s
             f"{error.address} is not a loopback address and needs TLS: give a certificate authority (--tls-ca), use "
             "the system's (--tls), or allow a connection without TLS (--insecure)"
         )
-    text = _NOT_CONNECTED.sub(lambda found: found["why"][:1].lower() + found["why"][1:], text)
+    text = in_words(text)
     if isinstance(error, sage.TryAgainError) and error.retry_after_s is not None:
         text += f" (try again in {error.retry_after_s:.1f} s)"
     return " ".join(text.split())

@@ -53,7 +53,21 @@ def show_table(
         _print_plain(title, columns, rows, right)
         return
     dropped = set() if wide else _dropped(columns, rows, whole, drop, console.width)
-    shown = [index for index, column in enumerate(columns) if column not in dropped]
+    show(_drawn(title, columns, rows, right, whole, dropped), console)
+    if dropped:
+        names = ", ".join(column for column in columns if column in dropped)
+        show(f"[dim]not shown in {console.width} columns: {names} ({all_by} shows all)[/dim]", console)
+
+
+def _drawn(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Cells],
+    right: Sequence[str],
+    whole: Sequence[str],
+    dropped: set[str],
+) -> Table:
+    """Return the table for a terminal, without the columns that are ``dropped``."""
     table = Table(
         title=title or None,
         title_justify="left",
@@ -63,6 +77,7 @@ def show_table(
         pad_edge=False,
         padding=(0, _BETWEEN, 0, 0),
     )
+    shown = [index for index, column in enumerate(columns) if column not in dropped]
     for index in shown:
         column = columns[index]
         table.add_column(
@@ -74,10 +89,7 @@ def show_table(
         )
     for row in rows:
         table.add_row(*(escape(row[index]) for index in shown))
-    show(table, console)
-    if dropped:
-        names = ", ".join(column for column in columns if column in dropped)
-        show(f"[dim]not shown in {console.width} columns: {names} ({all_by} shows all)[/dim]", console)
+    return table
 
 
 def _separate() -> None:

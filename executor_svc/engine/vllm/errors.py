@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from executor_svc.engine.vllm.sampling import invalid_request
-from executor_svc.runtime.engine_port import EngineDeadError, EngineError, Sampling
+from executor_svc.runtime.engine_port import EngineDeadError, EngineError, EngineMedia, Sampling
 
 
 class VllmErrors:
@@ -17,18 +19,20 @@ class VllmErrors:
         self._client = _client_errors()
         self.invalid_params: tuple[type[Exception], ...] = (ValueError, TypeError, *self._client)
 
-    def translated(self, error: Exception, sampling: Sampling, *, started: bool) -> Exception:
+    def translated(
+        self, error: Exception, sampling: Sampling, *, started: bool, media: Sequence[EngineMedia] = ()
+    ) -> Exception:
         """Return the port's error for ``error``, which vLLM raised about a request.
 
         ``started``: whether the request had an output.  vLLM finds an invalid request before the first output, so a
-        ValueError counts as the caller's fault only until then.
+        ValueError counts as the caller's fault only until then.  ``media``: of the request.
         """
         if isinstance(error, self.dead):
             return EngineDeadError(first_line(error))
         if isinstance(error, self._wrapper) and isinstance(error.__cause__, Exception):
             error = error.__cause__
         if isinstance(error, self._client) or (isinstance(error, ValueError) and not started):
-            return invalid_request(error, sampling)
+            return invalid_request(error, sampling, media)
         return EngineError(f"{type(error).__name__}: {first_line(error)}")
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from executor_svc.engine.checks import Limits
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.vllm.gpus import Gpus
-from executor_svc.engine.vllm.image_input import image_input_of
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.kv_connectors.connector import KvLayout
+from executor_svc.engine.vllm.media_input import media_inputs_of, processor_chat_template
 from executor_svc.engine.vllm.models import ResolvedModel, adapter_fingerprint, weights_fingerprint
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.sleep import has_sleep
@@ -34,7 +34,7 @@ def engine_facts(
     import vllm
 
     config = llm.vllm_config
-    image_input = image_input_of(config.model_config)
+    media = media_inputs_of(config.model_config)
     cache, parallel, scheduler = config.cache_config, config.parallel_config, config.scheduler_config
     return EngineFacts(
         engine="vllm",
@@ -58,7 +58,9 @@ def engine_facts(
         supports_priority=scheduler.policy == "priority",
         structured_output_kinds=frozenset(StructuredKind),
         kv_connector=settings.kv_transfer.connector or None,
-        tokenizer=_tokenizer_files(llm.get_tokenizer(), resolved),
+        tokenizer=_tokenizer_files(
+            llm.get_tokenizer(), resolved, processor_chat_template(config.model_config) if media else None
+        ),
         eos_token_ids=_end_ids(config.model_config, llm.get_tokenizer()),
         compatibility_key=_compatibility_key(config, settings, resolved),
         kv_lease_s=settings.kv_transfer.lease_s if settings.kv_transfer.connector else None,
@@ -70,8 +72,8 @@ def engine_facts(
         adapter_rank=config.lora_config.max_lora_rank if settings.adapter_slots else 0,
         config_json=_content(resolved, "config.json"),
         generation_config_json=_content(resolved, "generation_config.json"),
-        image_input=image_input,
-        processor_files=_processor_files(resolved) if image_input is not None else {},
+        media=media,
+        processor_files=_processor_files(resolved) if media else {},
         can_sleep=bool(config.model_config.enable_sleep_mode) and has_sleep(llm),
     )
 
@@ -100,7 +102,7 @@ def embedding_facts(
         kv_connector=None,
         compatibility_key="",
         kv_lease_s=None,
-        image_input=None,
+        media=(),
         processor_files={},
     )
 
@@ -136,7 +138,7 @@ def request_limits(config: Any, facts: EngineFacts, settings: VllmSettings) -> L
         adapters=frozenset(facts.adapters),
         kv_connector=facts.kv_connector is not None,
         request_options=frozenset(settings.request_options),
-        image_input=facts.image_input,
+        media=facts.media,
     )
 
 
@@ -173,15 +175,18 @@ def _end_ids(model_config: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(ids)
 
 
-def _tokenizer_files(tokenizer: Any, resolved: ResolvedModel) -> TokenizerFiles:
-    """Return the tokenizer files for the scheduler.  Raises ModelError."""
+def _tokenizer_files(tokenizer: Any, resolved: ResolvedModel, of_processor: str | None = None) -> TokenizerFiles:
+    """Return the tokenizer files for the scheduler.  Raises ModelError.
+
+    ``of_processor``: the chat template of the model's processor, which vLLM's server prefers to the tokenizer's.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError(
             f"the `tokenizers` library cannot read the tokenizer of {resolved.path}; name another one with "
             "model.tokenizer"
         )
-    template = resolved.chat_template or tokenizer.chat_template
+    template = resolved.chat_template or of_processor or tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")
     return TokenizerFiles(

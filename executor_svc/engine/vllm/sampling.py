@@ -12,6 +12,7 @@ from executor_svc.engine.structured import choices_of, field_of, reasoning_argum
 from executor_svc.engine.vllm.output_history import EXTRA_ARG
 from executor_svc.engine.vllm.request_options import option_arguments
 from executor_svc.runtime.engine_port import (
+    EngineMedia,
     InvalidRequestError,
     JsonValue,
     Sampling,
@@ -107,17 +108,23 @@ def reasoning_arguments(constraint: StructuredOutput | None) -> dict[str, Any]:
     return arguments
 
 
-def field_of_error(parameter: str | None, sampling: Sampling) -> str:
-    """Return the contract path of the field that vLLM refused.  ``parameter``: vLLM's name for it, if vLLM gave one."""
+def field_of_error(parameter: str | None, sampling: Sampling, media: Sequence[EngineMedia] = ()) -> str:
+    """Return the contract path of the field that vLLM refused.
+
+    ``parameter``: vLLM's name for it, if vLLM gave one.  ``media``: of the request, which vLLM's processor may refuse.
+    """
     if parameter is not None and hasattr(sampling, parameter):
         return f"sampling.{parameter}"
     if sampling.structured_output is not None:
         return field_of(sampling.structured_output.kind)
+    if media:
+        field = media[0].kind.field
+        return f"{field}[0]" if len(media) == 1 else field
     return "sampling"
 
 
-def invalid_request(error: BaseException, sampling: Sampling) -> InvalidRequestError:
+def invalid_request(error: BaseException, sampling: Sampling, media: Sequence[EngineMedia] = ()) -> InvalidRequestError:
     """Return the port's error for ``error``, which vLLM raised about the caller's options."""
     parameter = getattr(error, "parameter", None)
     message = str(error.args[0]) if error.args else type(error).__name__
-    return InvalidRequestError(field_of_error(parameter, sampling), message)
+    return InvalidRequestError(field_of_error(parameter, sampling, media), message)

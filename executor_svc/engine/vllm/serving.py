@@ -17,15 +17,16 @@ from executor_svc.engine.vllm.adapters import EngineAdapters
 from executor_svc.engine.vllm.async_llm import end_llm, end_outputs
 from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
 from executor_svc.engine.vllm.constraints.gate import Turn
+from executor_svc.engine.vllm.constraints.trial_process import TrialProcess
 from executor_svc.engine.vllm.constraints.xgrammar_gate import gate_for, trial_process
 from executor_svc.engine.vllm.errors import VllmErrors, first_line
 from executor_svc.engine.vllm.facts import engine_facts, request_limits
 from executor_svc.engine.vllm.gpus import Gpus
-from executor_svc.engine.vllm.image_input import forget_pixels, prompt_with_images
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.kv_connectors.connector import Pull, UnusableParams
 from executor_svc.engine.vllm.kv_release import KvRelease
 from executor_svc.engine.vllm.load import VllmLoad
+from executor_svc.engine.vllm.media_input import forget_media, prompt_with_media
 from executor_svc.engine.vllm.models import ResolvedModel
 from executor_svc.engine.vllm.output_history.self_test import HistorySelfTest
 from executor_svc.engine.vllm.outputs import finish, output_of, prompt_logprobs_of
@@ -76,10 +77,11 @@ class VllmEngine:
         resolved: ResolvedModel,
         side_channel: PortReservation | None = None,
         cache_events: CacheEventChannel | None = None,
+        trials: TrialProcess | None = None,
     ) -> None:
         """Serve requests with ``llm``, a started AsyncLLM that reports its statistics to ``load``.
 
-        ``cache_events``: where it tells what its prefix cache holds.
+        ``cache_events``: where it tells what its prefix cache holds.  ``trials``: compiles constraints for it on trial.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -113,7 +115,7 @@ class VllmEngine:
             bytes_limit=settings.adapter_bytes,
             changed=self._adapters_changed,
         )
-        self._trials = trial_process(llm)
+        self._trials = trials or trial_process(lambda: llm)
         self._constraints = gate_for(llm, self._trials, settings.constraint_compile_limit_s)
         self._active: dict[str, EngineRequest] = {}  # requests that vLLM has and that have not ended
         self._turns: dict[str, Turn] = {}  # of constraints of submitted requests
@@ -204,7 +206,7 @@ class VllmEngine:
         except (EngineError, InvalidRequestError):
             raise
         except Exception as error:
-            raise self._errors.translated(error, request.sampling, started=started) from error
+            raise self._errors.translated(error, request.sampling, started=started, media=request.media) from error
         finally:
             turn.end(compiled=False)
             del self._active[request.engine_request_id]
@@ -338,17 +340,17 @@ class VllmEngine:
     async def _stream_of(self, request: EngineRequest, params: Any) -> AsyncGenerator[Any, None]:
         arguments = self._arguments_of(request)
         prompt = arguments.pop("prompt")
-        if request.images:
-            prompt |= await prompt_with_images(request)
+        if request.media:
+            prompt |= await prompt_with_media(request, self._facts.media)
         async with aclosing(self._llm.generate(prompt, params, request.engine_request_id, **arguments)) as stream:
             async for result in stream:
-                forget_pixels(prompt)
+                forget_media(prompt)
                 yield result
 
     def _arguments_of(self, request: EngineRequest) -> dict[str, Any]:
         """Return what ``AsyncLLM.generate`` and ``add_request`` take beside id and sampling."""
         prompt: dict[str, Any] = {"prompt_token_ids": list(request.prompt_token_ids)}
-        if request.sampling.structured_output is None and not request.images:
+        if request.sampling.structured_output is None and not request.media:
             # A typed prompt skips preprocessing, where vLLM 0.32 checks constraints in a thread.
             prompt["type"] = "token"
         if request.sampling.cache_salt is not None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
 
 from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
 from executor_svc.engine.vllm.async_llm import LlmConstruction, end_llm, make_llm
 from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
+from executor_svc.engine.vllm.constraints.xgrammar_gate import trial_process, tries_at_start
 from executor_svc.engine.vllm.embedding import VllmEmbeddingEngine, task_of
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.load import VllmLoad
@@ -53,25 +55,24 @@ class VllmEngineFactory:
     ) -> VllmEngine:
         model, settings, load = self._model, self._settings, VllmLoad()
         port = None if side_channel is None else side_channel.port
-        cache_events = CacheEventChannel.opened(settings)
-        events_config = None if cache_events is None else cache_events.config
-        try:
-            llm = await LlmConstruction(lambda: make_llm(model, settings, resolved, load, port, events_config)).result()
-        except BaseException:
+        llm: Any = None
+        async with AsyncExitStack() as undo:
+            cache_events = CacheEventChannel.opened(settings)
+            events_config = None if cache_events is None else cache_events.config
             if cache_events is not None:
-                cache_events.close()
-            raise
-        try:
+                undo.callback(cache_events.close)
+            trials = trial_process(lambda: llm)
+            undo.push_async_callback(trials.close)
+            if tries_at_start(settings):
+                await trials.launch()
+            llm = await LlmConstruction(lambda: make_llm(model, settings, resolved, load, port, events_config)).result()
+            undo.push_async_callback(lambda: asyncio.shield(end_llm(llm)))
             if side_channel is not None and settings.cpu_cores is not None:
                 await llm.collective_rpc("compute_on_own_cores")
-            engine = VllmEngine(llm, load, model, settings, resolved, side_channel, cache_events)
+            engine = VllmEngine(llm, load, model, settings, resolved, side_channel, cache_events, trials)
             report(EngineState.WARMING, None, f"warming up {model.name}")
             await engine.warm_up()
-        except BaseException:
-            if cache_events is not None:
-                cache_events.close()
-            await asyncio.shield(end_llm(llm))
-            raise
+            undo.pop_all()
         return engine
 
 

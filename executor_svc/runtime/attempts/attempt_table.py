@@ -359,8 +359,8 @@ class AttemptTable:
             level = logging.DEBUG if ended.cause is EndCause.FINISHED else logging.INFO
             # The engine's message about an invalid request may quote the request.
             why = ended.field_name if ended.cause is EndCause.INVALID else ended.message
-            log.log(level, "attempt %s of request %s: %s after %d tokens %s", assign.attempt, assign.request_id,
-                    ended.cause.value, ended.total_tokens, why)  # fmt: skip
+            log.log(level, "attempt %s of request %s: %s after %d tokens%s", assign.attempt, assign.request_id,
+                    ended.cause.value, ended.total_tokens, f": {why}" if why else "")  # fmt: skip
         self._note_change()
 
     def _forget_ended(self, attempt_id: AttemptId) -> None:

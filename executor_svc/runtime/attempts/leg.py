@@ -96,7 +96,7 @@ def _request(
     assign: Assign, facts: EngineFacts, emitted: Sequence[int], sampling: Sampling, suffix: str
 ) -> EngineRequest:
     prompt = [*assign.prompt_token_ids, *emitted] if emitted else assign.prompt_token_ids
-    length = len(prompt) + assign.image_tokens
+    length = len(prompt) + assign.media_tokens
     left = facts.max_model_len - length
     if left <= 0:
         raise InvalidRequestError(
@@ -113,8 +113,8 @@ def _request(
         trace_headers=assign.trace_headers or None,
         adapter=assign.adapter,
         kv_transfer_params=assign.kv_transfer_params,
-        images=assign.images,
-        image_tokens=assign.image_tokens,
+        media=assign.media,
+        media_tokens=assign.media_tokens,
     )
 
 

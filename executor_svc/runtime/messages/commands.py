@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from executor_svc.runtime.engine_port import AdapterSource, EmbeddingOptions, EngineImage, JsonValue, Sampling
+from executor_svc.runtime.engine_port import AdapterSource, EmbeddingOptions, EngineMedia, JsonValue, Sampling
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.registration import AutomaticRole
 
@@ -70,15 +70,15 @@ class Assign:
     kv_lease_s: float | None = None  # what is left of the KV lease
     reasons: tuple[str, ...] = ()  # why the scheduler chose this instance, for the log
     embedding: EmbeddingOptions | None = None  # make a vector of the prompt, and generate nothing
-    images: Sequence[EngineImage] = ()  # one for each placeholder in the prompt, in order
-    image_tokens: int = 0  # most tokens that they take beside their placeholders
+    media: Sequence[EngineMedia] = ()  # one for each placeholder of its kind in the prompt, in order
+    media_tokens: int = 0  # most tokens that they take beside their placeholders
     adoption_proof: bytes = field(default=b"", repr=False)  # shows the next scheduler that its fleet sent this
     source: object = field(default=None, repr=False, compare=False)  # the message as it came, for the next scheduler
 
     @property
     def prompt_tokens(self) -> int:
-        """Length of the prompt; with images, the most that it can have."""
-        return len(self.prompt_token_ids) + self.image_tokens
+        """Length of the prompt; with images or audio, the most that it can have."""
+        return len(self.prompt_token_ids) + self.media_tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

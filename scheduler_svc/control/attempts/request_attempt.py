@@ -18,7 +18,7 @@ from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.domain.engine_facts import DIMENSIONS_LIMIT
 from scheduler_svc.domain.errors import DeadlineExceeded, FieldViolation, GenerationFailed, InvalidRequest
-from scheduler_svc.domain.images import field_of_image
+from scheduler_svc.domain.media import field_of_media
 from scheduler_svc.domain.request import Embedding
 from scheduler_svc.domain.scheduler import PROGRESS_TOKENS
 
@@ -177,7 +177,7 @@ class RequestAttempt(LegAttempt):
             case EndCause.FINISHED:
                 self._finish(end)
             case EndCause.INVALID:
-                field = field_of_image(end.field, live.request.images)
+                field = field_of_media(end.field, live.request.media)
                 runner.requests.end(live, InvalidRequest([FieldViolation(field=field, description=end.message)]))
             case EndCause.DEADLINE:
                 runner.requests.end(live, DeadlineExceeded(f"after {len(live.output)} output tokens"))

@@ -290,7 +290,7 @@ class LiveRequest:
         self.request = replace(
             request,
             prompt_token_ids=range(len(request.prompt_token_ids)),
-            images=(),
+            media=(),
             prefix_hashes=(),
             prefix_block_tokens=0,
             sampling=_without_lists(request.sampling),

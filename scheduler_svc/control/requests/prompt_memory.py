@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.domain.errors import LimitReached
-from scheduler_svc.domain.images import Image
+from scheduler_svc.domain.media import Media
 from scheduler_svc.domain.request import Request, RequestKey
 
 ID_BYTES = 8  # of a token id: in the prompt, and in the encoded message, which gRPC keeps while the call lasts
@@ -70,7 +70,7 @@ def _mib(size: int) -> str:
 
 def size_of_submission(submission: Submission) -> int:
     """Return about how many bytes a submission takes."""
-    prompt, size = submission.prompt, REQUEST_BYTES + size_of_images(submission.images)
+    prompt, size = submission.prompt, REQUEST_BYTES + size_of_media(submission.media)
     if isinstance(prompt, TextPrompt):
         size += len(prompt.text)
     elif isinstance(prompt, TokenPrompt):
@@ -91,9 +91,9 @@ def size_of_request(request: Request) -> int:
     constraint = len(wanted.value) + len(wanted.reasoning_arguments) if wanted is not None else 0
     lists = OBJECT_BYTES * numbers + texts + options + constraint
     ids = ID_BYTES * len(request.prompt_token_ids)
-    return REQUEST_BYTES + ids + hashes + lists + size_of_images(request.images)
+    return REQUEST_BYTES + ids + hashes + lists + size_of_media(request.media)
 
 
-def size_of_images(images: Sequence[Image]) -> int:
-    """Return how many bytes images take: here, and in the encoded message."""
-    return 2 * sum(len(each.data) for each in images)
+def size_of_media(media: Sequence[Media]) -> int:
+    """Return how many bytes images and audio take: here, and in the encoded message."""
+    return 2 * sum(len(each.data) for each in media)

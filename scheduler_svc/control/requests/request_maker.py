@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sage_common.clock import Clock
 from sage_common.prefix_hashes import common_block_tokens, prefix_hashes
+from sage_media.kinds import input_of
 from scheduler_svc.control.requests.choices import outside
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
@@ -21,6 +22,7 @@ from scheduler_svc.control.requests.tokenizers import Tokenizers, TokenizingLimi
 from scheduler_svc.domain import admission
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import DeadlineExceeded, FieldViolation, InvalidRequest, NoInstance, UnknownModel
+from scheduler_svc.domain.media import kinds_of, tokens_of
 from scheduler_svc.domain.request import Request, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -35,7 +37,7 @@ TOKENIZERS_TRIED = 4
 EMBEDDING_SAMPLING = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
 """Of a request that is embedded: nothing is sampled, and the engine takes the time of one token."""
 
-PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat", "spec.images")
+PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat", "spec.images", "spec.audio")
 """Fields that a violation of the prompt names.  After one of them the prompt's length and ids are not checked."""
 
 
@@ -83,8 +85,8 @@ class RequestMaker:
         except (UnknownModel, NoInstance):
             self._recovery.check_model(submission.model)  # its instances may still come back
             raise
-        if submission.images:
-            facts = _taking_images(facts, submission, model, violations)
+        if submission.media:
+            facts = _taking(facts, submission, model, violations)
         choices = _Choices(facts)
         for tokenizer_hash in choices.tokenizers:
             limits = TokenizingLimits(tenant=submission.key.tenant, most_tokens=choices.longest(tokenizer_hash))
@@ -126,7 +128,7 @@ class RequestMaker:
         chosen = EMBEDDING_SAMPLING
         if submission.embedding is None:
             defaults = self._defaults(model, facts, submission.sampling)
-            room = facts.max_model_len - len(prompt.token_ids) - _image_tokens(submission, facts)
+            room = facts.max_model_len - len(prompt.token_ids) - tokens_of(submission.media, facts.media)
             chosen = _completed(submission.sampling, defaults, room=max(1, room))
             chosen = with_own_seed(chosen, submission.key, submission.digest, self._engines(model))
         return Request(
@@ -152,8 +154,8 @@ class RequestMaker:
             trace_headers=submission.trace_headers,
             embedding=submission.embedding,
             choices=submission.choices,
-            images=submission.images,
-            image_tokens=_image_tokens(submission, facts),
+            media=submission.media,
+            media_tokens=tokens_of(submission.media, facts.media),
         )
 
     def _engines(self, model: str) -> Iterator[EngineFacts]:
@@ -189,9 +191,7 @@ class RequestMaker:
         # Engines compute a prompt whole for its log probabilities, and do not tell what they hold of salted ones.
         if request.sampling.prompt_logprobs is not None or request.sampling.cache_salt is not None:
             return replace(request, prefix_block_tokens=block)
-        prompt = request.prompt_token_ids
-        if request.images and facts.image_input is not None:  # engines do not tell what they hold from there on
-            prompt = prompt[: list(prompt).index(facts.image_input.placeholder_token_id)]
+        prompt = _before_media(request, facts)
         found = prefix_hashes(prompt, block, model=request.model, adapter=request.adapter)
         return replace(request, prefix_hashes=found, prefix_block_tokens=block)
 
@@ -223,20 +223,28 @@ class _Choices:
             self.fewest = violations
 
 
-def _taking_images(facts: Facts, submission: Submission, model: str, violations: list[FieldViolation]) -> Facts:
-    """Return the facts of the engines that take images.
+def _taking(facts: Facts, submission: Submission, model: str, violations: list[FieldViolation]) -> Facts:
+    """Return the facts of the engines that take all kinds of media that the prompt has.
 
     Raises InvalidRequest where there are none: then the model's chat template would be the one to complain.
     """
-    found = tuple(each for each in facts if each.image_input is not None)
+    kinds = kinds_of(submission.media)
+    found = tuple(each for each in facts if all(input_of(each.media, kind) is not None for kind in kinds))
     if not found:
-        raise InvalidRequest(_first_per_field([*violations, *admission.text_only(submission.images, model)]))
+        most = max(facts, key=lambda each: len(each.media))
+        faults = admission.not_taken(submission.media, most.media, model)
+        raise InvalidRequest(_first_per_field([*violations, *faults]))
     return found
 
 
-def _image_tokens(submission: Submission, facts: EngineFacts) -> int:
-    """Return the most tokens that the images take beside their placeholders in an engine with these facts."""
-    return len(submission.images) * (facts.image_input.most_tokens - 1) if facts.image_input is not None else 0
+def _before_media(request: Request, facts: EngineFacts) -> Sequence[int]:
+    """Return the prompt up to its first image or audio clip: engines do not tell what they hold from there on."""
+    prompt = request.prompt_token_ids
+    kinds = kinds_of(request.media)
+    placeholders = {each.placeholder_token_id for each in facts.media if each.kind in kinds}
+    if not placeholders:
+        return prompt
+    return prompt[: next((at for at, each in enumerate(prompt) if each in placeholders), len(prompt))]
 
 
 def _completed(stated: Mapping[str, Any], defaults: Mapping[str, Any], *, room: int) -> Sampling:

@@ -174,7 +174,7 @@ def _log_end(live: LiveRequest, outcome: Outcome) -> None:
         why = f"{outcome.finish_reason} after {outcome.completion_tokens} tokens"
     elif isinstance(outcome, InvalidRequest):
         # A description may quote what the caller wrote.
-        why = f"invalid: {', '.join(violation.field for violation in outcome.violations)}"
+        why = f"wrong values of {', '.join(violation.field for violation in outcome.violations)}"
     else:
         why = str(outcome)
     log.log(level, "request %s %s: %s", live.key, live.state.value, why, extra=live.about)

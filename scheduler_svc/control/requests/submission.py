@@ -9,7 +9,7 @@ from typing import Any
 from scheduler_svc.control.requests.choices import ReadFrom
 from scheduler_svc.control.requests.tokenizers import Conversation
 from scheduler_svc.domain.errors import FieldViolation
-from scheduler_svc.domain.images import Image
+from scheduler_svc.domain.media import Media
 from scheduler_svc.domain.request import Embedding, Priority, RequestKey, ResumeMode
 
 TOKEN_ID = "I"
@@ -57,7 +57,7 @@ class Submission:
     digest: bytes  # of the content: model, prompt, sampling, targets
     model: str  # empty: the only one that does what is wanted, generate or embed
     prompt: Prompt | None  # None if it is at fault; then ``violations`` say why
-    images: tuple[Image, ...] = ()  # of the prompt, in its order
+    media: tuple[Media, ...] = ()  # images and audio of the prompt, in its order
     sampling: Mapping[str, Any]  # the fields of the domain's Sampling that the caller set
     choices: int = 1  # outputs of the prompt
     priority: Priority = Priority.NORMAL

@@ -12,6 +12,7 @@ class Mark(Enum):
     """What stands among the parts of a message for content that is no text."""
 
     IMAGE = "image"
+    AUDIO = "audio"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from math import exp, inf
 
+from scheduler_svc.domain.capacity.account_watch import AccountWatch, Takes
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.load_report import LoadReport
@@ -39,7 +40,8 @@ class Account:
 
     __slots__ = (
         "_learned_pace",
-        "_watchers",
+        "_takes",
+        "_watches",
         "block",
         "busy_until",
         "capacity",
@@ -106,7 +108,8 @@ class Account:
         self.pace: Pace = CPU_PRIOR
         self.load_pace: Pace = CPU_PRIOR  # that tells how much of the offered load the instance carries
         self._learned_pace: Pace | None = None  # while ``pace`` is a faded one
-        self._watchers: tuple[tuple[set[int], int], ...] = ()  # sets that its number is added to when it changes
+        self._watches: tuple[tuple[AccountWatch, int], ...] = ()  # those who compare it, and its row there
+        self._takes = Takes.NONE
         self.first_token_margin = self.token_margin = 1.0  # factors, as in ``Margins``
         # capacity of the engine
         self.max_running = 0  # sequences
@@ -145,13 +148,14 @@ class Account:
         self.closed = False  # kept for one quarantined request: it takes nothing else
         self._recount()
 
-    def watch(self, changed: set[int], number: int) -> None:
-        """Add a number to a set whenever a figure changes from now on."""
-        self._watchers += ((changed, number),)
+    def watch(self, watch: AccountWatch, row: int) -> None:
+        """Tell a watch what changes from now on.  ``row``: by which it knows this account."""
+        self._watches += ((watch, row),)
+        watch.enter(row, self._takes)
 
-    def unwatch(self, changed: set[int]) -> None:
-        """Add nothing to that set any more."""
-        self._watchers = tuple(each for each in self._watchers if each[0] is not changed)
+    def unwatch(self, watch: AccountWatch) -> None:
+        """Tell that watch nothing any more."""
+        self._watches = tuple(each for each in self._watches if each[0] is not watch)
 
     def close(self, closed: bool) -> None:
         """Keep the instance for one quarantined request, or open it to all requests again."""
@@ -334,21 +338,6 @@ class Account:
         """Whether prompts that are ahead keep further ones out."""
         return self.full_prefill_s > 0
 
-    def _count_prefill_ahead(self) -> None:
-        """Work out whether the engine has prompts for the step that runs and the next: more gain nothing by going.
-
-        The oldest prompt counts as one chunk at most.  It is being computed, however long it is: if it counted as a
-        whole, the engine would have no other prompt at its end.
-        """
-        ahead = 0.0
-        for oldest in self.pending.values():
-            ahead = self.pending_s
-            if oldest.prefill_s > self.chunk_s:
-                ahead -= oldest.prefill_s - self.chunk_s
-            break
-        # seconds of prefill ahead where they keep further prompts out, else 0; never without pending prompts
-        self.full_prefill_s = ahead if ahead >= self.prefill_limit_s > 0 else 0.0
-
     @property
     def only_reserve_left(self) -> bool:
         """Whether a slot is free and only CRITICAL requests may take it."""
@@ -356,27 +345,41 @@ class Account:
 
     def used_tokens(self) -> int:
         """Return KV tokens in use: the reserved ones or, if more, those reported plus those not yet in the report."""
-        reported = max(0, self.kv_used - self.freed_since_report)
-        return max(self.reserved_tokens, reported + self.unseen_tokens)
+        reported = self.kv_used - self.freed_since_report
+        in_engine = self.unseen_tokens + reported if reported > 0 else self.unseen_tokens
+        return in_engine if in_engine > self.reserved_tokens else self.reserved_tokens
+
+    # ``_recount`` runs several times for each request: what it calls asks for the smaller of two numbers without
+    # ``min``, and asks for an attribute once.
 
     def _recount(self) -> None:
-        # It runs several times for each request, so it asks for the smaller of two numbers without ``min``.
-        max_running, pending = self.max_running, self.pending
-        live = len(self.reservations) - self.parked
-        free = max_running - live
-        used = self.used_tokens()
-        self.live = live
+        """Work out the figures that candidates are compared by, and say that they changed."""
+        live = self.live = len(self.reservations) - self.parked
         self.turn = live + self.last_chosen * _TURN  # among equals the least goes first: fewest live, then longest ago
-        self.free_slots = free  # negative: that many sequences queue at the engine
+        self.free_slots = self.max_running - live  # negative: that many sequences queue at the engine
+        used = self.used_tokens()
         self.free_tokens = (self.capacity - used) // self.block * self.block
-        pace = self.pace
-        running = live + 1 if free > 0 else max_running
-        # seconds of an iteration once one more sequence is there
-        step_s = self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used
+        self._count_step(used)
+        self._count_prompts_taken()
+        self._count_start()
+        for watch, row in self._watches:
+            watch.changed.add(row)
+
+    def _count_step(self, used_tokens: int) -> None:
+        """Predict an iteration once one more sequence is there, and what a token costs then."""
+        max_running, live, pace = self.max_running, self.live, self.pace
+        running = live + 1 if live < max_running else max_running
+        step_s = self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used_tokens
         # A step that computes a chunk of prompts also computes a token of each sequence.  These come first: prompts get
         # what they leave of the step's tokens.
-        decoding = min(live - len(pending), max_running)
-        chunk = max(1, self.chunk // _LEAST_FOR_PROMPTS, self.chunk - decoding if decoding > 0 else self.chunk)
+        decoding = live - len(self.pending)
+        if decoding > max_running:
+            decoding = max_running
+        chunk, least = self.chunk, self.chunk // _LEAST_FOR_PROMPTS or 1
+        if decoding > 0:
+            chunk -= decoding
+        if chunk < least:
+            chunk = least
         chunk_s = self.chunk_s = pace.prefill_token_s * chunk + step_s
         self.computed_token_s = chunk_s / chunk  # of a token that is not cached
         self.prefill_token_s = self.computed_token_s * self.uncached_share  # of a token of which that is not known
@@ -386,45 +389,71 @@ class Account:
         self.output_token_s = step_s / left
         self.output_kv_token_s = pace.kv_token_s / left
         self.tightest_token_s = self.token_targets[0] if self.token_targets else inf
-        # On average half of the pending prefill is still to be done.  Without this floor an instance whose first
-        # tokens are overdue would look idle.
-        floor = self.pending_s / 2
-        self._count_prefill_ahead()
-        # longest prompt that slots allow now, tokens; -1: none
-        self.slot_limit = inf if free > 0 else self._longest_in_lookahead(-free)
-        self.slot_limit_leaving_reserve = self.slot_limit  # the same if one slot must stay free for CRITICAL
-        if max_running > 1:
-            self.slot_limit_leaving_reserve = inf if free > 0 and self.live_not_critical < max_running - 1 else -1
-        full = self.full_prefill_s > 0
-        self.prompt_limit = -1 if full else self.slot_limit  # the same with the prompts that are ahead
-        self.prompt_limit_leaving_reserve = -1 if full else self.slot_limit_leaving_reserve
-        # the same for a CRITICAL request that goes before prompts of other classes at the engine
-        self.urgent_limit = self.prompt_limit
-        self.overtaken_s = 0.0  # seconds of prefill ahead that it goes before
-        if pending and self.facts is not None and self.facts.supports_priority:
-            oldest = next(iter(pending.values()))
-            behind_s = self.pending_s - self.urgent_pending_s - (0.0 if oldest.critical else oldest.prefill_s)
-            self.overtaken_s = max(0.0, _NOT_BEGUN * behind_s)
-            if full and self.urgent_pending_s < self.prefill_limit_s:
-                self.urgent_limit = self.slot_limit
-        if free > 0:
-            self.ready_at = self.busy_until
-            self.start_floor = floor
-        else:
-            slot_at = self.finishes[-free] if self.finishes else 0.0
-            self.ready_at = max(self.busy_until, slot_at)
-            self.start_floor = max(floor, step_s)
-        # the same with the iteration that emits the first token
-        self.first_step_at = self.ready_at + step_s
-        self.first_step_floor = self.start_floor + step_s
+
+    def _count_prompts_taken(self) -> None:
+        """Work out how long a prompt may be to be taken now, by slots and by the prompts that are ahead.
+
+        In tokens; -1: none is taken.
+        """
+        free = self.free_slots
+        limit = leaving_reserve = inf if free > 0 else self._longest_in_lookahead(-free)
+        if self.max_running > 1:  # one slot must stay free for CRITICAL
+            leaving_reserve = inf if free > 0 and self.live_not_critical < self.max_running - 1 else -1
         if self.closed:
-            self.prompt_limit = self.prompt_limit_leaving_reserve = self.urgent_limit = -1
-            self.slot_limit = self.slot_limit_leaving_reserve = -1
-        for changed, number in self._watchers:
-            changed.add(number)
+            limit = leaving_reserve = -1
+        self.slot_limit, self.slot_limit_leaving_reserve = limit, leaving_reserve
+        self.full_prefill_s = self.overtaken_s = 0.0
+        urgent = limit
+        if self.pending and self._count_prefill_ahead():
+            limit = leaving_reserve = -1
+            prioritizes = self.facts is not None and self.facts.supports_priority
+            if not prioritizes or self.urgent_pending_s >= self.prefill_limit_s:
+                urgent = -1
+        self.prompt_limit, self.prompt_limit_leaving_reserve = limit, leaving_reserve
+        self.urgent_limit = urgent  # of a CRITICAL request that goes before prompts of other classes at the engine
+        takes = Takes.ANY if leaving_reserve > 0 else Takes.CRITICAL if urgent > 0 else Takes.NONE
+        if takes is not self._takes:
+            self._takes = takes
+            for watch, row in self._watches:
+                watch.enter(row, takes)
 
     def _longest_in_lookahead(self, queued: int) -> float:
         """Return the longest prompt that may queue at the engine behind so many others; -1: none."""
         if queued >= self.lookahead:
             return -1
         return self.chunk - self.lookahead_tokens if self.queued else inf
+
+    def _count_prefill_ahead(self) -> bool:
+        """Return whether the prompts that are ahead keep further ones out; there are some.
+
+        They do once the engine has prompts for the step that runs and the next: more gain nothing by going.  The oldest
+        prompt counts as one chunk at most.  It is being computed, however long it is: if it counted as a whole, the
+        engine would have no other prompt at its end.
+        """
+        oldest = next(iter(self.pending.values()))
+        ahead = all_ahead = self.pending_s
+        if oldest.prefill_s > self.chunk_s:
+            ahead -= oldest.prefill_s - self.chunk_s
+        if self.facts is not None and self.facts.supports_priority:  # a CRITICAL request goes before others
+            behind_s = all_ahead - self.urgent_pending_s - (0.0 if oldest.critical else oldest.prefill_s)
+            if behind_s > 0:
+                self.overtaken_s = _NOT_BEGUN * behind_s
+        if not ahead >= self.prefill_limit_s > 0:
+            return False
+        self.full_prefill_s = ahead
+        return True
+
+    def _count_start(self) -> None:
+        """Predict when one more request starts, and when the iteration that emits its first token is over."""
+        free, step_s = self.free_slots, self.decode_token_s
+        # On average half of the pending prefill is still to be done.  Without this floor an instance whose first
+        # tokens are overdue would look idle.
+        floor, ready_at = self.pending_s / 2, self.busy_until
+        if free <= 0:
+            slot_at = self.finishes[-free] if self.finishes else 0.0
+            if slot_at > ready_at:
+                ready_at = slot_at
+            if floor < step_s:
+                floor = step_s
+        self.ready_at, self.start_floor = ready_at, floor
+        self.first_step_at, self.first_step_floor = ready_at + step_s, floor + step_s

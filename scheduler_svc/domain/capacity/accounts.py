@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.figures import Figures, FiguresOfSome, Mask, Rows
+from scheduler_svc.domain.capacity.account_watch import AccountWatch
+from scheduler_svc.domain.capacity.figures import Figures, FiguresOfSome, Mask, Rows, lowest
 
 _ALL = slice(None)
 
@@ -17,15 +19,17 @@ class Accounts(Sequence[Account]):
     """Some instances' accounts, sorted by instance id, and their figures as columns.
 
     An account that changes says so, and its entries are read again before the next comparison: so a decision reads the
-    one or two accounts that the last decision changed, not all.
+    one or two accounts that the last decision changed, not all.  What says whether and why it is full is read sooner
+    than the rest, as a fleet without room needs nothing else.
     """
 
-    __slots__ = ("_accounts", "_changed", "_figures", "_ids", "_numbers")
+    __slots__ = ("_accounts", "_figures", "_ids", "_numbers", "_stale", "_watch")
 
     def __init__(self, accounts: Iterable[Account] = ()) -> None:
         self._accounts = tuple(accounts)
         self._figures: Figures | None = None
-        self._changed: set[int] = set()  # rows whose account has changed since its figures were read
+        self._watch = AccountWatch()
+        self._stale: set[int] = set()  # rows of which only what says why they are full is up to date
         self._ids: tuple[str, ...] | None = None
         self._numbers: dict[str, int] | None = None
 
@@ -52,24 +56,78 @@ class Accounts(Sequence[Account]):
     @property
     def figures(self) -> Figures:
         """The figures as they are now."""
-        figures = self._figures
-        if figures is not None and not self._changed:
-            return figures
+        figures, changed, stale = self._figures, self._watch.changed, self._stale
         if figures is None:
-            figures = self._figures = Figures(self._accounts)
-            for row, account in enumerate(self._accounts):
-                account.watch(self._changed, row)
-        else:
-            for row in self._changed:
+            return self._begin()
+        if changed or stale:
+            for row in changed | stale if stale else changed:
                 figures.update(row, self._accounts[row])
-            self._changed.clear()
+            changed.clear()
+            stale.clear()
+        return figures
+
+    @property
+    def open_rows(self) -> Collection[int]:
+        """The rows, in no order, of those that take a prompt now, if only a CRITICAL one."""
+        if self._figures is None:
+            self._begin()
+        return self._watch.open
+
+    @property
+    def roomy_rows(self) -> Collection[int]:
+        """Those of ``open_rows`` that take a prompt of a request which leaves the slot reserved for CRITICAL free.
+
+        The collection follows what changes.
+        """
+        if self._figures is None:
+            self._begin()
+        return self._watch.roomy
+
+    def few_open(self, most: int, *, leaving_reserve: bool) -> Sequence[tuple[int, Account]] | None:
+        """Return rows and accounts that take a prompt, ascending; None if there are more than ``most`` or may be.
+
+        ``leaving_reserve``: one of a request which leaves the slot reserved for CRITICAL free.
+        """
+        if self._figures is None:
+            self._begin()
+        rows = self._watch.roomy if leaving_reserve else self._watch.open
+        return None if len(rows) > most else [(row, self._accounts[row]) for row in sorted(rows)]
+
+    @property
+    def least_free_tokens(self) -> float:
+        """The KV tokens free where least are; there is an account."""
+        return lowest(self._with_why_full().free_tokens)
+
+    def why_full(self) -> NDArray[np.float64]:
+        """Return free slots, free tokens and ``full_prefill_s`` as they are now: a row each, a column an account."""
+        return self._with_why_full().why_full(_ALL)
+
+    def _with_why_full(self) -> Figures:
+        """Return the figures, of which those that say why an account is full are up to date."""
+        figures, changed = self._figures, self._watch.changed
+        if figures is None:
+            return self._begin()
+        if changed:
+            for row in changed:
+                figures.update_full(row, self._accounts[row])
+            self._stale |= changed
+            changed.clear()
+        return figures
+
+    def _begin(self) -> Figures:
+        """Read all figures, and have the accounts say when they change."""
+        figures, self._watch = Figures(self._accounts), AccountWatch()
+        self._figures = figures
+        self._stale.clear()
+        for row, account in enumerate(self._accounts):
+            account.watch(self._watch, row)
         return figures
 
     def close(self) -> None:
         """Have the accounts no longer say when they change: they are compared in another composition from now on."""
         if self._figures is not None:
             for account in self._accounts:
-                account.unwatch(self._changed)
+                account.unwatch(self._watch)
             self._figures = None
 
     @property
@@ -96,15 +154,24 @@ class Accounts(Sequence[Account]):
     def only(self, instance_id: str) -> Accounts:
         """Return just that instance's; none if it is not among these."""
         row = self.find(instance_id)
-        return NO_ACCOUNTS if row is None else self.take(np.array([row], dtype=np.intp))
+        return NO_ACCOUNTS if row is None else self.at([row])
 
     def less(self, others: Accounts) -> Accounts:
         """Return those that are not among the others, which are some of the same."""
         if others is self:
             return NO_ACCOUNTS
+        rows = self.rows_without(others)
+        return self if len(rows) == len(self) else self.take(rows)
+
+    def rows_without(self, others: Accounts) -> Rows:
+        """Return the rows of those that are not among the others, which are some of the same."""
         left = np.ones(len(self.whole), dtype=np.bool_)
         left[others.rows] = False
-        return self.where(left[self.rows])
+        return left[self.rows].nonzero()[0]
+
+    def at(self, rows: Sequence[int]) -> Accounts:
+        """Return those in these rows, which are ascending; these themselves if that is all."""
+        return self if len(rows) == len(self) else self.take(np.array(rows, dtype=np.intp))
 
     def take(self, rows: Rows) -> Accounts:
         """Return those in these rows."""
@@ -145,6 +212,31 @@ class SomeAccounts(Accounts):
         if self._figures is None:
             self._figures = FiguresOfSome(self._whole.figures, self._rows)
         return self._figures
+
+    def few_open(self, most: int, *, leaving_reserve: bool) -> Sequence[tuple[int, Account]] | None:
+        """Return None: nobody keeps count of these."""
+        return None
+
+    @property
+    def open_rows(self) -> Collection[int]:
+        """The rows, in no order, of those that take a prompt now, if only a CRITICAL one."""
+        return self._here(self._whole.open_rows)
+
+    @property
+    def roomy_rows(self) -> Collection[int]:
+        """Those of ``open_rows`` that take a prompt of a request which leaves the slot reserved for CRITICAL free."""
+        return self._here(self._whole.roomy_rows)
+
+    def _here(self, rows: Collection[int]) -> Collection[int]:
+        """Return which rows here those of the whole are."""
+        return [row for row, whole_row in enumerate(self._rows.tolist()) if whole_row in rows]
+
+    def why_full(self) -> NDArray[np.float64]:
+        """Return free slots, free tokens and ``full_prefill_s`` as they are now: a row each, a column an account."""
+        return self._whole._with_why_full().why_full(self._rows)
+
+    def _with_why_full(self) -> Figures:
+        return self.figures
 
     @property
     def whole(self) -> Accounts:

@@ -107,6 +107,10 @@ class Figures:
         figures = self._table[_FULL]
         return figures[:, rows].copy() if isinstance(rows, slice) else figures.take(rows, axis=1)
 
+    def update_full(self, row: int, account: Account) -> None:
+        """Take what ``why_full`` returns as it is now."""
+        self._table[_FULL, row] = account.free_slots, account.free_tokens, account.full_prefill_s
+
     def update(self, row: int, account: Account) -> None:
         """Take the account's figures as they are now."""
         self._table[:, row] = _read(account)

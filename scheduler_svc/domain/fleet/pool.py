@@ -16,6 +16,7 @@ from scheduler_svc.domain.fleet.start_times import StartTimes
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import STARTING, InstanceState
+from scheduler_svc.domain.most_asked import MostAsked
 from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
 from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
 from scheduler_svc.domain.prediction.queue_drain import QueueDrain
@@ -58,7 +59,7 @@ class Pool:
         self._disagreement = ""
         self._unserved_since: float | None = None
         self._specialists = False
-        self._embeds = False
+        self._all_generate = True
         self._prefillers = Accounts()
         self._decoders = Accounts()
         self.load = OfferedLoad()
@@ -132,12 +133,25 @@ class Pool:
         """
         if self._stale:
             self._refresh()
-        if self._embeds or request.embedding is not None:
+        if not self._all_generate or request.embedding is not None:
             return False  # each is asked: whether it embeds, and how long its vectors are
+        if request.media:
+            return False  # each is asked: an executor may lack what it reads a kind with
         return (
             total_tokens <= self._longest_for_all
             and request.largest_token_id < self._vocab_for_all
             and (not request.tokenizer_hash or self._tokenizers == {request.tokenizer_hash})
+        )
+
+    def serves_all(self, most: MostAsked) -> bool:
+        """Return whether all READY instances can serve every request that asks for no more than this, and is plain."""
+        if self._stale:
+            self._refresh()
+        return (
+            self._all_generate
+            and most.total_tokens <= self._longest_for_all
+            and most.largest_token_id < self._vocab_for_all
+            and (not most.tokenizers or self._tokenizers == most.tokenizers)
         )
 
     @property
@@ -228,8 +242,9 @@ class Pool:
             old.close()
         self._prefillers = Accounts(account for account, how in suited if how.prefill > 0)
         self._decoders = Accounts(account for account, how in suited if how.decode > 0)
-        self._embeds = any(i.role.embeds for i in chosen)
-        self._specialists = bool(chosen) and not whole and not self._embeds
+        embeds = any(i.role.embeds for i in chosen)
+        self._all_generate = not any(i.role.embeds or (i.facts and i.facts.embedding_dimensions) for i in chosen)
+        self._specialists = bool(chosen) and not whole and not embeds
         self._accounts = Accounts(i.account for i in chosen)
         self._longest_for_all = min(
             (min(a.max_model_len, a.capacity // a.block * a.block) for a in self._accounts), default=0

@@ -11,7 +11,7 @@ from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, Rows, count, highest, lowest
-from scheduler_svc.domain.objectives import scorers
+from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.late_scores import LateScores
 from scheduler_svc.domain.objectives.objective import Choice
@@ -28,6 +28,7 @@ _PATIENCE = 0.5
 #: Most of its targets that a request may be predicted to use where it goes: the rest is for what comes after it.
 _HEADROOM = 0.8
 _COST_TOLERANCE = 1e-12
+_WAITS = "waits for an instance in use"
 _MOST_MODELS = 1_024  # whose instances in use are remembered
 
 
@@ -112,6 +113,35 @@ class CheapestInTime:
         in_use.take(accounts[choice.index], now, risk=_risk(float(shares[choice.index])))
         return choice
 
+    def choose_only(self, demand: Demand, account: Account, now: float) -> Choice:
+        """Choose the only account, whose cache holds nothing of the prompt, or have the request wait."""
+        request = demand.request
+        if request.cost_budget is not None or request.session:
+            return self.choose(demand, (account,), now)  # seldom: what is said of these needs columns
+        in_use = self._of(request.model)
+        in_use.review(demand.able or (account,), demand.load, now)
+        targets = TargetShares(demand, self._defaults, now)
+        prefill_s, token_s = one_candidate.prefill_s(account, demand), one_candidate.token_s(account, demand)
+        first_s = one_candidate.first_step_s(account, now) + prefill_s
+        share = targets.of_one(first_s, token_s)
+        scores = {"cost": (one_candidate.cost(account, demand, token_s, prefill_s),), "target_share": (share,)}
+        if share <= _HEADROOM and account.free_slots > 0 and account.instance_id in in_use:
+            choice = Choice(
+                index=0, why=f"uses {share:.0%} of its targets, one of 1 in use", rule="in_use", scores=scores
+            )
+            if max(share, token_s / account.tightest_token_s) > _HEADROOM and self._may_wait(demand, now):
+                return _waits_for_others(scores)
+        else:
+            choice = _only_beside_used(demand, account, in_use, share, scores)
+            choice.least_times = targets.least_times_of_one(account, first_s, token_s, share=share)
+            if choice.rule == "none_meets_targets":
+                finish_s = first_s + float(demand.output_tokens - 1) * token_s
+                choice.scores = {**scores, "finish_s": (finish_s,)}
+                choice.why = _none_meets(finish_s)
+        if not choice.waits:
+            in_use.take(account, now, risk=_risk(share))
+        return choice
+
     def _among_used(self, scored: _Scored, meets: Rows) -> Choice:
         """Choose among instances in use that leave headroom, or have the request wait rather than make others late."""
         shares, tightest = scored.shares, scored.each.tightest_token_s
@@ -119,8 +149,7 @@ class CheapestInTime:
         index = pick_of(scored.each, crowding, meets)
         scores: dict[str, Scores | LateScores] = {"cost": scored.costs, "target_share": shares}
         if crowding[index] > _HEADROOM and self._may_wait(scored.demand, scored.now):
-            why = "waits until those who run on the instances in use are not late for it"
-            return Choice(index=0, why=why, rule="waits", scores=scores, waits=True)
+            return _waits_for_others(scores)
         why = f"uses {float(shares[index]):.0%} of its targets, one of {len(scored.mine)} in use"
         return Choice(index=index, why=why, rule="in_use", scores=scores)
 
@@ -131,8 +160,7 @@ class CheapestInTime:
         times = scored.targets.least_times(scored.each, scored.firsts, scored.per_token, least_share=lowest(shares))
         others = unused & (shares <= _HEADROOM)
         if not number and (in_use.excuses or _is_patient(shares[unused])) and _has_room_soon(scored, in_use):
-            why = "waits for an instance in use"
-            return Choice(index=0, why=why, rule="waits", scores=scores, waits=True, least_times=times)
+            return Choice(index=0, why=_WAITS, rule="waits", scores=scores, waits=True, least_times=times)
         if count(others) and not (number and in_use.excuses):
             prices = scored.costs.column * in_use.price_factors(accounts, scored.now)
             index = pick(accounts, prices, among=others, tolerance=_COST_TOLERANCE)
@@ -140,7 +168,7 @@ class CheapestInTime:
             return Choice(index=index, why=why, rule="cheapest", scores=scores, least_times=times)
         finishes = scores["finish_s"] = scorers.finish_s(scored.demand, scored.firsts, scored.per_token)
         index = pick_of(scored.each, finishes, scored.mine) if number else _least(accounts, finishes, scored.within)
-        why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
+        why = _none_meets(float(finishes[index]))
         return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
 
     def _may_wait(self, demand: Demand, now: float) -> bool:
@@ -159,11 +187,41 @@ class CheapestInTime:
         return found
 
 
+def _only_beside_used(
+    demand: Demand, account: Account, in_use: InstancesInUse, share: float, scores: Mapping[str, Sequence[float]]
+) -> Choice:
+    """Choose as ``_beside_used`` does where one account is offered: it has no free slot, or is not in use."""
+    used = account.instance_id in in_use
+    mine = used and account.free_slots > 0
+    patient = used or not _PATIENCE < share <= 1
+    if (
+        not mine
+        and (in_use.excuses or patient)
+        and len(in_use.soon_with_capacity(demand.able or (account,), demand.tokens))
+    ):
+        return Choice(index=0, why=_WAITS, rule="waits", scores=scores, waits=True)
+    if not used and share <= _HEADROOM:
+        why = f"cheapest predicted cost {scores['cost'][0]:.6f} beside 0 in use"
+        return Choice(index=0, why=why, rule="cheapest", scores=scores)
+    return Choice(index=0, why="", rule="none_meets_targets", scores=scores)
+
+
+def _waits_for_others(scores: Mapping[str, Scores | Sequence[float]]) -> Choice:
+    """Have a request wait that would make those late who run on the instances in use."""
+    why = "waits until those who run on the instances in use are not late for it"
+    return Choice(index=0, why=why, rule="waits", scores=scores, waits=True)
+
+
+def _none_meets(finish_s: float) -> str:
+    """Say that no instance in use meets the targets."""
+    return f"no instance in use is predicted to meet its targets: earliest finish {finish_s:.2f} s"
+
+
 def _has_room_soon(scored: _Scored, in_use: InstancesInUse) -> bool:
     """Whether an instance in use that has none now has room for the request in time."""
     demand = scored.demand
     soon = in_use.soon_with_capacity(demand.able or scored.accounts, demand.tokens)
-    if soon and (scored.within is None or _any_within_budget(demand, soon)):
+    if len(soon) and (scored.within is None or _any_within_budget(demand, soon)):
         return True
     full = _and(scored.used, scored.within) & (scored.shares <= _HEADROOM)  # a slot is predicted to be free by then
     return count(scored.unused) > 0 and count(full) > 0

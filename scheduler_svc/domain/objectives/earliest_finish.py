@@ -8,7 +8,7 @@ from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column, Figures, Mask
-from scheduler_svc.domain.objectives import scorers
+from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick_of
@@ -33,6 +33,18 @@ class EarliestFinish:
         """Choose the instance with the earliest predicted finish."""
         runs = _Runs(demand, figures_of(accounts), now)
         return runs.choose(demand.cached_in(accounts) if demand.cached_tokens else None)
+
+    def choose_only(self, demand: Demand, account: Account, now: float) -> Choice:
+        """Choose the only account, whose cache holds nothing of the prompt."""
+        prefill_s = one_candidate.prefill_s(account, demand)
+        if demand.overtakes:
+            time_s = one_candidate.overtaking_first_step_s(account, now) + prefill_s
+        else:
+            later_tokens = float(demand.output_tokens - 1)
+            later_context = later_tokens * (demand.prompt_tokens + demand.output_tokens / 2)
+            output_s, context_s = account.output_token_s * later_tokens, account.output_kv_token_s * later_context
+            time_s = one_candidate.first_step_s(account, now) + prefill_s + output_s + context_s
+        return _choice(demand, 0, time_s, (time_s,))
 
     def choose_sparing(
         self,
@@ -82,13 +94,17 @@ class _Runs:
         times, prefills = self.times(held)
         ranked = times if held is None else with_delays(times, prefills)
         index = pick_of(self.each, ranked, None, held=held)
-        time_s = float(times[index])
-        if self._demand.overtakes:
-            why = f"earliest predicted first token {time_s:.2f} s, before prompts of other classes that wait there"
-            return Choice(index=index, why=why, rule="earliest_first_token", scores={"first_token_s": times})
-        why = f"earliest predicted finish {time_s:.2f} s"
-        if ranked is times:
-            return Choice(index=index, why=why, rule="earliest_finish", scores={"finish_s": times})
-        why = f"{why}, {float(ranked[index]):.2f} s weighed with its prefill"
-        scores = {"finish_and_prefill_s": ranked, "finish_s": times}
-        return Choice(index=index, why=why, rule="earliest_finish", scores=scores)
+        choice = _choice(self._demand, index, float(times[index]), times)
+        if ranked is not times and not self._demand.overtakes:
+            choice.why = f"{choice.why}, {float(ranked[index]):.2f} s weighed with its prefill"
+            choice.scores = {"finish_and_prefill_s": ranked, "finish_s": times}
+        return choice
+
+
+def _choice(demand: Demand, index: int, time_s: float, times: Scores | Sequence[float]) -> Choice:
+    """Return the choice of an account by its predicted finish or, of a CRITICAL request, first token."""
+    if demand.overtakes:
+        why = f"earliest predicted first token {time_s:.2f} s, before prompts of other classes that wait there"
+        return Choice(index=index, why=why, rule="earliest_first_token", scores={"first_token_s": times})
+    why = f"earliest predicted finish {time_s:.2f} s"
+    return Choice(index=index, why=why, rule="earliest_finish", scores={"finish_s": times})

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import as_accounts
+from scheduler_svc.domain.capacity.accounts import Accounts, as_accounts
 from scheduler_svc.domain.capacity.figures import Column, Mask
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.objectives.carriers import Carriers
@@ -105,17 +105,16 @@ class InstancesInUse:
         """Return for each of the accounts by how much its price rises because of the time that it was not in use."""
         return np.array([self._price_factor(a.instance_id, now) for a in accounts])
 
-    def soon_with_capacity(self, accounts: Sequence[Account], tokens: int) -> list[Account]:
+    def soon_with_capacity(self, accounts: Sequence[Account], tokens: int) -> Accounts:
         """Return those of the instances that are in use and take another request once a prompt there is computed.
 
         ``tokens``: KV tokens that the request needs.  Those of an instance that lacks them may go to shorter requests
         again and again.
         """
-        return [
-            a
-            for a in accounts
-            if a.instance_id in self._until and a.prefill_full and a.free_slots > 0 and a.free_tokens >= tokens
-        ]
+        accounts = as_accounts(accounts)
+        free_slots, free_tokens, full_prefill_s = accounts.why_full()
+        soon = self.mask(accounts) & (full_prefill_s > 0) & (free_slots > 0) & (free_tokens >= tokens)
+        return accounts.where(soon)
 
     def review(self, accounts: Sequence[Account], load: OfferedLoad, now: float) -> None:
         """Work out which of these instances are needed, at most once a second, and drop those no longer held.

@@ -8,7 +8,7 @@ from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column, Figures, Mask, highest, lowest
-from scheduler_svc.domain.objectives import scorers
+from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import TIME_TOLERANCE_S, pick_of
@@ -43,6 +43,25 @@ class LeastTargetUsed:
         """Choose the least share of the targets, else the earliest finish."""
         runs = _Runs(demand, figures_of(accounts), TargetShares(demand, self._defaults, now), now)
         return runs.choose_by_cache(demand.cached_in(accounts)) if demand.cached_tokens else runs.choose()
+
+    def choose_only(self, demand: Demand, account: Account, now: float) -> Choice:
+        """Choose the only account, whose cache holds nothing of the prompt."""
+        targets = TargetShares(demand, self._defaults, now)
+        token_s = one_candidate.token_s(account, demand)
+        first_s = one_candidate.first_step_s(account, now) + one_candidate.prefill_s(account, demand)
+        share = targets.of_one(first_s, token_s)
+        times = targets.least_times_of_one(account, first_s, token_s, share=share)
+        scores: dict[str, Sequence[float]] = {
+            "target_share": (share,),
+            "first_token_s": (first_s,),
+            "token_s": (token_s,),
+        }
+        if share > 1 or share == 0:
+            finish_s = first_s + float(demand.output_tokens - 1) * token_s
+            scores["finish_s"] = (finish_s,)
+            if share > 1:
+                return _none_meets(0, finish_s, scores, times)
+        return _least_used(0, share, first_s, token_s, scores, times)
 
     def choose_sparing(
         self,
@@ -98,22 +117,16 @@ class _Runs:
         shares = self._shares.of(firsts, per_token)
         index, least, finishes = self._pick(firsts, shares)
         scores: dict[str, Scores] = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
+        times = self._least_times(firsts, least)
         if finishes is not None:
             scores["finish_s"] = finishes
-        times = self._least_times(firsts, least)
-        if finishes is not None and least > 1:
-            why = f"no candidate is predicted to meet its targets: earliest finish {float(finishes[index]):.2f} s"
-            return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
-        rejected = Rejected()
+            if least > 1:
+                return _none_meets(index, float(finishes[index]), scores, times)
+        choice = _least_used(index, float(shares[index]), float(firsts[index]), float(per_token[index]), scores, times)
         if highest(shares) > 1:
+            choice.rejected = rejected = Rejected()
             reject_missed(rejected, shares)
-        why = (
-            f"uses {float(shares[index]):.0%} of its targets, the least "
-            f"(first token {float(firsts[index]):.2f} s, then {float(per_token[index]) * 1e3:.1f} ms per token)"
-        )
-        return Choice(
-            index=index, why=why, rule="least_target_used", scores=scores, rejected=rejected, least_times=times
-        )
+        return choice
 
     def choose_by_cache(self, held: Column) -> Choice:
         """Choose the earliest finish, weighed with what the request's prefill delays; a free slot goes first."""
@@ -169,3 +182,30 @@ class _Runs:
         at_once = (free if meets is None else meets & free).nonzero()[0]
         in_time = at_once if len(at_once) or meets is None else meets.nonzero()[0]
         return pick_of(each, ranked, in_time if len(in_time) else None, relative=_TOLERANCE), least, finishes
+
+
+def _none_meets(
+    index: int,
+    finish_s: float,
+    scores: Mapping[str, Scores | Sequence[float]],
+    least_times: tuple[float, float] | None,
+) -> Choice:
+    """Return the choice of the earliest finish, where no account is predicted to meet the targets."""
+    why = f"no candidate is predicted to meet its targets: earliest finish {finish_s:.2f} s"
+    return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=least_times)
+
+
+def _least_used(
+    index: int,
+    share: float,
+    first_s: float,
+    token_s: float,
+    scores: Mapping[str, Scores | Sequence[float]],
+    least_times: tuple[float, float] | None,
+) -> Choice:
+    """Return the choice of the least share of the targets, with the times predicted there."""
+    why = (
+        f"uses {share:.0%} of its targets, the least "
+        f"(first token {first_s:.2f} s, then {token_s * 1e3:.1f} ms per token)"
+    )
+    return Choice(index=index, why=why, rule="least_target_used", scores=scores, least_times=least_times)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from scheduler_svc.domain.capacity.account import Account
@@ -51,11 +52,30 @@ class Objective(Protocol):
         ...
 
 
-class Sparing(Objective, Protocol):
-    """An objective that keeps prompts from too loaded instances in one go.
+@lru_cache(maxsize=1_024)
+def has_way(kind: type[Objective], way: str) -> bool:
+    """Whether a class has this shorter way to what its ``choose`` does.
 
-    A class that inherits it and has a ``choose`` of its own needs a ``choose_sparing`` of its own.
+    One that is inherited does not count where ``choose`` is the class's own.
     """
+    for each in kind.__mro__:
+        if way in vars(each):
+            return True
+        if "choose" in vars(each):
+            return False
+    return False
+
+
+class ChoosesOnly(Objective, Protocol):
+    """An objective that has a shorter way where one account is offered, as in a saturated fleet."""
+
+    def choose_only(self, demand: Demand, account: Account, now: float) -> Choice:
+        """Return what ``choose`` does of this account alone, whose cache holds nothing of the prompt."""
+        ...
+
+
+class Sparing(Objective, Protocol):
+    """An objective that keeps prompts from too loaded instances in one go."""
 
     def choose_sparing(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, lowest
 from scheduler_svc.domain.objectives.rejected import Rejected
@@ -96,12 +97,29 @@ class TargetShares:
         """
         if least_share <= _DOUBTFUL:
             return None
-        now, deadline_at = self._now, self._deadline_at
         firsts = first_tokens * (1 + each.first_token_margin)
         first = end = lowest(firsts / 2.0)
-        if deadline_at is not None:
+        if self._deadline_at is not None:
             later_s = (self._demand.output_tokens - 1) * per_token * (1 + each.token_margin)
             end = lowest((firsts + later_s) / 2)
+        return self._unless_in_time(first, end)
+
+    def least_times_of_one(
+        self, account: Account, first_token_s: float, token_s: float, *, share: float
+    ) -> tuple[float, float] | None:
+        """Return the seconds for the only instance, as ``least_times`` does."""
+        if share <= _DOUBTFUL:
+            return None
+        first_s = first_token_s * (1 + account.first_token_margin)
+        end = first = first_s / 2.0
+        if self._deadline_at is not None:
+            later_s = (self._demand.output_tokens - 1) * token_s * (1 + account.token_margin)
+            end = (first_s + later_s) / 2
+        return self._unless_in_time(first, end)
+
+    def _unless_in_time(self, first: float, end: float) -> tuple[float, float] | None:
+        """Return the seconds until the first token and the end; None if these keep TTFT target and deadline."""
+        now, deadline_at = self._now, self._deadline_at
         in_time = self._first_token_at is None or now + first <= self._first_token_at
         if in_time and (deadline_at is None or now + end <= deadline_at):
             return None

@@ -33,10 +33,12 @@ class LeastSlack:
     def key(self, waiting: WaitingRequest, now: float) -> float:
         """Return the latest start that meets the request's targets, between arrival and ``max_slack_s`` later."""
         first_token, end = self._latest_starts(waiting)
-        starts = [s for s in (first_token, end) if s is not None]
         since = _since(waiting)
-        latest = min(starts) if starts else since + self._max_slack_s
-        return min(max(latest, since), since + self._max_slack_s)
+        latest = most = since + self._max_slack_s
+        for start in (first_token, end):
+            if start is not None and start < latest:
+                latest = start
+        return min(max(latest, since), most)
 
     def revise(self, waiting: WaitingRequest, now: float) -> float | None:
         """Return a later key for a request that can no longer meet its target, else None."""

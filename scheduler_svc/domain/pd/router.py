@@ -16,7 +16,7 @@ class Shape:
     output_tokens: int  # predicted
     max_tokens: int
     prompt_logprobs: bool = False
-    images: bool = False  # the prompt has some
+    media: bool = False  # the prompt has images or audio
     continued: bool = False  # tokens were delivered already by an earlier attempt
 
 
@@ -75,8 +75,8 @@ def _obstacle(shape: Shape) -> str:
         return "one output token, which prefill gives by itself"
     if shape.prompt_logprobs:
         return "log probabilities of the prompt stay where it is computed"
-    if shape.images:
-        return "its images are processed where the output is generated"
+    if shape.media:
+        return "its images and audio are processed where the output is generated"
     if shape.continued:
         return "it goes on from tokens that were delivered already"
     return ""

@@ -6,19 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import NO_ACCOUNTS, Accounts
+from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column
 from scheduler_svc.domain.decision import Candidate
 from scheduler_svc.domain.objectives.late_scores import LateScores
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.placement.filters import no_capacity_reason
+from scheduler_svc.domain.placement.full_instances import NOTHING_FULL, FullInstances
 
-_NO_FIGURES = np.empty((3, 0))
 _FLOAT = np.dtype(np.float64)
+_Kept = Column | LateScores | tuple[float, ...]
 
 
 class CandidateTable(Sequence[Candidate]):
@@ -32,7 +32,6 @@ class CandidateTable(Sequence[Candidate]):
         "_choice_index",
         "_count",
         "_full",
-        "_full_figures",
         "_must_leave_reserve",
         "_offered",
         "_rejected",
@@ -47,10 +46,13 @@ class CandidateTable(Sequence[Candidate]):
         demand: Demand,
         choice: Choice,
         offered: Accounts,
-        full: Accounts,
+        able: Accounts,
         unable: Sequence[tuple[str, str, str]],
     ) -> None:
-        """Keep the figures of now.  ``full``: without capacity.  ``unable``: instance id, filter, reason."""
+        """Keep the figures of now.  ``able``: those offered and those without capacity.
+
+        ``unable``: instance id, filter, reason.
+        """
         self._tokens = demand.tokens
         self._must_leave_reserve = demand.must_leave_reserve
         self._choice_index = choice.index
@@ -58,10 +60,9 @@ class CandidateTable(Sequence[Candidate]):
         self._offered: Sequence[Account] = offered
         self._cached = demand.cached_tokens
         self._scores = _kept(choice.scores)
-        self._full: Sequence[Account] = full
-        self._full_figures = _figures_of_full(full)
+        self._full = NOTHING_FULL if offered is able else FullInstances(able, offered)
         self._unable = unable
-        self._count = len(offered) + len(full) + len(unable)
+        self._count = len(able) + len(unable)
 
     def __len__(self) -> int:
         return self._count
@@ -89,8 +90,7 @@ class CandidateTable(Sequence[Candidate]):
         found._cached = {name: tokens for name in ids if (tokens := self._cached.get(name, 0))}
         found._rejected = {row: self._rejected[row] for row in range(offered) if row in self._rejected}
         found._scores = {name: np.array(scores[:offered]) for name, scores in self._scores.items()}
-        found._full = tuple(self._full[: count - offered])
-        found._full_figures = self._full_figures[:, : len(found._full)].copy()
+        found._full = self._full.head(count - offered) if self._full and count > offered else NOTHING_FULL
         found._unable = self._unable[: count - offered - len(found._full)]
         found._count = offered + len(found._full) + len(found._unable)
         return found
@@ -121,26 +121,18 @@ class CandidateTable(Sequence[Candidate]):
         )
 
     def _write_full(self, row: int) -> Candidate:
-        free_slots, free_tokens, prefill_s = self._full_figures[:, row].tolist()
-        name, reason = no_capacity_reason(
-            int(free_slots), int(free_tokens), prefill_s, self._tokens, self._must_leave_reserve
-        )
-        return Candidate(instance_id=self._full[row].instance_id, filtered_by=name, filter_reason=reason)
+        figures = self._full.figures(row)
+        name, reason = no_capacity_reason(*figures, self._tokens, self._must_leave_reserve)
+        return Candidate(instance_id=self._full.account(row).instance_id, filtered_by=name, filter_reason=reason)
 
 
-def _kept(scores: Mapping[str, Column | Sequence[float]]) -> Mapping[str, Column | LateScores]:
+def _kept(scores: Mapping[str, Column | Sequence[float]]) -> Mapping[str, _Kept]:
     """Return the scores so that nobody changes them any more: copies, unless they were made for this choice."""
-    kept: dict[str, Column | LateScores] = {}
+    kept: dict[str, _Kept] = {}
     for name, each in scores.items():
-        if type(each) is LateScores or (type(each) is np.ndarray and each.base is None and each.dtype is _FLOAT):
-            kept[name] = each
+        own = type(each) is np.ndarray and each.base is None and each.dtype is _FLOAT
+        if own or type(each) is LateScores or type(each) is tuple:
+            kept[name] = each  # type: ignore[assignment]  # told by its very type, which costs least
         else:
             kept[name] = np.array(each, dtype=np.float64)
     return kept
-
-
-def _figures_of_full(full: Accounts) -> NDArray[np.float64]:
-    """Return what says why each is full, as ``Figures.why_full`` does."""
-    if full is NO_ACCOUNTS:
-        return _NO_FIGURES
-    return full.whole.figures.why_full(full.rows)

@@ -9,15 +9,18 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sage_media.kinds import input_of, taken
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import lowest
+from scheduler_svc.domain.capacity.figures import Column, lowest
 from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
 from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.media import kinds_of, of_kind, tokens_of
 from scheduler_svc.domain.request import Request
 
 _HASH_SHOWN = 12  # characters
+_FEW = 4  # instances that take a prompt: to look at these is faster than to compare all
 _FAILED_HERE = "the request failed there before"
 
 #: Returns why the engine cannot serve the request, or None if it can.  ``total_tokens``: prompt plus max_tokens.
@@ -54,17 +57,18 @@ def structured_output(facts: EngineFacts, request: Request, total_tokens: int) -
     return f"does not constrain output by {wanted.kind} (does: {kinds})"
 
 
-def images(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
-    """Say why an engine cannot take the request's images; None if it can."""
-    count, takes = len(request.images), facts.image_input
-    if not count:
+def media(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
+    """Say why an engine cannot take the request's images or audio; None if it can."""
+    if not request.media:
         return None
-    if takes is None:
-        return f"takes text only; the request has {count} images"
-    if count > takes.most_images:
-        return f"takes {takes.most_images} images; the request has {count}"
-    if count * (takes.most_tokens - 1) > request.image_tokens:
-        return f"puts up to {takes.most_tokens} tokens in the place of an image, more than the request counts"
+    for kind in kinds_of(request.media):
+        count, takes = len(of_kind(request.media, kind)), input_of(facts.media, kind)
+        if takes is None:
+            return f"takes {taken(each.kind for each in facts.media)}; the request has {count} {kind.noun}s"
+        if count > takes.most:
+            return f"takes {takes.most} {kind.noun}s; the request has {count}"
+    if (most := tokens_of(request.media, facts.media)) > request.media_tokens:
+        return f"puts up to {most} tokens beside the placeholders of images and audio; the request counts fewer"
     return None
 
 
@@ -102,7 +106,7 @@ FACTS_FILTERS: tuple[tuple[str, FactsFilter], ...] = (
     ("task", task),
     ("adapter", adapter),
     ("structured_output", structured_output),
-    ("images", images),
+    ("media", media),
     ("tokenizer", tokenizer),
     ("vocabulary", vocabulary),
     ("model_length", model_length),
@@ -136,12 +140,12 @@ def with_kv(accounts: Accounts, demand: Demand) -> Accounts:
 
 def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue."""
+    tokens, prompt, reserve = float(demand.tokens), float(demand.prompt_tokens), demand.must_leave_reserve
+    name = "urgent_limit" if demand.overtakes else "prompt_limit_leaving_reserve" if reserve else "prompt_limit"
+    if prompt and (few := accounts.few_open(_FEW, leaving_reserve=reserve)) is not None:
+        return accounts.at([row for row, a in few if a.free_tokens >= tokens and getattr(a, name) >= prompt])
     each = accounts.figures
-    if demand.overtakes:
-        limit = each.urgent_limit
-    else:
-        limit = each.prompt_limit_leaving_reserve if demand.must_leave_reserve else each.prompt_limit
-    tokens, prompt = float(demand.tokens), float(demand.prompt_tokens)
+    limit: Column = getattr(each, name)
     if len(limit) and lowest(limit) >= prompt and lowest(each.free_tokens) >= tokens:
         return accounts  # mostly so, and told sooner than which they are
     return accounts.where((each.free_tokens >= tokens) & (limit >= prompt))

@@ -60,9 +60,8 @@ class Offer:
 
     def candidates(self, choice: Choice) -> CandidateTable:
         """Keep the figures of all instances as they are now, for the explanation of the choice."""
-        full = self.able.less(self.with_capacity)
         return CandidateTable(
-            demand=self.demand, choice=choice, offered=self.with_capacity, full=full, unable=self.unable
+            demand=self.demand, choice=choice, offered=self.with_capacity, able=self.able, unable=self.unable
         )
 
     def why_not(self, instance_id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
+from typing import cast
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
@@ -15,7 +16,7 @@ from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.decision import Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.fleet.pool import Pool
-from scheduler_svc.domain.objectives.objective import Choice, Objective
+from scheduler_svc.domain.objectives.objective import Choice, ChoosesOnly, Objective, Sparing, has_way
 from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.offer import Offer
@@ -87,6 +88,11 @@ class Placer:
             identity=waiting.identity,
         )
 
+    @property
+    def splits(self) -> bool:
+        """Whether requests may be split."""
+        return self._splits.settings.enabled
+
     def plan_split(self, waiting: WaitingRequest, demand: Demand, context: PassContext) -> SplitPlan | None:
         """Decide whether to split the request, and between which instances; None while splitting is off."""
         if not self._splits.settings.enabled:
@@ -123,17 +129,17 @@ class Placer:
         rightly have more to do than the mean.
         """
         objective, now, cached = context.policy.objective, context.now, demand.cached_tokens
+        if not cached and offered is not demand.able and len(offered) == 1 and has_way(type(objective), "choose_only"):
+            return cast("ChoosesOnly", objective).choose_only(demand, offered[0], now)
         if not cached or getattr(objective, "gathers_load", False):
             return objective.choose(demand, offered, now)
         too_loaded = self._prefixes.too_loaded(context.pool.accounts)
         if not too_loaded.hold_any(cached):
             return objective.choose(demand, offered, now)
-        choose_sparing = getattr(objective, "choose_sparing", None)
-        if choose_sparing is None:
+        if not has_way(type(objective), "choose_sparing"):
             return _choose_twice(objective, demand, offered, now, too_loaded)
         among, held = too_loaded.among(offered), too_loaded.spared_column(cached, offered)
-        choice: Choice = choose_sparing(demand, offered, now, too_loaded=among, held=held)
-        return choice
+        return cast("Sparing", objective).choose_sparing(demand, offered, now, too_loaded=among, held=held)
 
     def pairs_open(self, pool: Pool) -> bool:
         """Whether splitting is on and a prefill and a decode instance have a slot.  Cheap: looks at no request."""

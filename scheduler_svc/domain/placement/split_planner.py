@@ -126,7 +126,7 @@ class SplitPlanner:
             output_tokens=demand.output_tokens,
             max_tokens=demand.request.sampling.max_tokens,
             prompt_logprobs=demand.request.sampling.prompt_logprobs is not None,
-            images=bool(demand.request.images),
+            media=bool(demand.request.media),
             continued=demand.started,
         )
         forecast = None

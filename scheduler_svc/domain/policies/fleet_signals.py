@@ -66,15 +66,19 @@ class _ModelSignals:
     """The shares of one model."""
 
     def __init__(self) -> None:
-        self._targeted = ForgettingMean(_ARRIVALS)
         self.missed = ForgettingMean(_PLACEMENTS)
-        self._classes = {p: ForgettingMean(_ARRIVALS) for p in Priority}
+        # Of arrivals, the latest weighing most: their number, those with targets, those of each class.
+        self._arrivals = self._targeted = 0.0
+        self._classes = dict.fromkeys(Priority, 0.0)
 
     def arrived(self, request: Request) -> None:
         """Count an arrival."""
-        self._targeted.add(states_targets(request))
-        for priority, share in self._classes.items():
-            share.add(priority is request.priority)
+        self._arrivals = _ARRIVALS * self._arrivals + 1
+        self._targeted = _ARRIVALS * self._targeted + states_targets(request)
+        classes = self._classes
+        for priority in classes:
+            classes[priority] *= _ARRIVALS
+        classes[request.priority] += 1
 
     def read(
         self, accounts: Sequence[Account], load: OfferedLoad, waiting: Mapping[Priority, int], now: float
@@ -85,16 +89,16 @@ class _ModelSignals:
         prices = [a.price_per_s for a in accounts]
         cheapest = min(prices, default=0.0)
         served = sum(1 / max(taken, 1e-9) for taken in load.of_instances(accounts, now))
-        arrivals = self._targeted.weight
+        arrivals = self._arrivals
         in_queue = sum(waiting.values())
-        background = self._classes[Priority.BACKGROUND].total / max(arrivals, _FEW)
-        commonest = max(share.total for share in self._classes.values())
+        background = self._classes[Priority.BACKGROUND] / max(arrivals, _FEW)
+        commonest = max(self._classes.values())
         return Signals(
             load=1 / served if served else 0.0,
             pressure=in_queue / slots if slots else 0.0,
             utilisation=taken / slots if slots else 0.0,
             miss_share=self.missed.total / max(self.missed.weight, _FEW),
-            targeted_share=self._targeted.total / max(arrivals, _FEW),
+            targeted_share=self._targeted / max(arrivals, _FEW),
             class_spread=(arrivals - commonest) / max(arrivals, _FEW),
             background_share=max(background, waiting.get(Priority.BACKGROUND, 0) / max(in_queue, _FEW)),
             price_spread=max(prices) / cheapest - 1 if cheapest > 0 else 0.0,

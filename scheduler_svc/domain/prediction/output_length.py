@@ -36,8 +36,10 @@ class _Window:
 
     @property
     def mean(self) -> float:
-        assumed = max(0, _TYPICAL_SAMPLES - len(self._latest))
-        return (self._sum + assumed * _TYPICAL) / (len(self._latest) + assumed)
+        count = len(self._latest)
+        if count >= _TYPICAL_SAMPLES:
+            return self._sum / count
+        return (self._sum + (_TYPICAL_SAMPLES - count) * _TYPICAL) / _TYPICAL_SAMPLES
 
     def quantile(self, q: float) -> int:
         return self._sorted[min(len(self._sorted) - 1, int(q * len(self._sorted)))]

@@ -38,8 +38,9 @@ class QueueDrain:
             self._since = self._at = now
         if now > self._at:
             keep = exp((self._at - now) / MEMORY_S)
-            for each in self._arrivals:
-                self._arrivals[each] *= keep
+            arrivals = self._arrivals
+            for each in arrivals:
+                arrivals[each] *= keep
             self._at = now
         self._arrivals[priority] += 1
         before = self._lead.get(priority, key - now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -18,8 +19,10 @@ from sqlalchemy.exc import ArgumentError
 
 from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.storage.journal import postgresql, sqlite
-from scheduler_svc.storage.journal.errors import UnusableJournal, in_words, is_lost, is_trouble
+from scheduler_svc.storage.journal.errors import UnusableJournal, in_words, is_damage, is_lost, is_trouble
 from scheduler_svc.storage.journal.used_sockets import UsedSockets
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -81,6 +84,7 @@ class Database:
         event.listen(self._engine, "checkin", self._given_back)
         self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="journal read")
         self.reads = 0  # that wait for a thread or have one
+        self.damage = ""  # that a read met, in words
         self._closed = False
         self._sockets = UsedSockets(on=not self.is_sqlite)
 
@@ -195,11 +199,19 @@ class Database:
                     raise
                 return self._read_once(work, reading.deadline)  # the server was restarted since the last read
         except Exception as error:
+            if is_damage(error):
+                self._note_damage(in_words(error))
             if is_trouble(error):
                 raise JournalUnavailable(in_words(error)) from error
             raise
         finally:
             reading.thread = None
+
+    def _note_damage(self, what: str) -> None:
+        """Log the first damage that is met, and keep it for whoever asks how the journal is."""
+        if not self.damage:
+            self.damage = what
+            log.error("journal %s: %s", self.name, what)
 
     def _read_once(self, work: Callable[[Connection], T], deadline: float) -> T:
         with self.reading(deadline) as connection:

@@ -50,8 +50,8 @@ class Journal:
 
     @property
     def trouble(self) -> str:
-        """Why nothing can be written now, in words; empty while the journal works."""
-        return self.writer.trouble
+        """Why nothing can be written now, or what damage a read met, in words; empty while the journal works."""
+        return self.writer.trouble or self.database.damage
 
     async def close(self) -> None:
         """Write what is pending, within a few seconds, and let go of the database."""

@@ -70,7 +70,7 @@ class OpenAiLines:
         return [
             replace(
                 each,
-                images=made[0].images,  # choices of a line share them
+                media=made[0].media,  # choices of a line share them
                 digest=hashlib.sha256(line.digest + place.to_bytes(4, "big")).digest(),
                 priority=each.priority if stated else batch.priority,
                 deadline_s=deadline_s,

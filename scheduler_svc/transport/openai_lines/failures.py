@@ -37,7 +37,7 @@ _MEMBERS = {
 }
 """Fields of the contract that have another name in a body."""
 
-_IN_IMAGE = re.compile(r"\.image(\.\w+)?$")
+_IN_PART = re.compile(r"\.(image|audio)(\.\w+)?$")
 """What a part of a message has in the contract, and not in a body."""
 
 
@@ -55,7 +55,7 @@ def failure(error: Exception) -> tuple[int, dict[str, Any]]:
 
 def _named(field: str, description: str) -> FieldViolation:
     """Return a violation whose field is named as in the body."""
-    field = _IN_IMAGE.sub("", field)
+    field = _IN_PART.sub("", field)
     for ours, theirs in _FIELDS:
         if field.startswith(ours):
             field = theirs + field[len(ours) :]

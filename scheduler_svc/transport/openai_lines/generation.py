@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sage.controlplane.v1 import inference_pb2
-from sage_wire.image_urls import image_in, url_of
+from sage_media.urls import MEDIA_PARTS, content_of_part
 from scheduler_svc.transport.openai_lines import own_options, sampling
 from scheduler_svc.transport.openai_lines.members import NO_TEXT, Members, is_text
 from scheduler_svc.transport.violations import Violations
@@ -148,19 +148,20 @@ def _part(turn: inference_pb2.ChatMessage, part: Any, body: Members, path: str) 
     text = part.get("text") if kind in ("text", "input_text") else None
     if isinstance(text, str):
         _text(turn, text, body, path)
-    elif kind == "image_url":
-        _image(turn, part.get("image_url"), body, path)
+    elif isinstance(part, dict) and kind in MEDIA_PARTS:
+        _media(turn, part, body, path)
     else:
-        body.refuse(path, "is neither a text nor an image_url: other parts are not supported in a batch")
+        names = ", ".join(sorted(MEDIA_PARTS))
+        body.refuse(path, f"is neither a text nor one of {names}: other parts are not supported in a batch")
 
 
-def _image(turn: inference_pb2.ChatMessage, found: Any, body: Members, path: str) -> None:
+def _media(turn: inference_pb2.ChatMessage, part: Mapping[str, Any], body: Members, path: str) -> None:
     try:
-        data, kind = image_in(url_of(found))
+        kind, data, mime_type = content_of_part(part)
     except ValueError as error:
         body.refuse(path, str(error))
         return
-    turn.content.add(image=inference_pb2.Media(data=data, mime_type=kind))
+    getattr(turn.content.add(), kind).MergeFrom(inference_pb2.Media(data=data, mime_type=mime_type))
 
 
 def _text(turn: inference_pb2.ChatMessage, text: str, body: Members, path: str) -> None:

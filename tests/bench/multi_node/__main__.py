@@ -82,9 +82,11 @@ async def _say_rate(fleet: FleetOnMachines, group: str) -> None:
 
 
 def _say_ways(fleet: FleetOnMachines) -> None:
-    ways = {line.split(" via ")[1] for line in _lines(fleet) if " via " in line and "NCCL INFO Channel" in line}
+    ways = {
+        line.split(" via ")[1].split()[0] for line in _lines(fleet) if " via " in line and "NCCL INFO Channel" in line
+    }
     if ways:
-        _say(f"{WIDE}: the GPUs send via {', '.join(sorted(way.strip() for way in ways))}")
+        _say(f"{WIDE}: the GPUs send via {', '.join(sorted(ways))}")
 
 
 def _lines(fleet: FleetOnMachines) -> list[str]:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from sage_client import AsyncClient, Completion
 from tests.bench.workload import VOCABULARY
 from tests.support.counted_stream import CountedStream
-from tests.support.token_check import first_difference
 
 PROMPT_TOKENS = 64
 ANSWER_TIMEOUT_S = 120.0
@@ -46,11 +45,16 @@ async def begun(client: AsyncClient, instances: Sequence[str], count: int, token
 
 
 def compared(got: Sequence[Completion], wanted: Sequence[Completion]) -> str:
-    """Say how many answers are equal, and where the first of the others departs."""
-    found = [first_difference(mine.token_ids, theirs.token_ids) for mine, theirs in zip(got, wanted, strict=True)]
-    others = [each for each in found if each is not None]
-    said = f"{len(found) - len(others)} of {len(found)} answers equal token by token"
-    return f"{said}; {others[0]}" if others else said
+    """Say how many answers are equal, and how many tokens the others have in common."""
+    pairs = [(mine.token_ids, theirs.token_ids) for mine, theirs in zip(got, wanted, strict=True)]
+    shared = sorted(_shared(mine, theirs) for mine, theirs in pairs if tuple(mine) != tuple(theirs))
+    said = f"{len(pairs) - len(shared)} of {len(pairs)} answers equal token by token"
+    return f"{said}; the others part after {', '.join(map(str, shared))} tokens" if shared else said
+
+
+def _shared(mine: Sequence[int], theirs: Sequence[int]) -> int:
+    pairs = enumerate(zip(mine, theirs, strict=False))
+    return next((position for position, (one, other) in pairs if one != other), min(len(mine), len(theirs)))
 
 
 def _stream(client: AsyncClient, instance: str, number: int, tokens: int) -> CountedStream:

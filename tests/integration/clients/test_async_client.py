@@ -232,7 +232,7 @@ async def test_a_silent_scheduler_does_not_hold_a_plain_call(scheduler: FakeSche
 
     scheduler.admin["GetPolicy"] = be_silent
     async with AsyncClient(scheduler.address, timeout=0.2) as client:
-        with pytest.raises(sage.WaitTimeoutError):
+        with pytest.raises(sage.WaitTimeoutError, match=r"did not answer within 0\.2 s"):
             await client.get_policy()
 
 

@@ -468,12 +468,14 @@ async def test_drain_and_resume(scheduler: FakeScheduler, run: Run) -> None:
 async def test_sleep_and_wake(scheduler: FakeScheduler, run: Run) -> None:
     sleeping = instance(state=common_pb2.INSTANCE_STATE_SLEEPING)
     scheduler.admin["SleepInstance"] = always(admin_pb2.SleepInstanceResponse(instance=sleeping))
-    scheduler.admin["WakeInstance"] = always(admin_pb2.WakeInstanceResponse(instance=sleeping))
+    waking = instance(state=common_pb2.INSTANCE_STATE_SLEEPING, state_reason="wakes up")
+    scheduler.admin["WakeInstance"] = always(admin_pb2.WakeInstanceResponse(instance=waking))
 
     asleep = await run("sleep", "executor-1")
     woken = json.loads((await run("wake", "executor-1", "--json")).stdout)
 
     assert asleep.stdout.startswith("executor-1: sleeping")
+    assert (await run("wake", "executor-1")).stdout.startswith("executor-1: sleeping (wakes up), ")
     assert woken["state"] == "sleeping"
 
 

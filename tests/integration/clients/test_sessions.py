@@ -375,7 +375,7 @@ async def test_a_silent_scheduler_counts_as_broken(scheduler: FakeScheduler) -> 
 
 
 async def test_pings_keep_an_idle_session(scheduler: FakeScheduler) -> None:
-    scheduler.silence_s = 0.15
+    scheduler.silence_s = 0.6
     async with AsyncClient(scheduler.address) as client:
         await client.generate("hi").result()
         await eventually(lambda: sum(bool(each.ping) for each in scheduler.sessions[0].messages) >= 8)
@@ -392,7 +392,7 @@ async def test_a_session_that_is_not_opened_in_time_fails_its_requests(scheduler
     scheduler.Session = say_nothing  # type: ignore[method-assign]
     await scheduler.stop()
     await scheduler.start()
-    async with AsyncClient(scheduler.address) as client:
+    async with AsyncClient(scheduler.address, reconnect=Reconnect(submit_s=0.0)) as client:
         client._dispatcher._times = SessionTimes(open_s=0.1, bye_s=0.1)
         with pytest.raises(sage.UnavailableError, match=r"did not open a session within 0\.1 s"):
             await client.generate("hi").result()

@@ -20,6 +20,8 @@ pytestmark = [
     pytest.mark.usefixtures("transport"),
 ]
 
+ONCE = sage.Reconnect(submit_s=0.0)  # a client that is refused says so at once
+
 
 def certificate(directory: Path) -> tuple[Path, Path]:
     """A self-signed certificate for 127.0.0.1, and its key."""
@@ -47,7 +49,7 @@ async def test_a_scheduler_with_another_authority_is_not(tmp_path: Path) -> None
     (tmp_path / "other").mkdir()
     other, _ = certificate(tmp_path / "other")
     scheduler = await started(grpc.ssl_server_credentials([(key.read_bytes(), cert.read_bytes())]))
-    async with AsyncClient(scheduler.address, tls_ca=other) as client:
+    async with AsyncClient(scheduler.address, tls_ca=other, reconnect=ONCE) as client:
         with pytest.raises(sage.UnavailableError):
             await client.generate("hi").result()
     await scheduler.stop()
@@ -68,7 +70,9 @@ async def test_a_renewed_client_certificate_is_used_without_a_new_client(tmp_pat
     cert, key = tmp_path / "client.pem", tmp_path / "client.key"
     copy(stranger.issue("client"), cert, key)
     try:
-        async with AsyncClient(scheduler.address, tls_ca=authority.certificate, tls_cert=cert, tls_key=key) as client:
+        async with AsyncClient(
+            scheduler.address, tls_ca=authority.certificate, tls_cert=cert, tls_key=key, reconnect=ONCE
+        ) as client:
             assert not await answers(client)
             copy(authority.issue("client"), cert, key)
             await eventually(lambda: answers(client), within_s=30.0, every_s=0.2)

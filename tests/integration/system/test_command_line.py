@@ -175,6 +175,10 @@ async def test_without_a_scheduler_the_clients_version_is_printed_all_the_same(r
     assert (await run("version", "--client", env=nowhere)).exit_code == 0
 
 
+async def test_an_empty_prompt_is_called_so(run: Run) -> None:
+    assert (await run("generate", "")).stderr == "error: PROMPT: is empty\n"
+
+
 async def test_a_file_that_cannot_be_written_is_an_error_in_one_line(run: Run) -> None:
     refused = await run("explain", "night-1", "--svg", "/nonexistent/picture.svg")
     assert (refused.exit_code, refused.stderr) == (

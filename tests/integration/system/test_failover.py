@@ -389,7 +389,7 @@ async def test_random_output_without_a_seed_survives_a_failover(
     option: dict[str, Any], history: bool, fleet: LocalFleet
 ) -> None:
     """Where an engine would have to replay it, it was given a seed when it was accepted."""
-    dying = await fleet.add("a", step_base_s=0.003)
+    dying = await fleet.add("a", step_base_s=0.05)  # it dies before the shortest answer is over
     await fleet.add("b", output_history=history)
     story = await Story(fleet, PROMPTS[0], **{"temperature": 0.9, **option}).until_token(2)
     dying.engine.inject(Fault(kind=FaultKind.DIE))

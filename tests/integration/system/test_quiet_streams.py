@@ -58,10 +58,16 @@ async def test_a_connection_that_ended_for_want_of_calls_is_made_again_by_the_ne
         assert (await fleet.instance("one")).state is InstanceState.READY
 
 
+def live_requests() -> int:
+    gc.collect()
+    return sum(type(each) is LiveRequest for each in gc.get_objects())
+
+
 async def test_a_client_that_takes_nothing_does_not_keep_its_request(
     fleet: LocalFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(take_limit, "TAKE_LIMIT_S", 0.3)
+    before = live_requests()  # what failed before may be kept with its traceback
     small = events.tokens
 
     def large(*of: Any) -> inference_pb2.GenerateResponse:
@@ -79,10 +85,6 @@ async def test_a_client_that_takes_nothing_does_not_keep_its_request(
     await eventually(lambda: len(requests) == 0)
     requests._ended.clear()
 
-    def forgotten() -> bool:
-        gc.collect()
-        return not [found for found in gc.get_objects() if type(found) is LiveRequest]
-
-    await eventually(forgotten)
+    await eventually(lambda: live_requests() <= before, what="the request to be forgotten")
     assert not call.done(), "the message that waits is in the way of a status"
     assert (await end_of(call)).reason == "LIMIT_REACHED"

@@ -124,6 +124,7 @@ def alive(kind: type) -> int:
 
 
 async def test_terms_leave_nothing_behind_and_take_no_work_away(postgres: Postgres) -> None:
+    services, requests = alive(SchedulerService), alive(LiveRequest)  # what failed before is kept with its traceback
     leading = Leading(postgres)
     await leading.service.start()
     executor = executor_of(leading.address)
@@ -141,8 +142,8 @@ async def test_terms_leave_nothing_behind_and_take_no_work_away(postgres: Postgr
                 epoch = await leading.epoch_above(epoch)
                 await eventually(partial(_goes_on, client, submitted.request_id), what="its work goes on")
                 seen.append(await leading.counts())
-                assert alive(SchedulerService) == 1
-                assert alive(LiveRequest) <= 2
+                assert alive(SchedulerService) == services + 1
+                assert alive(LiveRequest) <= requests + 2
                 await leading.lose_lease()
             before = {name: max(each[name] for each in seen[:2]) for name in seen[0]}
             assert {name for name, count in seen[-1].items() if count > before[name] + FEW} == set(), seen

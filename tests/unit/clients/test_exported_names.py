@@ -24,7 +24,16 @@ PUBLIC = {
     "sinks": {"Call", "Sink"},
     "embeddings": {"EmbedOptions", "Embeddings", "Scores"},
     "JSON": {"plain"},
-    "requests": {"ChatMessage", "Image", "GenerateOptions", "SamplingOptions", "NoInstance", "Priority", "ResumeMode"},
+    "requests": {
+        "Audio",
+        "ChatMessage",
+        "Image",
+        "GenerateOptions",
+        "SamplingOptions",
+        "NoInstance",
+        "Priority",
+        "ResumeMode",
+    },
     "events": {
         *("Accepted", "Scheduled", "PromptRead", "Tokens", "ChoiceFinished", "Finished", "Event"),
         *("Choice", "Completion", "PartialOutput"),
@@ -54,7 +63,7 @@ PUBLIC = {
         "RoleChange",
         "SplitMode",
     },
-    "models": {"Model", "ModelFiles"},
+    "models": {"AudioInput", "Model", "ModelFiles"},
     "scaling": {"DesiredFleet", "DesiredInstances"},
     "adapters": {"Adapter", "AdapterState", "InstanceAdapter"},
     "fleet": {

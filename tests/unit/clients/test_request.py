@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
-from sage_client import ChatMessage, Image, InvalidRequestError, SamplingOptions
+from sage_client import Audio, ChatMessage, Image, InvalidRequestError, SamplingOptions
 from sage_client._request import encode_request
-from sage_wire.protocol import IMAGE_LIMIT_BYTES, PROMPT_LIMIT_BYTES
+from sage_media.kinds import IMAGE_LIMIT_BYTES
+from sage_wire.protocol import PROMPT_LIMIT_BYTES
 
 
 def encode(prompt: str | None = "hi", **options: Any) -> inference_pb2.GenerateRequest:
@@ -218,17 +219,33 @@ def test_images_beside_token_ids() -> None:
     assert fields_at_fault("hello", images=[b"one"]) == ["images"]
 
 
+def test_audio_is_sent_as_it_is_and_out_of_parts() -> None:
+    data = base64.b64encode(b"sound").decode()
+    written = {"type": "input_audio", "input_audio": {"data": data, "format": "mp3"}}
+    away = {"type": "audio_url", "audio_url": {"url": f"data:audio/wav;base64,{data}"}}
+    content = ["Hear:", Audio(data=b"raw", mime_type="audio/x-wav"), written, away]
+    [turn] = encode(None, messages=[{"role": "user", "content": content}]).spec.chat.messages
+    audio = [(part.audio.data, part.audio.mime_type) for part in turn.content if part.HasField("audio")]
+    assert audio == [(b"raw", "audio/wav"), (b"sound", "audio/mpeg"), (b"sound", "audio/wav")]
+    spec = encode(None, token_ids=[1, 2], audio=[b"one", Audio.from_input(written["input_audio"])]).spec  # type: ignore[arg-type]
+    assert [each.data for each in spec.audio] == [b"one", b"sound"]
+    assert fields_at_fault("hello", audio=[b"one"]) == ["audio"]
+
+
 @pytest.mark.parametrize(
     ("part", "words"),
     [
         ({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}, "is not fetched"),
         ({"type": "image_url", "image_url": {"url": "data:image/png;base64,???"}}, "is not base64"),
         ({"type": "image_url", "image_url": "data:image/svg+xml;base64,eA=="}, "'image/svg\\+xml' are not supported"),
-        ({"type": "input_audio", "input_audio": {}}, "type 'input_audio' are not supported"),
+        ({"type": "input_audio", "input_audio": {}}, "has no data and format"),
+        ({"type": "audio_url", "audio_url": "https://example.com/a.wav"}, "is not fetched"),
+        ({"type": "video_url", "video_url": {}}, "type 'video_url' are not supported"),
+        (Audio(data=b"x", mime_type="audio/aac"), "audio clips of type 'audio/aac' are not supported"),
         (Image(data=b""), "is empty"),
         (Image(data=bytes(IMAGE_LIMIT_BYTES + 1)), str(IMAGE_LIMIT_BYTES)),
     ],
-    ids=["url", "base64", "kind", "audio", "empty", "large"],
+    ids=["url", "base64", "kind", "audio", "audio url", "video", "audio kind", "empty", "large"],
 )
 def test_a_part_that_cannot_be_sent_is_named(part: Any, words: str) -> None:
     with pytest.raises(InvalidRequestError, match=words) as caught:

@@ -56,6 +56,13 @@ def test_a_reason_of_a_newer_server_goes_by_the_status() -> None:
     assert made.reason == "SOMETHING_NEW"
 
 
+def test_a_call_without_an_answer_says_so_instead_of_what_grpc_says() -> None:
+    silent = rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED)
+
+    assert str(error_from_rpc(silent, timeout_s=2.5)) == "the scheduler did not answer within 2.5 s"
+    assert str(error_from_rpc(silent)) == "the scheduler did not answer in time"
+
+
 def test_another_systems_reason_is_not_ours() -> None:
     made = error_from_rpc(rpc_error(grpc.StatusCode.UNAVAILABLE, reason="QUEUE_FULL", domain="example.com"))
 

@@ -124,6 +124,7 @@ def test_variables_have_no_case(service: Service) -> None:
         (("--telemetry.polizy=1",), "unrecognized arguments: --telemetry.polizy=1"),
         (("--drain-timeout", "1"), "unrecognized arguments: --drain-timeout 1"),  # the beginning of a flag
         (("word",), "unrecognized arguments: word"),
+        (("--uvloop=true",), "--uvloop takes no value; off: --no-uvloop"),
         (("--listen",), "argument --listen: expected one argument"),
         (("--config",), "argument --config: expected one argument"),
         (("--listen=nowhere",), "listen: 'nowhere' is not host:port"),

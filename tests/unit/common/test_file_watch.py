@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,8 @@ def tls(authority: Authority, tmp_path: Path) -> ServerTls:
     return files
 
 
-def install(files: ServerTls, authority: Authority, name: str) -> None:
-    certificate, key = authority.issue(name)
+def install(files: ServerTls, authority: Authority, name: str, *, days: int = 2) -> None:
+    certificate, key = authority.issue(name, days=days)
     files.certificate.write_bytes(certificate.read_bytes())
     files.private_key.write_bytes(key.read_bytes())
 
@@ -133,6 +134,27 @@ def test_files_of_no_use_change_nothing_and_are_said_once(
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 3
     assert all("the certificate read before stays in use" in line for line in errors)
+
+
+@needs_openssl
+def test_a_certificate_that_has_ended_does_not_replace_one_that_counts(
+    tls: ServerTls, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(tls, authority, "long", days=30)
+    now = datetime.now(UTC) + timedelta(days=10)
+    reloaded = ReloadedTls(tls, lambda: now)
+    assert not caplog.records
+    before = reloaded.current
+    install(tls, authority, "short", days=2)
+    for _ in range(3):
+        reloaded.check()
+    assert reloaded.current is before
+    assert [f"stays in use: that in {tls.certificate}: it ended at 2" in each for each in caplog.messages] == [True]
+    now += timedelta(days=30)  # the one in use has ended too: the files count
+    reloaded.check(True)
+    assert reloaded.current is not before
+    assert ReloadedTls(tls, lambda: now).current.certificate == reloaded.current.certificate
+    assert caplog.messages[-1].startswith(f"tls: clients refuse the certificate in {tls.certificate}: it ended at 2")
 
 
 @needs_openssl

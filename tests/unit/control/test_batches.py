@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sage.controlplane.v1 import inference_pb2
+from sage_media.kinds import MediaInput, MediaKind
 from sage_wire.batches import EMBEDDINGS
 from scheduler_svc.control.batches.line_codec import BatchLine, LineFault
 from scheduler_svc.control.batches.settings import BatchSettings
@@ -24,7 +25,6 @@ from scheduler_svc.domain.errors import (
     RequestConflict,
     TenantLimitReached,
 )
-from scheduler_svc.domain.images import ImageInput
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.transport.openai_lines import generation
 from scheduler_svc.transport.openai_lines.codec import OpenAiLines
@@ -68,7 +68,7 @@ async def test_a_line_with_an_image_runs_where_images_are_taken_and_is_refused_e
     parts = [{"type": "text", "text": "See"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,eA=="}}]
     picture = line("picture", CHAT, messages=[{"role": "user", "content": parts}], max_tokens=4)
     async with BatchWorld() as world:
-        world.add("a", image_input=ImageInput(placeholder_token_id=IMAGE_ID, most_tokens=20, most_images=2))
+        world.add("a", media=(MediaInput(kind=MediaKind.IMAGE, placeholder_token_id=IMAGE_ID, most_tokens=20, most=2),))
         key = await world.submit([picture, line("text")])
         await world.advance(5)
         output, _ = world.results(key)

@@ -161,6 +161,7 @@ async def test_an_error_under_fifo_ends_the_request_and_leaves_fifo_in_force(mon
 
         with monkeypatch.context() as patched:
             patched.setattr(EarliestFinish, "choose", fails)
+            patched.setattr(EarliestFinish, "choose_only", fails)
             unlucky = await world.submit("unlucky")
             await world.advance(0.1)
         later = await world.submit("later")

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from sage_common.clock import Clock
 from sage_common.virtual_clock import VirtualClock
+from sage_media.kinds import MediaInput
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
@@ -29,7 +30,6 @@ from scheduler_svc.control.roles.kept_role import KeptRole
 from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts
-from scheduler_svc.domain.images import ImageInput
 from scheduler_svc.domain.instance_spec import DeviceGroup, InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
@@ -44,6 +44,8 @@ EPOCH = 7
 MODEL = "m"
 STEP_S = 0.01
 IMAGE_ID = 999  # stands for an image in prompts
+AUDIO_ID = 998  # the same for audio
+MARKS = {Mark.IMAGE: IMAGE_ID, Mark.AUDIO: AUDIO_ID}
 KEY = AdoptionKey(b"k" * 32)
 
 
@@ -75,7 +77,10 @@ class NoTokenizers:
     ) -> Sequence[int]:
         turns = [turn.parts or (turn.text,) for turn in conversation.turns]
         return [
-            id_ for turn in turns for part in turn for id_ in ([IMAGE_ID] if part is Mark.IMAGE else map(ord, part))
+            id_
+            for turn in turns
+            for part in turn
+            for id_ in ([MARKS[part]] if isinstance(part, Mark) else map(ord, part))
         ]
 
 
@@ -107,7 +112,7 @@ class ModelledExecutor:
     max_model_len: int = 4096
     vocab_size: int = 1000
     tokenizer_hash: str = "t"
-    image_input: ImageInput | None = None
+    media: tuple[MediaInput, ...] = ()
     weights: str = "w"
     adapter_weights: dict[str, str] = field(default_factory=dict)
     adapter_slots: int = 0
@@ -281,7 +286,7 @@ class ModelledExecutor:
             max_running=self.max_running,
             max_batched_tokens=2048,
             tokenizer_hash=self.tokenizer_hash,
-            image_input=self.image_input,
+            media=self.media,
             kv_connector=self.kv_connector,
             compatibility_key="k" if self.kv_connector else "",
             kv_block_size=self.kv_block_size,

@@ -39,6 +39,32 @@ def test_columns_show_what_the_accounts_show_whatever_happens_to_them(seed: int)
 
 
 @each_seed
+def test_what_keeps_prompts_out_is_known_whatever_happens_and_whatever_else_is_read(seed: int) -> None:
+    rng, ledger = Random(seed), Ledger()
+    each = make_accounts(rng, ledger)
+    several = Accounts(each)
+    rows = sorted(rng.sample(range(len(each)), rng.randint(0, len(each))))
+    some = several.at(rows)
+
+    for _ in range(8):
+        full = [[float(n) for n in (a.free_slots, a.free_tokens, a.full_prefill_s)] for a in each]
+        opened = {row for row, a in enumerate(each) if a.urgent_limit > 0}
+        roomy = {row for row, a in enumerate(each) if a.prompt_limit_leaving_reserve > 0}
+        assert [set(several.open_rows), set(several.roomy_rows)] == [opened, roomy]
+        assert set(some.open_rows) == {n for n, row in enumerate(rows) if row in opened}
+        assert set(some.roomy_rows) == {n for n, row in enumerate(rows) if row in roomy}
+        assert several.why_full().T.tolist() == full
+        assert several.least_free_tokens == min(a.free_tokens for a in each)
+        assert some.why_full().T.tolist() == [full[row] for row in rows]
+        if rng.random() < 0.3:
+            assert shown(several) == expected(each)
+        if rng.random() < 0.1:
+            several.close()
+        for _ in range(rng.randint(0, 3)):
+            change(rng, rng.choice(each), ledger)
+
+
+@each_seed
 def test_some_of_some_accounts_show_their_own_figures(seed: int) -> None:
     rng = Random(seed)
     each = make_accounts(rng, Ledger())
@@ -75,4 +101,4 @@ def test_accounts_keep_no_memory_of_compositions_that_are_over() -> None:
         scheduler.schedule(0.0)
         put_in_state(scheduler, "i1", InstanceState.SUSPECT if n % 2 else InstanceState.READY)
 
-    assert [len(i.account._watchers) for i in scheduler.instances()] == [1, pytest.approx(1, abs=1)]
+    assert [len(i.account._watches) for i in scheduler.instances()] == [1, pytest.approx(1, abs=1)]

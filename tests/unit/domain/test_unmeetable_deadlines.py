@@ -83,6 +83,14 @@ def test_a_request_behind_others_that_outlast_its_deadline_is_refused(policy: st
         scheduler.enqueue(make_request("mine", arrived_at=100.0, deadline_at=246.0), 100.0)
 
 
+def test_a_request_whose_deadline_is_over_expires_instead_of_being_told_to_try_again() -> None:
+    scheduler = with_twenty_waiting("fifo")
+    with pytest.raises(Overloaded, match=r"the deadline, in 0\.001 s, cannot be met"):
+        scheduler.enqueue(make_request("late", arrived_at=100.0, deadline_at=100.001), 100.0)
+
+    scheduler.enqueue(make_request("too late", arrived_at=100.0, deadline_at=100.0), 100.0)
+
+
 @pytest.mark.parametrize("policy", ["fifo", "priority", "slo_aware", "cost_optimized"])
 def test_requests_that_stand_aside_or_left_are_not_ahead(policy: str) -> None:
     aside, left = with_twenty_waiting(policy, adapter="unknown"), with_twenty_waiting(policy)

@@ -141,7 +141,7 @@ async def test_what_the_engine_calls_invalid_is_not_quoted_in_the_log(caplog: py
         _, _, ended = await bench.run(sampling=Sampling(stop_token_ids=(987_654_321,)))
         assert "987654321" in ended.message
         await bench.ended(bench.assign())
-    assert "invalid after 0 tokens sampling.stop_token_ids" in caplog.text
+    assert "invalid after 0 tokens: sampling.stop_token_ids" in caplog.text
     assert "987654321" not in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""A conversation that vLLM rendered with images becomes one placeholder for each image again."""
+"""A conversation that vLLM rendered with images and audio becomes one placeholder for each again."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from sage_client import Image, InvalidRequestError
-from sage_gateway.vllm_server.fleet_prompt import FleetPrompt, with_images
+from sage_client import Audio, Image, InvalidRequestError
+from sage_gateway.vllm_server.fleet_prompt import FleetPrompt, with_media
+from sage_media.kinds import MediaKind
 
 PLACEHOLDER = 9
+TAKES = {MediaKind.IMAGE: PLACEHOLDER}
 ONE, TWO = Image(data=b"one"), Image(data=b"two")
 
 
@@ -21,25 +23,33 @@ def rendered(token_ids: list[int], **places: list[tuple[int, int]]) -> Any:
 
 def test_each_image_is_one_placeholder_in_its_place() -> None:
     prompt = rendered([1, 7, 8, 8, 7, 2, 7, 8, 7, 3], image=[(1, 4), (6, 3)])
-    made = with_images("text", prompt, [ONE, TWO], PLACEHOLDER)
+    made = with_media("text", prompt, [ONE, TWO], TAKES)
     assert made.sent == [1, PLACEHOLDER, 2, PLACEHOLDER, 3]
     assert made.token_ids == prompt["prompt_token_ids"], "usage counts what the engine computes"
     assert made.for_sdk() == {"token_ids": made.sent, "images": [ONE, TWO]}
 
 
+def test_clips_and_images_each_have_their_own_placeholder() -> None:
+    prompt = rendered([1, 7, 7, 2, 8, 8, 8, 3], image=[(1, 2)], audio=[(4, 3)])
+    clip = Audio(data=b"clip")
+    made = with_media(None, prompt, [clip, ONE], {**TAKES, MediaKind.AUDIO: 5})
+    assert made.sent == [1, PLACEHOLDER, 2, 5, 3]
+    assert made.for_sdk() == {"token_ids": made.sent, "images": [ONE], "audio": [clip]}
+
+
 @pytest.mark.parametrize(
-    ("places", "images", "placeholder"),
+    ("places", "images", "takes"),
     [
-        ({"image": [(0, 1)]}, [ONE, TWO], PLACEHOLDER),
-        ({"audio": [(0, 1)]}, [ONE], PLACEHOLDER),
-        ({"image": [(0, 1)], "video": [(1, 1)]}, [ONE], PLACEHOLDER),
-        ({"image": [(0, 1)]}, [ONE], None),
+        ({"image": [(0, 1)]}, [ONE, TWO], TAKES),
+        ({"audio": [(0, 1)]}, [ONE], TAKES),
+        ({"image": [(0, 1)], "video": [(1, 1)]}, [ONE], TAKES),
+        ({"image": [(0, 1)]}, [ONE], {}),
     ],
     ids=["another number", "audio", "video beside it", "a model for text"],
 )
-def test_what_does_not_agree_is_refused(places: Any, images: list[Image], placeholder: int | None) -> None:
+def test_what_does_not_agree_is_refused(places: Any, images: list[Image], takes: dict[MediaKind, int]) -> None:
     with pytest.raises(InvalidRequestError, match="messages"):
-        with_images(None, rendered([5, 6], **places), images, placeholder)
+        with_media(None, rendered([5, 6], **places), images, takes)
 
 
 def test_a_prompt_without_images_is_token_ids_alone() -> None:

@@ -14,7 +14,10 @@ from sage_gateway.log_lines import OURS, write_log_lines
 def loggers_as_before() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("", *OURS)]
     before = [(each, each.level, each.propagate, list(each.handlers)) for each in loggers]
+    levels = [(handler, handler.level) for handler in logging.getLogger().handlers]  # pytest's own are among them
     yield
+    for handler, level in levels:
+        handler.setLevel(level)
     for each, level, propagate, handlers in before:
         each.level, each.propagate, each.handlers = level, propagate, handlers
         each.manager._clear_cache()  # type: ignore[attr-defined]
@@ -22,7 +25,7 @@ def loggers_as_before() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", OURS)
 def test_own_lines_are_written_once_whatever_the_root_logger_leaves_out(
-    name: str, capsys: pytest.CaptureFixture[str]
+    name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_log_lines()
     root = logging.getLogger()
@@ -30,4 +33,6 @@ def test_own_lines_are_written_once_whatever_the_root_logger_leaves_out(
     for handler in root.handlers:
         handler.setLevel(logging.ERROR)
     logging.getLogger(f"{name}.part").info("it serves")
-    assert capsys.readouterr().err.count(f"INFO {name}.part: it serves\n") == 1
+    for handler in logging.getLogger(name).handlers:
+        handler.flush()
+    assert capfd.readouterr().err.count(f"INFO {name}.part: it serves\n") == 1

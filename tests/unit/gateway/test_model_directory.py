@@ -36,6 +36,12 @@ def test_the_files_have_their_names(files: ModelFiles, tmp_path: Path) -> None:
     assert (config["eos_token"], config["chat_template"], config["model_max_length"]) == ("</s>", "T", 100)
 
 
+def test_a_processor_has_the_template_of_the_executors(files: ModelFiles, tmp_path: Path) -> None:
+    write_model(replace(files, processor_files={"processor_config.json": "{}"}), tmp_path)
+    assert (tmp_path / "processor_config.json").read_text() == "{}"
+    assert (tmp_path / "chat_template.jinja").read_text() == "T"
+
+
 def test_a_model_needs_no_generation_config(files: ModelFiles, tmp_path: Path) -> None:
     write_model(files, tmp_path)
     assert not (tmp_path / "generation_config.json").exists()

@@ -47,6 +47,11 @@ def test_images_are_fetched_from_the_hosts_that_are_named() -> None:
     assert hosts == (MediaHost(name="*.example.com"), MediaHost(name="127.0.0.1", port=8080))
 
 
+def test_images_and_audio_are_bounded_over_all_requests() -> None:
+    assert parse([]).media_bytes == 256 * 1024 * 1024
+    assert parse(["--media-bytes", "100000000"]).media_bytes == 100_000_000
+
+
 @pytest.mark.parametrize("flags", [["--insecure-http"], ["--https-cert", "c.pem", "--https-key", "k.pem"]])
 def test_other_machines_are_served_with_https_or_when_told_to(flags: list[str]) -> None:
     assert parse(["--host", "0.0.0.0", *flags]).host == "0.0.0.0"
@@ -61,6 +66,7 @@ def test_other_machines_are_served_with_https_or_when_told_to(flags: list[str]) 
         (["--https-cert", "x"], "belong together"),
         (["--host", "0.0.0.0"], "not loopback: give --https-cert and --https-key, or --insecure-http"),
         (["--grace-s", "nan"], "not in the range"),
+        (["--media-bytes", "1000"], "1000 is not in the range 67108864"),
         (["--media-host", "https://a"], "is not HOST or HOST:PORT"),
         (["--model-arg", "a=b"], "is not MODEL=FLAG"),
         (["--model-arg", "--tool-call-parser=hermes"], "expected one argument"),

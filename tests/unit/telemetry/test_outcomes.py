@@ -48,7 +48,7 @@ def test_a_stream_that_broke_for_our_own_defect_is_told_apart() -> None:
 
 def test_what_is_said_of_an_error_quotes_nothing() -> None:
     violation = errors.FieldViolation(field="spec.sampling.stop", description="'my secret' is empty")
-    assert in_words(errors.InvalidRequest([violation])) == "invalid: spec.sampling.stop"
+    assert in_words(errors.InvalidRequest([violation])) == "wrong values of spec.sampling.stop"
     assert in_words(ValueError("my secret")) == "ValueError"
 
 

@@ -51,6 +51,7 @@ async def test_a_header_that_is_no_text_is_not_logged(capfd: pytest.CaptureFixtu
                 answer += await reader.read(4096)
             writer.close()
         logging.getLogger("x").info("the end")
+        root.handlers[0].flush()
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)

@@ -14,6 +14,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from sage.controlplane.v1 import admin_pb2, common_pb2, decision_pb2, executor_pb2, inference_pb2
+from sage_media.kinds import MediaInput, MediaKind
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import AUTOMATIC_ROLES, MODEL_CONFIG_LIMIT_BYTES, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
@@ -29,10 +30,10 @@ from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.errors import InvalidRequest
-from scheduler_svc.domain.images import Image, ImageInput
 from scheduler_svc.domain.instance_spec import DeviceGroup, InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
+from scheduler_svc.domain.media import Media
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.domain.request import Embedding, Request, RequestKey, Sampling, StructuredOutput
@@ -139,7 +140,12 @@ FACTS = EngineFacts(
     generation_config_json="[]",
     embedding_dimensions=256,
     classifies=True,
-    image_input=ImageInput(placeholder_token_id=9, most_tokens=19, most_images=4),
+    media=(
+        MediaInput(kind=MediaKind.IMAGE, placeholder_token_id=9, most_tokens=19, most=4),
+        MediaInput(
+            kind=MediaKind.AUDIO, placeholder_token_id=8, most_tokens=750, most=3, most_seconds=30.0, rate_hz=16_000
+        ),
+    ),
     processor_files={"processor_config.json": "{}"},
 )
 
@@ -209,8 +215,8 @@ def the_order() -> AssignOrder:
 def test_an_assign_says_everything() -> None:
     order = the_order()
     wire = assign_message(order)
-    images = {"images", "image_tokens"}  # not with a handoff
-    assert unset(wire) == {"direct_delivery_ticket", "record", "adoption_proof", "embedding"} | images
+    media = {"images", "audio", "image_tokens"}  # not with a handoff
+    assert unset(wire) == {"direct_delivery_ticket", "record", "adoption_proof", "embedding"} | media
     assert wire.number == 41
     assert (wire.attempt.epoch, wire.attempt.number) == (EPOCH, 12)
     assert (wire.request_id, wire.phase, list(wire.prompt_token_ids)) == ("r", common_pb2.PHASE_DECODING, [1, 2, 3])
@@ -252,16 +258,31 @@ def test_an_assign_says_how_to_embed(embedding: Embedding) -> None:
     assert embeddings.from_wire(wire.embedding) == embedding
 
 
-def test_an_assign_has_the_images_and_the_tokens_that_they_may_take() -> None:
-    images = (Image(data=b"one"), Image(data=b"two"))
-    wire = assign_message(replace(the_order(), request=replace(REQUEST, images=images, image_tokens=36)))
+def test_an_assign_has_the_media_and_the_tokens_that_they_may_take() -> None:
+    media = (Media(data=b"one"), Media(kind=MediaKind.AUDIO, data=b"clip"), Media(data=b"two"))
+    wire = assign_message(replace(the_order(), request=replace(REQUEST, media=media, media_tokens=36)))
     assert ([each.data for each in wire.images], wire.image_tokens) == ([b"one", b"two"], 36)
+    assert [each.data for each in wire.audio] == [b"clip"]
 
 
 def test_an_engine_that_takes_images_of_no_size_is_refused() -> None:
     wire = the_facts()
     wire.image_input.most_tokens = 0
     with pytest.raises(WireError, match="image_input"):
+        registrations.facts(wire)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("most_tokens", 0), ("most_clips", 0), ("rate_hz", 0)),
+        *(("most_seconds", 0.0), ("most_seconds", float("nan")), ("most_seconds", float("inf"))),
+    ],
+)
+def test_an_engine_that_takes_audio_of_no_size_is_refused(field: str, value: float) -> None:
+    wire = the_facts()
+    setattr(wire.audio_input, field, value)
+    with pytest.raises(WireError, match="audio_input"):
         registrations.facts(wire)
 
 
@@ -743,6 +764,9 @@ def the_facts() -> executor_pb2.EngineFacts:
         embedding_dimensions=256,
         classifies=True,
         image_input=executor_pb2.ImageInput(placeholder_token_id=9, most_tokens=19, most_images=4),
+        audio_input=inference_pb2.AudioInput(
+            placeholder_token_id=8, most_tokens=750, most_clips=3, most_seconds=30.0, rate_hz=16_000
+        ),
         processor_files={"processor_config.json": "{}"},
     )
 

@@ -85,7 +85,7 @@ async def test_a_socket_of_this_machine(tmp_path: Path) -> None:
 
 async def test_a_port_that_is_taken_is_said_so() -> None:
     async with serving() as first:
-        with pytest.raises(ListenError, match=f"cannot bind 127.0.0.1:{first.port}"):
+        with pytest.raises(ListenError, match=f"^listen: cannot bind 127.0.0.1:{first.port}: the address is in use"):
             listen(grpc.aio.server(options=[("grpc.so_reuseport", 0)]), at(f"127.0.0.1:{first.port}"), None)
         with pytest.raises(ListenError, match="cannot bind"):
             async with serving(listen=f"127.0.0.1:{first.port}"):

@@ -7,17 +7,18 @@ from dataclasses import replace
 import pytest
 
 from sage.controlplane.v1 import executor_pb2, record_pb2
+from sage_media.kinds import MediaKind
 from sage_wire import durations
 from scheduler_svc.control.attempts.executor_link import KvHandoff
 from scheduler_svc.control.requests.live_request import LiveRequest
-from scheduler_svc.domain.images import Image
+from scheduler_svc.domain.media import Media
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.detached_records import DetachedRecords
 from scheduler_svc.transport.request_records import first_token_at, held_request, record
 from tests.unit.control.world import World
 
-IMAGES = (Image(data=b"one"), Image(data=b"two"))
+MEDIA = (Media(data=b"one"), Media(data=b"two"), Media(kind=MediaKind.AUDIO, data=b"clip"))
 ARRIVED, SENT, NOW = 100.0, 103.0, 120.0
 
 
@@ -59,36 +60,36 @@ async def test_a_decode_leg_is_the_attempt_that_its_prefill_leg_began() -> None:
         assert record_pb2.RequestRecord.FromString(record(decode)).attempts == 0
 
 
-async def live_with_images(world: World) -> LiveRequest:
-    """A request that runs on "a", as its prompt's images came with it."""
+async def live_with_media(world: World) -> LiveRequest:
+    """A request that runs on "a", as its prompt's images and audio came with it."""
     world.add("a")
     await world.submit("r", max_tokens=50)
     await world.advance(0.1)
     (held,) = world.executors["a"].held.values()
     live = held.order.live
     assert live is not None
-    live.request = replace(live.request, images=IMAGES, image_tokens=36)
+    live.request = replace(live.request, media=MEDIA, media_tokens=36)
     return live
 
 
-async def test_an_adopted_request_has_the_images_that_its_executor_holds() -> None:
+async def test_an_adopted_request_has_the_media_that_its_executor_holds() -> None:
     async with World() as world:
-        await live_with_images(world)
+        await live_with_media(world)
         (held,) = world.executors["a"].held.values()
-        order = replace(held.order, request=replace(held.order.request, images=IMAGES, image_tokens=36))
+        order = replace(held.order, request=replace(held.order.request, media=MEDIA, media_tokens=36))
         proofs = AdoptionKey(b"k" * 32)
         answer = executor_pb2.HeldAssign(assign=assign_message(order, "a", proofs))
         answer.attempt.CopyFrom(answer.assign.attempt)
         found = held_request(answer, "a", proofs, NOW)
         assert found is not None
-        assert [each.data for each in found.request.images] == [b"one", b"two"]
+        assert [each.data for each in found.request.media] == [b"one", b"two", b"clip"]
         assert found.request.prompt_tokens == order.request.prompt_tokens
 
 
-async def test_the_journal_keeps_the_images_of_detached_work() -> None:
+async def test_the_journal_keeps_the_media_of_detached_work() -> None:
     async with World() as world:
-        live = await live_with_images(world)
+        live = await live_with_media(world)
         records = DetachedRecords()
         found = records.decode(records.encode(live), arrived_at=ARRIVED, deadline_at=None).request
-        assert [each.data for each in found.images] == [b"one", b"two"]
+        assert [each.data for each in found.media] == [b"one", b"two", b"clip"]
         assert found.prompt_tokens == live.request.prompt_tokens

@@ -13,7 +13,8 @@ from google.protobuf import duration_pb2
 from hypothesis import given, settings
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
-from sage_wire.protocol import IMAGE_LIMIT_BYTES, IMAGES_LIMIT, IMAGES_LIMIT_BYTES, PROMPT_LIMIT_BYTES
+from sage_media.kinds import IMAGE_LIMIT_BYTES, MEDIA_LIMIT, MEDIA_LIMIT_BYTES, MediaKind
+from sage_wire.protocol import PROMPT_LIMIT_BYTES
 from scheduler_svc.control.requests.choices import ReadFrom
 from scheduler_svc.control.requests.submission import TOKEN_ID, ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.tokenizers import Mark
@@ -297,14 +298,13 @@ def test_media_is_refused_where_it_stands() -> None:
     chat = inference_pb2.Chat(messages=[inference_pb2.ChatMessage(content=content)])  # type: ignore[arg-type]
     assert faults(Spec(chat=chat)) == {
         "spec.chat.messages[0].role": "is empty",
-        "spec.chat.messages[0].content[2]": "audio input is not supported",
         "spec.chat.messages[0].content[3]": "video input is not supported",
         "spec.chat.messages[0].content[4]": "is empty",
     }
 
 
-def chat_with(*images: inference_pb2.Media) -> Spec:
-    parts = [inference_pb2.ContentPart(image=each) for each in images]
+def chat_with(*media: inference_pb2.Media, kind: str = "image") -> Spec:
+    parts = [inference_pb2.ContentPart(**{kind: each}) for each in media]  # type: ignore[arg-type]
     see = inference_pb2.ContentPart(text="See:")
     return Spec(chat=inference_pb2.Chat(messages=[inference_pb2.ChatMessage(role="user", content=[see, *parts])]))
 
@@ -318,14 +318,59 @@ def test_images_of_a_chat_come_in_its_order_and_know_their_places() -> None:
     [turn] = found.prompt.conversation.turns
     assert (turn.text, turn.parts) == ("See:", ("See:", Mark.IMAGE, Mark.IMAGE))
     places = [f"spec.chat.messages[0].content[{index}]" for index in (1, 2)]
-    assert [(each.data, each.field) for each in found.images] == [(b"one", places[0]), (b"two", places[1])]
+    assert [(each.data, each.field) for each in found.media] == [(b"one", places[0]), (b"two", places[1])]
 
 
 def test_images_beside_token_ids() -> None:
     ids, image = inference_pb2.TokenIds(ids=[5, 6]), inference_pb2.Media(data=b"one")
-    [found] = convert(Spec(tokens=ids, images=[image])).images
+    [found] = convert(Spec(tokens=ids, images=[image])).media
     assert (found.data, found.field) == (b"one", "spec.images[0]")
     assert "for prompts of tokens" in faults(Spec(text="hi", images=[image]))["spec.images"]
+
+
+def test_audio_beside_token_ids_and_images() -> None:
+    ids, one, clip = (
+        inference_pb2.TokenIds(ids=[5]),
+        inference_pb2.Media(data=b"one"),
+        inference_pb2.Media(data=b"clip"),
+    )
+    found = convert(Spec(tokens=ids, images=[one], audio=[clip])).media
+    assert [(each.kind, each.data, each.field) for each in found] == [
+        (MediaKind.IMAGE, b"one", "spec.images[0]"),
+        (MediaKind.AUDIO, b"clip", "spec.audio[0]"),
+    ]
+    assert "for prompts of tokens" in faults(Spec(text="hi", audio=[clip]))["spec.audio"]
+
+
+def test_audio_of_a_chat_stands_where_it_was_sent() -> None:
+    found = convert(chat_with(inference_pb2.Media(data=b"clip", mime_type="audio/x-wav"), kind="audio"))
+    assert not found.violations
+    assert isinstance(found.prompt, ChatPrompt)
+    assert found.prompt.conversation.turns[0].parts == ("See:", Mark.AUDIO)
+    assert [(each.kind, each.data) for each in found.media] == [(MediaKind.AUDIO, b"clip")]
+
+
+@pytest.mark.parametrize(
+    ("clip", "field", "words"),
+    [
+        (inference_pb2.Media(uri="https://a/b.wav"), "uri", "is not fetched; send the audio clip itself"),
+        (inference_pb2.Media(), "data", "is empty"),
+        (inference_pb2.Media(data=bytes(MEDIA_LIMIT_BYTES + 1)), "data", str(MEDIA_LIMIT_BYTES)),
+        (inference_pb2.Media(data=b"x", mime_type="image/png"), "mime_type", "audio/wav"),
+    ],
+    ids=["uri", "empty", "large", "kind"],
+)
+def test_audio_that_is_not_here_or_too_large_is_refused(clip: inference_pb2.Media, field: str, words: str) -> None:
+    assert words in faults(chat_with(clip, kind="audio"))[f"spec.chat.messages[0].content[1].audio.{field}"]
+
+
+def test_images_and_audio_are_bounded_together() -> None:
+    few = [inference_pb2.Media(data=b"x")] * (MEDIA_LIMIT // 2 + 1)
+    ids = inference_pb2.TokenIds(ids=[5])
+    assert "is image or audio clip 17" in faults(Spec(tokens=ids, images=few, audio=few))["spec.audio[7]"]
+    half = [inference_pb2.Media(data=bytes(MEDIA_LIMIT_BYTES // 2))]
+    found = faults(Spec(tokens=ids, images=half, audio=[*half, inference_pb2.Media(data=b"x")]))
+    assert f"with this one, 3 have {MEDIA_LIMIT_BYTES + 1} bytes together" in found["spec.audio[1]"]
 
 
 @pytest.mark.parametrize(
@@ -343,10 +388,10 @@ def test_an_image_that_is_not_here_or_too_large_is_refused(image: inference_pb2.
 
 
 def test_too_many_images_and_too_many_bytes_of_them() -> None:
-    many = [inference_pb2.Media(data=b"x")] * (IMAGES_LIMIT + 1)
+    many = [inference_pb2.Media(data=b"x")] * (MEDIA_LIMIT + 1)
     assert "is image 17" in faults(chat_with(*many))["spec.chat.messages[0].content[17].image"]
     large = [inference_pb2.Media(data=bytes(IMAGE_LIMIT_BYTES))] * 3
-    assert str(IMAGES_LIMIT_BYTES) in faults(chat_with(*large))["spec.chat.messages[0].content[3].image"]
+    assert str(MEDIA_LIMIT_BYTES) in faults(chat_with(*large))["spec.chat.messages[0].content[3].image"]
 
 
 @pytest.mark.parametrize(
@@ -464,7 +509,7 @@ def test_other_content_has_another_digest(other: Spec) -> None:
 def test_whatever_comes_a_submission_comes_of_it(request: inference_pb2.GenerateRequest) -> None:
     found = submission(request, {}, tenant="")
     assert (found.prompt is None) == any(
-        v.field.startswith(("spec.prompt", "spec.text", "spec.tokens", "spec.chat", "spec.images"))
+        v.field.startswith(("spec.prompt", "spec.text", "spec.tokens", "spec.chat", "spec.images", "spec.audio"))
         for v in found.violations
     )
     assert len({v.field for v in found.violations}) == len(found.violations), "no field is named twice"

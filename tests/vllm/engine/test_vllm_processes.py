@@ -48,12 +48,26 @@ def engine_processes(pid: int) -> list[psutil.Process]:
     return found
 
 
+def trial_processes(pid: int) -> list[psutil.Process]:
+    """The processes below ``pid`` that compile constraints on trial."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(part.endswith("constraints.compile_process") for part in process.cmdline()):
+                found.append(process)
+    return found
+
+
+def ids_below(pid: int) -> set[int]:
+    return {process.pid for process in (*engine_processes(pid), *trial_processes(pid))}
+
+
 @pytest.fixture
 def own_processes() -> Iterator[set[int]]:
     """Ids of the processes below this one at the start; at the end there may be no others."""
-    before = {process.pid for process in engine_processes(os.getpid())}
+    before = ids_below(os.getpid())
     yield before
-    assert {process.pid for process in engine_processes(os.getpid())} <= before
+    assert ids_below(os.getpid()) <= before
 
 
 @pytest.fixture
@@ -171,6 +185,7 @@ def test_an_executor_that_is_killed_takes_its_engine_along(host: Host, how: sign
     host.wait_for(EngineState.READY)
     engine = engine_processes(host.process.pid)
     assert engine
+    engine += trial_processes(host.process.pid)
     host.process.send_signal(how)
     _, alive = psutil.wait_procs(engine, timeout=GONE_WITHIN_S)
     assert alive == []
@@ -179,6 +194,8 @@ def test_an_executor_that_is_killed_takes_its_engine_along(host: Host, how: sign
 def test_an_executor_that_is_killed_while_loading_takes_its_engine_along(host: Host) -> None:
     host.wait_for(EngineState.LOADING)
     engine = host.wait_for_processes(1)
+    trials = trial_processes(host.process.pid)
+    assert trials
     host.process.kill()
-    _, alive = psutil.wait_procs(engine, timeout=GONE_WITHIN_S)
+    _, alive = psutil.wait_procs([*engine, *trials], timeout=GONE_WITHIN_S)
     assert alive == []

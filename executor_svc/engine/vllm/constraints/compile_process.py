@@ -12,10 +12,8 @@ from typing import Any
 from executor_svc.engine.vllm.constraints.trial_server import Attempt, Lines, TrialServer
 
 
-def compiler_of(tokenizer: str) -> Attempt:
+def compiler_of(xgrammar: Any, tokenizer: str) -> Attempt:
     """Return what compiles one ``compile_call``, and looks at the first token as the engine does."""
-    import xgrammar
-
     info = xgrammar.TokenizerInfo.deserialize_json(tokenizer)
     compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
     mask = xgrammar.allocate_token_bitmask(1, info.vocab_size)
@@ -28,12 +26,17 @@ def compiler_of(tokenizer: str) -> Attempt:
 
 
 def main() -> None:
-    """Serve trials on standard input and output."""
+    """Serve trials on standard input and output.  Ends if no first message comes."""
     answers = os.dup(1)
     os.dup2(2, 1)  # what a library prints is no answer
+    import xgrammar  # takes seconds: while the engine loads, if this process was started with it
+
     requests = Lines(0)
-    tokenizer = json.loads(requests.first())
-    TrialServer(compiler_of(tokenizer), requests, answers).serve()
+    try:
+        tokenizer = json.loads(requests.first())
+    except EOFError:
+        return
+    TrialServer(compiler_of(xgrammar, tokenizer), requests, answers).serve()
 
 
 if __name__ == "__main__":

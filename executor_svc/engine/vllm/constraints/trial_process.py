@@ -50,18 +50,30 @@ class NoTrials(Exception):
 
 
 class TrialProcess:
-    """Starts the process when the first trial comes, and again after it died.  Belongs to one event loop."""
+    """Starts the process when it is told to or the first trial comes, and again after it died.
+
+    Belongs to one event loop.
+    """
 
     def __init__(self, command: Sequence[str], setup: Callable[[], Awaitable[Any]]) -> None:
-        """Run ``command``; ``setup`` makes the first message that it gets, as JSON."""
+        """Run ``command``; ``setup`` makes the first message that it gets, as JSON, when the first trial comes."""
         self._command = command
         self._setup = setup
         self._starting = asyncio.Lock()
+        self._launched: asyncio.subprocess.Process | None = None  # before the first trial
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Ending]] = {}
         self._closed = False
+
+    async def launch(self) -> None:
+        """Start the process before the first trial comes: it imports its compiler meanwhile.
+
+        Does nothing if the process cannot be started; the first trial tries again, and says why.
+        """
+        with contextlib.suppress(OSError):
+            self._launched = await self._spawned()
 
     async def attempt(self, task: Any, cpu_s: float) -> Ending:
         """Try ``task`` with at most ``cpu_s`` seconds of CPU time.  Cancelling ends the trial.
@@ -94,6 +106,9 @@ class TrialProcess:
     async def close(self) -> None:
         """End the process and its trials.  There are none from then on."""
         self._closed = True
+        if self._launched is not None:
+            await _end(self._launched)
+            self._launched = None
         process, reader = self._process, self._reader
         self._process = self._reader = None
         if process is None or reader is None:
@@ -114,12 +129,9 @@ class TrialProcess:
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 first = _line(await self._setup())
-                process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    start_new_session=True,  # a terminal's interrupt is for the executor, which drains
-                )
+                process, self._launched = self._launched, None
+                if process is None or process.returncode is not None:
+                    process = await self._spawned()
                 try:
                     await self._greet(process, first)
                 except BaseException:
@@ -132,6 +144,14 @@ class TrialProcess:
             return
         self._process = process
         self._reader = asyncio.create_task(self._read(process), name="constraint-trials")
+
+    async def _spawned(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # a terminal's interrupt is for the executor, which drains
+        )
 
     async def _greet(self, process: asyncio.subprocess.Process, first: bytes) -> None:
         assert process.stdin is not None

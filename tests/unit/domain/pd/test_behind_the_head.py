@@ -114,7 +114,11 @@ def test_a_request_to_be_split_waits_where_the_objective_says_so(monkeypatch: py
         offers.append(demand)
         return Choice(index=0, why="is worth the wait", waits=True)
 
+    def choose_only(self: EarliestFinish, demand: Demand, account: Account, now: float) -> Choice:
+        return choose(self, demand, [account], now)
+
     monkeypatch.setattr(EarliestFinish, "choose", choose)
+    monkeypatch.setattr(EarliestFinish, "choose_only", choose_only)
     scheduler.enqueue(make_request("long", prompt=600), 0.0)
 
     assert placed(scheduler) == {}

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sage_media.kinds import MediaInput, MediaKind
 from scheduler_svc.domain.engine_facts import RunTimeAdapters
-from scheduler_svc.domain.images import ImageInput
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
@@ -264,7 +264,7 @@ def make_decoders(*facts: dict[str, Any]) -> list[Instance]:
         {"adapters": frozenset({"sql"})},
         {"run_time": RunTimeAdapters(loadable=frozenset({"sql"}))},
         {"structured_output_kinds": frozenset({"json"})},
-        {"image_input": ImageInput(placeholder_token_id=1, most_tokens=100, most_images=2)},
+        {"media": (MediaInput(kind=MediaKind.IMAGE, placeholder_token_id=1, most_tokens=100, most=2),)},
         {"tokenizer_hash": "another"},
         {"vocab_size": 2_000},
         {"weights": "others"},

@@ -48,6 +48,38 @@ async def test_each_trial_ends_by_itself_or_by_its_limits(trials: TrialProcess, 
     assert (await trials.attempt("fine", CPU_S)).passed, "the process serves on"
 
 
+async def test_a_process_that_was_launched_takes_the_first_trial(trials: TrialProcess) -> None:
+    await trials.launch()
+    launched = trials._launched
+    assert launched is not None
+    assert (await trials.attempt("fine", CPU_S)).passed
+    assert trials._process is launched
+
+
+async def test_a_launched_process_that_died_is_started_again(trials: TrialProcess) -> None:
+    await trials.launch()
+    assert trials._launched is not None
+    trials._launched.kill()
+    await trials._launched.wait()
+    assert (await trials.attempt("fine", CPU_S)).passed
+
+
+async def test_a_launched_process_that_gets_no_trial_ends_with_the_engine() -> None:
+    trials = TrialProcess(HOST, setup)
+    await trials.launch()
+    launched = trials._launched
+    assert launched is not None
+    await trials.close()
+    assert launched.returncode is not None
+
+
+async def test_what_cannot_be_launched_is_told_by_the_first_trial() -> None:
+    trials = TrialProcess(("/nowhere/python",), setup)
+    await trials.launch()
+    with pytest.raises(NoTrials, match="No such file"):
+        await trials.attempt("fine", CPU_S)
+
+
 async def test_a_trial_passes_while_another_one_does_not_end(trials: TrialProcess) -> None:
     endless = asyncio.create_task(trials.attempt("spin", 60.0))
     assert (await trials.attempt("fine", CPU_S)).passed

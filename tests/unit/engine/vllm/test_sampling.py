@@ -16,7 +16,14 @@ from executor_svc.engine.vllm.sampling import (
     sampling_arguments,
     structured_arguments,
 )
-from executor_svc.runtime.engine_port import InvalidRequestError, Sampling, StructuredKind, StructuredOutput
+from executor_svc.runtime.engine_port import (
+    EngineMedia,
+    InvalidRequestError,
+    Sampling,
+    StructuredKind,
+    StructuredOutput,
+)
+from sage_media.kinds import MediaKind
 
 ADDED = {"detokenize", "skip_clone"}
 RENAMED = {"stop_token_ids", "bad_words", "logit_bias", "allowed_token_ids", "structured_output", "engine_options"}
@@ -139,6 +146,13 @@ def test_an_error_points_at_the_option_vllm_names() -> None:
     assert field_of_error(None, constrained) == "sampling.structured_output.regex"
     assert field_of_error("something_internal", constrained) == "sampling.structured_output.regex"
     assert field_of_error(None, Sampling()) == "sampling"
+
+
+def test_what_vllms_processor_refuses_is_named_by_the_media() -> None:
+    clip = EngineMedia(kind=MediaKind.AUDIO, data=b"x", digest="")
+    assert field_of_error(None, Sampling(), [clip]) == "audio[0]"
+    assert field_of_error(None, Sampling(), [clip, clip]) == "audio"
+    assert field_of_error("top_p", Sampling(), [clip]) == "sampling.top_p"
 
 
 def test_an_error_keeps_vllms_words_without_its_decoration() -> None:

@@ -580,6 +580,7 @@ class EngineFacts(_message.Message):
     CLASSIFIES_FIELD_NUMBER: _builtins.int
     ADAPTER_SLOTS_FIELD_NUMBER: _builtins.int
     IMAGE_INPUT_FIELD_NUMBER: _builtins.int
+    AUDIO_INPUT_FIELD_NUMBER: _builtins.int
     PROCESSOR_FILES_FIELD_NUMBER: _builtins.int
     CAN_SLEEP_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
@@ -652,11 +653,15 @@ class EngineFacts(_message.Message):
 
     @_builtins.property
     def image_input(self) -> Global___ImageInput:
-        """absent: it takes text only"""
+        """absent: it takes no images"""
+
+    @_builtins.property
+    def audio_input(self) -> _inference_pb2.AudioInput:
+        """absent: it takes no audio"""
 
     @_builtins.property
     def processor_files(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """With image_input: content of preprocessor_config.json and processor_config.json, by name; at most 256 KiB each."""
+        """With image_input or audio_input: content of preprocessor_config.json and processor_config.json, by name; at most 256 KiB each."""
 
     def __init__(
         self,
@@ -691,12 +696,13 @@ class EngineFacts(_message.Message):
         classifies: _builtins.bool = ...,
         adapter_slots: _builtins.int = ...,
         image_input: Global___ImageInput | None = ...,
+        audio_input: _inference_pb2.AudioInput | None = ...,
         processor_files: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         can_sleep: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image_input", b"image_input", "parallelism_config", b"parallelism_config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio_input", b"audio_input", "image_input", b"image_input", "parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_slots", b"adapter_slots", "adapter_weights", b"adapter_weights", "adapters", b"adapters", "can_sleep", b"can_sleep", "classifies", b"classifies", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "image_input", b"image_input", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "processor_files", b"processor_files", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_slots", b"adapter_slots", "adapter_weights", b"adapter_weights", "adapters", b"adapters", "audio_input", b"audio_input", "can_sleep", b"can_sleep", "classifies", b"classifies", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "image_input", b"image_input", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "processor_files", b"processor_files", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1300,6 +1306,7 @@ class Assign(_message.Message):
     EMBEDDING_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
+    AUDIO_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """counts the Assigns of the session; Heartbeat.last_assign refers to it"""
     request_id: _builtins.str
@@ -1319,7 +1326,7 @@ class Assign(_message.Message):
     adoption_proof: _builtins.bytes
     """shows the next scheduler that one of its fleet sent all this; opaque, at most 256 bytes"""
     image_tokens: _builtins.int
-    """most tokens that they take beside their placeholders"""
+    """most tokens that images and audio take beside their placeholders"""
     @_builtins.property
     def attempt(self) -> _common_pb2.Attempt:
         """the attempt to start"""
@@ -1358,7 +1365,11 @@ class Assign(_message.Message):
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.Media]:
-        """one for each placeholder in the prompt, in order; each with its data"""
+        """one for each placeholder of theirs in the prompt, in order; each with its data"""
+
+    @_builtins.property
+    def audio(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.Media]:
+        """clips, one for each placeholder of theirs in the prompt, in order; each with its data"""
 
     def __init__(
         self,
@@ -1383,10 +1394,11 @@ class Assign(_message.Message):
         embedding: _common_pb2.EmbeddingOptions | None = ...,
         images: _abc.Iterable[_inference_pb2.Media] | None = ...,
         image_tokens: _builtins.int = ...,
+        audio: _abc.Iterable[_inference_pb2.Media] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "continuation", b"continuation", "embedding", b"embedding", "kv_lease", b"kv_lease", "remaining", b"remaining", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "adoption_proof", b"adoption_proof", "attempt", b"attempt", "continuation", b"continuation", "direct_delivery_ticket", b"direct_delivery_ticket", "embedding", b"embedding", "engine_priority", b"engine_priority", "image_tokens", b"image_tokens", "images", b"images", "kv_lease", b"kv_lease", "kv_transfer_params", b"kv_transfer_params", "number", b"number", "phase", b"phase", "prompt_token_ids", b"prompt_token_ids", "reasons", b"reasons", "record", b"record", "remaining", b"remaining", "request_id", b"request_id", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "adoption_proof", b"adoption_proof", "attempt", b"attempt", "audio", b"audio", "continuation", b"continuation", "direct_delivery_ticket", b"direct_delivery_ticket", "embedding", b"embedding", "engine_priority", b"engine_priority", "image_tokens", b"image_tokens", "images", b"images", "kv_lease", b"kv_lease", "kv_transfer_params", b"kv_transfer_params", "number", b"number", "phase", b"phase", "prompt_token_ids", b"prompt_token_ids", "reasons", b"reasons", "record", b"record", "remaining", b"remaining", "request_id", b"request_id", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

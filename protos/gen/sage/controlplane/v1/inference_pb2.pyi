@@ -189,7 +189,7 @@ class ContentPart(_message.Message):
 
     @_builtins.property
     def audio(self) -> Global___Media:
-        """refused in this version"""
+        """for models that take audio (ModelView.audio_input)"""
 
     @_builtins.property
     def video(self) -> Global___Media:
@@ -215,7 +215,7 @@ Global___ContentPart: _TypeAlias = ContentPart  # noqa: Y015
 
 @_typing.final
 class Media(_message.Message):
-    """Content that is not text: at most 16 in a request, of at most 4 MiB each and 8 MiB together."""
+    """Content that is not text: at most 16 in a request and 8 MiB together; an image has at most 4 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -227,7 +227,9 @@ class Media(_message.Message):
     uri: _builtins.str
     """refused: neither scheduler nor executors fetch anything"""
     mime_type: _builtins.str
-    """"image/png", "image/jpeg", "image/webp", "image/gif"; empty: the executor finds out"""
+    """"image/png", "image/jpeg", "image/webp", "image/gif"; of audio "audio/wav", "audio/flac", "audio/ogg", "audio/mpeg";
+    empty: the executor finds out.
+    """
     def __init__(
         self,
         *,
@@ -244,6 +246,44 @@ class Media(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
 Global___Media: _TypeAlias = Media  # noqa: Y015
+
+@_typing.final
+class AudioInput(_message.Message):
+    """How a model takes audio."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACEHOLDER_TOKEN_ID_FIELD_NUMBER: _builtins.int
+    MOST_TOKENS_FIELD_NUMBER: _builtins.int
+    MOST_CLIPS_FIELD_NUMBER: _builtins.int
+    MOST_SECONDS_FIELD_NUMBER: _builtins.int
+    RATE_HZ_FIELD_NUMBER: _builtins.int
+    placeholder_token_id: _builtins.int
+    """stands for a clip in a prompt; the engine puts the clip's tokens in its place"""
+    most_tokens: _builtins.int
+    """that a clip takes in the engine"""
+    most_clips: _builtins.int
+    """of one prompt"""
+    most_seconds: _builtins.float
+    """that a clip may last"""
+    rate_hz: _builtins.int
+    """samples per second that the model takes; others are converted"""
+    def __init__(
+        self,
+        *,
+        placeholder_token_id: _builtins.int = ...,
+        most_tokens: _builtins.int = ...,
+        most_clips: _builtins.int = ...,
+        most_seconds: _builtins.float = ...,
+        rate_hz: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["most_clips", b"most_clips", "most_seconds", b"most_seconds", "most_tokens", b"most_tokens", "placeholder_token_id", b"placeholder_token_id", "rate_hz", b"rate_hz"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudioInput: _TypeAlias = AudioInput  # noqa: Y015
 
 @_typing.final
 class Chat(_message.Message):
@@ -321,6 +361,7 @@ class GenerationSpec(_message.Message):
     RESUME_MODE_FIELD_NUMBER: _builtins.int
     SKIP_SPECIAL_TOKENS_IN_PROMPT_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
+    AUDIO_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """name of the model; may be empty if exactly one of those that are served generates"""
     text: _builtins.str
@@ -373,6 +414,10 @@ class GenerationSpec(_message.Message):
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Media]:
         """of a prompt of tokens: one for each placeholder of the model in it, in order"""
 
+    @_builtins.property
+    def audio(self) -> _containers.RepeatedCompositeFieldContainer[Global___Media]:
+        """the same for clips of audio"""
+
     def __init__(
         self,
         *,
@@ -394,10 +439,11 @@ class GenerationSpec(_message.Message):
         resume_mode: Global___ResumeMode.ValueType = ...,
         skip_special_tokens_in_prompt: _builtins.bool = ...,
         images: _abc.Iterable[Global___Media] | None = ...,
+        audio: _abc.Iterable[Global___Media] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "chat", b"chat", "cost_budget", b"cost_budget", "deadline", b"deadline", "prompt", b"prompt", "sampling", b"sampling", "text", b"text", "tokens", b"tokens", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "adapter", b"adapter", "chat", b"chat", "cost_budget", b"cost_budget", "deadline", b"deadline", "images", b"images", "model", b"model", "no_instance", b"no_instance", "preferred_instance", b"preferred_instance", "priority", b"priority", "prompt", b"prompt", "resume_mode", b"resume_mode", "sampling", b"sampling", "session", b"session", "skip_special_tokens_in_prompt", b"skip_special_tokens_in_prompt", "tags", b"tags", "text", b"text", "tokens", b"tokens", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "adapter", b"adapter", "audio", b"audio", "chat", b"chat", "cost_budget", b"cost_budget", "deadline", b"deadline", "images", b"images", "model", b"model", "no_instance", b"no_instance", "preferred_instance", b"preferred_instance", "priority", b"priority", "prompt", b"prompt", "resume_mode", b"resume_mode", "sampling", b"sampling", "session", b"session", "skip_special_tokens_in_prompt", b"skip_special_tokens_in_prompt", "tags", b"tags", "text", b"text", "tokens", b"tokens", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_budget: _TypeAlias = _typing.Literal["cost_budget"]  # noqa: Y015
     _WhichOneofArgType__cost_budget: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget"]  # noqa: Y015
@@ -544,7 +590,7 @@ class Accepted(_message.Message):
     model: _builtins.str
     """the model that serves it"""
     prompt_tokens: _builtins.int
-    """tokens of the prompt; with images, the most that it can have"""
+    """tokens of the prompt; with images or audio, the most that it can have"""
     attached: _builtins.bool
     """the id was known: this stream joined an earlier request"""
     receipt: _builtins.bytes
@@ -2257,6 +2303,7 @@ class ModelView(_message.Message):
     CLASSIFIES_FIELD_NUMBER: _builtins.int
     MOST_IMAGES_FIELD_NUMBER: _builtins.int
     IMAGE_PLACEHOLDER_TOKEN_ID_FIELD_NUMBER: _builtins.int
+    AUDIO_INPUT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """the name that requests give"""
     instances: _builtins.int
@@ -2280,7 +2327,7 @@ class ModelView(_message.Message):
     classifies: _builtins.bool
     """with embeds: its vectors have one number per class, such as the score of a pair of texts"""
     most_images: _builtins.int
-    """images that a prompt may have; 0: the model takes text only"""
+    """images that a prompt may have; 0: the model takes none"""
     image_placeholder_token_id: _builtins.int
     """stands for an image in a prompt of tokens; with most_images"""
     @_builtins.property
@@ -2290,6 +2337,10 @@ class ModelView(_message.Message):
     @_builtins.property
     def revisions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """of the weights, sorted; more than one while a fleet is updated"""
+
+    @_builtins.property
+    def audio_input(self) -> Global___AudioInput:
+        """absent: the model takes no audio"""
 
     def __init__(
         self,
@@ -2309,10 +2360,11 @@ class ModelView(_message.Message):
         classifies: _builtins.bool = ...,
         most_images: _builtins.int = ...,
         image_placeholder_token_id: _builtins.int = ...,
+        audio_input: Global___AudioInput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio_input", b"audio_input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "classifies", b"classifies", "dtype", b"dtype", "embeds", b"embeds", "files_hash", b"files_hash", "image_placeholder_token_id", b"image_placeholder_token_id", "instances", b"instances", "max_model_len", b"max_model_len", "model", b"model", "most_images", b"most_images", "ready_instances", b"ready_instances", "revisions", b"revisions", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "audio_input", b"audio_input", "classifies", b"classifies", "dtype", b"dtype", "embeds", b"embeds", "files_hash", b"files_hash", "image_placeholder_token_id", b"image_placeholder_token_id", "instances", b"instances", "max_model_len", b"max_model_len", "model", b"model", "most_images", b"most_images", "ready_instances", b"ready_instances", "revisions", b"revisions", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2408,7 +2460,7 @@ class ModelConfiguration(_message.Message):
 
     @_builtins.property
     def processor_files(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """how the model's images are processed: content of files, by name; empty: text only"""
+        """how the model's images and audio are processed: content of files, by name"""
 
     def __init__(
         self,

@@ -223,10 +223,11 @@ class DetachedRecord(_message.Message):
     TRACE_CONTEXT_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
+    AUDIO_FIELD_NUMBER: _builtins.int
     adapter: _builtins.str
     """name of a LoRA adapter; empty for none"""
     image_tokens: _builtins.int
-    """most tokens that they take beside their placeholders"""
+    """most tokens that images and audio take beside their placeholders"""
     @_builtins.property
     def request(self) -> Global___RequestRecord:
         """with its sampling"""
@@ -243,6 +244,10 @@ class DetachedRecord(_message.Message):
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.Media]:
         """of the prompt, each with its data"""
 
+    @_builtins.property
+    def audio(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.Media]:
+        """clips of the prompt, each with its data"""
+
     def __init__(
         self,
         *,
@@ -252,10 +257,11 @@ class DetachedRecord(_message.Message):
         trace_context: _common_pb2.TraceContext | None = ...,
         images: _abc.Iterable[_inference_pb2.Media] | None = ...,
         image_tokens: _builtins.int = ...,
+        audio: _abc.Iterable[_inference_pb2.Media] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "trace_context", b"trace_context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "image_tokens", b"image_tokens", "images", b"images", "prompt_token_ids", b"prompt_token_ids", "request", b"request", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "audio", b"audio", "image_tokens", b"image_tokens", "images", b"images", "prompt_token_ids", b"prompt_token_ids", "request", b"request", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

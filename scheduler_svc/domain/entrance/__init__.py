@@ -1,0 +1,1 @@
+"""The parts of the domain's entrance, which ``scheduler.py`` makes one of."""

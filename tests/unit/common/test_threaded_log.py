@@ -1,0 +1,122 @@
+"""Whoever reads a service's log cannot hold the service up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sage_common import threaded_log
+from sage_common.threaded_log import ThreadedLog
+
+ROOT = Path(__file__).parents[3]
+
+PIPE_BYTES = 64 * 2**10
+LINE = "x" * 1023  # with its line break 1 KiB
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    made = logging.getLogger("test_threaded_log")
+    made.propagate = False
+    made.setLevel(logging.INFO)
+    yield made
+    made.handlers.clear()
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for each in ends:
+            os.close(each)
+
+
+def read_lines(descriptor: int, until: str = "") -> list[str]:
+    """Read whole lines, until one ends with ``until``."""
+    text = ""
+    while not text.endswith(f"{until}\n"):
+        text += os.read(descriptor, PIPE_BYTES).decode()
+    return text.splitlines()
+
+
+def notes(lines: list[str]) -> int:
+    return sum("dropped" in line for line in lines)
+
+
+def dropped(lines: list[str]) -> int:
+    return sum(int(line.split()[-1]) for line in lines if "dropped" in line)
+
+
+def test_a_reader_that_stands_still_holds_nobody_up_and_is_told_what_it_missed(
+    logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threaded_log, "WAITING_BYTES", 3 * PIPE_BYTES)
+    monkeypatch.setattr(threaded_log, "FLUSH_S", 0.01)
+    with pipe() as (reading, writing):
+        handler = ThreadedLog(writing)
+        logger.addHandler(handler)
+        for _ in range(1_000):  # nearly 1 MiB; each write would block
+            logger.info(LINE)
+        handler.flush()
+        written: list[str] = []
+        while len(written) - notes(written) + dropped(written) < 1_000:
+            written += read_lines(reading)
+    assert dropped(written) >= 500
+    assert {line for line in written if "dropped" not in line} == {LINE}
+
+
+def test_lines_are_in_order_and_written_when_flush_returns(logger: logging.Logger) -> None:
+    with pipe() as (reading, writing):
+        handler = ThreadedLog(writing)
+        logger.addHandler(handler)
+        for number in range(100):
+            logger.info("%d \ud800é", number)
+        handler.flush()
+        assert os.read(reading, PIPE_BYTES).decode() == "".join(f"{number} \\ud800é\n" for number in range(100))
+
+
+def test_a_descriptor_that_fails_loses_lines_and_nothing_else(logger: logging.Logger) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        handler = ThreadedLog(writing)
+        logger.addHandler(handler)
+        logger.info("to nobody")
+        handler.flush()
+    finally:
+        os.close(writing)
+    with pipe() as (reading, writing):
+        handler._descriptor = writing
+        logger.info("to somebody")
+        assert read_lines(reading, until=": 1") == [
+            "to somebody",
+            "log lines were dropped while stderr took none: 1",
+        ]
+
+
+def test_the_last_lines_are_written_before_the_process_ends() -> None:
+    code = (
+        "import logging, os\n"
+        "from sage_common.threaded_log import ThreadedLog\n"
+        "logging.basicConfig(level='INFO', format='%(message)s', handlers=[ThreadedLog()])\n"
+        "logging.info('before')\n"
+        "logging.getLogger().handlers[0].flush()\n"
+        "if os.fork() == 0:\n"
+        "    logging.info('of the child')\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "logging.info('the end')\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=60, cwd=ROOT, check=True, text=True
+    )
+    assert ended.stderr.splitlines() == ["before", "of the child", "the end"]

@@ -52,7 +52,10 @@ class _Refusal:
 
 
 class SleepOrders:
-    """Gives the orders, and keeps when each was given or refused.  Bounded by the instances that there are (``forget``)."""
+    """Gives the orders, and keeps when each was given or refused.
+
+    Bounded by the instances that there are (``forget``).
+    """
 
     def __init__(self, orders: InstanceOrders, clock: Clock) -> None:
         self._orders = orders

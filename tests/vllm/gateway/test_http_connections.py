@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import pytest
 import uvicorn
 
 from sage_gateway.connections import Connections
 from sage_gateway.http_config import http_config
 from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.vllm
 
 WITHIN_S = 30.0
 REQUEST_S = 0.1

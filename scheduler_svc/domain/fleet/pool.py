@@ -151,6 +151,7 @@ class Pool:
             self._all_generate
             and most.total_tokens <= self._longest_for_all
             and most.largest_token_id < self._vocab_for_all
+            and len(most.tokenizers) < 2  # nobody serves requests of two
             and (not most.tokenizers or self._tokenizers == most.tokenizers)
         )
 

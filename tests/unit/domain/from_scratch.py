@@ -77,6 +77,7 @@ def _patches() -> Iterator[Any]:
         _nobody_goes=lambda *_: False,
         _served_by_any=lambda *_: False,
         _any_can_serve=lambda *_: False,
+        _any_leg_can_serve=lambda *_: False,
     )
     yield patch.object(placer, "has_way", lambda *_: False)
     yield patch.object(least_target_used._Runs, "_is_picked", lambda *_: False)

@@ -106,6 +106,15 @@ def test_accounts_keep_no_memory_of_compositions_that_are_over() -> None:
     assert [len(i.account._watches) for i in scheduler.instances()] == [1, pytest.approx(1, abs=1)]
 
 
+def test_an_instance_that_changes_its_model_keeps_no_memory_of_it() -> None:
+    scheduler = make_scheduler("fifo")
+    for n in range(5):
+        add_instance(scheduler, "i0", model=f"m{n}")
+        assert scheduler._registry.pool(f"m{n}").accounts.figures.live.tolist() == [0.0]
+
+    assert len(scheduler.instance("i0").account._watches) == 1
+
+
 def test_another_price_is_compared_at_once_whoever_gave_the_role() -> None:
     scheduler = make_scheduler("cost_optimized")
     add_instance(scheduler, "i0", price_per_hour=3_600.0)

@@ -221,7 +221,8 @@ class SchedulingPass:
         demand = self._placer.demand(waiting, context.policy)
         if Offer.for_whole(demand, context.pool).able:
             return False
-        return not _waits_for_a_pair(self._placer.plan_split(waiting, demand, context))
+        plan = self._placer.plan_split(waiting, demand, context)
+        return plan is None or (plan.split is None and not _waits_for_a_pair(plan))
 
     def _place_behind(self, waiting: WaitingRequest, gap: _Gap, context: PassContext) -> Decision | None:
         """Place a request that is not the head, if that does not delay the head."""
@@ -260,7 +261,7 @@ class SchedulingPass:
         """
         split = plan.split
         if split is None:
-            if plan.fallback_cause is Fallback.NO_ROOM and not demand.constrained:
+            if plan.fallback_cause is Fallback.NO_ROOM and _any_leg_can_serve(demand, context.pool):
                 gap.too_much_for_pairs.append(demand)
             return None
         if not gap.pairs or (gap.claim is not None and gap.claim.account in (split.decode, split.prefill)):
@@ -321,6 +322,11 @@ def _nobody_goes(head: WaitingRequest, queue: ModelQueue, context: PassContext) 
 def _any_can_serve(demand: Demand, pool: Pool) -> bool:
     """Return whether every READY instance can serve the request once it is free."""
     return not demand.constrained and pool.serves_alike(demand.request, demand.total_tokens)
+
+
+def _any_leg_can_serve(demand: Demand, pool: Pool) -> bool:
+    """Return whether every READY instance that takes legs can serve the request once it is free."""
+    return not demand.constrained and pool.legs_serve_alike(demand.request, demand.total_tokens)
 
 
 def _served_by_any(waiting: WaitingRequest, pool: Pool) -> bool:

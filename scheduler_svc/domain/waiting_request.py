@@ -55,7 +55,7 @@ class WaitingRequest:
         self.whole = whole  # not split again, because its handoff failed
         self.alone = alone  # quarantined: placed on an instance that runs nothing else
         self.identity = identity  # of the model that began its output
-        self.plain = identity is None and request.plain  # as there
+        self.plain = identity is None and request.plain  # whether any engine that generates serves it
         self.unserved_since: float | None = None  # when it was set aside first; None if a READY instance can serve it
         self.output_tokens = output_tokens  # predicted when it was enqueued
         self.pace = pace  # typical of the model's instances

@@ -189,6 +189,11 @@ class Account:
         self.freed_since_report = 0
         self.learn(pace, uncached_share, margins)
 
+    def set_price(self, price_per_hour: float) -> None:
+        """Take a new price of the instance."""
+        self.price_per_s = price_per_hour / 3600
+        self._recount()
+
     def learn(self, pace: Pace, uncached_share: float = 1.0, margins: Margins = PRIOR_MARGINS) -> None:
         """Take a new pace.
 

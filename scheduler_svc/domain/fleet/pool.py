@@ -9,6 +9,7 @@ from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.claim import Claim
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
+from scheduler_svc.domain.fleet.common_abilities import CommonAbilities
 from scheduler_svc.domain.fleet.isolation import Isolation
 from scheduler_svc.domain.fleet.recent_legs import RecentLegs
 from scheduler_svc.domain.fleet.recent_trouble import RecentTrouble
@@ -49,17 +50,15 @@ class Pool:
         self._stale = True
         self._accounts = Accounts()
         self._unavailable: tuple[tuple[str, str, str], ...] = ()
-        self._longest_for_all = 0
+        self._common = CommonAbilities()  # of the instances for whole requests
+        self._common_of_legs = CommonAbilities()
         self._slots = 0
         self.last_slots = 0  # of the instances for whole requests that were READY last
         self._kv_block_sizes: tuple[int, ...] = ()
-        self._tokenizers: frozenset[str] = frozenset()
-        self._vocab_for_all = 0
         self._served_facts: tuple[EngineFacts, ...] = ()
         self._disagreement = ""
         self._unserved_since: float | None = None
         self._specialists = False
-        self._all_generate = True
         self._prefillers = Accounts()
         self._decoders = Accounts()
         self.load = OfferedLoad()
@@ -95,6 +94,7 @@ class Pool:
 
     def remove(self, instance: Instance) -> None:
         """Drop an instance."""
+        self._close()
         del self._members[instance.instance_id]
         self._sorted = None
         self.invalidate()
@@ -124,7 +124,7 @@ class Pool:
         """Longest request, prompt and output in tokens, that fits every instance's model length and KV cache."""
         if self._stale:
             self._refresh()
-        return self._longest_for_all
+        return self._common.longest
 
     def serves_alike(self, request: Request, total_tokens: int) -> bool:
         """Return whether all READY instances can serve a request without adapter and constraint.
@@ -133,26 +133,19 @@ class Pool:
         """
         if self._stale:
             self._refresh()
-        if not self._all_generate or request.embedding is not None:
-            return False  # each is asked: whether it embeds, and how long its vectors are
-        if request.media:
-            return False  # each is asked: an executor may lack what it reads a kind with
-        return (
-            total_tokens <= self._longest_for_all
-            and request.largest_token_id < self._vocab_for_all
-            and (not request.tokenizer_hash or self._tokenizers == {request.tokenizer_hash})
-        )
+        return self._common.serve(request, total_tokens)
+
+    def legs_serve_alike(self, request: Request, total_tokens: int) -> bool:
+        """Return the same of all READY instances that take legs of split requests."""
+        if self._stale:
+            self._refresh()
+        return self._common_of_legs.serve(request, total_tokens)
 
     def serves_all(self, most: MostAsked) -> bool:
         """Return whether all READY instances can serve every request that asks for no more than this, and is plain."""
         if self._stale:
             self._refresh()
-        return (
-            self._all_generate
-            and most.total_tokens <= self._longest_for_all
-            and most.largest_token_id < self._vocab_for_all
-            and (not most.tokenizers or self._tokenizers == most.tokenizers)
-        )
+        return self._common.serve_all(most)
 
     @property
     def served_facts(self) -> tuple[EngineFacts, ...]:
@@ -238,30 +231,29 @@ class Pool:
         if not any(i.live and not i.role.embeds for i in self.instances()):
             chosen = [i for i in ready if i.facts is not None and i.facts.embedding_dimensions]
         suited = [(i.account, i.specialization) for i in ready]
-        for old in (self._accounts, self._prefillers, self._decoders):
-            old.close()
+        self._close()
         self._prefillers = Accounts(account for account, how in suited if how.prefill > 0)
         self._decoders = Accounts(account for account, how in suited if how.decode > 0)
         embeds = any(i.role.embeds for i in chosen)
-        self._all_generate = not any(i.role.embeds or (i.facts and i.facts.embedding_dimensions) for i in chosen)
         self._specialists = bool(chosen) and not whole and not embeds
         self._accounts = Accounts(i.account for i in chosen)
-        self._longest_for_all = min(
-            (min(a.max_model_len, a.capacity // a.block * a.block) for a in self._accounts), default=0
-        )
+        self._common = CommonAbilities.of(self._accounts, generate=not embeds)
+        self._common_of_legs = CommonAbilities.of((*self._prefillers, *self._decoders))
         known = (i.facts.kv_block_size for i in self._members.values() if i.facts is not None)
         self._kv_block_sizes = tuple(sorted(set(known)))
         self._slots = sum(a.max_running for a in self._accounts)
         self.last_slots = self._slots or self.last_slots
-        facts = [a.facts for a in self._accounts if a.facts is not None]
-        self._tokenizers = frozenset(f.tokenizer_hash for f in facts)
-        self._vocab_for_all = min((f.vocab_size for f in facts), default=0)
         live = [i for i in self.instances() if i.live]
         generating = [i for i in live if not i.role.embeds]
         self._served_facts = _in_order(i.facts for i in generating) or _in_order(i.facts for i in live)
         self._disagreement = _disagreement(self.model, generating or live) or _both_kinds(self.model, generating, live)
         names = {i.instance_id for i in chosen}
         self._unavailable = tuple(_why_not(i) for i in self.instances() if i.instance_id not in names)
+
+    def _close(self) -> None:
+        """Have no account tell of its changes any more: the accounts are composed anew before they are read again."""
+        for old in (self._accounts, self._prefillers, self._decoders):
+            old.close()
 
     def states(self) -> str:
         """Say how many instances are in which state: "2 ready, 1 suspect"."""

@@ -71,7 +71,7 @@ class Registry:
             self._give_role(instance, instance.role, instance.role_change)
         elif instance.role_change is not None or instance.role is old.role or _embeds_otherwise(instance, spec):
             self._give_role(instance, spec.role)
-        instance.account.price_per_s = spec.price_per_hour / 3600
+        instance.account.set_price(spec.price_per_hour)
 
     def set_role(self, instance_id: str, role: InstanceRole, change: RoleChange | None = None) -> InstanceRole:
         """Change what an instance is eligible for; nothing needs draining.  Returns the role before.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -11,6 +12,7 @@ from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts, figures_of
 from scheduler_svc.domain.capacity.figures import NAMES
 from scheduler_svc.domain.capacity.ledger import Ledger
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
 from tests.contract.policies.modelled_fleet import add_instance, make_request, make_scheduler, put_in_state
 from tests.unit.domain.random_accounts import change, make_accounts
@@ -102,3 +104,24 @@ def test_accounts_keep_no_memory_of_compositions_that_are_over() -> None:
         put_in_state(scheduler, "i1", InstanceState.SUSPECT if n % 2 else InstanceState.READY)
 
     assert [len(i.account._watches) for i in scheduler.instances()] == [1, pytest.approx(1, abs=1)]
+
+
+def test_an_instance_that_changes_its_model_keeps_no_memory_of_it() -> None:
+    scheduler = make_scheduler("fifo")
+    for n in range(5):
+        add_instance(scheduler, "i0", model=f"m{n}")
+        assert scheduler._registry.pool(f"m{n}").accounts.figures.live.tolist() == [0.0]
+
+    assert len(scheduler.instance("i0").account._watches) == 1
+
+
+def test_another_price_is_compared_at_once_whoever_gave_the_role() -> None:
+    scheduler = make_scheduler("cost_optimized")
+    add_instance(scheduler, "i0", price_per_hour=3_600.0)
+    scheduler.set_role("i0", InstanceRole.HYBRID)
+    (pool,) = scheduler._registry.pools()
+    assert pool.accounts.figures.price_per_s.tolist() == [1.0]
+
+    scheduler.register(replace(scheduler.instance("i0").spec, price_per_hour=7_200.0), 1.0)
+
+    assert pool.accounts.figures.price_per_s.tolist() == [2.0]

@@ -12,11 +12,14 @@ from scheduler_svc.domain.scheduler import Scheduler
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
 
 
-def full_fleet(policy: str, **facts: Any) -> Scheduler:
-    """Make a fleet of two instances without a slot for a request that is not CRITICAL; three such requests wait."""
+def full_fleet(policy: str, *, tokenizers: tuple[str, str] = ("", ""), **facts: Any) -> Scheduler:
+    """Make a fleet of two instances without a slot for a request that is not CRITICAL; three such requests wait.
+
+    ``tokenizers``: the hash of each instance's.
+    """
     scheduler = make_scheduler(policy)
-    for name in ("a", "b"):
-        add_instance(scheduler, name, facts=make_facts(max_running=2, **facts))
+    for name, tokenizer_hash in zip("ab", tokenizers, strict=True):
+        add_instance(scheduler, name, facts=make_facts(max_running=2, tokenizer_hash=tokenizer_hash, **facts))
     for n in range(12):
         scheduler.enqueue(make_request(n, prompt=50, output=50), 0.0)
         for decision in scheduler.schedule(0.0):
@@ -85,3 +88,12 @@ def test_what_nobody_can_serve_is_set_aside_behind_the_head(monkeypatch: pytest.
     assert "odd" in look_again(scheduler, monkeypatch)
     assert [each.request.key.request_id for each in pool(scheduler).queue.aside] == ["odd"]
     assert look_again(scheduler, monkeypatch), "it still waits, so requests are looked at"
+
+
+def test_a_third_tokenizer_is_set_aside_where_engines_have_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = full_fleet("priority", tokenizers=("x", "y"))
+    for each in "xyz":
+        scheduler.enqueue(make_request(each, prompt=50, output=50, tokenizer_hash=each), 0.0)
+
+    look_again(scheduler, monkeypatch)
+    assert [each.request.key.request_id for each in pool(scheduler).queue.aside] == ["z"]

@@ -172,3 +172,47 @@ def test_one_that_runs_whole_instead_says_so_once_and_never_that_it_is_split() -
     (decision,) = scheduler.schedule(0.0)
     assert decision.phase_reason == "it cannot be split now (every request is split)"
     assert sum("should be split and runs whole" in reason for reason in decision.reasons) == 1
+
+
+def add_pair(scheduler: Scheduler, number: int, **facts: Any) -> None:
+    """Add ``p1`` and ``d1``, or whatever the number is, which hand over to one another and to nobody else."""
+    pair = make_facts(kv_connector="modelled", compatibility_key=str(number), **facts)
+    add_instance(scheduler, f"p{number}", facts=pair, role=InstanceRole.PREFILLING)
+    add_instance(scheduler, f"d{number}", facts=pair, role=InstanceRole.DECODING)
+    proved = scheduler.pair_between(f"p{number}", f"d{number}")
+    assert proved is not None
+    scheduler.handed_over(proved, 0.01)
+
+
+def full_beside_pairs(*tokenizers: str) -> Scheduler:
+    """``g``, which is full, and a pair for each tokenizer; the first pair has a place for one request."""
+    scheduler = make_scheduler(pd=THRESHOLD)
+    add_instance(scheduler, "g", facts=make_facts(max_running=1, tokenizer_hash="x"))
+    for number, each in enumerate(tokenizers, start=1):
+        add_pair(scheduler, number, tokenizer_hash=each, max_running=1 if number == 1 else 4)
+    for n in range(2):
+        scheduler.enqueue(make_request(f"fills-{n}"), 0.0)
+    assert len(scheduler.schedule(0.0)) == 2
+    return scheduler
+
+
+def test_where_one_kind_finds_no_pair_another_kind_as_large_finds_one() -> None:
+    scheduler = full_beside_pairs("x", "y")
+    for n in range(2):  # one runs, one is in the lookahead
+        scheduler.enqueue(make_request(f"fills-pair-{n}", prompt=600, tokenizer_hash="x"), 0.0)
+    assert set(placed(scheduler).values()) == {("p1", "d1")}
+
+    scheduler.enqueue(make_request("head", prompt=100), 0.0)
+    scheduler.enqueue(make_request("x", prompt=600, tokenizer_hash="x"), 0.0)
+    scheduler.enqueue(make_request("any", prompt=600), 0.0)
+
+    assert placed(scheduler) == {"any": ("p2", "d2")}
+
+
+def test_a_request_that_only_a_pair_can_serve_goes_there_behind_a_blocked_head() -> None:
+    scheduler = full_beside_pairs("y")
+
+    scheduler.enqueue(make_request("head", prompt=100), 0.0)
+    scheduler.enqueue(make_request("y", prompt=600, tokenizer_hash="y"), 0.0)
+
+    assert placed(scheduler) == {"y": ("p1", "d1")}

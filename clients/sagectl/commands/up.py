@@ -28,7 +28,7 @@ def _address(text: str) -> str:
     try:
         split_host_port(text)
     except ValueError as error:
-        raise click.BadParameter(f"{error}; an example is {DEFAULT_ADDRESS}") from None
+        raise click.BadParameter(f"{error}, such as 127.0.0.1:50061") from None
     return text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_client._durations import duration
@@ -17,6 +17,8 @@ from sage_client._response_format import schema_of
 from sage_client._sampling import SamplingOptions, encode_sampling
 from sage_media.urls import MEDIA_PARTS
 from sage_wire.protocol import MAX_MESSAGE_BYTES, PROMPT_LIMIT_BYTES
+
+_MediaT = TypeVar("_MediaT", Image, Audio)
 
 NO_INSTANCE = {
     NoInstance.FAIL: inference_pb2.NO_INSTANCE_FAIL,
@@ -119,10 +121,10 @@ def _set_prompt(
         spec.tokens.SetInParent()  # an empty list is sent, so that the server refuses it
         for index, image in enumerate(given.get("images", ())):
             with faults.at(f"spec.images[{index}]"):
-                spec.images.append(media_of(Image(data=image) if isinstance(image, bytes) else image))
+                spec.images.append(media_of(_of_kind(image, Image)))
         for index, clip in enumerate(given.get("audio", ())):
             with faults.at(f"spec.audio[{index}]"):
-                spec.audio.append(media_of(Audio(data=clip) if isinstance(clip, bytes) else clip))
+                spec.audio.append(media_of(_of_kind(clip, Audio)))
     else:
         _set_chat(spec.chat, given, faults)
 
@@ -187,6 +189,15 @@ def _fill_part(found: inference_pb2.ContentPart, part: Mapping[str, Any]) -> Non
         _fill_media(found, media)
     else:
         raise ValueError(f"parts of type {kind!r} are not supported: text, {', '.join(MEDIA_PARTS)} are")
+
+
+def _of_kind(content: object, kind: type[_MediaT]) -> _MediaT:
+    """Return an image or a clip that stands beside token ids.  Raises TypeError for what is of another type."""
+    if isinstance(content, kind):
+        return content
+    if isinstance(content, bytes):
+        return kind(data=content)
+    raise TypeError(f"is {type(content).__name__}, neither {kind.__name__} nor bytes")
 
 
 def _fill_media(found: inference_pb2.ContentPart, media: Image | Audio) -> None:

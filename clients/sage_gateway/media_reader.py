@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sage_client import AudioInput, Model
@@ -22,6 +23,9 @@ PROCESSING = ("mm_processor_kwargs", "media_io_kwargs")
 FULL_RETRY_S = 2.0
 """Seconds after which to ask again where running requests hold too many bytes of images and audio."""
 
+DECODED_AT_ONCE = 4
+"""Requests whose audio is decoded at the same time: what is being decoded is not counted yet."""
+
 _IN_WORDS = {"an image": MediaKind.IMAGE, "audio": MediaKind.AUDIO}  # what ``not_text`` says
 
 
@@ -35,6 +39,7 @@ class MediaReader:
         """
         self._refusal = refusal
         self._fetch = fetch
+        self._decoding = ThreadPoolExecutor(DECODED_AT_ONCE, thread_name_prefix="decode-audio")
 
     async def read(
         self, path: str, fields: Mapping[str, Any], model: Model, token: str, receive: Receive, held: HeldMedia
@@ -49,7 +54,7 @@ class MediaReader:
 
         Raises:
             Refused: a part is neither text nor content that can be sent, or there is no room for it now.
-            ClientGone: the connection was closed while content was fetched.
+            ClientGone: the connection was closed while content was fetched, or audio was decoded.
         """
         try:
             parts = media_parts(path, fields, _limits(model))
@@ -63,7 +68,7 @@ class MediaReader:
             contents = await self._read(parts, away, receive, held)
             _check_bytes(parts, contents)
             await _check_images(parts, contents)
-            heard = await _put_audio(parts, contents, model.audio_input, held)
+            heard = await self._put_audio(parts, contents, model.audio_input, receive, held)
         except BadPart as error:
             raise Refused(invalid(f"{error.place}: {error}", error.place)) from None
         except MediaMemoryFull as error:
@@ -96,6 +101,34 @@ class MediaReader:
                 found[part.place] = content
         return tuple(found[each.place] for each in parts)
 
+    async def _put_audio(
+        self,
+        parts: Sequence[MediaPart],
+        contents: Sequence[Media],
+        takes: AudioInput | None,
+        receive: Receive,
+        held: HeldMedia,
+    ) -> bool:
+        """Write audio into the body as vLLM's server reads it; return whether there is any.
+
+        Raises BadPart for what cannot be decoded, MediaMemoryFull, and ClientGone.
+        """
+        clips = [(part, each.data) for part, each in zip(parts, contents, strict=True) if part.kind is MediaKind.AUDIO]
+        if not clips or takes is None:
+            return False
+        try:
+            found = await while_connected(receive, self._decoded([data for _, data in clips], takes))
+        except BadAudio as error:
+            raise BadPart(clips[error.index][0].place, str(error)) from None
+        held.take(sum(map(len, found)))
+        for (part, _), wav in zip(clips, found, strict=True):
+            part.put_samples(wav)
+        return True
+
+    async def _decoded(self, clips: Sequence[bytes], takes: AudioInput) -> list[bytes]:
+        """Decode clips in a thread of their own, once there is one.  Raises BadAudio."""
+        return await asyncio.get_running_loop().run_in_executor(self._decoding, _wavs, clips, takes)
+
 
 def _limits(model: Model) -> dict[MediaKind, int]:
     """Return how many of each kind a model takes."""
@@ -119,26 +152,6 @@ async def _check_images(parts: Sequence[MediaPart], contents: Sequence[Media]) -
     images = [(part, each.data) for part, each in zip(parts, contents, strict=True) if part.kind is MediaKind.IMAGE]
     if images and (bad := await asyncio.to_thread(bad_image, [data for _, data in images])) is not None:
         raise BadPart(images[bad[0]][0].place, bad[1])
-
-
-async def _put_audio(
-    parts: Sequence[MediaPart], contents: Sequence[Media], takes: AudioInput | None, held: HeldMedia
-) -> bool:
-    """Write audio into the body as vLLM's server reads it; return whether there is any.
-
-    Raises BadPart for what cannot be decoded, and MediaMemoryFull.
-    """
-    clips = [(part, each.data) for part, each in zip(parts, contents, strict=True) if part.kind is MediaKind.AUDIO]
-    if not clips or takes is None:
-        return False
-    try:
-        found = await asyncio.to_thread(_wavs, [data for _, data in clips], takes)
-    except BadAudio as error:
-        raise BadPart(clips[error.index][0].place, str(error)) from None
-    held.take(sum(map(len, found)))
-    for (part, _), wav in zip(clips, found, strict=True):
-        part.put_samples(wav)
-    return True
 
 
 def _wavs(clips: Sequence[bytes], takes: AudioInput) -> list[bytes]:

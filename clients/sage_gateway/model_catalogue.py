@@ -53,8 +53,9 @@ class Scheduler(Protocol):
 class ModelCatalogue:
     """Keeps an application for each model, built when its first instance became READY.
 
-    An application is built anew when the model's files or limits change.  One stays when all instances of its model are
-    gone, so that requests get the scheduler's own words, and for KEPT_S after the scheduler lists the model no more.
+    An application is built anew when the model's files, its limits or the media that it takes change.  One stays when
+    all instances of its model are gone, so that requests get the scheduler's own words, and for KEPT_S after the
+    scheduler lists the model no more.
     """
 
     def __init__(
@@ -202,4 +203,5 @@ async def _again_and_again(step: Callable[[], Awaitable[None]], period_s: float)
 
 
 def _version(model: Model) -> tuple[object, ...]:
-    return model.files_hash, model.max_model_len, model.dtype, model.adapters, model.embeds, model.classifies
+    media = model.most_images, model.image_placeholder_token_id, model.audio_input
+    return model.files_hash, model.max_model_len, model.dtype, model.adapters, model.embeds, model.classifies, media

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from executor_svc.runtime.device_place import DevicePlace
 from executor_svc.runtime.engine_port import Engine, EngineDeadError, EngineError
 from executor_svc.runtime.messages.reports import SleepReport, SleepState
+from executor_svc.runtime.stuck_watch import LONGEST_STEP_S
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ class EngineSleep:
         self._on_dead = on_dead
         self._place = place
         self._refusal_limit_s = refusal_limit_s
-        self._refused_since: float | None = None  # on the event loop's clock
+        self._refused_s = 0.0  # how long it has refused the order to sleep
+        self._refused_at: float | None = None  # the latest time, on the event loop's clock; None: it did not
         self._wanted_asleep = False
         self._number = 0  # of the latest order of the session
         self._state = SleepState.NOT_STARTED if place is not None else SleepState.AWAKE
@@ -76,7 +78,7 @@ class EngineSleep:
         """Begin to have the engine sleep or be awake.  ``number`` counts these orders in the session."""
         self._number = number
         if self._wanted_asleep is not asleep:
-            self._refused_since = None
+            self._refused_at = None
         self._wanted_asleep = asleep
         self._changed()
         self._look.set()
@@ -139,6 +141,7 @@ class EngineSleep:
                     return WAKE_POLL_S
                 self._wake_s = await self._become(SleepState.AWAKE, SleepState.WAKING, engine.wake_up)
             elif why := self._kept_awake():
+                self._refused_at = None
                 self._wait_for(why)
                 return None
             elif why := await self._fall_asleep(engine):
@@ -163,7 +166,7 @@ class EngineSleep:
             why = str(error) or "the engine refuses to sleep"
             self._check_refusal(why)
             return why
-        self._refused_since = None
+        self._refused_at = None
         if self._place is not None:
             self._place.give_back()
         return ""
@@ -171,9 +174,13 @@ class EngineSleep:
     def _check_refusal(self, why: str) -> None:
         """Raise EngineDeadError for an engine that has refused for too long: another one waits for its place."""
         now = asyncio.get_running_loop().time()
-        since = self._refused_since = now if self._refused_since is None else self._refused_since
-        if self._refusal_limit_s is not None and now - since >= self._refusal_limit_s:
-            raise EngineDeadError(f"it has refused to sleep for {now - since:.0f} s: {why}")
+        if self._refused_at is None:
+            self._refused_s = 0.0
+        else:
+            self._refused_s += min(now - self._refused_at, LONGEST_STEP_S)
+        self._refused_at = now
+        if self._refusal_limit_s is not None and self._refused_s >= self._refusal_limit_s:
+            raise EngineDeadError(f"it has refused to sleep for {self._refused_s:.0f} s: {why}")
 
     async def _become(self, after: SleepState, meanwhile: SleepState, change: Callable[[], Awaitable[None]]) -> float:
         """Change the engine, and return how many seconds that took.  Raises EngineError, EngineDeadError."""

@@ -316,5 +316,6 @@ class ExecutorService:
         """End an engine that stands still, where others wait for the memory of its device."""
         if self._stuck is None:
             return
-        if why := self._stuck.look(engine.load(), asyncio.get_running_loop().time()):
+        other_work = "an adapter that is loaded or unloaded" if self._adapters.working else ""
+        if why := self._stuck.look(engine.load(), asyncio.get_running_loop().time(), other_work=other_work):
             self._engine_died(EngineDeadError(f"{why}, and shares its device with others"))

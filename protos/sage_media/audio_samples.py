@@ -50,8 +50,9 @@ def missing_libraries() -> tuple[str, ...]:
 def samples_of(clips: Sequence[bytes], rate_hz: int, most_seconds: float) -> list[Any]:
     """Return the samples of clips, each a float32 array of one channel at ``rate_hz``.
 
-    ``most_seconds``: that a clip may last.  A clip is decoded block by block, so that one that is too long takes no
-    more memory than one that is not; what its header says is not relied on.
+    ``most_seconds``: that a clip may last.  A clip is decoded, mixed and brought to the rate block by block: it takes
+    memory for its samples at ``rate_hz``, whatever its own rate is, and no more if it is too long.  What its header
+    says is not relied on.
 
     Raises:
         BadAudio: a clip is of another format, is broken, empty or too long, or all together are.
@@ -80,16 +81,14 @@ def _resampled(clip: bytes, rate_hz: int, most_seconds: float, left: float) -> A
     """Return a clip's samples.  ``left``: seconds that all clips may still have.  Raises ValueError."""
     import numpy as np
     import soundfile
-    import soxr
 
     try:
         with soundfile.SoundFile(BytesIO(clip)) as opened:
             _check_form(opened)
-            rate = opened.samplerate
-            mono = np.concatenate(list(_mixed(opened, most_seconds, left)))
+            blocks = _at_rate(_mixed(opened, most_seconds, left), opened.samplerate, rate_hz)
+            samples = np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         raise ValueError(f"cannot be decoded: {error}") from None
-    samples = mono if rate == rate_hz else soxr.resample(mono, rate, rate_hz)
     if len(samples) < AUDIO_LEAST_SECONDS * rate_hz:
         raise ValueError(f"is shorter than {AUDIO_LEAST_SECONDS:g} s")
     if not np.isfinite(samples).all():
@@ -108,11 +107,24 @@ def _check_form(opened: Any) -> None:
         raise ValueError(f"has {opened.channels} channels; the limit is {CHANNELS_LIMIT}")
 
 
+def _at_rate(blocks: Iterator[Any], rate: int, rate_hz: int) -> Iterator[Any]:
+    """Yield the samples of blocks at another rate.  ``rate``: theirs."""
+    import numpy as np
+    import soxr
+
+    if rate == rate_hz:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(rate, rate_hz, 1, dtype="float32")
+    for block in blocks:
+        yield stream.resample_chunk(np.ascontiguousarray(block))
+    yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+
+
 def _mixed(opened: Any, most_seconds: float, left: float) -> Iterator[Any]:
     """Yield the mean of all channels, block by block.  Raises ValueError for a clip that is too long."""
     import numpy as np
 
-    yield np.zeros(0, dtype=np.float32)
     frames, rate = 0, opened.samplerate
     while len(block := opened.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
         frames += len(block)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 
@@ -15,7 +16,13 @@ from scheduler_svc.domain.servability import serves
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 LOOKS = 64
-"""Requests of a model that are looked at, those that wait longest first."""
+"""Requests of a model that are compared with instances at most, those that wait longest first."""
+
+ALIKE_LOOKS = 16
+"""Of these, requests that need much the same: many that nobody can serve hide no other ones."""
+
+SEEN = 4_096
+"""Requests of a model that are gone through at most."""
 
 #: Whole requests run on instances of the lowest rank that is READY; the other roles have 0.
 _RANKS = {InstanceRole.DECODING: 1, InstanceRole.PREFILLING: 2}
@@ -69,9 +76,24 @@ def _unserved(pool: Pool, woken: Container[str] = ()) -> Iterator[WaitingRequest
     assert queue is not None, "only pools with a queue are looked at"
     apart = (each for each in queue.all_apart if each.unserved_since is not None)
     rank, soon = _rank_in_use(pool), [each for each in pool.instances() if _may_serve_soon(each, woken)]
-    for waiting in islice(chain(queue.aside, apart) if pool.accounts else queue, LOOKS):
+    for waiting in _looked_at(chain(queue.aside, apart) if pool.accounts else queue):
         if not any(each.facts is None or _could_serve(each, waiting, rank) for each in soon):
             yield waiting
+
+
+def _looked_at(requests: Iterable[WaitingRequest]) -> Iterator[WaitingRequest]:
+    """Yield the first ``LOOKS`` requests, and of those that need much the same the first ``ALIKE_LOOKS``."""
+    alike: Counter[tuple[object, ...]] = Counter()
+    looks = 0
+    for waiting in islice(requests, SEEN):
+        request = waiting.request
+        kind = (request.adapter, waiting.identity, request.total_tokens.bit_length())
+        alike[kind] += 1
+        if alike[kind] <= ALIKE_LOOKS:
+            yield waiting
+            looks += 1
+            if looks == LOOKS:
+                return
 
 
 def _may_serve_soon(instance: Instance, woken: Container[str]) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from sage.controlplane.v1 import executor_pb2, inference_pb2
-from sage_media.audio_samples import AUDIO_LIMIT_SECONDS
+from sage_media.audio_samples import AUDIO_LIMIT_SECONDS, RATES_HZ
 from sage_media.kinds import MEDIA_LIMIT, MediaInput, MediaKind, input_of
 from scheduler_svc.domain.engine_facts import EngineFacts
 
@@ -29,8 +29,11 @@ def _inputs(facts: executor_pb2.EngineFacts) -> Iterator[MediaInput]:
         )
     if facts.HasField("audio_input"):
         audio = facts.audio_input
-        if not (audio.most_tokens and audio.most_clips and audio.rate_hz):
-            raise ValueError("facts.audio_input", "must have most_tokens, most_clips and rate_hz above zero")
+        lowest, highest = RATES_HZ
+        if not (audio.most_tokens and audio.most_clips):
+            raise ValueError("facts.audio_input", "must have most_tokens and most_clips above zero")
+        if not lowest <= audio.rate_hz <= highest:
+            raise ValueError("facts.audio_input.rate_hz", f"is {audio.rate_hz}; it must be {lowest} to {highest}")
         if not (math.isfinite(audio.most_seconds) and audio.most_seconds > 0):
             raise ValueError("facts.audio_input.most_seconds", "must be above zero")
         yield MediaInput(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from sage.controlplane.v1 import inference_pb2
@@ -55,7 +55,7 @@ class ModelFiles:
             model=self._view(name, tokenizer_hash=first.tokenizer_hash),
             config_json=first.config_json,
             generation_config_json=first.generation_config_json,
-            processor_files=first.processor_files,
+            processor_files=_processor_files(each for each in facts if each.tokenizer_hash == first.tokenizer_hash),
         )
         return _messages(configuration, self._documents.document(first.tokenizer_hash, PIECE_BYTES))
 
@@ -78,10 +78,10 @@ class ModelFiles:
             view.dtype = facts.dtype
             view.classifies = facts.classifies
             view.tokenizer_hash = facts.tokenizer_hash
-            alike = (f for f in known if f.tokenizer_hash == facts.tokenizer_hash)
+            alike = [f for f in known if f.tokenizer_hash == facts.tokenizer_hash]
             view.adapters.extend(sorted({name for each in alike for name in _adapters(each)}))
-            view.files_hash = _hash(facts)
-            media_inputs.show(view, (f for f in known if f.tokenizer_hash == facts.tokenizer_hash))
+            view.files_hash = _hash(facts, _processor_files(alike))
+            media_inputs.show(view, alike)
         return view
 
 
@@ -90,8 +90,16 @@ def _adapters(facts: EngineFacts) -> frozenset[str]:
     return (facts.adapters | facts.run_time.loadable) - facts.run_time.leaving
 
 
-def _hash(facts: EngineFacts) -> str:
-    processing = (part for name in sorted(facts.processor_files) for part in (name, facts.processor_files[name]))
+def _processor_files(alike: Iterable[EngineFacts]) -> Mapping[str, str]:
+    """Return how images and audio are processed, as the first engine says that takes any; nothing if none does.
+
+    ``alike``: engines of one tokenizer.
+    """
+    return next((each.processor_files for each in alike if each.processor_files), {})
+
+
+def _hash(facts: EngineFacts, processor_files: Mapping[str, str]) -> str:
+    processing = (part for name in sorted(processor_files) for part in (name, processor_files[name]))
     parts = (facts.tokenizer_hash, facts.config_json, facts.generation_config_json, *processing)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 4.0  # after the first refusal; twice as long after each further one
 MOST_PAUSE_S = 300.0
 
+REPEATED_S = 10.0  # an order given again within these is the same one: its instance is about to follow it
+
 
 class InstanceOrders(Protocol):
     """The port to the scheduler's instances.  All methods raise SageError."""
@@ -50,12 +52,16 @@ class _Refusal:
 
 
 class SleepOrders:
-    """Gives the orders, and keeps which were refused.  Bounded by the instances that there are (``forget``)."""
+    """Gives the orders, and keeps when each was given or refused.
+
+    Bounded by the instances that there are (``forget``).
+    """
 
     def __init__(self, orders: InstanceOrders, clock: Clock) -> None:
         self._orders = orders
         self._clock = clock
         self._refused: dict[tuple[str, Change], _Refusal] = {}
+        self._given_at: dict[tuple[str, Change], float] = {}  # the latest time, seconds on the clock
 
     def may(self, instance_id: str, change: Change) -> bool:
         """Whether an order may be given now: it was not refused, or its pause is over."""
@@ -63,7 +69,10 @@ class SleepOrders:
         return refusal is None or self._clock.now() >= refusal.until
 
     async def give(self, instance_id: str, change: Change, reason: str) -> None:
-        """Give an order; a refusal is logged once for each reason.  Raises SageError while no scheduler answers."""
+        """Give an order, which is logged once, as is a refusal for each reason.
+
+        Raises SageError while no scheduler answers.
+        """
         try:
             if change is Change.SLEEP:
                 await self._orders.sleep_instance(instance_id, reason=reason)
@@ -75,11 +84,15 @@ class SleepOrders:
             self._note(instance_id, change, str(error))
             return
         self._refused.pop((instance_id, change), None)
-        log.info("%s is ordered to %s: %s", instance_id, change.value, reason)
+        now = self._clock.now()
+        before, self._given_at[instance_id, change] = self._given_at.get((instance_id, change)), now
+        if before is None or now - before > REPEATED_S:
+            log.info("%s is ordered to %s: %s", instance_id, change.value, reason)
 
     def forget(self, there: Container[str]) -> None:
-        """Forget the refusals of instances that are not there any more."""
+        """Forget the orders and refusals of instances that are not there any more."""
         self._refused = {key: each for key, each in self._refused.items() if key[0] in there}
+        self._given_at = {key: at for key, at in self._given_at.items() if key[0] in there}
 
     def _note(self, instance_id: str, change: Change, reason: str) -> None:
         before = self._refused.get((instance_id, change))

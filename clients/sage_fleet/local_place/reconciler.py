@@ -39,6 +39,7 @@ class _Executor:
     version: str
     started_at: float  # of the event loop's clock, in seconds
     was_ready: bool = False
+    ready_process: int | None = None  # its number, of the process that was READY last
     drain: asyncio.Task[None] | None = None
 
     @property
@@ -98,11 +99,12 @@ class Reconciler:
         instances = {each.name: known[each.name] for each in self._executors.values() if _is_of(known, each)}
         processes = {each.name: each for each in self._supervisor.status().processes}
         for each in self._executors.values():
-            each.was_ready = each.was_ready or is_ready(instances.get(each.name))
+            _note_ready(each, instances, processes)
         if found is not None or not self._executors:  # else what is READY is not known
             for group in {*wanted.counts, *(each.group for each in self._executors.values())}:
                 problems |= await self._change_group(wanted, group, instances, processes)
-        self._end_hung(instances, processes)
+        if found is not None:
+            self._end_hung(instances, processes)
         problems |= self._problems(wanted, instances, processes)
         self._report(wanted, instances, problems)
 
@@ -190,11 +192,10 @@ class Reconciler:
 
     def _end_hung(self, instances: Mapping[str, sage.Instance], processes: Mapping[str, ProcessStatus]) -> None:
         """Kill processes that hang, with their engines: they would keep their devices.  They are started again."""
-        running = {name: each.restarts for name, each in processes.items() if each.state == "running"}
         silent = [
-            (name, running[name])
+            (name, processes[name].restarts)
             for name, each in self._executors.items()
-            if each.drain is None and name in running and (found := instances.get(name)) and found.state in _GONE
+            if each.drain is None and name in processes and _is_silent(each, instances.get(name), processes[name])
         ]
         for name in self._hung.look(silent, _now()):
             log.error("%s hangs: its process runs, and the scheduler lost it %g s ago; it is killed", name, HUNG_S)
@@ -254,6 +255,25 @@ def _is_of(found: Mapping[str, sage.Instance], executor: _Executor) -> bool:
     """Return whether the scheduler's instance is this executor's, not that of an earlier one with its name."""
     instance = found.get(executor.name)
     return instance is not None and instance.state_age_s <= _now() - executor.started_at
+
+
+def _note_ready(
+    executor: _Executor, instances: Mapping[str, sage.Instance], processes: Mapping[str, ProcessStatus]
+) -> None:
+    if is_ready(instances.get(executor.name)):
+        executor.was_ready = True
+        if executor.name in processes:
+            executor.ready_process = processes[executor.name].restarts
+
+
+def _is_silent(executor: _Executor, instance: sage.Instance | None, process: ProcessStatus) -> bool:
+    """Return whether a process runs and the scheduler has lost its executor, or never heard of one that was READY.
+
+    A scheduler that started meanwhile knows only those that dialled it.
+    """
+    if process.state != "running":
+        return False
+    return instance.state in _GONE if instance is not None else executor.ready_process == process.restarts
 
 
 def _member(

@@ -117,6 +117,9 @@ class RayCluster:
 
 
 def _connect(ray: Any, address: str) -> None:
+    """Connect this process, which has one connection at most: one that was given up and came all the same is ended."""
+    if ray.is_initialized():
+        ray.shutdown()
     ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
 
 

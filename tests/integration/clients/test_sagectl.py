@@ -239,7 +239,7 @@ async def test_every_field_at_fault_is_on_one_line_and_named_by_its_flag(schedul
     result = await run("generate", "", "--top-p", "7")
 
     assert result.exit_code == ExitStatus.INVALID
-    assert result.stderr == "error: --top-p: is 7; --wait: is 9; spec.text: is empty\n"
+    assert result.stderr == "error: --top-p: is 7; --wait: is 9; PROMPT: is empty\n"
     assert result.stdout == ""
 
 

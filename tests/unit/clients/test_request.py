@@ -219,6 +219,11 @@ def test_images_beside_token_ids() -> None:
     assert fields_at_fault("hello", images=[b"one"]) == ["images"]
 
 
+def test_what_is_of_another_type_beside_token_ids_is_named() -> None:
+    assert fields_at_fault(None, token_ids=[1], images=[b"one", Audio(data=b"sound")]) == ["spec.images[1]"]
+    assert fields_at_fault(None, token_ids=[1], audio=["sound"]) == ["spec.audio[0]"]
+
+
 def test_audio_is_sent_as_it_is_and_out_of_parts() -> None:
     data = base64.b64encode(b"sound").decode()
     written = {"type": "input_audio", "input_audio": {"data": data, "format": "mp3"}}

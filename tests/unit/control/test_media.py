@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,11 @@ HEARS = MediaInput(
     kind=MediaKind.AUDIO, placeholder_token_id=AUDIO_ID, most_tokens=50, most=2, most_seconds=30.0, rate_hz=16_000
 )
 MEDIA = (Media(kind=MediaKind.AUDIO, data=b"clip", field="here"), Media(data=b"picture", field="there"))
+
+
+class Documents:
+    def document(self, tokenizer_hash: str, piece_bytes: int) -> Iterator[bytes]:
+        yield b"{}"
 
 
 def asking(world: World, request_id: str, *media: Media, text: str = "?", **options: Any) -> Submission:
@@ -74,6 +80,18 @@ async def test_a_model_is_shown_with_what_any_of_its_executors_takes() -> None:
         assert (view.most_images, view.image_placeholder_token_id) == (2, IMAGE_ID)
         assert (view.audio_input.most_clips, view.audio_input.placeholder_token_id) == (2, AUDIO_ID)
         assert (view.audio_input.most_seconds, view.audio_input.rate_hz) == (30, 16_000)
+
+
+async def test_the_files_to_process_media_with_are_of_an_executor_that_takes_them() -> None:
+    async with World() as world:
+        files = ModelFiles(world.plane.scheduler, world.plane.models, Documents(), world.clock)
+        world.add("a, text only")
+        [without] = files.listed().models
+        world.add("b", media=(HEARS,), processor_files={"preprocessor_config.json": "{}"})
+        [view] = files.listed().models
+        first = next(await files.files(MODEL))
+        assert first.configuration.processor_files == {"preprocessor_config.json": "{}"}
+        assert view.files_hash == first.configuration.model.files_hash != without.files_hash
 
 
 async def test_a_prompt_is_hashed_up_to_its_first_image_or_clip() -> None:

@@ -7,6 +7,7 @@ import pytest
 from scheduler_svc.control.sleep.instance_sleep import SleepReport, SleepState
 from scheduler_svc.domain.errors import InvalidRequest, InvalidTransition, NoInstance
 from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.sleepers import LOOKS
 from tests.unit.control.world import ModelledExecutor, World, expected
 
 S = InstanceState
@@ -268,6 +269,24 @@ async def test_one_is_woken_for_what_no_ready_instance_can_serve() -> None:
         await world.advance(60)
         assert [each.token_ids for each in readers] == [expected(5), expected(5_000)]
         assert [each.instances for each in readers] == [["able"], ["able"]]
+
+
+async def test_many_requests_that_nobody_can_serve_hide_no_other_one_that_a_sleeper_can() -> None:
+    async with World() as world:
+        able = world.add("able", can_sleep=True, adapters=frozenset({"sql"}))
+        says(able, SleepState.AWAKE)
+        world.add("ready")
+        gone = world.add("gone", adapters=frozenset({"gone"}))
+        assert gone.session is not None
+        world.plane.instances.orders.sleep("able", "nobody asks")
+        says(able, SleepState.ASLEEP)
+        for n in range(LOOKS):
+            await world.submit(f"r{n}", tenant="first", adapter="gone", wait_for_instance=True)
+        world.plane.instances.sessions.goodbye(gone.session, "")
+        await world.advance(0.1)
+        await world.submit("r", tenant="second", adapter="sql", wait_for_instance=True)
+        await world.advance(1)
+        assert able.sleep_orders == [True, False]
 
 
 async def test_one_that_cannot_be_woken_is_told_once_and_another_one_is_tried(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self
@@ -113,6 +113,7 @@ class ModelledExecutor:
     vocab_size: int = 1000
     tokenizer_hash: str = "t"
     media: tuple[MediaInput, ...] = ()
+    processor_files: Mapping[str, str] = field(default_factory=dict)
     weights: str = "w"
     adapter_weights: dict[str, str] = field(default_factory=dict)
     adapter_slots: int = 0
@@ -287,6 +288,7 @@ class ModelledExecutor:
             max_batched_tokens=2048,
             tokenizer_hash=self.tokenizer_hash,
             media=self.media,
+            processor_files=self.processor_files,
             kv_connector=self.kv_connector,
             compatibility_key="k" if self.kv_connector else "",
             kv_block_size=self.kv_block_size,

@@ -15,6 +15,7 @@ from executor_svc.runtime import engine_sleep
 from executor_svc.runtime.engine_port import EngineDeadError, EngineError
 from executor_svc.runtime.engine_sleep import EngineSleep
 from executor_svc.runtime.messages.reports import SleepReport, SleepState
+from executor_svc.runtime.stuck_watch import LONGEST_STEP_S
 
 
 class Sleeper(SimulatedEngine):
@@ -300,14 +301,55 @@ async def test_an_engine_that_refuses_to_sleep_for_too_long_counts_as_dead(monke
     assert place.holder == "us", "until the process is gone"
 
 
-async def test_a_refusal_counts_from_the_latest_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_sleep, "REFUSED_POLL_S", 0.0)
-    made = Bench(Place(), refusal_limit_s=3_600.0)
-    await made.sleep.may_start()
-    task = asyncio.create_task(made.sleep.run(made.engine))
-    made.engine.broken = EngineError("busy")
-    for asleep in (True, False):
-        await made.order(asleep=asleep)
-        assert (made.sleep._refused_since is not None) is asleep
-    assert made.deaths == []
+class Refusing:
+    """An engine that refuses to sleep, asked again when the test says, and a clock that the test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, refusal_limit_s: float) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(engine_sleep, "REFUSED_POLL_S", None)
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now, raising=False)
+        self.made = Bench(Place(), refusal_limit_s=refusal_limit_s)
+        self.made.engine.broken = EngineError("busy")
+
+    async def ask(self, now: float, busy: str = "") -> list[str]:
+        """Have the engine be asked at a time, while ``busy`` keeps it awake; return the deaths so far."""
+        self.now, self.made.busy = now, busy
+        self.made.sleep.check()
+        await settle()
+        return self.made.deaths
+
+
+@asynccontextmanager
+async def refusing(monkeypatch: pytest.MonkeyPatch, *, refusal_limit_s: float) -> AsyncIterator[Refusing]:
+    found = Refusing(monkeypatch, refusal_limit_s=refusal_limit_s)
+    await found.made.sleep.may_start()
+    task = asyncio.create_task(found.made.sleep.run(found.made.engine))
+    await settle()
+    await found.made.order(asleep=True)
+    yield found
     task.cancel()
+
+
+async def test_a_refusal_counts_from_the_latest_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with refusing(monkeypatch, refusal_limit_s=10.0) as it:
+        assert await it.ask(9.0) == []
+        await it.made.order(asleep=False)
+        await it.made.order(asleep=True)
+        assert await it.ask(18.0) == []
+        assert await it.ask(20.0) == ["it has refused to sleep for 11 s: busy"]
+
+
+async def test_a_refusal_counts_from_when_nothing_else_kept_the_engine_awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with refusing(monkeypatch, refusal_limit_s=10.0) as it:
+        assert await it.ask(9.0) == []
+        assert await it.ask(12.0, busy="an adapter is loaded or unloaded") == []
+        assert await it.ask(30.0) == []
+        assert await it.ask(39.0) == []
+
+
+async def test_a_time_in_which_the_process_stood_still_counts_little_as_a_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with refusing(monkeypatch, refusal_limit_s=2 * LONGEST_STEP_S) as it:
+        assert await it.ask(1.0) == []
+        assert await it.ask(3_600.0) == []

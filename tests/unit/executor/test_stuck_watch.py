@@ -49,6 +49,15 @@ def test_one_that_says_what_it_waits_for_has_longer() -> None:
     assert found[first].endswith("(it waits for a KV transfer)")
 
 
+def test_one_that_loads_an_adapter_has_longer() -> None:
+    watch = StuckWatch(10.0)
+    work = "an adapter that is loaded or unloaded"
+    found = [watch.look(load(1), float(second), other_work=work) for second in range(60)]
+    first = next(second for second, why in enumerate(found) if why)
+    assert first == 10 * KNOWN_WAIT_FACTOR
+    assert found[first].endswith(f"(it waits for {work})")
+
+
 def test_a_time_in_which_nobody_looked_counts_little() -> None:
     watch = StuckWatch(2 * LONGEST_STEP_S)
     watch.look(load(1), 0.0)

@@ -257,6 +257,23 @@ async def test_an_order_that_was_refused_is_given_again_later_and_later() -> Non
     assert (sleepers.orders[-1], sleepers.asleep, place.counts["small"]) == ("wake small-3", set(), 3)
 
 
+async def test_an_order_is_logged_once_while_its_instance_follows_it(caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(Sleepers):
+        async def wake_instance(self, instance_id: str) -> sage.Instance:
+            self._take(f"wake {instance_id}")
+            return self._instance(instance_id)
+
+    place, sleepers, clock = MemoryPlace({"small": 3}), Slow(), VirtualClock()
+    sleepers.asleep = {"small-3"}
+    following = sleeping(place, Scheduler(Said("m", 3)), sleepers, clock)
+    with caplog.at_level(logging.INFO):
+        for _ in range(20):
+            await following.follow_once()
+            await clock.advance(PERIOD_S)
+    assert sleepers.orders == ["wake small-3"] * 20
+    assert caplog.messages == ["small-3 is ordered to wake: the group small needs 3"]
+
+
 async def test_one_group_that_the_place_refuses_keeps_no_other_from_being_scaled() -> None:
     place = MemoryPlace({"cheap": 1, "dear": 0, "other": 1}, refuses="cheap")
     assert await controller(place, Scheduler(Said("chat", 3), Said("other", 2))).follow_once() == {"other": 2}

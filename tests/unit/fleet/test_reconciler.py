@@ -56,11 +56,19 @@ class Supervisor:
 
 
 class Instances(Sleepers):
-    """The scheduler's instances, of which the test says which are lost."""
+    """The scheduler's instances, of which the test says which are lost, and which it never heard of."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lost: set[str] = set()
+        self.unknown: set[str] = set()
+        self.down = False
+
+    async def list_instances(self) -> sage.FleetView:
+        if self.down:
+            raise sage.TryAgainError("no scheduler answers")
+        view = await super().list_instances()
+        return replace(view, instances=tuple(i for i in view.instances if i.instance_id not in self.unknown))
 
     def _instance(self, name: str) -> sage.Instance:
         found = super()._instance(name)
@@ -120,3 +128,28 @@ async def test_an_executor_that_hangs_is_killed(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(hung_watch, "HUNG_S", 0.0)
     await bench.step()
     assert bench.supervisor.killed == ["small-2"]
+
+
+async def test_an_executor_hangs_that_a_later_scheduler_never_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path)
+    bench.instances.unknown = {"small-1"}
+    await bench.step()
+    await bench.step()
+    bench.instances.unknown = {"small-1", "small-2"}
+    await bench.step()
+    monkeypatch.setattr(hung_watch, "HUNG_S", 0.0)
+    await bench.step()
+    assert bench.supervisor.killed == ["small-2"], "small-1 was not READY yet: it may still start"
+
+
+async def test_nobody_hangs_while_no_scheduler_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path)
+    await bench.step()
+    await bench.step()
+    monkeypatch.setattr(hung_watch, "HUNG_S", 0.0)
+    bench.instances.down = True
+    for _ in range(3):
+        await bench.step()
+    assert bench.supervisor.killed == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -275,3 +276,25 @@ async def test_one_request_finds_no_room_while_another_holds_it() -> None:
         answered, calls = await hear(ADDRESS, memory=memory, fetch=FakeFetch())
         assert (answered.status, calls, memory.taken) == (503, [], 20)
     assert (await hear(ADDRESS, memory=memory, fetch=FakeFetch()))[0].status == 200
+
+
+async def test_only_so_many_requests_have_their_audio_decoded_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def decoded(clips: Sequence[bytes], rate_hz: int, most_seconds: float) -> list[Any]:
+        nonlocal now, most
+        with lock:
+            now, most = now + 1, max(most, now + 1)
+        pair.wait(30)
+        with lock:
+            now -= 1
+        return samples_of(clips, rate_hz, most_seconds)
+
+    pair = threading.Barrier(2)  # two go on together
+    monkeypatch.setattr(media_reader, "samples_of", decoded)
+    monkeypatch.setattr(media_reader, "DECODED_AT_ONCE", 2)
+    fleet = ListedModels(model(audio_input=HEARS))
+    door = await door_of(fleet)
+    asking = (call(door, "POST", CHAT, {"model": "m", **asked(chat_audio(CLIP))}, {}) for _ in range(4))
+    assert [each.status for each in await asyncio.gather(*asking)] == [200] * 4
+    assert most == 2

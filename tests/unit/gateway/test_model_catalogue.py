@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
-from sage_client import UnavailableError
+from sage_client import AudioInput, UnavailableError
 from sage_gateway.asgi import Application
 from sage_gateway.model_catalogue import FRESH_S, KEPT_S, ModelCatalogue
 from tests.unit.gateway.fleet_of_models import ListedModels, model
@@ -50,14 +51,23 @@ async def test_an_application_is_built_once_while_nothing_changes() -> None:
     assert catalogue.models()[0].model.ready == 0
 
 
-async def test_other_files_limits_or_adapters_need_another_application() -> None:
+async def test_other_files_limits_adapters_or_media_need_another_application() -> None:
     fleet = ListedModels(model())
     catalogue = followed(fleet)
     await follow(catalogue)
-    for change in ({"files_hash": "others"}, {"max_model_len": 7}, {"adapters": ("a",)}):
+    hears = AudioInput(placeholder_token_id=7, most_tokens=50, most_clips=2, most_seconds=1.5, rate_hz=16_000)
+    changes: list[dict[str, Any]] = [
+        {"files_hash": "others"},
+        {"max_model_len": 7},
+        {"adapters": ("a",)},
+        {"most_images": 2},
+        {"audio_input": hears},
+    ]
+    for change in changes:
         fleet.listed = (model(**change),)
         await follow(catalogue)
-    assert fleet.built == ["m"] * 4
+    assert fleet.built == ["m"] * 6
+    assert [each.model.audio_input for each in catalogue.models()] == [hears]
 
 
 async def test_a_model_that_is_listed_no_more_is_gone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -109,7 +110,19 @@ def test_a_small_file_that_unpacks_to_hours_is_given_up_early(monkeypatch: pytes
     monkeypatch.setattr(audio_samples, "_mixed", counted)
     with pytest.raises(BadAudio, match="is longer than 3 s"):
         read(clip, most_seconds=3.0)
-    assert blocks == [0, *[RATE] * 3]
+    assert blocks == [RATE] * 3
+
+
+def test_a_clip_at_a_high_rate_takes_no_more_memory_than_its_samples_at_the_models_rate() -> None:
+    clip = encoded(np.zeros(192_000 * 60, dtype=np.float32), 192_000, "FLAC")
+    tracemalloc.start()
+    try:
+        [found] = read(clip, most_seconds=60.0)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 60 * RATE
+    assert most < 192_000 * 60 * 4 / 2  # bytes of all samples before they are brought to the rate
 
 
 def test_all_clips_of_a_request_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:

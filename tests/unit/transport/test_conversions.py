@@ -275,11 +275,11 @@ def test_an_engine_that_takes_images_of_no_size_is_refused() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("most_tokens", 0), ("most_clips", 0), ("rate_hz", 0)),
+        *(("most_tokens", 0), ("most_clips", 0), ("rate_hz", 0), ("rate_hz", 4_000_000_000)),
         *(("most_seconds", 0.0), ("most_seconds", float("nan")), ("most_seconds", float("inf"))),
     ],
 )
-def test_an_engine_that_takes_audio_of_no_size_is_refused(field: str, value: float) -> None:
+def test_an_engine_that_takes_audio_of_no_size_or_out_of_bounds_is_refused(field: str, value: float) -> None:
     wire = the_facts()
     setattr(wire.audio_input, field, value)
     with pytest.raises(WireError, match="audio_input"):

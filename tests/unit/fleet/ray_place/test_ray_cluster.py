@@ -30,6 +30,9 @@ class HangingRay(ModuleType):
 
     def init(self, **options: object) -> None: ...
 
+    def is_initialized(self) -> bool:
+        return False
+
     def nodes(self) -> list[object]:
         self.release.wait()
         return []
@@ -50,3 +53,40 @@ async def test_a_cluster_that_hangs_is_given_up_and_left(monkeypatch: pytest.Mon
     assert hanging()
     ray.release.set()
     await eventually(lambda: not hanging(), what="calls to return")
+
+
+class LateRay(ModuleType):
+    """In the place of the package ray: the first connection comes after ``release``."""
+
+    def __init__(self) -> None:
+        super().__init__("ray")
+        self.release = threading.Event()
+        self.connections = 0
+
+    def is_initialized(self) -> bool:
+        return self.connections > 0
+
+    def init(self, **options: object) -> None:
+        assert not self.connections, "connected twice"
+        self.release.wait()
+        self.connections = 1
+
+    def shutdown(self) -> None:
+        self.connections = 0
+
+
+async def test_a_connection_that_came_too_late_is_ended_and_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray = LateRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(ray_cluster, "_records", lambda ray, fleet: ())
+    monkeypatch.setattr(ray_cluster, "CONNECT_TIMEOUT_S", 0.01)
+    cluster = RayCluster("auto")
+    with pytest.raises(FleetError, match="did not answer"):
+        await cluster.actors("f")
+    ray.release.set()
+    await eventually(lambda: not hanging(), what="the call to return")
+    monkeypatch.setattr(ray_cluster, "CONNECT_TIMEOUT_S", 30.0)
+    assert await cluster.actors("f") == ()
+    assert ray.connections == 1

@@ -129,7 +129,7 @@ def test_a_described_fleet_is_read_with_what_its_extra_brings(tmp_path: Path) ->
     assert {"tokenizers", "numpy"} <= absent
     done = run(program, "fleet", "apply", str(tmp_path / "fleet.yaml"), "--dry-run", absent=absent)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "scheduler and gateway: start\nchat: 2 executors start\n"
+    assert done.stdout == "scheduler: starts\nchat: 2 executors start\n"
 
 
 def test_fleet_without_its_extra_names_it() -> None:

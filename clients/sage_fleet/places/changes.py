@@ -8,6 +8,7 @@ from sage_fleet.places.place_status import GroupStatus, PlaceStatus
 from sage_fleet.places.versions import group_version, services_version
 from sage_fleet.specification.fleet import Fleet
 
+SCHEDULER = "scheduler"
 SERVICES = "scheduler and gateway"
 
 
@@ -15,7 +16,7 @@ SERVICES = "scheduler and gateway"
 class Change:
     """One thing that differs between what runs and what is described."""
 
-    of: str  # name of a group, or SERVICES
+    of: str  # name of a group, SCHEDULER or SERVICES
     what: str  # in words
 
 
@@ -23,7 +24,7 @@ def changes(fleet: Fleet, status: PlaceStatus) -> tuple[Change, ...]:
     """Return what ``apply`` changes; empty where the place runs the fleet as it is described."""
     found = []
     if not status.running:
-        found.append(Change(of=SERVICES, what="start"))
+        found.append(_first_start(fleet))
     elif status.services != services_version(fleet):
         found.append(Change(of=SERVICES, what="get other settings"))
     for name in fleet.groups:
@@ -32,6 +33,12 @@ def changes(fleet: Fleet, status: PlaceStatus) -> tuple[Change, ...]:
     gone = [name for name in status.groups if name not in fleet.groups]
     found += [Change(of=name, what=f"the group goes, with {counted(_live(status.groups[name]))}") for name in gone]
     return tuple(found)
+
+
+def _first_start(fleet: Fleet) -> Change:
+    if fleet.gateway is None:
+        return Change(of=SCHEDULER, what="starts")
+    return Change(of=SERVICES, what="start")
 
 
 def _of_group(fleet: Fleet, name: str, known: GroupStatus | None) -> list[str]:

@@ -40,13 +40,20 @@ def parse_fleet(content: str | bytes) -> Fleet:
     try:
         found = yaml.load(content, _OneValueEach)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise SpecificationError(f"not YAML: {' '.join(str(error).split())}") from error
+        raise SpecificationError(f"not YAML: {_in_one_line(error)}") from error
     if not isinstance(found, dict):
         raise SpecificationError("expected fields, as in `groups: ...`")
     try:
         return Fleet.model_validate(found)
     except ValidationError as error:
         raise SpecificationError(in_one_line(error)) from error
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"
+    return " ".join(str(error).split())
 
 
 class _OneValueEach(yaml.SafeLoader):

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=40)]
+_PATTERN = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+
+
+def _is_a_label(name: str) -> str:
+    if not _PATTERN.fullmatch(name):
+        raise ValueError(f"{name!r} is not a name: small letters, digits and inner hyphens, a letter first")
+    return name
+
+
+Name = Annotated[str, StringConstraints(max_length=40), AfterValidator(_is_a_label)]
 """Small letters, digits and inner hyphens, beginning with a letter; at most 40."""

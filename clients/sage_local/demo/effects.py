@@ -90,10 +90,10 @@ def _cost_optimized(this: Round, fifo: Round | None, prices: Mapping[str, float]
 
 
 def _adaptive(this: Round) -> Effect:
-    if not this.switches:
-        return _no_effect(this, "it followed one policy throughout")
-    switches = "; ".join(f"{each.from_policy} -> {each.to_policy} because {each.reason}" for each in this.switches)
     met, asked = this.slo_met()
+    if not this.switches:
+        return _no_effect(this, f"it followed one policy throughout; {met} of {asked} met their targets")
+    switches = "; ".join(f"{each.from_policy} -> {each.to_policy} because {each.reason}" for each in this.switches)
     return Effect(policy=this.policy, shown=True, sentence=f"{switches}; {met} of {asked} met their targets")
 
 

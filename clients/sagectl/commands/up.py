@@ -6,6 +6,7 @@ import math
 
 import click
 
+from sage_common.addresses import split_host_port
 from sage_local.fleet.spec import DEFAULT_ADDRESS, DEFAULT_HTTP, PREFILL_DECODE_ROLES, ROLES, Engine, FleetSpec
 from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.up import up as start_fleet
@@ -21,6 +22,18 @@ def _roles(text: str) -> tuple[str, ...]:
         if role not in ROLES:
             raise click.BadParameter(f"{role!r} is not a role; the roles are: {', '.join(ROLES)}")
     return roles
+
+
+def _address(text: str) -> str:
+    try:
+        split_host_port(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}, such as 127.0.0.1:50061") from None
+    return text
+
+
+def _http_address(text: str) -> str:
+    return _address(text) if text else ""
 
 
 def _prices(text: str) -> tuple[float, ...]:
@@ -65,6 +78,7 @@ def _prices(text: str) -> tuple[float, ...]:
 )
 @click.option(
     "--address",
+    type=_address,
     default=DEFAULT_ADDRESS,
     show_default=True,
     metavar="HOST:PORT",
@@ -77,12 +91,18 @@ def _prices(text: str) -> tuple[float, ...]:
 )
 @click.option(
     "--http",
+    type=_http_address,
     default=DEFAULT_HTTP,
     show_default=True,
     metavar="HOST:PORT",
     help="Address of the OpenAI-compatible HTTP gateway, which needs vLLM; empty: none.",
 )
-@click.option("--policy", default=_DEFAULTS.policy, show_default=True, help="Scheduling policy.")
+@click.option(
+    "--policy",
+    default=_DEFAULTS.policy,
+    show_default=True,
+    help="Scheduling policy; what `sagectl policy set` chose before counts until this is another one.",
+)
 @click.option(
     "--max-running",
     type=click.IntRange(min=1),

@@ -158,7 +158,11 @@ SCHEDULING = (
         shell_complete=complete_instance,
         help="Instance to use if it is eligible and has capacity: its id, or the beginning of it.",
     ),
-    click.option("--wait", is_flag=True, help="Wait in the queue if no instance serves the model now; otherwise fail."),
+    click.option(
+        "--wait",
+        is_flag=True,
+        help="Wait in the queue if no instance of the model can serve it now, else fail; an unknown model is refused.",
+    ),
     click.option("--best-effort", is_flag=True, help="After a failover, continue even if the replayed tokens differ."),
     click.option(
         "--request-id", help="Request id; the id of an existing request attaches to it.  [default: generated]"

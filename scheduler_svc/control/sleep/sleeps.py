@@ -124,7 +124,7 @@ class Sleeps:
         if found is None or instance.facts is None:
             raise InvalidTransition(f"instance {instance.instance_id}", instance.state.value, wanted.value)
         if not instance.facts.can_sleep:
-            what = f"the engine of {instance.instance_id} cannot sleep: its setting sleep_mode is off"
+            what = f"the engine of {instance.instance_id} cannot sleep: its executor was started without sleep_mode"
             raise InvalidRequest([FieldViolation(field="instance_id", description=what)])
         return found
 

@@ -161,7 +161,8 @@ def test_adaptive_is_shown_by_a_switch_and_its_reason() -> None:
 
 
 def test_an_effect_that_does_not_show_is_said_loudly() -> None:
-    assert str(effect(round_of("adaptive"))) == "adaptive: NO EFFECT SHOWN: it followed one policy throughout"
+    said = "adaptive: NO EFFECT SHOWN: it followed one policy throughout; 0 of 0 met their targets"
+    assert str(effect(round_of("adaptive"))) == said
 
 
 def test_there_is_a_sentence_for_every_policy() -> None:

@@ -111,6 +111,9 @@ def test_where_no_fleet_runs_the_folder_is_named(
         (("up", "--price-per-hour", "1,2,3"), "3 prices for 2 executors: give one for all, or one for each executor"),
         (("up", "--price-per-hour", "1,2", "--executors", "3"), "2 prices for 3 executors"),
         (("up", "--engine", "steam"), "'steam' is not one of"),
+        (("up", "--address", "50051"), "'50051' is not host:port, such as 127.0.0.1:50061"),
+        (("up", "--http", "8000"), "'8000' is not host:port"),
+        (("up", "--http", "http://127.0.0.1:8000"), "is not host:port"),
         (("demo", "--burst-seconds", "0"), "0<x<=600"),
     ],
 )

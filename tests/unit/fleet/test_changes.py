@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sage_fleet.places.changes import SERVICES, changes
+from sage_fleet.places.changes import SCHEDULER, SERVICES, changes
 from sage_fleet.places.place_status import ExecutorStatus, GroupStatus, PlaceStatus
 from sage_fleet.places.versions import group_version, services_version
 from sage_fleet.specification.fleet import Fleet
@@ -29,10 +29,15 @@ def said(fleet: Fleet, status: PlaceStatus) -> dict[str, str]:
 
 def test_at_first_all_starts() -> None:
     assert said(FLEET, PlaceStatus(running=False)) == {
-        SERVICES: "start",
+        SCHEDULER: "starts",
         "chat": "2 executors start",
         "scaled": "1 executor starts",
     }
+
+
+def test_a_gateway_starts_only_where_one_is_described() -> None:
+    fleet = parse_fleet("gateway: {address: 127.0.0.1:8000}\ngroups: {chat: {model: m, count: 2}}")
+    assert said(fleet, PlaceStatus(running=False)) == {SERVICES: "start", "chat": "2 executors start"}
 
 
 def test_what_runs_as_described_does_not_change() -> None:

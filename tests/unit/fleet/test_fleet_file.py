@@ -65,7 +65,7 @@ def test_a_group_has_a_fixed_number_of_executors_or_bounds() -> None:
             "groups.b.gpus is 2: others of g have 1",
         ),
         (group("price_per_hour: .inf"), "groups.chat.price_per_hour: "),
-        ("groups: {Chat_1: {model: m}}", "groups.Chat_1.[key]: "),
+        ("groups: {Chat_1: {model: m}}", "groups.Chat_1.[key]: 'Chat_1' is not a name: small letters, digits"),
         ("scheduler: {address: here}\ngroups: {a: {model: m}}", "scheduler.address: 'here' is not host:port"),
         (
             "scheduler: {address: 10.0.0.5:1}\ngroups: {a: {model: m}}",
@@ -85,7 +85,7 @@ def test_a_group_has_a_fixed_number_of_executors_or_bounds() -> None:
         ("a: &x 1\nb: *x", "not YAML: aliases (*name) are not taken"),
         ("{? {a: b} : c}", "not YAML: line 1: a key is no name"),
         ("[a]", "expected fields"),
-        ("a: [", "not YAML: "),
+        ("a: [", "not YAML: line 1, column 5: "),
         ("!!python/object:os.system {}", "not YAML: "),
     ],
 )

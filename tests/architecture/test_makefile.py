@@ -14,7 +14,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 PARTS = {
     *("unit", "contract", "integration", "integration-clients", "integration-pd"),
     *("integration-system-1", "integration-system-2", "chaos-1", "chaos-2"),
-    *("vllm-engine", "vllm-gateway", "vllm-others", "vllm-two-engines"),
+    *("vllm-one-engine", "vllm-two-engines"),
 }
 INTERNAL = PARTS | {"need-libnuma", "node-packages"}
 

@@ -18,6 +18,7 @@ from executor_svc.runtime.engine_port import EngineError
 log = logging.getLogger(__name__)
 
 START_LIMIT_S = 120.0  # to import the compiler on a busy machine
+STATUS_LIMIT_S = 1.0  # from the end of its output until it is gone
 ANSWER_LIMIT_S = 5.0  # beyond the trial's own limits, which the kernel keeps
 
 
@@ -49,6 +50,10 @@ class NoTrials(Exception):
     """The trial process does not start."""
 
 
+class TrialProcessDied(EngineError):
+    """The trial process died under a trial."""
+
+
 class TrialProcess:
     """Starts the process when it is told to or the first trial comes, and again after it died.
 
@@ -78,9 +83,17 @@ class TrialProcess:
     async def attempt(self, task: Any, cpu_s: float) -> Ending:
         """Try ``task`` with at most ``cpu_s`` seconds of CPU time.  Cancelling ends the trial.
 
-        Raises NoTrials if the process does not start; EngineError if it dies meanwhile or does not answer, or if the
+        If the process dies meanwhile, which may have nothing to do with the task, another one tries it once more.
+
+        Raises NoTrials if the process does not start; EngineError if it dies twice or does not answer, or if the
         machine is so busy that the trial did not get its time.
         """
+        try:
+            return await self._attempt(task, cpu_s)
+        except TrialProcessDied:
+            return await self._attempt(task, cpu_s)
+
+    async def _attempt(self, task: Any, cpu_s: float) -> Ending:
         process = await self._running()
         assert process.stdin is not None
         number = next(self._numbers)
@@ -172,16 +185,25 @@ class TrialProcess:
         except Exception:
             log.exception("the process that tries out constraints gave an answer that makes no sense")
         finally:
-            self._lost(process)
+            lost = self._lost(process)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), STATUS_LIMIT_S)
+            if lost:
+                log.warning(
+                    "the process that tries out constraints has died (status %s); the next constraint starts it again",
+                    process.returncode,
+                )
             await _end(process)
 
-    def _lost(self, process: asyncio.subprocess.Process) -> None:
-        if self._process is process:
+    def _lost(self, process: asyncio.subprocess.Process) -> bool:
+        """Fail the trials of a process; return whether trials were still to come to it."""
+        lost = self._process is process
+        if lost:
             self._process = None
-            log.warning("the process that tries out constraints has died; the next constraint starts it again")
         for answer in self._waiting.values():
             if not answer.done():
-                answer.set_exception(EngineError("the process that tries out constraints has died"))
+                answer.set_exception(TrialProcessDied("the process that tries out constraints has died"))
+        return lost
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:

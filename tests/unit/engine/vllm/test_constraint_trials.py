@@ -94,6 +94,20 @@ async def test_a_process_that_died_fails_its_trials_and_is_started_again(trials:
     assert (await trials.attempt("fine", CPU_S)).passed
 
 
+async def test_a_process_that_is_killed_under_a_trial_is_replaced_and_the_trial_made_again(
+    trials: TrialProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (await trials.attempt("fine", CPU_S)).passed
+    killed = trials._process
+    assert killed is not None
+    endless = asyncio.create_task(trials.attempt("spin", 2.0))
+    await asyncio.sleep(0.1)
+    killed.kill()
+    assert (await endless).outlasted
+    assert trials._process is not killed
+    assert "has died (status -9)" in caplog.text or "has died (status 255)" in caplog.text
+
+
 async def test_a_process_that_does_not_start_says_so() -> None:
     async def refuse() -> str:
         return "fail"

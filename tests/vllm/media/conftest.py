@@ -23,6 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     let_vllm_warn(items, ROOM)
 
 
+def encoder_of(model: Path) -> Callable[[str], list[int]]:
+    """Return what makes token ids of text, as the model's own tokenizer does."""
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
 @pytest.fixture(scope="session")
 def vision_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
@@ -32,9 +38,8 @@ def vision_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def encode(vision_model: Path) -> Callable[[str], list[int]]:
-    """The model's own tokenizer."""
-    tokenizer = Tokenizer.from_file(str(vision_model / "tokenizer.json"))
-    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+    """The tokenizer of the model that takes images."""
+    return encoder_of(vision_model)
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +52,7 @@ def audio_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def encode_for_audio(audio_model: Path) -> Callable[[str], list[int]]:
     """The tokenizer of the model that takes audio."""
-    tokenizer = Tokenizer.from_file(str(audio_model / "tokenizer.json"))
-    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+    return encoder_of(audio_model)
 
 
 @pytest.fixture(scope="session")

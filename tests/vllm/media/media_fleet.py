@@ -1,4 +1,4 @@
-"""A fleet of real engines of a tiny model that takes images or audio."""
+"""A fleet of real engines of a tiny model that takes images or audio, and a gateway before it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.free_port import free_port
-from tests.vllm.system.engine_settings import UP_WITHIN_S, executor_flags
+from tests.vllm.gateway.gateway_fleet import GatewayProcess
+from tests.vllm.media.media_server import MediaServer
+from tests.vllm.system.engine_settings import MODEL_NAME, UP_WITHIN_S, executor_flags
 
 
 @contextmanager
@@ -30,3 +32,16 @@ def started_fleet(model: Path, folders: pytest.TempPathFactory) -> Iterator[Flee
         yield fleet
     finally:
         asyncio.run(fleet.leave())
+
+
+@contextmanager
+def started_gateway(
+    fleet: FleetProcesses, server: MediaServer, folders: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
+    """Start a gateway that may fetch from this server, and wait until it serves the model."""
+    gateway = GatewayProcess(fleet, folders.mktemp("gateway"), ["--media-host", server.host])
+    try:
+        asyncio.run(gateway.start(MODEL_NAME))
+        yield gateway
+    finally:
+        asyncio.run(gateway.stop())

@@ -18,7 +18,7 @@ from tests.support.raw_batches import CHAT, jsonl, line
 from tests.support.sounds import encoded, tone, wav
 from tests.vllm.gateway.gateway_fleet import GatewayProcess
 from tests.vllm.media.audio_model import MOST_TOKENS, RATE_HZ, SECONDS
-from tests.vllm.media.media_fleet import started_fleet
+from tests.vllm.media.media_fleet import started_fleet, started_gateway
 from tests.vllm.media.media_server import MediaServer
 from tests.vllm.system.engine_settings import MODEL_NAME, UP_WITHIN_S, executor_flags
 
@@ -60,12 +60,8 @@ def server(clips: Clips) -> Iterator[MediaServer]:
 def gateway(
     fleet: FleetProcesses, server: MediaServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
-    made = GatewayProcess(fleet, tmp_path_factory.mktemp("gateway"), ["--media-host", server.host])
-    try:
-        asyncio.run(made.start(MODEL_NAME))
+    with started_gateway(fleet, server, tmp_path_factory) as made:
         yield made
-    finally:
-        asyncio.run(made.stop())
 
 
 def about(clip: bytes, question: str, length: int = LONG) -> dict[str, Any]:

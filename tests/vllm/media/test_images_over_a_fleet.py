@@ -17,7 +17,7 @@ from tests.support.counted_stream import CountedStream
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.raw_batches import CHAT, jsonl, line
 from tests.vllm.gateway.gateway_fleet import GatewayProcess
-from tests.vllm.media.media_fleet import started_fleet
+from tests.vllm.media.media_fleet import started_fleet, started_gateway
 from tests.vllm.media.media_server import MediaServer
 from tests.vllm.media.vision_model import IMAGE_TOKENS
 from tests.vllm.system.engine_settings import MODEL_NAME, UP_WITHIN_S, executor_flags
@@ -127,12 +127,8 @@ def picture_server(pictures: Pictures) -> Iterator[MediaServer]:
 def gateway(
     fleet: FleetProcesses, picture_server: MediaServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
-    made = GatewayProcess(fleet, tmp_path_factory.mktemp("gateway"), ["--media-host", picture_server.host])
-    try:
-        asyncio.run(made.start(MODEL_NAME))
+    with started_gateway(fleet, picture_server, tmp_path_factory) as made:
         yield made
-    finally:
-        asyncio.run(made.stop())
 
 
 async def test_over_http_the_answer_is_the_same(

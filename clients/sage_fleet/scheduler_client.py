@@ -45,6 +45,11 @@ def is_ready(instance: sage.Instance | None) -> bool:
     return instance is not None and instance.state in ready
 
 
+def is_gone(instance: sage.Instance) -> bool:
+    """Return whether the scheduler has lost an instance's executor, or its engine failed."""
+    return instance.state in (sage.InstanceState.FAILED, sage.InstanceState.LOST)
+
+
 async def desired_of(client: sage.AsyncClient) -> tuple[sage.DesiredInstances, ...]:
     """Return how many instances there are to be, by model and role.  Raises SageError."""
     return (await client.desired_instances()).desired

@@ -13,11 +13,11 @@ from sage_fleet.controller.sleep_orders import Change, InstanceOrders, SleepOrde
 from sage_fleet.errors import FleetError
 from sage_fleet.executor_settings import GROUP_LABEL
 from sage_fleet.places.place import Place
+from sage_fleet.scheduler_client import is_gone
 from sage_fleet.specification.fleet import Fleet
 
 log = logging.getLogger(__name__)
 
-_GONE = frozenset({sage.InstanceState.LOST, sage.InstanceState.FAILED})
 _RESTING = frozenset({sage.InstanceState.SLEEPING, sage.InstanceState.DRAINING, sage.InstanceState.DRAINED})
 
 PERIOD_S = 2.0  # between two questions; the scheduler itself delays what it says, so that it does not flutter
@@ -118,7 +118,7 @@ class Controller:
         One whose order was refused just now counts as one that cannot be given it.
         """
         found: dict[str, list[GroupInstance]] = {}
-        live = [each for each in instances if each.state not in _GONE]
+        live = [each for each in instances if not is_gone(each)]
         self._sleep_orders.forget({each.instance_id for each in live})
         for each in live:
             asleep, ready = each.state is sage.InstanceState.SLEEPING, each.state is sage.InstanceState.READY

@@ -17,7 +17,7 @@ from sage_fleet.local_place.wanted_fleet import FleetFiles, Progress, WantedFlee
 from sage_fleet.places.group_changes import Member, next_change, removal_rank
 from sage_fleet.places.versions import group_version
 from sage_fleet.processes import executor_process, http_process, scheduler_processes
-from sage_fleet.scheduler_client import instances_of, is_ready
+from sage_fleet.scheduler_client import instances_of, is_gone, is_ready
 from sage_local.fleet.command_lines import ProcessSpec
 from sage_local.fleet.status import ProcessStatus
 from sage_local.fleet.supervisor import Supervisor
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 PERIOD_S = 0.25
 SCHEDULER = "scheduler"  # name of its process
-_GONE = frozenset({sage.InstanceState.FAILED, sage.InstanceState.LOST})
 FAILING_RESTARTS = 2  # of an executor that was never READY: something is wrong with it
 
 
@@ -273,7 +272,7 @@ def _is_silent(executor: _Executor, instance: sage.Instance | None, process: Pro
     """
     if process.state != "running":
         return False
-    return instance.state in _GONE if instance is not None else executor.ready_process == process.restarts
+    return is_gone(instance) if instance is not None else executor.ready_process == process.restarts
 
 
 def _member(
@@ -283,7 +282,7 @@ def _member(
     removal: int,
 ) -> Member:
     instance, process = instances.get(executor.name), processes.get(executor.name)
-    failed = instance is not None and instance.state in _GONE
+    failed = instance is not None and is_gone(instance)
     ended = process is None or process.state == "ended"
     return Member(
         number=executor.number,

@@ -278,14 +278,15 @@ class EngineFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Iteration:
-    """One engine iteration that scheduled tokens."""
+    """One engine iteration that scheduled tokens, or the mean of some consecutive ones."""
 
-    index: int  # counts iterations with scheduled tokens, from 1
+    index: int  # counts iterations with scheduled tokens, from 1; of several, the last
     prefill_tokens: int
     decode_tokens: int
     running: int  # sequences
     kv_used_tokens: int
     elapsed_s: float
+    steps: int = 1  # that it is the mean of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -90,6 +90,7 @@ class Account:
         "reserved_tokens",
         "slot_limit",
         "slot_limit_leaving_reserve",
+        "start_delay_s",
         "start_floor",
         "tightest_token_s",
         "token_margin",
@@ -111,6 +112,7 @@ class Account:
         self._watches: tuple[tuple[AccountWatch, int], ...] = ()  # those who compare it, and its row there
         self._takes = Takes.NONE
         self.first_token_margin = self.token_margin = 1.0  # factors, as in ``Margins``
+        self.start_delay_s = 0.0  # ``Margins.start_s``
         # capacity of the engine
         self.max_running = 0  # sequences
         self.lookahead = 0  # sequences beyond max_running that may queue at the engine
@@ -204,6 +206,7 @@ class Account:
         self._learned_pace = None
         self.first_token_margin = margins.first_token
         self.token_margin = margins.token
+        self.start_delay_s = margins.start_s
         self.uncached_share = uncached_share
         self._recount()
 
@@ -235,6 +238,8 @@ class Account:
             self.queued[number] = reservation
             self.lookahead_tokens += reservation.prompt_tokens
         self.reservations[number] = reservation
+        reservation.goes_first = reservation.prefills and not self.pending and self.live < self.max_running
+        reservation.start_delay_s = self.start_delay_s
         self.live_not_critical += not reservation.critical
         self.unseen[number] = reservation
         self.reserved_tokens += reservation.tokens
@@ -460,5 +465,7 @@ class Account:
                 ready_at = slot_at
             if floor < step_s:
                 floor = step_s
+        floor += self.start_delay_s
+        ready_at += self.start_delay_s
         self.ready_at, self.start_floor = ready_at, floor
         self.first_step_at, self.first_step_floor = ready_at + step_s, floor + step_s

@@ -59,7 +59,7 @@ class Cell:
         traffic, fleet = find_traffic(group.traffic, self.traces), find_fleet(group.fleet, group.slots)
         split = group.fleet == SEPARATED
         trace = traffic.trace(
-            rate=self.load * fleet_capacity(fleet, RequestMix.of(traffic.sample()), split=split),
+            rate=self.load * fleet_capacity(fleet, traffic.mix(), split=split),
             duration_s=self.duration_s * max(1.0, _FEWEST / self.load),
             seed=self.seed,
             targets=group.targets,

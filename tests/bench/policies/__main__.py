@@ -16,11 +16,13 @@ from scheduler_svc.domain.policies.builtin import BUILTIN
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from tests.bench import machine
 from tests.bench.policies.cell import Group
-from tests.bench.policies.claims import BUSY, ECONOMICAL, judge
+from tests.bench.policies.claims import judge
+from tests.bench.policies.fixed_loads import BUSY, ECONOMICAL
 from tests.bench.policies.fleets import FLEETS
-from tests.bench.policies.plan import MAIN_BASELINES, Plan
+from tests.bench.policies.plan import Plan
 from tests.bench.policies.readings import Readings
 from tests.bench.policies.results import Results
+from tests.bench.policies.stages import MAIN_BASELINES
 from tests.bench.policies.tables import goodput_tables, left_out_table, load_table, summary_table, verdict_table
 from tests.bench.policies.traffic import RECORDED, SYNTHETIC, TARGETS, find_traffic
 from tests.bench.policies.variants import PREFIX_BLIND, VARIANTS, policy_of
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     if readings.results.discarded:
         print(f"{readings.results.discarded} cells of another source are run again", file=sys.stderr)
-    plan = Plan(readings, [ECONOMICAL, BUSY])
+    plan = Plan(readings)
     if not options.report:
         _run(plan, readings.results, processes=options.processes, seconds=options.minutes * 60)
     left = plan.left()

@@ -37,7 +37,7 @@ class Traffic:
 
     def mix(self) -> RequestMix:
         """Return the means of the load's requests; those of a synthetic one are taken from a sample."""
-        return _mix(self.source)
+        return _mix(self)
 
     def trace(self, *, rate: float, duration_s: float, seed: int, targets: str) -> list[TracedRequest]:
         """Make a trace of about this mean rate, in requests per second.
@@ -88,7 +88,8 @@ def _recorded(path: Path) -> Sequence[TracedRequest]:
 
 
 @lru_cache(maxsize=64)
-def _mix(source: Recording | SyntheticLoad) -> RequestMix:
+def _mix(traffic: Traffic) -> RequestMix:
+    source = traffic.source
     return RequestMix.of(
         source.requests if isinstance(source, Recording) else source.trace(random.Random(0), 1.0, _SAMPLE)
     )

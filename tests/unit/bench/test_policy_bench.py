@@ -20,10 +20,11 @@ from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
 from tests.bench.policies.__main__ import main
 from tests.bench.policies.cell import Cell, Group
-from tests.bench.policies.claims import CLAIM_LOADS, Verdict, judge, largest_step_s
+from tests.bench.policies.claims import Verdict, judge, largest_step_s
 from tests.bench.policies.figures import Figures
+from tests.bench.policies.fixed_loads import fixed_loads
 from tests.bench.policies.fleets import find_fleet, settings_of
-from tests.bench.policies.goodput import bisect_loads
+from tests.bench.policies.goodput import goodput, next_load
 from tests.bench.policies.plan import Plan
 from tests.bench.policies.readings import Readings
 from tests.bench.policies.results import Results
@@ -77,9 +78,8 @@ def readings(
 def filled(group: Group, made: Callable[[str, float, int], Figures], *, seeds: int = 1) -> Readings:
     """Readings of a run whose figures are made up, by policy, load and seed."""
     run = readings(group, seeds=seeds)
-    loads = {*LOADS, *(load for each in CLAIM_LOADS.values() for load in each)}
     for policy in MADE_UP:
-        for load in loads:
+        for load in {*LOADS, *fixed_loads(group, policy)}:
             for seed in run.seeds:
                 run.results.add({run.cell(group, policy, load, seed).key: made(policy, load, seed)})
     return run
@@ -93,28 +93,49 @@ def verdicts(run: Readings) -> dict[str, Verdict]:
 
 
 def test_goodput_lies_between_the_last_load_with_enough_and_the_next() -> None:
-    shares = {0.5: 1.0, 1.0: 0.95, 1.5: 0.85}
-
-    assert bisect_loads(LOADS, shares.__getitem__) == pytest.approx(1.25)
+    assert goodput(LOADS, {0.5: 1.0, 1.0: 0.95, 1.5: 0.85}.get) == pytest.approx(1.25)
 
 
 def test_goodput_is_the_highest_load_if_all_have_enough() -> None:
-    assert bisect_loads(LOADS, lambda load: 0.9) == 1.5
+    assert goodput(LOADS, lambda load: 0.9) == 1.5
 
 
 def test_goodput_below_the_grid_is_taken_from_load_0() -> None:
-    assert bisect_loads(LOADS, lambda load: 0.7) == pytest.approx(0.5 / 3)
+    assert goodput(LOADS, lambda load: 0.7) == pytest.approx(0.5 / 3)
 
 
-def test_goodput_runs_few_loads_of_the_grid() -> None:
-    asked: list[float] = []
+def test_goodput_is_not_known_between_loads_that_are_no_neighbours() -> None:
+    assert goodput(LOADS, {0.5: 1.0, 1.5: 0.85}.get) is None
 
-    def share_at(load: float) -> float:
-        asked.append(load)
-        return 1.0 if load < 7.5 else 0.0
 
-    assert bisect_loads([float(n) for n in range(16)], share_at) == pytest.approx(7.1)
-    assert len(set(asked)) == 4
+def test_the_least_load_without_enough_decides() -> None:
+    assert goodput(LOADS, {0.5: 1.0, 1.0: 0.89, 1.5: 0.95}.get) == pytest.approx(0.5 + 0.5 * 0.1 / 0.11)
+
+
+def searched(most: float, expected: float | None = None) -> list[float]:
+    """Loads of a grid of 16 that a search asks for, where loads up to ``most`` have enough."""
+    grid = [float(n) for n in range(16)]
+    known: dict[float, float] = {}
+    while (load := next_load(grid, known.get, expected)) is not None:
+        assert load not in known
+        known[load] = 1.0 if load <= most else 0.0
+    assert goodput(grid, known.get) == pytest.approx(most + 0.1 if most < 15 else 15)
+    return list(known)
+
+
+@pytest.mark.parametrize("most", range(16))
+def test_a_search_for_goodput_runs_few_loads_of_the_grid(most: float) -> None:
+    assert len(searched(most)) <= 5
+
+
+@pytest.mark.parametrize("most", range(15))
+def test_a_search_that_begins_at_the_right_place_runs_two_loads(most: float) -> None:
+    assert searched(most, most + 0.5) == [most, most + 1]
+
+
+@pytest.mark.parametrize("expected", [-1.0, 0.0, 6.9, 7.0, 15.0, 99.0])
+def test_a_search_that_begins_at_the_wrong_place_finds_the_goodput(expected: float) -> None:
+    assert len(searched(11, expected)) <= 6
 
 
 # --- figures ----------------------------------------------------------------------------------------
@@ -264,14 +285,14 @@ def run_through(plan: Plan, share: Callable[[Cell], float] = lambda cell: 0.95) 
 
 
 def test_cells_at_fixed_loads_come_first_and_the_search_for_goodput_uses_them() -> None:
-    plan = Plan(readings(policies=("least_requests",)), [0.5, 0.9])
+    plan = Plan(replace(readings(policies=("slo_aware",)), loads=(0.3, 0.6, 0.9, 1.2)))
 
-    assert [cell.load for cell in run_through(plan, lambda cell: 0.8)] == [0.5, 0.9, 1.0]
+    assert [cell.load for cell in run_through(plan, lambda cell: 0.95 if cell.load < 1 else 0.5)] == [0.6, 0.9, 1.2]
     assert plan.left() == []
 
 
 def test_a_goal_gives_out_one_cell_at_a_time() -> None:
-    plan = Plan(readings(policies=("least_requests",), seeds=2), [])
+    plan = Plan(readings(policies=("least_requests",), seeds=2))
     one, other, none = (plan.next_job() for _ in range(3))
 
     assert one is not None
@@ -284,32 +305,48 @@ def test_a_goal_gives_out_one_cell_at_a_time() -> None:
     assert again.cell == one.cell.at(0.5)
 
 
-def test_the_most_important_cells_come_first() -> None:
-    run = replace(
-        readings(policies=(ORACLE, "fifo", "random", "least_requests"), seeds=2),
-        groups=[replace(U8, slots=64), replace(U8, targets="equal"), U8],
-    )
-    ran = run_through(Plan(run, []), lambda cell: 1.0)
-    first = list(dict.fromkeys((cell.group, cell.policy, cell.seed) for cell in ran))
+def test_a_search_begins_at_the_goodput_of_other_seeds_and_fleets() -> None:
+    run = replace(readings(policies=("random",), seeds=2), groups=[U8, replace(U8, fleet="E8")])
+    run = replace(run, loads=[float(n) for n in range(16)])
+    ran = run_through(Plan(run), lambda cell: 1.0 if cell.load <= 6 else 0.0)
 
-    assert first[0] == (U8, "fifo", 1)
-    assert first[1:5] == [
-        (U8, "least_requests", 1),
-        (replace(U8, slots=64), "fifo", 1),
-        (replace(U8, targets="equal"), "fifo", 1),
-        (U8, "fifo", 2),
+    assert [cell.load for cell in ran[:4]] == [7, 3, 5, 6]
+    assert {(cell.group.fleet, cell.seed, cell.load) for cell in ran[4:]} == {
+        ("E8", 1, 6), ("E8", 1, 7), ("U8", 2, 6), ("U8", 2, 7), ("E8", 2, 6), ("E8", 2, 7),
+    }  # fmt: skip
+
+
+def test_what_claims_compare_comes_first_and_then_other_slots_by_one_seed() -> None:
+    run = replace(
+        readings(policies=(ORACLE, "slo_aware", "random", "least_requests"), seeds=2),
+        groups=[replace(U8, slots=64), replace(U8, targets="equal"), replace(U8, traffic="steady_chat"), U8],
+    )
+    ran = run_through(Plan(run), lambda cell: 1.0)
+    began: dict[tuple[object, ...], int] = {}
+    for index, cell in enumerate(ran):
+        group = cell.group
+        began.setdefault((group.slots, group.targets, group.traffic, cell.policy, cell.seed), index)
+    order = [
+        (128, "mixed", "azure_conv", "slo_aware", 1),
+        (128, "mixed", "azure_conv", "slo_aware", 2),
+        (64, "mixed", "azure_conv", "slo_aware", 1),
+        (128, "mixed", "azure_conv", ORACLE, 1),
+        (128, "mixed", "azure_conv", "random", 2),
+        (64, "mixed", "azure_conv", "least_requests", 2),
+        (128, "mixed", "steady_chat", "slo_aware", 1),
     ]
-    assert first[-1][1:] == ("random", 2)
+
+    assert [began[each] for each in order] == sorted(began[each] for each in order)
 
 
 def test_what_was_not_run_is_left() -> None:
-    plan = Plan(readings(policies=("fifo", "random")), [])
+    plan = Plan(readings(policies=("fifo", "random")))
     job = plan.next_job()
     assert job is not None
     plan.done(job.cell, figures())
 
-    assert [goal.policy for goal in plan.left()] == ["fifo", "random"]
-    assert "| U8    | 128   | mixed   | 2 " in left_out_table(plan.left())
+    assert [goal.policy for goal in plan.left()] == ["fifo", "fifo", "random"]
+    assert "| U8    | 128   | mixed   | 3 " in left_out_table(plan.left())
 
 
 # --- results ----------------------------------------------------------------------------------------
@@ -432,9 +469,9 @@ def test_one_overtaken_request_is_one_too_many_on_an_equal_fleet() -> None:
 def test_adaptive_splitting_is_compared_with_always_and_never() -> None:
     group = replace(E8, fleet="PD")
     run = readings(group, policies=("slo_aware", "slo_aware/split_always", "slo_aware/split_never"))
-    for policy, goodput in zip(run.policies, (1.0, 1.2, 0.8), strict=True):
+    for policy, most in zip(run.policies, (1.0, 1.2, 0.8), strict=True):
         for load in LOADS:
-            run.results.add({run.cell(group, policy, load, 1).key: figures(1.0 - 0.1 * load / goodput)})
+            run.results.add({run.cell(group, policy, load, 1).key: figures(1.0 - 0.1 * load / most)})
 
     found = [(each.note, each.words) for each in judge(run) if each.claim.startswith("splitting")]
 
@@ -447,9 +484,9 @@ def test_adaptive_splitting_is_compared_with_always_and_never() -> None:
 def test_following_prefixes_is_compared_with_not_following_them() -> None:
     group = replace(E8, traffic="mooncake")
     run = readings(group, policies=("slo_aware", "slo_aware/prefix_blind"))
-    for policy, goodput in (("slo_aware", 1.2), ("slo_aware/prefix_blind", 1.0)):
+    for policy, most in (("slo_aware", 1.2), ("slo_aware/prefix_blind", 1.0)):
         for load in (*LOADS, 0.9):
-            share = 1.0 - 0.1 * load / goodput
+            share = 1.0 - 0.1 * load / most
             run.results.add({run.cell(group, policy, load, 1).key: figures(share, busy_imbalance=1.6)})
 
     found = verdicts(run)
@@ -482,11 +519,11 @@ def test_a_run_prints_its_tables_and_goes_on_from_its_file(tmp_path: Path, capsy
     command = [*arguments.split(), "--processes", "1", "--results", str(results)]
 
     assert main([*command, "--minutes", "0"]) == 3
-    assert "2 goals are left" in capsys.readouterr().err
+    assert "3 goals are left" in capsys.readouterr().err
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "| goodput, of capacity | bursty_chat U8 128 mixed |" in printed
     assert results.with_suffix(".md").read_text() == printed
     assert main([*command, "--report", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert "bursty_chat U8 128 mixed|oracle|0.6|1|2" in document["cells"]
+    assert "bursty_chat U8 128 mixed|oracle|0.5|1|2" in document["cells"]

@@ -69,6 +69,7 @@ def _readings(options: argparse.Namespace) -> Readings:
         loads=sorted(options.loads or ((0.5, 0.7, 0.9, 1.1, 1.3) if quick else [n / 10 for n in range(3, 14)])),
         seeds=range(1, (options.seeds or (1 if quick else 3)) + 1),
         duration_s=options.duration_s or (60.0 if quick else 300.0),
+        search_s=options.search_s,
         traces=options.traces,
     )
 
@@ -146,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loads", type=_floats, help="grid of goodput, such as 0.3,0.6,0.9")
     parser.add_argument("--seeds", type=int, help="how many")
     parser.add_argument("--duration-s", type=float, help="simulated seconds of arrivals in a run")
+    parser.add_argument("--search-s", type=float, help="fewer of them in runs that only the search for goodput needs")
     parser.add_argument("--processes", type=int, default=available_workers(), help="(default: one per processor)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then; the most important comes first")
     parser.add_argument("--results", type=Path, help="JSON file: read first, written as cells are done; .md beside it")

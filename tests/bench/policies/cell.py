@@ -16,7 +16,7 @@ from tests.bench.policies.fleets import SEPARATED, find_fleet, settings_of
 from tests.bench.policies.traffic import find_traffic
 
 #: Below this load arrivals last longer, so that there are as many requests as at this load.
-_FEWEST = 0.5
+_FEWEST = 0.2
 _FIRST_POLICY = "fifo"  # an oracle has no policy, and the settings need one
 
 

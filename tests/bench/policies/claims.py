@@ -107,7 +107,7 @@ def _fifo_and_priority(readings: Readings, group: Group) -> Iterator[Verdict]:
 def _fifo_order(readings: Readings, group: Group) -> Iterator[Verdict]:
     if group.fleet != "E8":
         return
-    for load in (ECONOMICAL, BUSY, OVERLOAD):
+    for load in (BUSY, OVERLOAD):
         value = readings.estimate(group, "fifo", load, lambda figures: figures.overtaken / figures.requests)
         if value is not None:
             claim = "fifo: nothing overtakes"

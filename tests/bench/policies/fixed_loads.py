@@ -7,8 +7,7 @@ from collections.abc import Set as AbstractSet
 from scheduler_svc.domain.policies.builtin import BUILTIN
 from tests.bench.policies.cell import Group
 from tests.bench.policies.fleets import SEPARATED
-from tests.bench.policies.traffic import SESSIONS
-from tests.bench.policies.variants import PREFIX_BLIND
+from tests.bench.policies.traffic import BURSTY, SESSIONS, SHARES_PREFIXES
 
 #: Nearly idle, economical, busy, and overload for what has classes; shares of the fleet's capacity.
 IDLE, ECONOMICAL, BUSY, OVERLOAD = 0.05, 0.6, 0.9, 1.2
@@ -19,14 +18,19 @@ def fixed_loads(group: Group, policy: str) -> AbstractSet[float]:
     name, _, variant = policy.partition("/")
     if name not in BUILTIN or group.fleet == SEPARATED:
         return frozenset()
-    if variant == PREFIX_BLIND:
-        in_target = {BUSY} if name == "slo_aware" else set()
-        return in_target | ({ECONOMICAL} if group.traffic == SESSIONS else set())
-    loads = {ECONOMICAL, BUSY}
-    if group.traffic == SESSIONS:
+    loads: set[float] = set()
+    if group.traffic in SHARES_PREFIXES and group.fleet == "E8" and name == "slo_aware":
+        loads |= {BUSY}
+    if group.traffic == SESSIONS or (group.fleet == "U8" and not variant):
+        loads |= {ECONOMICAL}  # first tokens of sessions, cost
+    if variant or group.traffic == SESSIONS:
         return loads
+    if group.targets == "equal":
+        return loads | ({ECONOMICAL, BUSY} if name == "slo_aware" else set())
     if name == "fifo" and group.fleet == "E8":
-        loads |= {OVERLOAD}  # nothing overtakes
-    if name == "priority" and group.targets == "mixed":
-        loads |= {IDLE, OVERLOAD}  # CRITICAL's first token
+        loads |= {BUSY, OVERLOAD}  # nothing overtakes
+    if name == "priority":
+        loads |= {IDLE, BUSY, OVERLOAD}  # CRITICAL's first token
+    if name == "adaptive" and group.traffic not in BURSTY:
+        loads |= {BUSY}  # switches
     return loads

@@ -8,7 +8,7 @@ from tests.bench.policies.cell import Cell, Group
 from tests.bench.policies.figures import Figures
 from tests.bench.policies.fixed_loads import fixed_loads
 from tests.bench.policies.readings import Readings
-from tests.bench.policies.stages import stage
+from tests.bench.policies.stages import Stage, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class Goal:
     search: bool  # its goodput; otherwise its figures at the loads that claims read
 
     @property
-    def stage(self) -> int:
+    def stage(self) -> Stage:
         """When it is reached, the lowest first."""
         return stage(self.group, self.policy, self.seed, search=self.search)
 
@@ -44,7 +44,7 @@ class Goal:
 
         if self.search:
             load = readings.next_load(self.group, self.policy, self.seed)
-            return cell(load) if load is not None else None
+            return readings.shortened(cell(load)) if load is not None else None
         needed = map(cell, sorted(fixed_loads(self.group, self.policy)))
         return next((each for each in needed if readings.results.find(each) is None), None)
 

@@ -30,7 +30,8 @@ class Readings:
     policies: Sequence[str]
     loads: Sequence[float]  # the grid of goodput, ascending
     seeds: Sequence[int]
-    duration_s: float
+    duration_s: float  # of arrivals in a run
+    search_s: float | None = None  # of arrivals in a run that only the search for goodput needs; None: as many
     traces: Path | None = None
 
     def policies_in(self, group: Group) -> Sequence[str]:
@@ -78,10 +79,15 @@ class Readings:
 
     def _share_at(self, group: Group, policy: str, seed: int) -> Callable[[float], float | None]:
         def share_at(load: float) -> float | None:
-            found = self.results.find(self.cell(group, policy, load, seed))
+            cell = self.cell(group, policy, load, seed)
+            found = self.results.find(cell) or self.results.find(self.shortened(cell))
             return found.in_target_share if found is not None else None
 
         return share_at
+
+    def shortened(self, cell: Cell) -> Cell:
+        """Return the cell with as few arrivals as the search for goodput needs."""
+        return replace(cell, duration_s=self.search_s if self.search_s is not None else self.duration_s)
 
     def goodput(self, group: Group, policy: str) -> Estimate | None:
         """Return the goodput over the seeds that were run; None if none was."""

@@ -114,6 +114,22 @@ class Readings:
         """Return a figure at a load, over the seeds that were run; None if there is none."""
         return Estimate.of(self._each(lambda seed: read(self.figures(group, policy, load, seed))))
 
+    def compared(
+        self,
+        group: Group,
+        policies: tuple[str, str],
+        load: float,
+        read: Callable[[Figures], float | None],
+        compare: Callable[[float, float], float],
+    ) -> Estimate | None:
+        """Compare a figure of two policies at a load, on the same seeds; None if no seed has both."""
+
+        def of_seed(seed: int) -> float | None:
+            one, other = (read(self.figures(group, each, load, seed)) for each in policies)
+            return compare(one, other) if one is not None and other is not None else None
+
+        return Estimate.of(self._each(of_seed))
+
     def _each(self, read: Callable[[int], float | None]) -> list[float | None]:
         values: list[float | None] = []
         for seed in self.seeds:

@@ -50,7 +50,7 @@ class Goal:
 
 
 class Plan:
-    """Gives out the cells that are left, one at a time of each goal, so that each can use what was found before."""
+    """Gives out the cells that are left, one at a time of each policy, group and seed: a search uses what was found."""
 
     def __init__(self, readings: Readings) -> None:
         """List the goals that are not reached: by stage, then by seed, then one group after the other."""
@@ -63,25 +63,23 @@ class Plan:
             for search in (False, True)
         )
         self._open = sorted(goals, key=lambda each: each.stage)  # a stable sort
-        self._running: dict[str, Goal] = {}  # by the key of the cell
+        self._running: set[tuple[Group, str, int]] = set()
 
     def next_job(self) -> Job | None:
         """Return the most important cell that can be run now; None if all that is left waits for what runs."""
-        busy = set(self._running.values())
         for goal in tuple(self._open):
-            if goal in busy:
+            if (goal.group, goal.policy, goal.seed) in self._running:
                 continue
             cell = goal.next_cell(self._readings)
-            if cell is None:
-                self._open.remove(goal)
-            elif cell.key not in self._running:
-                self._running[cell.key] = goal
+            if cell is not None:
+                self._running.add((goal.group, goal.policy, goal.seed))
                 return Job(cell=cell)
+            self._open.remove(goal)
         return None
 
     def done(self, cell: Cell, figures: Figures) -> None:
         """Take what a job gave."""
-        self._running.pop(cell.key, None)
+        self._running.discard((cell.group, cell.policy, cell.seed))
         self._readings.results.add({cell.key: figures})
 
     def left(self) -> list[Goal]:

@@ -51,6 +51,19 @@ def test_a_goal_gives_out_one_cell_at_a_time() -> None:
     assert again.cell == one.cell.at(0.5)
 
 
+def test_a_search_waits_for_the_cells_at_fixed_loads() -> None:
+    plan = Plan(readings(policies=("slo_aware",)))
+    job = plan.next_job()
+
+    assert job is not None
+    assert job.cell.load == 0.6
+    assert plan.next_job() is None
+    plan.done(job.cell, figures())
+    again = plan.next_job()
+    assert again is not None
+    assert again.cell.load == 1.0
+
+
 def test_a_search_begins_at_the_goodput_of_other_seeds_and_fleets() -> None:
     run = replace(readings(policies=("random",), seeds=2), groups=[U8, replace(U8, fleet="E8")])
     run = replace(run, loads=[float(n) for n in range(16)])

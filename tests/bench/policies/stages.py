@@ -44,7 +44,7 @@ def stage(group: Group, policy: str, seed: int, *, search: bool) -> Stage:
 
 def _of_main(group: Group, policy: str, *, search: bool) -> Stage:
     """Return the stage on the main loads, whole requests, the usual targets."""
-    compared = policy in ("fifo", "slo_aware", *_NAMED[group.fleet])
+    compared = policy in ("fifo", "slo_aware", *_NAMED.get(group.fleet, ()))
     if group.slots != USUAL_SLOTS:
         if not search:
             return Stage.REST

@@ -410,16 +410,15 @@ class Account:
             limit = leaving_reserve = -1
         self.slot_limit, self.slot_limit_leaving_reserve = limit, leaving_reserve
         self.full_prefill_s = self.overtaken_s = 0.0
-        urgent = limit
+        urgent, soon = limit, False
         if self.pending and self._count_prefill_ahead():
-            limit = leaving_reserve = -1
+            limit, leaving_reserve, soon = -1, -1, free > 0
             prioritizes = self.facts is not None and self.facts.supports_priority
             if not prioritizes or self.urgent_pending_s >= self.prefill_limit_s:
                 urgent = -1
         self.prompt_limit, self.prompt_limit_leaving_reserve = limit, leaving_reserve
         self.urgent_limit = urgent  # of a CRITICAL request that goes before prompts of other classes at the engine
         takes = Takes.ANY if leaving_reserve > 0 else Takes.CRITICAL if urgent > 0 else Takes.NONE
-        soon = free > 0 and self.full_prefill_s > 0
         if takes is not self._takes or soon != self._soon:
             self._takes, self._soon = takes, soon
             for watch, row in self._watches:

@@ -52,7 +52,6 @@ def build_base(
     config: SchedulerConfig,
     clock: Clock,
     tokenizers: Tokenizers,
-    *,
     epoch: int,
     observe: Callable[[Scheduler], Observer],
     observe_fleet: FleetObserver,

@@ -140,17 +140,7 @@ def build_control(
         UnknownPolicy: no policy has the configured name.
         PolicyLoadError: an installed policy cannot be loaded.
     """
-    base = build_base(
-        config,
-        clock,
-        tokenizers,
-        epoch=epoch,
-        observe=observe,
-        observe_fleet=observe_fleet,
-        earlier=earlier,
-        decisions=decisions,
-        wall_clock=wall_clock,
-    )
+    base = build_base(config, clock, tokenizers, epoch, observe, observe_fleet, earlier, decisions, wall_clock)
     requests = build_requests(base, detached_store)
     attempts = build_attempts(base, requests)
     restoration = _restoration(base, requests, attempts)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sage_common.clock import Clock
 from scheduler_svc.control.requests.acceptance import Acceptance
-from scheduler_svc.control.requests.choices import Choices, ReadFrom, outside, split
+from scheduler_svc.control.requests.choices import Choices, split
 from scheduler_svc.control.requests.detached_port import DetachedPort
 from scheduler_svc.control.requests.grace import Grace
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
@@ -24,6 +24,7 @@ from scheduler_svc.control.requests.prompt_memory import (
     size_of_request,
     size_of_submission,
 )
+from scheduler_svc.control.requests.read_from import ReadFrom, outside
 from scheduler_svc.control.requests.receipts import Receipts
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_maker import RequestMaker

@@ -9,9 +9,10 @@ import pytest
 
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
-from scheduler_svc.control.requests.choices import ReadFrom, split, sum_of
+from scheduler_svc.control.requests.choices import split, sum_of
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.read_from import ReadFrom
 from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
 from scheduler_svc.domain.errors import InvalidRequest, OutputLost, Overloaded, QueueFull, Recovering
 from scheduler_svc.domain.request import Priority, RequestKey, RequestState, Sampling

@@ -283,8 +283,9 @@ $(NODE_PACKAGES): clients/examples/node/package.json
 fuzz: setup ## 100,000 mutated messages over every RPC and stream direction (SAGE_FUZZ_SEED=N repeats a run)
 	SAGE_FUZZ_MESSAGES=$${SAGE_FUZZ_MESSAGES:-100000} $(PY) -m pytest tests/fuzz -s
 
-bench: setup-vllm ## the benchmarks: a table of what was measured
+bench: setup-vllm compiled ## the benchmarks: a table of what was measured
 	$(PY) -m tests.bench
+	$(PY) -m tests.bench.core.both_builds $(COMPILED)/lib
 	$(PY) -m tests.bench.pd
 
 # ---------------------------------------------------------------- running

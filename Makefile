@@ -237,7 +237,7 @@ test-otel-versions: setup ## the telemetry's unit tests on the oldest and the ne
 
 test-compiled: compiled ## the domain's tests on its compiled build, and its decisions beside those of the interpreted one
 	SAGE_COMPILED_BUILD=$(CURDIR)/$(COMPILED)/lib $(GIVES_WAY) $(PY) -m pytest -o pythonpath='$(COMPILED)/lib .' \
-		-m 'not interpreted' tests/compiled tests/unit/domain tests/contract/policies
+		-m 'not interpreted' tests/compiled tests/unit/domain tests/contract/policies tests/unit/control tests/unit/simulator
 
 test-vllm: setup-vllm ## the tests on real vLLM engines
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=line vllm-two-engines vllm-one-engine

@@ -16,6 +16,7 @@ DOMAIN = Path("scheduler_svc/domain")
 INTERPRETED = (
     "scheduler.py",  # inherits from several classes, which compiled classes cannot
     "entrance",  # the classes it inherits from; each method calls a compiled one
+    "request.py",  # pydantic makes sampling defaults of its classes, for which it sets their ``__dict__``
     "decision.py",  # a decorator that makes dataclasses, which mypyc takes for those of the standard library only
     "capacity/figures.py",  # columns are set by name and read late by ``__getattr__``; the work in it is numpy's
     "policies/baselines",  # for comparison: nobody needs them fast

@@ -214,7 +214,7 @@ class _Base:
     @property
     def models(self) -> frozenset[str]:
         """The models that the configuration names."""
-        return frozenset(self.config.models) | self.config.scaling.models.keys()
+        return frozenset(self.config.models).union(self.config.scaling.models)
 
     @property
     def survives(self) -> bool:

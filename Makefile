@@ -15,6 +15,7 @@ SAGECTL    := $(PY) -m sagectl
 PROTOC_PY  := .venv-protoc/bin/python
 LOCK_VENV  := .venv-lock
 TINY_MODEL := .cache/tiny-model
+COMPILED   := .cache/compiled
 
 # PyTorch's CPU build, asked for by its full name: plain `torch` would be the CUDA build on most machines.
 TORCH_CPU       := torch==2.13.0+cpu
@@ -56,7 +57,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-chaos test-fuzz test-otel-versions test-stack \
         test-vllm test fuzz \
         demo demo-pd up down bench lock clean need-libnuma unit integration integration-system-1 integration-system-2 \
-        integration-pd integration-clients contract test-fleets test-skew test-images chaos chaos-1 chaos-2 \
+        integration-pd integration-clients contract test-compiled compiled test-fleets test-skew test-images chaos chaos-1 chaos-2 \
         node-packages vllm-one-engine vllm-two-engines
 
 help: ## list the targets
@@ -127,6 +128,11 @@ $(LOCK_VENV)/.stamp-$(UV):
 	$(PYTHON) -m venv $(LOCK_VENV)
 	@$(LOCK_VENV)/bin/python $(PIP_INSTALL) '$(UV)'
 	@touch $@
+
+# Beside the sources, never among them: there a compiled file would be imported in place of what is edited.
+compiled: setup ## build the scheduler's domain compiled, into .cache/compiled/lib; needs a C compiler
+	@rm -rf $(COMPILED)/lib
+	SAGE_COMPILE=1 $(GIVES_WAY) $(PY) setup.py --quiet build --build-base $(COMPILED)/build --build-lib $(COMPILED)/lib
 
 # ---------------------------------------------------------------- the contract
 
@@ -229,6 +235,10 @@ test-images: setup ## the images, built and run by podman: what docker/README.md
 test-otel-versions: setup ## the telemetry's unit tests on the oldest and the newest OpenTelemetry that is allowed
 	@sh .ci/otel-versions.sh $(PY)
 
+test-compiled: compiled ## the domain's tests on its compiled build, and its decisions beside those of the interpreted one
+	SAGE_COMPILED_BUILD=$(CURDIR)/$(COMPILED)/lib $(GIVES_WAY) $(PY) -m pytest -o pythonpath='$(COMPILED)/lib .' \
+		-m 'not interpreted' tests/compiled tests/unit/domain tests/contract/policies tests/unit/control tests/unit/simulator
+
 test-vllm: setup-vllm ## the tests on real vLLM engines
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=line vllm-two-engines vllm-one-engine
 
@@ -250,7 +260,7 @@ vllm-two-engines: setup-vllm
 # those run before them, the longest first.
 test: setup ## everything that this machine can run; the last lines say what was left out
 	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target chaos-1 chaos-2 test-fleets $(FAST) \
-		test-skew test-stack test-fuzz test-otel-versions
+		test-skew test-stack test-fuzz test-otel-versions test-compiled
 	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory test-vllm; fi
 	@$(PACKAGES) left-out
 
@@ -273,8 +283,9 @@ $(NODE_PACKAGES): clients/examples/node/package.json
 fuzz: setup ## 100,000 mutated messages over every RPC and stream direction (SAGE_FUZZ_SEED=N repeats a run)
 	SAGE_FUZZ_MESSAGES=$${SAGE_FUZZ_MESSAGES:-100000} $(PY) -m pytest tests/fuzz -s
 
-bench: setup-vllm ## the benchmarks: a table of what was measured
+bench: setup-vllm compiled ## the benchmarks: a table of what was measured
 	$(PY) -m tests.bench
+	$(PY) -m tests.bench.core.both_builds $(COMPILED)/lib
 	$(PY) -m tests.bench.pd
 
 # ---------------------------------------------------------------- running

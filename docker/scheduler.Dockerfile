@@ -7,15 +7,22 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 # Two environments: the image gets the one without pip.
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/sage
+# Compiles the scheduler's domain (setup.py).  The image gets what it made.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY docker/scheduler.lock docker/
 RUN /opt/build/bin/pip --python /opt/sage/bin/python install --no-deps --require-hashes -r docker/scheduler.lock
-COPY pyproject.toml requirements.lock README.md LICENSE ./
+COPY requirements.lock ./
+RUN sed -n 's/ \\$//; /^[A-Za-z0-9._-]*==/p' requirements.lock >versions.txt \
+    && /opt/build/bin/pip install --constraint versions.txt setuptools mypy numpy
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY protos protos
 COPY scheduler_svc scheduler_svc
 # The executor and sagectl are not in this image, so their commands would fail.
-RUN grep -o '^setuptools==[0-9.]*' requirements.lock >build.txt \
-    && PIP_CONSTRAINT=build.txt /opt/build/bin/pip --python /opt/sage/bin/python install --no-deps . \
+RUN SAGE_COMPILE=1 /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /opt/build/bin/pip --python /opt/sage/bin/python install --no-deps /wheels/*.whl \
     && rm /opt/sage/bin/sage-executor /opt/sage/bin/sagectl
 COPY docker/health_probe.py /opt/sage/
 

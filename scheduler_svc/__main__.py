@@ -18,6 +18,7 @@ try:
     from sage_common.garbage import collect_seldom, leave_out_present_objects
     from sage_telemetry.prometheus import CannotServe
     from scheduler_svc.config import PROGRAM, SchedulerConfig, load_or_exit
+    from scheduler_svc.domain.build import build_name
     from scheduler_svc.domain.errors import UnknownPolicy
     from scheduler_svc.domain.policies.catalogue import PolicyLoadError
     from scheduler_svc.recording.recording import CannotRecord
@@ -69,7 +70,8 @@ async def _serve(config: SchedulerConfig) -> int:
     await scheduler.start()
     collect_seldom()
     leave_out_present_objects()
-    log.info("serving on %s (port %d), policy %s", config.listen, scheduler.port, config.policy)
+    serving = config.listen, scheduler.port, config.policy, build_name()
+    log.info("serving on %s (port %d), policy %s, the domain %s", *serving)
     for key, port in scheduler.ports.items():
         if key != "listen":
             log.info("%s: serving on %s (port %d)", key, config.listeners[key], port)

@@ -170,7 +170,7 @@ class LimitReached(SchedulerError):
     def __init__(self, what: str, limit: float, text: str = "") -> None:
         self.what = what
         self.limit = limit
-        super().__init__(text or f"the scheduler is at its bound of {limit} {what}")
+        super().__init__(text or f"the scheduler is at its bound of {limit:.10g} {what}")
 
 
 class NoInstance(SchedulerError):

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isfinite
+from typing import ClassVar
 
 from scheduler_svc.domain.errors import QueueFull
 from scheduler_svc.domain.most_asked import MostAsked
@@ -50,9 +51,9 @@ class ModelQueue:
     """
 
     #: How often one key is revised at most, so that an ordering cannot make the queue spin.
-    MAX_REVISIONS = 4
+    MAX_REVISIONS: ClassVar[int] = 4
     #: How many keys one call revises at most, so that a burst of late requests does not hold up everything else.
-    REVISIONS_PER_CALL = 512
+    REVISIONS_PER_CALL: ClassVar[int] = 512
 
     def __init__(
         self,
@@ -84,6 +85,9 @@ class ModelQueue:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
 
     def __contains__(self, key: RequestKey) -> bool:
         return key in self._waiting

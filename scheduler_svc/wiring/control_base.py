@@ -40,7 +40,7 @@ class ControlBase:
     @property
     def models(self) -> frozenset[str]:
         """The models that the configuration names."""
-        return frozenset(self.config.models) | self.config.scaling.models.keys()
+        return frozenset(self.config.models).union(self.config.scaling.models)
 
     @property
     def survives(self) -> bool:

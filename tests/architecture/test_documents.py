@@ -18,7 +18,7 @@ def tree() -> list[Path]:
     """Every file but those that are hidden or made: not by git, which a bare machine may lack."""
     rooms = [path for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "." and path.name not in MADE]
     files = [path for room in rooms for path in room.rglob("*") if path.is_file()]
-    return [*ROOT.glob("*.md"), *(path for path in files if "node_modules" not in path.parts)]
+    return [*ROOT.glob("*.md"), *ROOT.glob("*.py"), *(path for path in files if "node_modules" not in path.parts)]
 
 
 def broken_links(document: Path, text: str) -> list[str]:

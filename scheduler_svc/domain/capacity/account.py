@@ -410,17 +410,18 @@ class Account:
         free = self.free_slots
         limit = leaving_reserve = inf if free > 0 else self._longest_in_lookahead(-free)
         if self.max_running > 1:  # one slot must stay free for CRITICAL
-            leaving_reserve = inf if free > 0 and self.live_not_critical < self.max_running - 1 else -1
+            leaving_reserve = inf if free > 0 and self.live_not_critical < self.max_running - 1 else -1.0
         if self.closed:
-            limit = leaving_reserve = -1
+            limit = leaving_reserve = -1.0
         self.slot_limit, self.slot_limit_leaving_reserve = limit, leaving_reserve
         self.full_prefill_s = self.overtaken_s = 0.0
         urgent, soon = limit, False
         if self.pending and self._count_prefill_ahead():
-            limit, leaving_reserve, soon = -1, -1, free > 0
+            limit = leaving_reserve = -1.0
+            soon = free > 0
             prioritizes = self.facts is not None and self.facts.supports_priority
             if not prioritizes or self.urgent_pending_s >= self.prefill_limit_s:
-                urgent = -1
+                urgent = -1.0
         self.prompt_limit, self.prompt_limit_leaving_reserve = limit, leaving_reserve
         self.urgent_limit = urgent  # of a CRITICAL request that goes before prompts of other classes at the engine
         takes = Takes.ANY if leaving_reserve > 0 else Takes.CRITICAL if urgent > 0 else Takes.NONE

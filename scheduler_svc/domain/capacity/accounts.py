@@ -36,6 +36,9 @@ class Accounts(Sequence[Account]):
     def __len__(self) -> int:
         return len(self._accounts)
 
+    def __bool__(self) -> bool:
+        return bool(self._accounts)
+
     @overload
     def __getitem__(self, index: int) -> Account: ...
     @overload
@@ -199,6 +202,9 @@ class SomeAccounts(Accounts):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __bool__(self) -> bool:
+        return len(self._rows) > 0
 
     @overload
     def __getitem__(self, index: int) -> Account: ...

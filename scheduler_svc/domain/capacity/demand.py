@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.cached_tokens import cached_column
@@ -43,11 +43,7 @@ class Demand:
 
     def crediting(self, cached_tokens: Mapping[str, int]) -> Demand:
         """Return the same demand with other cached tokens."""
-        other = object.__new__(Demand)
-        for name in _FIELDS:
-            setattr(other, name, getattr(self, name))
-        other.cached_tokens = cached_tokens
-        return other
+        return replace(self, cached_tokens=cached_tokens)
 
     @property
     def constrained(self) -> bool:
@@ -59,6 +55,3 @@ class Demand:
             or request.adapter
             or request.sampling.structured_output is not None
         )
-
-
-_FIELDS = tuple(f.name for f in fields(Demand))

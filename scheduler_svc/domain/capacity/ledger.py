@@ -17,6 +17,9 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
     def next_number(self) -> int:
         """Return a new attempt number, unique for this ledger's life."""
         self._last_attempt += 1

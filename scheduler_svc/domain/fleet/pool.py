@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import fsum
 
 from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.claim import Claim
@@ -75,6 +76,9 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self._members)
+
+    def __bool__(self) -> bool:
+        return bool(self._members)
 
     def instances(self) -> list[Instance]:
         """Return all instances of the model, sorted by id."""
@@ -273,10 +277,10 @@ class Pool:
         if not n:
             return CPU_PRIOR
         return Pace(
-            base_s=sum(a.pace.base_s for a in accounts) / n,
-            prefill_token_s=sum(a.pace.prefill_token_s for a in accounts) / n,
-            running_s=sum(a.pace.running_s for a in accounts) / n,
-            kv_token_s=sum(a.pace.kv_token_s for a in accounts) / n,
+            base_s=fsum(a.pace.base_s for a in accounts) / n,
+            prefill_token_s=fsum(a.pace.prefill_token_s for a in accounts) / n,
+            running_s=fsum(a.pace.running_s for a in accounts) / n,
+            kv_token_s=fsum(a.pace.kv_token_s for a in accounts) / n,
         )
 
     def observe_service(self, seconds: float) -> None:
@@ -306,11 +310,11 @@ class Pool:
 def _disagreement(model: str, instances: Iterable[Instance]) -> str:
     """Say which instances serve other weights than others under one name: of the model, or of one of its adapters."""
     known = [(i.instance_id, i.facts) for i in instances if i.facts is not None]
-    adapters = sorted({name for _, facts in known for name in facts.adapters & facts.adapter_weights.keys()})
+    adapters = sorted({name for _, facts in known for name in facts.adapters.intersection(facts.adapter_weights)})
     for adapter in ("", *adapters):
         found: dict[ModelIdentity, list[str]] = {}
         for instance_id, facts in known:
-            if not adapter or adapter in facts.adapters & facts.adapter_weights.keys():
+            if not adapter or adapter in facts.adapters.intersection(facts.adapter_weights):
                 found.setdefault(facts.identity_for(adapter), []).append(instance_id)
         if len(found) > 1:
             groups = (f"{', '.join(names[:_NAMES_SHOWN])} ({identity})" for identity, names in found.items())

@@ -162,6 +162,9 @@ class Registry:
     def __len__(self) -> int:
         return len(self._instances)
 
+    def __bool__(self) -> bool:
+        return bool(self._instances)
+
     # ------------------------------------------------------------------ models
 
     def pool(self, model: str) -> Pool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from mypy_extensions import mypyc_attr
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
@@ -55,6 +56,7 @@ class _Scored:
         return _and(~self.used, self.within)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # policies of others may extend it
 class CheapestInTime:
     """Gathers the load on the cheapest instances that can carry it within its targets; the others stay unused.
 

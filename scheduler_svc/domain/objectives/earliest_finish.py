@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mypy_extensions import mypyc_attr
+
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
@@ -15,6 +17,7 @@ from scheduler_svc.domain.objectives.picker import pick_of
 from scheduler_svc.domain.objectives.scorers import Scores
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # policies of others may extend it
 class EarliestFinish:
     """Chooses the instance where the request is predicted to finish first; equal instances take turns.
 

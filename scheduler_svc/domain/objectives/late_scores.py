@@ -30,6 +30,9 @@ class LateScores(Sequence[float]):
     def __len__(self) -> int:
         return self._count
 
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
     @overload
     def __getitem__(self, index: int) -> float: ...
     @overload

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mypy_extensions import mypyc_attr
+
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
@@ -22,6 +24,7 @@ from scheduler_svc.domain.targets import Targets
 _TOLERANCE = 0.01
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # policies of others may extend it
 class LeastTargetUsed:
     """Chooses the instance predicted to use the least share of the request's targets.
 

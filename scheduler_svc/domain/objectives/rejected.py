@@ -37,6 +37,9 @@ class Rejected(Mapping[int, tuple[str, str]]):
     def __len__(self) -> int:
         return count(self._any()) if self._rules else 0
 
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
     def _any(self) -> Mask:
         if not self._rules:
             return np.zeros(0, dtype=np.bool_)

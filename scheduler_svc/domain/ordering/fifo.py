@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # policies of others may extend it
 class Fifo:
     """Orders by arrival.  A resumed request keeps its arrival, so it goes to the front."""
 

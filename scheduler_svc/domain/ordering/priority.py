@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
@@ -10,6 +12,7 @@ from scheduler_svc.domain.waiting_request import WaitingRequest
 _LEAD = 4
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # policies of others may extend it
 class ByClass:
     """Orders by class, with ageing.
 

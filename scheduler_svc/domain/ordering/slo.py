@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mypy_extensions import mypyc_attr
+
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets, effective_targets
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # policies of others may extend it
 class LeastSlack:
     """Orders by the latest moment at which a request can be sent to an engine and still meet its targets.
 

@@ -67,6 +67,9 @@ class PairBook:
     def __len__(self) -> int:
         return len(self._pairs)
 
+    def __bool__(self) -> bool:
+        return bool(self._pairs)
+
     def renew(self, prefills: Iterable[End], decodes: Iterable[End], *, away: Collection[str] = ()) -> None:
         """Form the pairs of these ends; pairs that stay keep what they proved, the others are forgotten.
 
@@ -122,7 +125,7 @@ class PairBook:
             for pair in self:
                 if pair.handoff_s is not None:
                     measured.setdefault(pair.decode.model, []).append(pair.handoff_s)
-            self._handoff_s = {name: sum(times) / len(times) for name, times in measured.items()}
+            self._handoff_s = {name: math.fsum(times) / len(times) for name, times in measured.items()}
         return self._handoff_s.get(model)
 
     def warming(self, pair: Pair) -> None:

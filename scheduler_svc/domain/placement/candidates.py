@@ -43,29 +43,56 @@ class CandidateTable(Sequence[Candidate]):
     def __init__(
         self,
         *,
+        tokens: int,
+        must_leave_reserve: bool,
+        choice_index: int,
+        rejected: Mapping[int, tuple[str, str]],
+        offered: Sequence[Account],
+        cached: Mapping[str, int],
+        scores: Mapping[str, _Kept],
+        full: FullInstances,
+        unable: Sequence[tuple[str, str, str]],
+    ) -> None:
+        """Keep figures.  ``full``: instances without capacity.  ``unable``: instance id, filter, reason."""
+        self._tokens = tokens  # KV tokens that the request needs
+        self._must_leave_reserve = must_leave_reserve
+        self._choice_index = choice_index
+        self._rejected = rejected
+        self._offered = offered
+        self._cached = cached
+        self._scores = scores
+        self._full = full
+        self._unable = unable
+        self._count = len(offered) + len(full) + len(unable)
+
+    @classmethod
+    def of(
+        cls,
         demand: Demand,
         choice: Choice,
+        *,
         offered: Accounts,
         able: Accounts,
         unable: Sequence[tuple[str, str, str]],
-    ) -> None:
-        """Keep the figures of now.  ``able``: those offered and those without capacity.
-
-        ``unable``: instance id, filter, reason.
-        """
-        self._tokens = demand.tokens
-        self._must_leave_reserve = demand.must_leave_reserve
-        self._choice_index = choice.index
-        self._rejected = choice.rejected
-        self._offered: Sequence[Account] = offered
-        self._cached = demand.cached_tokens
-        self._scores = _kept(choice.scores)
-        self._full = NOTHING_FULL if offered is able else FullInstances(able, offered)
-        self._unable = unable
-        self._count = len(able) + len(unable)
+    ) -> CandidateTable:
+        """Make the table of a choice, with the figures of now.  ``able``: those offered and those without capacity."""
+        return CandidateTable(
+            tokens=demand.tokens,
+            must_leave_reserve=demand.must_leave_reserve,
+            choice_index=choice.index,
+            rejected=choice.rejected,
+            offered=offered,
+            cached=demand.cached_tokens,
+            scores=_kept(choice.scores),
+            full=NOTHING_FULL if offered is able else FullInstances(able, offered),
+            unable=unable,
+        )
 
     def __len__(self) -> int:
         return self._count
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
 
     @overload
     def __getitem__(self, index: int) -> Candidate: ...
@@ -77,23 +104,25 @@ class CandidateTable(Sequence[Candidate]):
         return self._write(range(len(self))[index])
 
     def __iter__(self) -> Iterator[Candidate]:
-        return (self._write(i) for i in range(len(self)))
+        for row in range(len(self)):
+            yield self._write(row)
 
     def head(self, count: int) -> CandidateTable:
         """Return a table of the first ``count`` candidates; it writes out none and keeps nothing of the others."""
-        found = object.__new__(CandidateTable)
-        found._tokens, found._choice_index = self._tokens, self._choice_index
-        found._must_leave_reserve = self._must_leave_reserve
-        found._offered = tuple(self._offered[:count])
-        offered = len(found._offered)
-        ids = (a.instance_id for a in found._offered)
-        found._cached = {name: tokens for name in ids if (tokens := self._cached.get(name, 0))}
-        found._rejected = {row: self._rejected[row] for row in range(offered) if row in self._rejected}
-        found._scores = {name: np.array(scores[:offered]) for name, scores in self._scores.items()}
-        found._full = self._full.head(count - offered) if self._full and count > offered else NOTHING_FULL
-        found._unable = self._unable[: count - offered - len(found._full)]
-        found._count = offered + len(found._full) + len(found._unable)
-        return found
+        offered = tuple(self._offered[:count])
+        rows = range(len(offered))
+        full = self._full.head(count - len(offered)) if self._full and count > len(offered) else NOTHING_FULL
+        return CandidateTable(
+            tokens=self._tokens,
+            must_leave_reserve=self._must_leave_reserve,
+            choice_index=self._choice_index,
+            rejected={row: self._rejected[row] for row in rows if row in self._rejected},
+            offered=offered,
+            cached={a.instance_id: n for a in offered if (n := self._cached.get(a.instance_id, 0))},
+            scores={name: np.array(scores[: len(offered)]) for name, scores in self._scores.items()},
+            full=full,
+            unable=self._unable[: count - len(offered) - len(full)],
+        )
 
     @property
     def choice(self) -> Candidate:

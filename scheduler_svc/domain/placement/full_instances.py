@@ -25,6 +25,9 @@ class FullInstances:
     def __len__(self) -> int:
         return self._count
 
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
     def account(self, row: int) -> Account:
         """Return the account in a row."""
         self._leave_out_offered()
@@ -39,7 +42,7 @@ class FullInstances:
     def head(self, count: int) -> FullInstances:
         """Return the first ``count`` of them alone; it keeps nothing of the others."""
         self._leave_out_offered()
-        found = object.__new__(FullInstances)
+        found = FullInstances(NO_ACCOUNTS, NO_ACCOUNTS)
         found._count = min(count, self._count)
         found._accounts = Accounts(self._accounts[: found._count])
         found._figures = self._figures[:, : found._count].copy()

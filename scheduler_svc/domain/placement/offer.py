@@ -60,9 +60,7 @@ class Offer:
 
     def candidates(self, choice: Choice) -> CandidateTable:
         """Keep the figures of all instances as they are now, for the explanation of the choice."""
-        return CandidateTable(
-            demand=self.demand, choice=choice, offered=self.with_capacity, able=self.able, unable=self.unable
-        )
+        return CandidateTable.of(self.demand, choice, offered=self.with_capacity, able=self.able, unable=self.unable)
 
     def why_not(self, instance_id: str) -> str:
         """Say why an instance was not offered to the objective."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mypy_extensions import mypyc_attr
+
 from scheduler_svc.domain.policies.governor import Signals, Wish
 
 
@@ -30,6 +32,7 @@ BACKGROUND = Band(enter=0.1, leave=0.02)  # share of arrivals of class BACKGROUN
 SPREAD = Band(enter=0.2, leave=0.1)  # share of arrivals outside the most frequent class
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # policies of others may extend it
 class Adaptive:
     """Chooses the policy to follow by the load of one model.
 

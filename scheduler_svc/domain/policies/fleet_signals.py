@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from math import fsum
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
@@ -88,7 +89,7 @@ class _ModelSignals:
         taken = sum(min(a.live, a.max_running) for a in accounts)
         prices = [a.price_per_s for a in accounts]
         cheapest = min(prices, default=0.0)
-        served = sum(1 / max(taken, 1e-9) for taken in load.of_instances(accounts, now))
+        served = fsum(1 / max(taken, 1e-9) for taken in load.of_instances(accounts, now))
         arrivals = self._arrivals
         in_queue = sum(waiting.values())
         background = self._classes[Priority.BACKGROUND] / max(arrivals, _FEW)

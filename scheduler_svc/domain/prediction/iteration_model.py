@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import fsum
+
 from scheduler_svc.domain.load_report import IterationSample
 from scheduler_svc.domain.prediction.linear_system import solve_symmetric
 from scheduler_svc.domain.prediction.pace import Pace
@@ -45,7 +47,7 @@ class IterationModel:
     def learn(self, sample: IterationSample) -> None:
         """Take a measured iteration into the normal equations; ``solve`` makes use of it."""
         x: Row = (1.0, float(sample.prefill_tokens), float(sample.running), float(sample.kv_used_tokens))
-        by_prior = sum(p * xi for p, xi in zip(self._prior, x, strict=True))
+        by_prior = fsum(p * xi for p, xi in zip(self._prior, x, strict=True))
         # The prediction may be zero for an iteration that runs nothing, such as one where all sequences wait for KV.
         least = self._scale * by_prior / _SLOWEST_RATIO
         y = sample.elapsed_s

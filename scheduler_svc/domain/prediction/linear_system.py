@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import fsum
+
 
 def solve_symmetric(a: list[list[float]], b: list[float], *, least_pivot: float = 0.0) -> list[float] | None:
     """Solve a symmetric system by Gaussian elimination; ``a`` and ``b`` are used up.
@@ -21,5 +23,5 @@ def solve_symmetric(a: list[list[float]], b: list[float], *, least_pivot: float 
             b[i] -= factor * b[k]
     x = [0.0] * n
     for k in reversed(range(n)):
-        x[k] = (b[k] - sum(a[k][j] * x[j] for j in range(k + 1, n))) / a[k][k]
+        x[k] = (b[k] - fsum(a[k][j] * x[j] for j in range(k + 1, n))) / a[k][k]
     return x

@@ -25,6 +25,9 @@ class _Window:
     def __len__(self) -> int:
         return len(self._latest)
 
+    def __bool__(self) -> bool:
+        return bool(self._latest)
+
     def add(self, length: int) -> None:
         if len(self._latest) >= _WINDOW:
             oldest = self._latest.popleft()

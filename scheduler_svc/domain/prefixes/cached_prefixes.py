@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from math import fsum
 
 import numpy as np
 
@@ -115,7 +116,7 @@ class CachedPrefixes:
             self._over.clear()
         ids = accounts.ids
         loads = self._load.of_all(ids)
-        most = max(sum(loads) / len(loads) * self.settings.max_load_ratio, self._load.of_share(_IDLE_SHARE))
+        most = max(fsum(loads) / len(loads) * self.settings.max_load_ratio, self._load.of_share(_IDLE_SHARE))
         mask = np.array(loads) > most
         bits = self._index.bits_of(ids[row] for row in mask.nonzero()[0].tolist())
         until = self._placements + len(ids) // _LOOKS

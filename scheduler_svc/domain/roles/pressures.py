@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import fsum
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.offered_load import TokenCosts
@@ -107,5 +108,5 @@ def _load(pool: Pool, role: InstanceRole, accounts: Sequence[Account], now: floa
     rates = pool.load.rates(now)
     costs = [TokenCosts.of(account) for account in accounts]
     units = [prompts * each.prefill_of(rates) + outputs * each.decode_of(rates) for each in costs]
-    load = 1 / sum(1 / unit for unit in units) if units and all(units) else 0.0
+    load = 1 / fsum(1 / unit for unit in units) if units and all(units) else 0.0
     return load, f"the load is {load:.0%} of what they can do"

@@ -96,7 +96,7 @@ class Group:
             load=signals.load,
             forecast=signals.forecast,
             warm_up_s=warm_up_s,
-            price_per_hour=desired * sum(prices) / len(prices) if prices else 0.0,
+            price_per_hour=desired * math.fsum(prices) / len(prices) if prices else 0.0,
             remove_first=tuple(i.instance_id for i in removal_order(starting, serving)),
         )
 
@@ -164,7 +164,7 @@ class Group:
         if not units or not all(unit for unit, _ in units):
             return taken(self._typical), (1.0,) * len(units)
         self._typical = _mean_costs([TokenCosts.of(i.account) for i in serving])
-        served = sum(1 / unit for unit, _ in units)
+        served = math.fsum(1 / unit for unit, _ in units)
         ranked = sorted(units, key=lambda each: (each[0] * each[1], each[1]))
         return len(units) / served, tuple(len(units) / (unit * served) for unit, _ in ranked)
 
@@ -172,9 +172,9 @@ class Group:
 def _mean_costs(costs: Sequence[TokenCosts]) -> TokenCosts:
     n = len(costs)
     return TokenCosts(
-        prompt_s=sum(c.prompt_s for c in costs) / n,
-        output_s=sum(c.output_s for c in costs) / n,
-        context_s=sum(c.context_s for c in costs) / n,
+        prompt_s=math.fsum(c.prompt_s for c in costs) / n,
+        output_s=math.fsum(c.output_s for c in costs) / n,
+        context_s=math.fsum(c.context_s for c in costs) / n,
     )
 
 

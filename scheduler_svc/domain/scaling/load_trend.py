@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import fsum
 
 _MOST_SAMPLES = 256
 
@@ -40,7 +41,7 @@ class LoadTrend:
         if last - first < self._span_s / 2:
             return 0.0
         n = len(self._samples)
-        mean_at = sum(at for at, _ in self._samples) / n
-        mean = sum(load for _, load in self._samples) / n
-        spread = sum((at - mean_at) ** 2 for at, _ in self._samples)
-        return sum((at - mean_at) * (load - mean) for at, load in self._samples) / spread
+        mean_at = fsum(at for at, _ in self._samples) / n
+        mean = fsum(load for _, load in self._samples) / n
+        spread = fsum((at - mean_at) ** 2 for at, _ in self._samples)
+        return fsum((at - mean_at) * (load - mean) for at, load in self._samples) / spread

@@ -39,9 +39,9 @@ class Flow:
 
     def push(self, waiting: WaitingRequest) -> bool:
         """Enter a request, or enter it again with a new key; return whether it is the first now."""
-        entry = (waiting.key, waiting.number, waiting)
-        heapq.heappush(self.heap, entry)
-        return self.heap[0] is entry
+        heapq.heappush(self.heap, (waiting.key, waiting.number, waiting))
+        first = self.heap[0]
+        return first[2] is waiting and is_current(first)
 
     def first(self) -> WaitingRequest | None:
         """Return the request with the smallest key; None if there is none."""

@@ -99,7 +99,7 @@ class ShareGroup:
         while offers:
             offer = offers[0]
             flow = offer[3]
-            if flow.offer is offer:
+            if flow.offer == offer:
                 first = self._unless_held(flow)
                 if first is not None and first.number == offer[2] and first.key == offer[1]:
                     return first

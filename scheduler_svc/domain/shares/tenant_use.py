@@ -136,6 +136,9 @@ class TenantUses:
     def __len__(self) -> int:
         return len(self._uses)
 
+    def __bool__(self) -> bool:
+        return bool(self._uses)
+
     def rest(self, use: TenantUse, now: float) -> None:
         """Forget a tenant without requests, at once or when it is the one that was idle longest."""
         if use.waiting or use.running:

@@ -98,19 +98,23 @@ class Twins:
         with from_scratch(self.slow):
             slow = self.slow.schedule(self.now)
             written = [list(each.candidates) for each in slow]
-        assert [_shown(each) for each in quick] == [_shown(each) for each in slow]
+        assert [shown(each) for each in quick] == [shown(each) for each in slow]
         assert self.quick.take_policy_failures() == self.slow.take_policy_failures() == []
         assert self.quick.more == self.slow.more
         assert _aside(self.quick) == _aside(self.slow)
         for decision, candidates in zip(quick, written, strict=True):
-            self.decided += 1
-            self.waiting.remove(decision.key)
-            self.running[decision.attempt_number] = decision
-            if decision.prefill is not None:
-                self.legs[decision.attempt_number] = decision.prefill
+            self.took(decision)
             self.kept.append((decision, candidates))
         while len(self.kept) > _KEPT_DECISIONS:
             self.check_kept()
+
+    def took(self, decision: Decision) -> None:
+        """Note that a request runs."""
+        self.decided += 1
+        self.waiting.remove(decision.key)
+        self.running[decision.attempt_number] = decision
+        if decision.prefill is not None:
+            self.legs[decision.attempt_number] = decision.prefill
 
     def check_kept(self) -> None:
         """Write out the candidates of the decision that is oldest: they are what they were."""
@@ -312,7 +316,8 @@ _SELDOM = (
 )
 
 
-def _shown(decision: Decision) -> dict[str, object]:
+def shown(decision: Decision) -> dict[str, object]:
+    """Return what a decision says, candidates apart."""
     return {each.name: getattr(decision, each.name) for each in fields(decision) if each.name != "candidates"}
 
 

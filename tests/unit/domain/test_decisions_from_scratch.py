@@ -9,6 +9,7 @@ import pytest
 from tests.unit.domain.random_fleet import Twins
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("policy", ["fifo", "priority", "slo_aware", "cost_optimized"])
 @pytest.mark.parametrize("seed", range(6))
 def test_what_is_kept_changes_no_decision(policy: str, seed: int) -> None:

@@ -49,6 +49,7 @@ def look_again(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> list[st
     return looked_at
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("policy", ["fifo", "slo_aware", "priority"])
 def test_nothing_is_looked_at(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = full_fleet(policy)
@@ -73,6 +74,7 @@ def test_a_critical_request_takes_the_reserved_slot() -> None:
     assert decision.key.request_id == "urgent"
 
 
+@pytest.mark.interpreted
 def test_the_head_claims_an_instance_where_kv_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others may find room sooner than it."""
     scheduler = full_fleet("priority", kv_capacity_tokens=192)
@@ -81,6 +83,7 @@ def test_the_head_claims_an_instance_where_kv_memory_is_short(monkeypatch: pytes
     assert pool(scheduler).claim is not None
 
 
+@pytest.mark.interpreted
 def test_what_nobody_can_serve_is_set_aside_behind_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = full_fleet("priority")
     scheduler.enqueue(make_request("odd", prompt=50, output=50, adapter="absent"), 0.0)
@@ -90,6 +93,7 @@ def test_what_nobody_can_serve_is_set_aside_behind_the_head(monkeypatch: pytest.
     assert look_again(scheduler, monkeypatch), "it still waits, so requests are looked at"
 
 
+@pytest.mark.interpreted
 def test_a_third_tokenizer_is_set_aside_where_engines_have_two(monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = full_fleet("priority", tokenizers=("x", "y"))
     for each in "xyz":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, NoReturn
 from unittest.mock import Mock
 
+import pytest
+
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.servability import why_refused
@@ -23,6 +25,7 @@ class NeverAsked:
         raise AssertionError("the instance before it serves the request")
 
 
+@pytest.mark.interpreted
 def test_no_instance_after_the_first_that_serves_the_request_is_looked_at() -> None:
     """A request costs the same however many instances there are."""
     scheduler = make_scheduler()
@@ -34,6 +37,7 @@ def test_no_instance_after_the_first_that_serves_the_request_is_looked_at() -> N
     assert why_refused(make_request("r", adapter="lora"), pool) is None
 
 
+@pytest.mark.interpreted
 def test_no_instance_is_looked_at_for_what_all_ready_ones_serve() -> None:
     scheduler, pool = make_scheduler(), Pool(MODEL)
     add_instance(scheduler, "a")

@@ -81,6 +81,7 @@ def test_a_late_request_is_served_though_others_still_can_make_it(policy: str) -
     assert wait_of(fleet, "late") < 10 + 5 * SMALL_SERVICE_S
 
 
+@pytest.mark.interpreted
 def test_without_the_claim_it_would_wait_for_the_stream_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The load above is one that starves."""
     monkeypatch.setattr(Offer, "respect", lambda offer, claim, now: None)

@@ -41,8 +41,8 @@ def too_loaded(index: PrefixIndex, accounts: Accounts) -> TooLoaded:
 def test_it_knows_which_they_are_of_the_instances_that_are_offered(accounts: Accounts, too_loaded: TooLoaded) -> None:
     offered = accounts.where(np.array([name not in ("i00", "i03") for name in IDS]))
 
-    assert [accounts[row].instance_id for row in too_loaded.among(accounts).nonzero()[0]] == OVER
-    assert [offered[row].instance_id for row in too_loaded.among(offered).nonzero()[0]] == ["i02", "i07"]
+    assert [accounts[row].instance_id for row in too_loaded.among(accounts).nonzero()[0].tolist()] == OVER
+    assert [offered[row].instance_id for row in too_loaded.among(offered).nonzero()[0].tolist()] == ["i02", "i07"]
     assert [name for name in [*IDS, "unknown"] if name in too_loaded] == OVER
 
 

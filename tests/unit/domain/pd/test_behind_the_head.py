@@ -127,6 +127,7 @@ def test_a_request_to_be_split_waits_where_the_objective_says_so(monkeypatch: py
     assert offers[0].load is not NO_LOAD
 
 
+@pytest.mark.interpreted
 def test_without_a_slot_at_either_side_nobody_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = pd_core(max_running=1)
     for n in range(2):
@@ -139,6 +140,7 @@ def test_without_a_slot_at_either_side_nobody_is_looked_at(monkeypatch: pytest.M
     assert len(asked) == 1, "the head"
 
 
+@pytest.mark.interpreted
 def test_one_that_finds_no_fits_at_the_pair_is_looked_at_for_all_that_want_as_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

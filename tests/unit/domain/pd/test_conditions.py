@@ -51,6 +51,7 @@ def scheduler(book: CountedBook) -> Scheduler:
     return scheduler
 
 
+@pytest.mark.interpreted
 def test_a_few_pairs_that_failed_stand_for_all(scheduler: Scheduler, book: CountedBook) -> None:
     for pair in list(book):
         book.failed(pair, "cut off", now=0.0)
@@ -62,6 +63,7 @@ def test_a_few_pairs_that_failed_stand_for_all(scheduler: Scheduler, book: Count
     assert book.looks <= SIDE + EXAMPLES
 
 
+@pytest.mark.interpreted
 def test_where_all_is_well_nobody_looks_further_than_the_first_pair_that_works(
     scheduler: Scheduler, book: CountedBook
 ) -> None:
@@ -72,6 +74,7 @@ def test_where_all_is_well_nobody_looks_further_than_the_first_pair_that_works(
     assert book.looks == 1
 
 
+@pytest.mark.interpreted
 def test_pairs_that_were_not_tried_yet_are_said_to_be_so(scheduler: Scheduler) -> None:
     (condition,) = scheduler.pd_conditions()
     assert condition.endswith("none is warmed up yet")

@@ -1,0 +1,51 @@
+"""Builds plain Python or, where the environment says ``SAGE_COMPILE=1``, the scheduler's domain compiled with mypyc.
+
+What a developer must know about it is in CONTRIBUTING.md, "The compiled domain".
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+DOMAIN = Path("scheduler_svc/domain")
+
+#: Parts of the domain that stay Python, and why.
+INTERPRETED = (
+    "scheduler.py",  # inherits from several classes, which compiled classes cannot
+    "entrance",  # the classes it inherits from; each method calls a compiled one
+    "request.py",  # pydantic makes sampling defaults of its classes, for which it sets their ``__dict__``
+    "decision.py",  # a decorator that makes dataclasses, which mypyc takes for those of the standard library only
+    "capacity/figures.py",  # columns are set by name and read late by ``__getattr__``; the work in it is numpy's
+    "policies/baselines",  # for comparison: nobody needs them fast
+)
+
+
+def compiled_modules() -> list[str]:
+    """Return the files that are compiled, sorted."""
+    left_out = [DOMAIN / each for each in INTERPRETED]
+    return sorted(
+        str(file)
+        for file in DOMAIN.rglob("*.py")
+        if file.name != "__init__.py" and not any(file == each or each in file.parents for each in left_out)
+    )
+
+
+def extensions() -> list[Extension]:
+    """Return the extension modules; none unless the environment asks for them."""
+    if os.environ.get("SAGE_COMPILE") != "1":
+        return []
+    from mypyc.build import mypycify
+
+    found: list[Extension] = mypycify(
+        compiled_modules(),
+        opt_level=os.environ.get("SAGE_COMPILE_LEVEL", "2"),
+        multi_file=True,
+        group_name="sage_domain",
+    )
+    return found
+
+
+setup(ext_modules=extensions())

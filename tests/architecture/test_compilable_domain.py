@@ -1,0 +1,33 @@
+"""What the compiled domain would do otherwise than Python does, and no type checker tells (CONTRIBUTING.md)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from tests.architecture.source_tree import ROOT, parse, python_files, shown
+
+
+def without_truth_value(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and name of each class that has a length and does not say whether it is true."""
+    for each in ast.walk(tree):
+        if isinstance(each, ast.ClassDef):
+            methods = {method.name for method in each.body if isinstance(method, ast.FunctionDef)}
+            if "__len__" in methods and "__bool__" not in methods:
+                yield each.lineno, each.name
+
+
+def test_what_has_a_length_says_whether_it_is_true() -> None:
+    """Compiled, ``if queue:`` of an optional one without ``__bool__`` asks only whether it is None."""
+    offences = [
+        f"{shown(path, line)}: {name}"
+        for path in python_files(ROOT / "scheduler_svc" / "domain")
+        for line, name in without_truth_value(parse(path))
+    ]
+    assert offences == []
+
+
+def test_the_lint_notices() -> None:
+    lacking = "class Queue:\n    def __len__(self) -> int: ...\n"
+    assert list(without_truth_value(ast.parse(lacking))) == [(1, "Queue")]
+    assert not list(without_truth_value(ast.parse(f"{lacking}    def __bool__(self) -> bool: ...\n")))

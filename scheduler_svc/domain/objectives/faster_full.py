@@ -36,7 +36,7 @@ def unless_faster_is_full(choice: Choice, demand: Demand, accounts: Sequence[Acc
     if demand.behind * ROUND_TRIP_S >= first_s:  # no instance is through with its prompts sooner
         return choice
     found = as_accounts(able)
-    rows = _full_of_prompts(found.figures, demand)
+    rows = _full_of_prompts(found.figures, demand, now)
     if not len(rows):
         return choice
     first_tokens, finishes = _predicted(found.figures, demand, now)
@@ -51,11 +51,14 @@ def unless_faster_is_full(choice: Choice, demand: Demand, accounts: Sequence[Acc
     return Choice(index=choice.index, why=why, rule=_RULE, scores=choice.scores, waits=True)
 
 
-def _full_of_prompts(each: Figures, demand: Demand) -> Rows:
-    """Return the rows of instances that have room for the request, and too many prompts ahead."""
+def _full_of_prompts(each: Figures, demand: Demand, now: float) -> Rows:
+    """Return the rows of instances that have room for the request, and too many prompts ahead that are not overdue.
+
+    An instance where they are overdue may have stopped.
+    """
     limit = each.slot_limit_leaving_reserve if demand.must_leave_reserve else each.slot_limit
     room = (limit >= demand.prompt_tokens) & (each.free_tokens >= demand.tokens)
-    return (room & (each.full_prefill_s > 0) & each.with_free_slot).nonzero()[0]
+    return (room & (each.full_prefill_s > 0) & (each.ready_at > now) & each.with_free_slot).nonzero()[0]
 
 
 def _predicted(each: Figures, demand: Demand, now: float) -> tuple[scorers.Scores, scorers.Scores]:

@@ -80,6 +80,16 @@ def test_a_long_prompt_waits_for_the_fast_instance(policy: str) -> None:
 
 
 @policies
+def test_nobody_waits_for_an_instance_whose_prompts_are_overdue(policy: str) -> None:
+    scheduler, _ = fleet(policy)
+    arrive(scheduler, "r")
+    assert scheduler.schedule(0.0) == []
+
+    arrive(scheduler, "next")  # its arrival makes a pass due
+    assert [decision.instance_id for decision in scheduler.schedule(1.0)] == ["idle", "idle"]
+
+
+@policies
 @pytest.mark.parametrize(
     ("slow_s", "changes"),
     [

@@ -111,6 +111,7 @@ class SchedulingPass:
             if not offer.with_capacity:
                 self._backfill(head, offer, plan, queue, context, budget, result)
                 return _Outcome.BLOCKED
+            demand.behind = queue.placeable - 1
             choice = self._placer.choose(offer, context)
             if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
                 return _Outcome.STEPPED_BACK

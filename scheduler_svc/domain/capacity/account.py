@@ -24,7 +24,7 @@ _CHUNKS_AHEAD = 2
 #: goes before those; what has begun is computed to its end.
 _NOT_BEGUN = 0.5
 #: Seconds from a step's end until the next prompt is there: its output, a scheduling pass and the Assign travel.
-_ROUND_TRIP_S = 0.05
+ROUND_TRIP_S = 0.05
 
 
 #: Weighs the number of the attempt that came last against one more live reservation: exact up to 2^40 attempts.
@@ -395,7 +395,7 @@ class Account:
         chunk_s = self.chunk_s = pace.prefill_token_s * chunk + step_s
         self.computed_token_s = chunk_s / chunk  # of a token that is not cached
         self.prefill_token_s = self.computed_token_s * self.uncached_share  # of a token of which that is not known
-        self.prefill_limit_s = chunk_s * _CHUNKS_AHEAD if chunk_s > _ROUND_TRIP_S else chunk_s + _ROUND_TRIP_S
+        self.prefill_limit_s = chunk_s * _CHUNKS_AHEAD if chunk_s > ROUND_TRIP_S else chunk_s + ROUND_TRIP_S
         # Prompts that come later share the iterations: of each second, output tokens get what prefill leaves.
         left = 1 - (self.prefill_rate if self.prefill_rate < _MOST_PREFILL else _MOST_PREFILL)
         self.output_token_s = step_s / left

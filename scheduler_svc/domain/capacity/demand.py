@@ -27,6 +27,7 @@ class Demand:
     overtakes: bool = False  # a CRITICAL request that is placed for its first token, before prompts of other classes
     able: Sequence[Account] = ()  # instances that can serve it once they have capacity; () where nobody looked
     load: OfferedLoad = NO_LOAD  # of its model
+    behind: int = 0  # requests of its model that wait and go after it
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
     #: By instance id: prompt tokens that its prefix cache is believed to hold; only instances with more than 0.
     cached_tokens: Mapping[str, int] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column, Figures, Mask
 from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.delays import with_delays
+from scheduler_svc.domain.objectives.faster_full import unless_faster_is_full
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick_of
 from scheduler_svc.domain.objectives.scorers import Scores
@@ -35,7 +36,8 @@ class EarliestFinish:
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the instance with the earliest predicted finish."""
         runs = _Runs(demand, figures_of(accounts), now)
-        return runs.choose(demand.cached_in(accounts) if demand.cached_tokens else None)
+        choice = runs.choose(demand.cached_in(accounts) if demand.cached_tokens else None)
+        return unless_faster_is_full(choice, demand, accounts, now)
 
     def choose_only(self, demand: Demand, account: Account, now: float) -> Choice:
         """Choose the only account, whose cache holds nothing of the prompt."""
@@ -47,7 +49,7 @@ class EarliestFinish:
             later_context = later_tokens * (demand.prompt_tokens + demand.output_tokens / 2)
             output_s, context_s = account.output_token_s * later_tokens, account.output_kv_token_s * later_context
             time_s = one_candidate.first_step_s(account, now) + prefill_s + output_s + context_s
-        return _choice(demand, 0, time_s, (time_s,))
+        return unless_faster_is_full(_choice(demand, 0, time_s, (time_s,)), demand, (account,), now)
 
     def choose_sparing(
         self,

@@ -12,6 +12,7 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column, Figures, Mask, highest, lowest
 from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.delays import with_delays
+from scheduler_svc.domain.objectives.faster_full import unless_faster_is_full
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import TIME_TOLERANCE_S, pick_of
 from scheduler_svc.domain.objectives.rejected import Rejected
@@ -45,7 +46,9 @@ class LeastTargetUsed:
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the least share of the targets, else the earliest finish."""
         runs = _Runs(demand, figures_of(accounts), TargetShares(demand, self._defaults, now), now)
-        return runs.choose_by_cache(demand.cached_in(accounts)) if demand.cached_tokens else runs.choose()
+        if demand.cached_tokens:
+            return runs.choose_by_cache(demand.cached_in(accounts))
+        return unless_faster_is_full(runs.choose(), demand, accounts, now)
 
     def choose_only(self, demand: Demand, account: Account, now: float) -> Choice:
         """Choose the only account, whose cache holds nothing of the prompt."""
@@ -62,9 +65,11 @@ class LeastTargetUsed:
         if share > 1 or share == 0:
             finish_s = first_s + float(demand.output_tokens - 1) * token_s
             scores["finish_s"] = (finish_s,)
-            if share > 1:
-                return _none_meets(0, finish_s, scores, times)
-        return _least_used(0, share, first_s, token_s, scores, times)
+        if share > 1:
+            choice = _none_meets(0, scores["finish_s"][0], scores, times)
+        else:
+            choice = _least_used(0, share, first_s, token_s, scores, times)
+        return unless_faster_is_full(choice, demand, (account,), now)
 
     def choose_sparing(
         self,

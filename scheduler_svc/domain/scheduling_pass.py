@@ -100,7 +100,8 @@ class SchedulingPass:
     def _keep_quiet(self, queue: ModelQueue, context: PassContext) -> None:
         """Keep instances free of other prompts for CRITICAL requests, where engines put these before others."""
         pool, policy, count = context.pool, context.policy, 0
-        if policy.engine_classes and getattr(policy.objective, "reserved_slots", 0):  # a plug-in may lack it
+        protects: int = getattr(policy.objective, "reserved_slots", 0)  # a plug-in may lack it
+        if protects and policy.engine_classes:
             if queue.waits_critical():
                 pool.quiet.critical_came(context.now)
             if pool.quiet.wanted(context.now):

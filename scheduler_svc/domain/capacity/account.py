@@ -23,7 +23,7 @@ _CHUNKS_AHEAD = 2
 #: Share of the prompts behind the oldest at an engine that have not begun, on average, when a CRITICAL one comes: it
 #: goes before those; what has begun is computed to its end.
 _NOT_BEGUN = 0.5
-#: CRITICAL requests in a row that may keep prompts of other classes away from an instance.
+#: CRITICAL requests in a row that may keep prompts of other classes away from an instance: then others get their turn.
 _CRITICAL_IN_A_ROW = 8
 #: Seconds from a step's end until the next prompt is there: its output, a scheduling pass and the Assign travel.
 _ROUND_TRIP_S = 0.05
@@ -423,7 +423,8 @@ class Account:
         if self.closed:
             limit = leaving_reserve = -1
         self.slot_limit, self.slot_limit_leaving_reserve = limit, leaving_reserve
-        if self.quiet or self._kept_by_critical():
+        # A prompt of another class would fill up the last step of a CRITICAL one that is before its first token.
+        if self.quiet or (self.urgent_pending and self.critical_in_a_row <= _CRITICAL_IN_A_ROW):
             leaving_reserve = -1
         self.full_prefill_s = self.overtaken_s = 0.0
         urgent = limit
@@ -439,13 +440,6 @@ class Account:
             self._takes = takes
             for watch, row in self._watches:
                 watch.enter(row, takes)
-
-    def _kept_by_critical(self) -> bool:
-        """Whether prompts of other classes stay away, as they would fill up the last step of a CRITICAL one.
-
-        Eight CRITICAL requests in a row keep them away at most, so that others get their turn among many of these.
-        """
-        return self.urgent_pending > 0 and self.critical_in_a_row <= _CRITICAL_IN_A_ROW
 
     def _longest_in_lookahead(self, queued: int) -> float:
         """Return the longest prompt that may queue at the engine behind so many others; -1: none."""

@@ -364,6 +364,14 @@ class Account:
         """Whether a slot is free and only CRITICAL requests may take it."""
         return self.slot_limit_leaving_reserve < 0 < min(self.free_slots, self.prompt_limit)
 
+    @property
+    def kept_for_critical(self) -> bool:
+        """Whether prompts of requests that must leave the reserved slot free stay away, though a slot is free.
+
+        They would fill up the last step of a CRITICAL prompt that is before its first token.
+        """
+        return self.quiet or (self.urgent_pending > 0 and self.critical_in_a_row <= _CRITICAL_IN_A_ROW)
+
     def used_tokens(self) -> int:
         """Return KV tokens in use: the reserved ones or, if more, those reported plus those not yet in the report."""
         reported = self.kv_used - self.freed_since_report
@@ -423,8 +431,7 @@ class Account:
         if self.closed:
             limit = leaving_reserve = -1
         self.slot_limit, self.slot_limit_leaving_reserve = limit, leaving_reserve
-        # A prompt of another class would fill up the last step of a CRITICAL one that is before its first token.
-        if self.quiet or (self.urgent_pending and self.critical_in_a_row <= _CRITICAL_IN_A_ROW):
+        if self.kept_for_critical:
             leaving_reserve = -1
         self.full_prefill_s = self.overtaken_s = 0.0
         urgent = limit

@@ -45,9 +45,11 @@ class SchedulingPass:
     that keeps order, only on instances that cannot serve the head or lack KV memory for it.
     """
 
-    def __init__(self, placer: Placer, *, backfill_depth: int) -> None:
+    def __init__(self, placer: Placer, *, backfill_depth: int, instances_per_quiet_one: int) -> None:
+        """``instances_per_quiet_one``: of so many instances, one is kept quiet where the policy protects CRITICAL."""
         self._placer = placer
         self._depth = backfill_depth
+        self._per_quiet_one = instances_per_quiet_one
 
     def run(self, queue: ModelQueue, context: PassContext, *, budget: int) -> PassResult:
         """Make at most ``budget`` decisions.  Requests that are placed leave the queue with their capacity reserved.
@@ -68,6 +70,7 @@ class SchedulingPass:
         return result
 
     def _run(self, queue: ModelQueue, context: PassContext, budget: int, result: PassResult) -> None:
+        self._keep_quiet(queue, context)
         if not self._place_apart(queue, context, result):
             return
         looks, decisions, accounts = _LOOKS, result.decisions, context.pool.accounts
@@ -93,6 +96,17 @@ class SchedulingPass:
                 looks -= 1
             if outcome is _Outcome.UNSERVABLE:
                 queue.set_aside(head, context.now)
+
+    def _keep_quiet(self, queue: ModelQueue, context: PassContext) -> None:
+        """Keep instances free of other prompts for CRITICAL requests, where engines put these before others."""
+        pool, policy, count = context.pool, context.policy, 0
+        protects: int = getattr(policy.objective, "reserved_slots", 0)  # a plug-in may lack it
+        if protects and policy.engine_classes:
+            if queue.waits_critical():
+                pool.quiet.critical_came(context.now)
+            if pool.quiet.wanted(context.now):
+                count = len(pool.accounts) // self._per_quiet_one
+        pool.quiet.take_turns(pool.accounts, count)
 
     def _place_head(
         self, head: WaitingRequest, queue: ModelQueue, context: PassContext, budget: int, result: PassResult

@@ -39,6 +39,7 @@ class SchedulerSettings:
 
     # ordering
     ageing_s_per_class: float = 30.0  # seconds of waiting that make up for one class
+    instances_per_quiet_one: int = 8  # of so many, one in turn takes prompts of CRITICAL requests only
     late_delay_s: float = 30.0  # how far a request that misses its target steps back; doubles each time
     max_slack_s: float = 600.0  # a later target counts as this far away
     default_targets: Mapping[Priority, Targets] = field(default_factory=lambda: dict(DEFAULT_TARGETS))

@@ -129,5 +129,5 @@ def _no_capacity(offer: Offer) -> str:
         least = min(a.full_prefill_s for a in offer.able)
         return f"{every} full: prompts of {least:.2f} s or more are ahead"
     if names <= {"slots", "reserved_slot"}:
-        return f"{every} full but for the slot reserved for CRITICAL"
+        return f"{every} full but for what is reserved for CRITICAL"
     return f"{every} full: " + "; ".join(sorted({reason for _, reason in reasons}))

@@ -23,6 +23,8 @@ _CHUNKS_AHEAD = 2
 #: Share of the prompts behind the oldest at an engine that have not begun, on average, when a CRITICAL one comes: it
 #: goes before those; what has begun is computed to its end.
 _NOT_BEGUN = 0.5
+#: CRITICAL requests in a row that may keep prompts of other classes away from an instance: then others get their turn.
+_CRITICAL_IN_A_ROW = 8
 #: Seconds from a step's end until the next prompt is there: its output, a scheduling pass and the Assign travel.
 ROUND_TRIP_S = 0.05
 
@@ -50,6 +52,7 @@ class Account:
         "chunk_s",
         "closed",
         "computed_token_s",
+        "critical_in_a_row",
         "decode_token_s",
         "facts",
         "finishes",
@@ -86,6 +89,7 @@ class Account:
         "prompt_limit",
         "prompt_limit_leaving_reserve",
         "queued",
+        "quiet",
         "ready_at",
         "reservations",
         "reserved_tokens",
@@ -101,6 +105,7 @@ class Account:
         "unseen",
         "unseen_tokens",
         "urgent_limit",
+        "urgent_pending",
         "urgent_pending_s",
     )
 
@@ -138,6 +143,8 @@ class Account:
         self.lookahead_tokens = 0  # prompt tokens of ``queued``
         self.pending: dict[int, Reservation] = {}  # reservations before their first token
         self.pending_s = 0.0  # seconds of engine time to prefill ``pending``
+        self.urgent_pending = 0  # of ``pending``, those of CRITICAL requests
+        self.critical_in_a_row = 0  # CRITICAL reservations since the last of another class
         self.urgent_pending_s = 0.0  # of ``pending_s``, those of CRITICAL requests
         self.busy_until = 0.0  # when the last of ``pending`` is predicted to be prefilled
         self.prefill_rate = 0.0  # seconds of prefill per second that it was sent recently, at ``prefill_rate_at``
@@ -150,6 +157,7 @@ class Account:
         self.late = 0  # requests that finished here so far and missed a target
         self.last_chosen = 0  # number of the last attempt placed here
         self.closed = False  # kept for one quarantined request: it takes nothing else
+        self.quiet = False  # takes prompts of CRITICAL requests only
         self._recount()
 
     def watch(self, watch: AccountWatch, row: int) -> None:
@@ -164,6 +172,11 @@ class Account:
     def close(self, closed: bool) -> None:
         """Keep the instance for one quarantined request, or open it to all requests again."""
         self.closed = closed
+        self._recount()
+
+    def keep_quiet(self, quiet: bool) -> None:
+        """Take no prompts of requests that must leave the reserved slot free, or take them again."""
+        self.quiet = quiet
         self._recount()
 
     def open(
@@ -254,7 +267,9 @@ class Account:
         self.pending[number] = reservation
         self.pending_s += reservation.prefill_s
         if reservation.critical:
+            self.urgent_pending += 1
             self.urgent_pending_s += reservation.prefill_s
+        self.critical_in_a_row = self.critical_in_a_row + 1 if reservation.critical else 0
         self.busy_until = max(self.busy_until, now) + reservation.prefill_s
         insort(self.finishes, reservation.finish_at)
         if reservation.tpot_target_s < self._alone_token_s(reservation):
@@ -342,6 +357,7 @@ class Account:
             return
         self.pending_s = self.pending_s - reservation.prefill_s if self.pending else 0.0
         if reservation.critical:
+            self.urgent_pending -= 1
             self.urgent_pending_s = self.urgent_pending_s - reservation.prefill_s if self.pending else 0.0
         self.busy_until = min(self.busy_until, now + self.pending_s)
 
@@ -353,7 +369,15 @@ class Account:
     @property
     def only_reserve_left(self) -> bool:
         """Whether a slot is free and only CRITICAL requests may take it."""
-        return self.prompt_limit_leaving_reserve < 0 < min(self.free_slots, self.prompt_limit)
+        return self.slot_limit_leaving_reserve < 0 < min(self.free_slots, self.prompt_limit)
+
+    @property
+    def kept_for_critical(self) -> bool:
+        """Whether prompts of requests that must leave the reserved slot free stay away, though a slot is free.
+
+        They would fill up the last step of a CRITICAL prompt that is before its first token.
+        """
+        return self.quiet or (self.urgent_pending > 0 and self.critical_in_a_row <= _CRITICAL_IN_A_ROW)
 
     def used_tokens(self) -> int:
         """Return KV tokens in use: the reserved ones or, if more, those reported plus those not yet in the report."""
@@ -414,6 +438,8 @@ class Account:
         if self.closed:
             limit = leaving_reserve = -1.0
         self.slot_limit, self.slot_limit_leaving_reserve = limit, leaving_reserve
+        if self.kept_for_critical:
+            leaving_reserve = -1
         self.full_prefill_s = self.overtaken_s = 0.0
         urgent, soon = limit, False
         if self.pending and self._count_prefill_ahead():

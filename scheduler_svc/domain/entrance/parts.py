@@ -53,7 +53,11 @@ class Parts:
         )
         self._scaler = Scaler(settings.scaling, self._registry, self._signals.targets_of)
         self._roles = RoleBalancer(settings.roles, self._registry)
-        self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
+        self._pass = SchedulingPass(
+            self._placer,
+            backfill_depth=settings.backfill_depth,
+            instances_per_quiet_one=settings.instances_per_quiet_one,
+        )
         self._shadow_name = ""  # in the catalogue; empty: none
         self._queued: dict[RequestKey, ModelQueue] = {}
         self._uses = TenantUses(settings.shares)

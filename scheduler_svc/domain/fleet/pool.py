@@ -12,6 +12,7 @@ from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
 from scheduler_svc.domain.fleet.common_abilities import CommonAbilities
 from scheduler_svc.domain.fleet.isolation import Isolation
+from scheduler_svc.domain.fleet.quiet_instances import QuietInstances
 from scheduler_svc.domain.fleet.recent_legs import RecentLegs
 from scheduler_svc.domain.fleet.recent_trouble import RecentTrouble
 from scheduler_svc.domain.fleet.start_times import StartTimes
@@ -46,6 +47,7 @@ class Pool:
         self.changed = False  # capacity or members changed since the last pass
         self.generation = 1  # counts the changes of members, their states, roles and engines
         self.isolation = Isolation()
+        self.quiet = QuietInstances()
         self._members: dict[str, Instance] = {}
         self._sorted: list[Instance] | None = None  # the members by id; None after one came or went
         self._stale = True

@@ -190,6 +190,6 @@ def no_capacity_reason(
     if prefill_ahead_s > 0 and free_slots > 0:
         return "prefill", f"prompts of {prefill_ahead_s:.2f} s are ahead at its engine"
     if free_slots > 0 and must_leave_reserve:
-        return "reserved_slot", "its last free slot is reserved for CRITICAL"
+        return "reserved_slot", "what it has free is reserved for CRITICAL"
     queued = f", {-free_slots} more queued at its engine" if free_slots < 0 else ""
     return "slots", f"no slot free{queued}"

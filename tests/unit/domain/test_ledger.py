@@ -172,7 +172,9 @@ def test_one_slot_is_kept_for_critical_and_its_use_does_not_keep_another() -> No
     account, ledger = make_account(max_running=3), Ledger()
     ledger.enter(account, make_reservation(10), 0.0)
     assert account.prompt_limit_leaving_reserve == inf
-    ledger.enter(account, make_reservation(10, critical=True), 0.0)
+    critical = make_reservation(10, critical=True)
+    ledger.enter(account, critical, 0.0)
+    ledger.first_token(critical, 0.0)
     assert account.prompt_limit_leaving_reserve == inf
     ledger.release(2, 0.0)
 
@@ -293,6 +295,46 @@ def test_an_engine_with_two_steps_of_prompts_ahead_is_full() -> None:
     ledger.first_token(reservations[0], 0.0)
     ledger.first_token(reservations[1], 0.0)
     assert account.prompt_limit == inf
+
+
+def test_no_prompt_of_another_class_joins_a_critical_one_before_its_first_token() -> None:
+    """It would fill up the last step of the CRITICAL one."""
+    account, ledger = deep_account(), Ledger()
+    critical = make_reservation(prompt=100, critical=True)
+    ledger.enter(account, critical, 0.0)
+
+    assert account.prompt_limit_leaving_reserve == -1
+    assert account.prompt_limit == account.urgent_limit == inf
+    assert not account.only_reserve_left
+
+    ledger.first_token(critical, 0.1)
+    assert account.prompt_limit_leaving_reserve == inf
+
+
+def test_eight_critical_requests_in_a_row_keep_others_away_at_most() -> None:
+    account, ledger = deep_account(), Ledger()
+    for _ in range(8):
+        ledger.enter(account, make_reservation(prompt=10, critical=True), 0.0)
+        assert account.prompt_limit_leaving_reserve == -1
+
+    ledger.enter(account, make_reservation(prompt=10, critical=True), 0.0)
+    assert account.prompt_limit_leaving_reserve == inf
+
+    ledger.enter(account, make_reservation(prompt=10), 0.0)
+    ledger.enter(account, make_reservation(prompt=10, critical=True), 0.0)
+    assert account.prompt_limit_leaving_reserve == -1, "the others had their turn"
+
+
+def test_a_quiet_instance_takes_prompts_of_critical_requests_only() -> None:
+    account = deep_account()
+
+    account.keep_quiet(True)
+    assert account.prompt_limit_leaving_reserve == -1
+    assert account.prompt_limit == account.urgent_limit == account.slot_limit_leaving_reserve == inf
+    assert not account.only_reserve_left
+
+    account.keep_quiet(False)
+    assert account.prompt_limit_leaving_reserve == inf
 
 
 def test_an_idle_engine_takes_a_prompt_of_any_length_and_one_behind_it() -> None:

@@ -60,6 +60,7 @@ class Account:
         "freed_since_report",
         "full_prefill_s",
         "instance_id",
+        "is_tried",
         "kv_used",
         "last_chosen",
         "late",
@@ -111,6 +112,7 @@ class Account:
         self._watches: tuple[tuple[AccountWatch, int], ...] = ()  # those who compare it, and its row there
         self._takes = Takes.NONE
         self.first_token_margin = self.token_margin = 1.0  # factors, as in ``Margins``
+        self.is_tried = False  # the pace is the engine's own, not a prior or that of another one
         # capacity of the engine
         self.max_running = 0  # sequences
         self.lookahead = 0  # sequences beyond max_running that may queue at the engine
@@ -206,6 +208,11 @@ class Account:
         self.token_margin = margins.token
         self.uncached_share = uncached_share
         self._recount()
+
+    def try_out(self, load_pace: Pace) -> None:
+        """Take the engine's own pace to tell how much load it carries; ``pace`` stays what it is."""
+        self.load_pace = load_pace
+        self.is_tried = True
 
     def fade(self, pace: Pace, load_pace: Pace) -> None:
         """Take paces that hold until a reservation enters: then the engine is scored by what was learned of it."""

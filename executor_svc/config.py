@@ -71,8 +71,9 @@ class DeviceGroupSection(Section):
         gt=0,
         le=3_600,
         description="Seconds for which the engine may hold requests without an iteration, or refuse to sleep.  Then it "
-        "counts as dead and its executor ends, so that the others of the group get its place.  Without an iteration, "
-        "five times as long while it says what it waits for, or an adapter is loaded or unloaded.",
+        "counts as dead and its executor ends, so that the others of the group get its place.  So does one "
+        "whose iteration takes longer: set it above the longest.  Without an iteration, five times as long while it "
+        "says what it waits for, or an adapter is loaded or unloaded.",
     )
 
     @field_validator("name")

@@ -23,7 +23,7 @@ from sage_client._client import Client
 from sage_client._completion import Choice, Completion
 from sage_client._connection import DEFAULT_ADDRESS
 from sage_client._desired_instances import DesiredFleet, DesiredInstances
-from sage_client._detached import AsyncDetachedRequest, DetachedRequest, RequestInfo, RequestStatus, Result
+from sage_client._detached import AsyncDetachedRequest, DetachedRequest
 from sage_client._embeddings import Embeddings, EmbedOptions
 from sage_client._enums import (
     FinishReason,
@@ -139,6 +139,7 @@ from sage_client._prefill_decode import (
     SplitMode,
 )
 from sage_client._reconnect import Reconnect
+from sage_client._request_info import RequestInfo, RequestStatus, Result
 from sage_client._sampling import SamplingOptions
 from sage_client._scheduler_status import SchedulerState, SchedulerStatus
 from sage_client._scores import Scores

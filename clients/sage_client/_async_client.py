@@ -21,7 +21,7 @@ from sage_client._batch_calls import BatchCalls
 from sage_client._call import Call
 from sage_client._channels import Channels
 from sage_client._connection import Connection, address_or_default
-from sage_client._detached import AsyncDetachedRequest, RequestInfo, RequestStatus
+from sage_client._detached import AsyncDetachedRequest
 from sage_client._dispatcher import Dispatcher
 from sage_client._durations import Seconds, timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input, embeddings, encode_inputs
@@ -37,6 +37,7 @@ from sage_client._operator_calls import OperatorCalls
 from sage_client._options import GenerateOptions
 from sage_client._reconnect import Reconnect
 from sage_client._request import encode_request
+from sage_client._request_info import RequestInfo, RequestStatus
 from sage_client._retry import until_answered
 from sage_client._scores import Scores, scores_of
 from sage_client._session_stream import SessionCall

@@ -8,8 +8,9 @@ from contextlib import aclosing
 
 from sage.controlplane.v1 import batch_pb2
 from sage_client import _decode_batches as decode
+from sage_client._batch_lines import answer_of_line, lines_of
 from sage_client._batch_wait import BatchWait
-from sage_client._batches import Batch, BatchAnswer, BatchOutcome, BatchState, answer_of_line, lines_of
+from sage_client._batches import Batch, BatchAnswer, BatchOutcome, BatchState
 from sage_client._durations import Seconds, seconds_of
 from sage_client._enums import Priority
 from sage_client._errors import BatchFailedError

@@ -19,7 +19,7 @@ from sage_client._async_client import (
 from sage_client._async_stream import AsyncStream
 from sage_client._blocking_batch_calls import BlockingBatchCalls
 from sage_client._desired_instances import DesiredFleet
-from sage_client._detached import DetachedRequest, RequestInfo, RequestStatus
+from sage_client._detached import DetachedRequest
 from sage_client._durations import Seconds, timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input
 from sage_client._enums import InstanceRole, RequestState
@@ -41,6 +41,7 @@ from sage_client._operator_calls import COMPACT_TIMEOUT_S
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
+from sage_client._request_info import RequestInfo, RequestStatus
 from sage_client._scheduler_status import SchedulerStatus
 from sage_client._scores import Scores, scores_of
 from sage_client._stream import WAIT_MARGIN_S, Stream

@@ -10,11 +10,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sage.controlplane.v1 import inference_pb2
 from sage_client import _decode as decode
-from sage_client._detached import RequestInfo, RequestStatus, Result
 from sage_client._durations import Seconds, duration
 from sage_client._enums import RequestState
 from sage_client._events import Usage
 from sage_client._field_faults import FieldFaults
+from sage_client._request_info import RequestInfo, RequestStatus, Result
 
 
 def submit_request(request: inference_pb2.GenerateRequest, keep_result: Seconds | None) -> inference_pb2.SubmitRequest:

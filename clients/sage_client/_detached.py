@@ -1,68 +1,58 @@
-"""Detached work: requests that need no client, and whose results the scheduler keeps."""
+"""Handles of detached work: requests that need no client, and whose results the scheduler keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sage_client._async_stream import AsyncStream
 from sage_client._completion import Completion
 from sage_client._durations import Seconds
-from sage_client._enums import Priority, RequestState
-from sage_client._events import Accepted, Finished, TokenLogprob, Usage
+from sage_client._events import Accepted
 from sage_client._fleet_view import Cancellation
-from sage_client._plain import Plain
+from sage_client._request_info import RequestStatus
 from sage_client._stream import Stream
 
-if TYPE_CHECKING:
-    from sage_client._async_client import AsyncClient
-    from sage_client._client import Client
+
+class AsyncRequestCalls(Protocol):
+    """The calls of a client that a handle makes; ``AsyncClient`` says what they do."""
+
+    def attach(
+        self, request_id: str, *, after_token: int = 0, tenant: str | None = None, timeout: Seconds | None = None
+    ) -> AsyncStream:
+        """Return a stream of a request's events."""
+        ...
+
+    async def get(self, request_id: str, *, tenant: str | None = None) -> RequestStatus:
+        """Return a request's state, and its result if it has ended."""
+        ...
+
+    async def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
+        """Cancel a request."""
+        ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RequestInfo(Plain):
-    """A request as the scheduler knows it."""
+class RequestCalls(Protocol):
+    """The same for callers without an event loop; ``Client`` has them."""
 
-    request_id: str
-    tenant: str
-    model: str
-    priority: Priority
-    state: RequestState
-    error: str  # why it did not finish; empty if it did, or has not ended
-    usage: Usage  # so far
-    accepted_at: datetime
-    ended_at: datetime | None  # None: it has not ended
-    keep_until: datetime | None  # of detached work that ended: when its result is deleted
-    detached: bool
-    tags: Mapping[str, str]
+    def attach(
+        self, request_id: str, *, after_token: int = 0, tenant: str | None = None, timeout: Seconds | None = None
+    ) -> Stream:
+        """Return a stream of a request's events."""
+        ...
 
+    def get(self, request_id: str, *, tenant: str | None = None) -> RequestStatus:
+        """Return a request's state, and its result if it has ended."""
+        ...
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Result(Plain):
-    """What detached work generated until its end; of several choices that of choice 0, with ``choices``."""
-
-    text: str
-    token_ids: tuple[int, ...]
-    logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per token if requested
-    finished: Finished | None  # None: it ended otherwise; ``RequestInfo.error`` says why
-    choices: tuple[Result, ...] = ()  # of several choices: the others, from index 1 on
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RequestStatus(Plain):
-    """A request, and its result if it is detached and has ended."""
-
-    request: RequestInfo
-    result: Result | None  # None also where it is too large for one message
-    result_in_pieces: bool  # the result is too large for one message: read it with ``attach``
+    def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
+        """Cancel a request."""
+        ...
 
 
 class AsyncDetachedRequest:
     """Detached work that the scheduler accepted.  It goes on whatever happens to the client."""
 
-    def __init__(self, client: AsyncClient, tenant: str, accepted: Accepted) -> None:
+    def __init__(self, client: AsyncRequestCalls, tenant: str, accepted: Accepted) -> None:
         self._client = client
         self.tenant = tenant  # that it belongs to; empty: the caller's only one
         self.accepted = accepted
@@ -99,7 +89,7 @@ class AsyncDetachedRequest:
 class DetachedRequest:
     """Detached work that the scheduler accepted, for callers without an event loop."""
 
-    def __init__(self, client: Client, tenant: str, accepted: Accepted) -> None:
+    def __init__(self, client: RequestCalls, tenant: str, accepted: Accepted) -> None:
         self._client = client
         self.tenant = tenant  # that it belongs to; empty: the caller's only one
         self.accepted = accepted

@@ -47,12 +47,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from sage_client._batches import Batch, BatchFault
 from sage_client._partial_output import PartialOutput
-
-if TYPE_CHECKING:
-    from sage_client._batches import Batch, BatchFault
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

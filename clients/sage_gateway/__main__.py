@@ -12,9 +12,10 @@ from sage_client import ConfigurationError
 from sage_common.event_loop import loop_factory
 from sage_common.garbage import collect_seldom
 from sage_common.tasks import TaskDied
+from sage_gateway.command_line import parse
 from sage_gateway.listening import listening_socket
 from sage_gateway.log_lines import write_log_lines
-from sage_gateway.settings import GatewaySettings, parse
+from sage_gateway.settings import GatewaySettings
 from sage_gateway.vllm_version import VllmMissing, check_vllm
 from sage_gateway.worker_processes import WorkerProcesses, worker_command, worker_number
 

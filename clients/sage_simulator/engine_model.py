@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from sage_simulator.kv_cache import KvCache
 from sage_simulator.sequence import Sequence
@@ -136,7 +135,7 @@ class EngineModel:
             output_tokens=output_tokens,
             order=(priority if self.facts.supports_priority else 0, self._arrivals),
             prefixes=prefixes if self._prefix_caching else (),
-            prefix_blocks=[after - before for before, after in pairwise(bounds)],
+            prefix_ends=bounds,
             keeps_kv=keeps_kv,
             fetches_kv=fetches_kv,
         )
@@ -145,7 +144,8 @@ class EngineModel:
 
     def emitted(self) -> list[tuple[int, int]]:
         """Return each decoding request's number and the tokens that it has emitted."""
-        return [(number, self._emitted(each)) for number, each in self._decoding.items()]
+        steps = self.steps
+        return [(number, each.output_tokens - each.ends_at_step + steps) for number, each in self._decoding.items()]
 
     def _emitted(self, sequence: Sequence) -> int:
         return sequence.output_tokens - (sequence.ends_at_step - self.steps)
@@ -168,9 +168,7 @@ class EngineModel:
         sequence = self._sequences.get(number)
         if sequence is None:
             return 0
-        if sequence.decoding:
-            return sequence.output_tokens - (sequence.ends_at_step - self.steps)
-        return sequence.emitted
+        return self._emitted(sequence) if sequence.decoding else sequence.emitted
 
     def _wait(self, sequence: Sequence) -> None:
         heapq.heappush(self._waiting, (sequence.order, sequence.number))
@@ -206,7 +204,7 @@ class EngineModel:
     def _begin_fetch(self, sequence: Sequence) -> bool:
         """Take blocks for the prompt and begin to fetch what is not in the prefix cache.  False if blocks are short."""
         hits = sequence.prefixes[: self.kv.cached_prefixes(sequence.prefixes)]
-        sequence.held_blocks = sum(sequence.prefix_blocks[: len(hits)])
+        sequence.held_blocks = sequence.prefix_ends[len(hits)]
         here = min(sequence.held_blocks * self._block, sequence.prompt_tokens - 1)
         blocks = self._private(sequence, sequence.prompt_tokens - 1)
         if blocks + self.kv.idle_among(hits) > self.kv.free_blocks:
@@ -240,7 +238,7 @@ class EngineModel:
             self._chunks.clear()
             self._take_decode_blocks()
             budget = self._continue_prompts(self.facts.max_batched_tokens)
-            if self.preemptions == preempted:
+            if self._waiting and self.preemptions == preempted:
                 self._begin_prompts(budget - len(self._decoding))
             self._blocks_taken = False
             if self._decoding or self._chunks:
@@ -249,7 +247,9 @@ class EngineModel:
                 return None
 
     def _begin_step(self) -> float:
-        prefill = sum(tokens for _, tokens in self._chunks)
+        prefill = 0
+        for _, tokens in self._chunks:
+            prefill += tokens
         decode = len(self._decoding)
         running = decode + len(self._chunks)
         took_s = self._pace.iteration_s(prefill, running, self._context + decode + prefill)
@@ -292,11 +292,14 @@ class EngineModel:
         due = (self.steps + 1) % self._block
         while self._blocks_due[due] > self.kv.free_blocks:
             self._preempt()
-        self.kv.take(self._blocks_due[due])
+        if blocks := self._blocks_due[due]:
+            self.kv.take(blocks)
         self._blocks_taken = True
 
     def _continue_prompts(self, budget: int) -> int:
         """Plan chunks of the prompts that have begun.  Returns what is left of the budget for decoding and others."""
+        if not self._prefilling:
+            return budget
         for sequence in list(self._prefilling):
             if sequence not in self._prefilling:
                 continue  # preempted for one before it
@@ -332,7 +335,7 @@ class EngineModel:
         hits: Items[int] = ()
         if not sequence.fetched:
             hits = sequence.prefixes[: self.kv.cached_prefixes(sequence.prefixes)]
-            sequence.held_blocks = sum(sequence.prefix_blocks[: len(hits)])
+            sequence.held_blocks = sequence.prefix_ends[len(hits)]
             # The token whose successor is asked for is always computed.
             most = (sequence.prompt_tokens + sequence.emitted - 1) // self._block * self._block
             sequence.computed = min(sequence.held_blocks * self._block, most)
@@ -387,11 +390,11 @@ class EngineModel:
         """Make prefixes that are computed now known to later sequences."""
         while sequence.published < len(sequence.prefixes):
             index = sequence.published
-            blocks = sequence.prefix_blocks[index]
-            if sequence.computed < (sum(sequence.prefix_blocks[: index + 1])) * self._block:
+            end = sequence.prefix_ends[index + 1]
+            if sequence.computed < end * self._block:
                 return
             sequence.published += 1
-            prefix = sequence.prefixes[index]
+            prefix, blocks = sequence.prefixes[index], end - sequence.prefix_ends[index]
             if self.kv.publish(prefix, blocks):
                 sequence.held.append(prefix)
                 sequence.held_blocks += blocks

@@ -22,7 +22,7 @@ class Sequence:
         "number",
         "order",
         "output_tokens",
-        "prefix_blocks",
+        "prefix_ends",
         "prefixes",
         "prompt_tokens",
         "published",
@@ -36,7 +36,7 @@ class Sequence:
         output_tokens: int,
         order: tuple[int, int],
         prefixes: Items[int] = (),
-        prefix_blocks: Items[int] = (),
+        prefix_ends: Items[int] = (0,),
         keeps_kv: bool = False,
         fetches_kv: bool = False,
     ) -> None:
@@ -45,7 +45,7 @@ class Sequence:
         self.output_tokens = output_tokens  # that it will emit
         self.order = order  # engine priority, number of arrival: the smallest goes first
         self.prefixes = prefixes  # hashes of the prompt's KV blocks
-        self.prefix_blocks = prefix_blocks  # whole KV blocks that each hash stands for
+        self.prefix_ends = prefix_ends  # whole KV blocks that the first n hashes stand for, by n
         self.computed = 0  # tokens in the KV cache; while it decodes, as of the last join (see EngineModel)
         self.emitted = 0  # likewise
         self.cached_tokens = 0  # prompt tokens found in the cache, at the latest start

@@ -38,7 +38,7 @@ class AttemptMetrics:
         """Record inter-token latencies: each decoding sequence waits one whole iteration for its token."""
         for iteration in iterations:
             if iteration.decode_tokens:
-                self._itl.observe(iteration.elapsed_s, iteration.decode_tokens)
+                self._itl.observe(iteration.elapsed_s, iteration.decode_tokens * iteration.steps)
 
     def lagged(self, lag_s: float) -> None:
         """Record the event loop's lag, in seconds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
@@ -29,10 +29,14 @@ _RANKS = {InstanceRole.DECODING: 1, InstanceRole.PREFILLING: 2}
 
 
 def wanted_sleepers(pool: Pool) -> list[list[Instance]]:
-    """Return the SLEEPING instances that can serve what nobody else serves soon, a list for each kind of request."""
+    """Return the SLEEPING instances that can serve what nobody else serves soon, a list for each kind of request.
+
+    An instance that starts keeps nobody asleep: waking an engine is quicker than starting one.
+    """
     if not pool.queue or not any(each.state is InstanceState.SLEEPING for each in pool.instances()):
         return []
-    able = (able_asleep(pool, waiting) for waiting in _unserved(pool))
+    soon = [each for each in pool.instances() if each.state is InstanceState.SUSPECT]
+    able = (able_asleep(pool, waiting) for waiting in _unserved(pool, soon))
     found = {tuple(each.instance_id for each in those): those for those in able if those}
     return list(found.values())
 
@@ -47,13 +51,14 @@ def able_asleep(pool: Pool, waiting: WaitingRequest) -> list[Instance]:
 def missed(pool: Pool, instance: Instance, woken: Container[str], now: float) -> ModelDemand:
     """Return the requests that wait for this instance, because those that are READY cannot serve them.
 
-    ``woken``: ids of instances that sleep and were told to be awake, so that they serve soon.
+    ``woken``: ids of instances that sleep and were told to be awake, so that they serve soon. So do those that start: a
+    turn on a device is taken from another model.
     """
     found = ModelDemand()
     if not pool.accounts or not pool.queue:
         return found
-    rank = _rank_in_use(pool)
-    for waiting in _unserved(pool, woken):
+    rank, soon = _rank_in_use(pool), [each for each in pool.instances() if _may_serve_soon(each, woken)]
+    for waiting in _unserved(pool, soon):
         if _could_serve(instance, waiting, rank):
             waited_s = max(found.waited_s, now - waiting.enqueued_at)
             found = replace(found, waiting=found.waiting + 1, waited_s=waited_s)
@@ -67,15 +72,15 @@ def comes_on_demand(pool: Pool, waiting: WaitingRequest) -> bool:
     return any(_could_serve(each, waiting, rank) for each in hoped)
 
 
-def _unserved(pool: Pool, woken: Container[str] = ()) -> Iterator[WaitingRequest]:
-    """Yield the requests that no READY instance serves, and none that starts or may be back in a moment.
+def _unserved(pool: Pool, soon: Sequence[Instance]) -> Iterator[WaitingRequest]:
+    """Yield the requests that no READY instance serves, and none of those that may be READY ``soon``.
 
     A STALLED instance is no hope: nobody knows when it goes on.
     """
     queue = pool.queue
     assert queue is not None, "only pools with a queue are looked at"
     apart = (each for each in queue.all_apart if each.unserved_since is not None)
-    rank, soon = _rank_in_use(pool), [each for each in pool.instances() if _may_serve_soon(each, woken)]
+    rank = _rank_in_use(pool)
     for waiting in _looked_at(chain(queue.aside, apart) if pool.accounts else queue):
         if not any(each.facts is None or _could_serve(each, waiting, rank) for each in soon):
             yield waiting

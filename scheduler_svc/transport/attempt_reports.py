@@ -9,7 +9,7 @@ from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.prompt_facts import PromptFacts
-from scheduler_svc.transport import registrations, step_frames
+from scheduler_svc.transport import attempt_ends, step_frames
 from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.executor_link import StreamLink
 
@@ -94,7 +94,7 @@ class AttemptReports:
     def _rejected(self, rejected: executor_pb2.AssignmentRejected, implied: int) -> None:
         number = self._number(rejected.epoch or implied, rejected.attempt_number)
         if number is not None:
-            reason = registrations.rejection(rejected.reason)
+            reason = attempt_ends.rejection(rejected.reason)
             self._attempts.rejected(self._sender, number, reason, reported(rejected.message))
 
     def _tokens(self, piece: executor_pb2.AssignmentTokens, implied: int) -> None:
@@ -146,7 +146,7 @@ class AttemptReports:
             return
         number, live = self._number(epoch, ended.attempt_number), None
         if number is not None:
-            live = self._attempts.ended(self._sender, registrations.attempt_end(ended, number))
+            live = self._attempts.ended(self._sender, attempt_ends.attempt_end(ended, number))
         if live is None:
             acknowledge()
         else:

@@ -69,11 +69,13 @@ class DetachedServicer:
         after = read_from(request.after, violations)
         if violations:
             raise InvalidRequest(violations)
-        live = await self._intake.find(key)
+        live = await self._intake.known.find(key)
         _check_position(live, request.after_token)
         subscription = Subscription(self._loop_lag)
         last, takes_choices = last_attempt(request), request.takes_choices
-        self._intake.attach(key, subscription, request.after_token, last, after=after, takes_choices=takes_choices)
+        self._intake.readers.attach(
+            key, subscription, request.after_token, last, after=after, takes_choices=takes_choices
+        )
         return subscription
 
     async def cancelled(self, live: LiveRequest) -> None:
@@ -87,7 +89,7 @@ class DetachedServicer:
         Raises RequestNotFound, Recovering, JournalUnavailable.
         """
         key = key_seen(caller(), request.tenant, request.request_id)
-        live = await self._intake.find(key)
+        live = await self._intake.known.find(key)
         answer = inference_pb2.GetResponse(request=self._view(live))
         if live.journaled and live.whole_published_outcome is not None:
             result = request_views.result(live)

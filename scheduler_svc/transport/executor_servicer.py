@@ -24,7 +24,7 @@ from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.domain.instance_state import InstanceState
-from scheduler_svc.transport import registrations
+from scheduler_svc.transport import engine_facts, engine_reports, registrations
 from scheduler_svc.transport.adapters import adapter_reports
 from scheduler_svc.transport.attempt_reports import AttemptReports
 from scheduler_svc.transport.clipping import reported
@@ -140,10 +140,10 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         self._sessions.renew_lease(session)
         kind = message.WhichOneof("message")
         if kind == "heartbeat":
-            self._reports.heartbeat(session, registrations.load_report(message.heartbeat))
+            self._reports.heartbeat(session, engine_reports.load_report(message.heartbeat))
         elif kind == "prefix_cache_report":
             report = message.prefix_cache_report
-            self._reports.cache_report(session, report.number, registrations.cache_report(report))
+            self._reports.cache_report(session, report.number, engine_reports.cache_report(report))
         elif kind == "held_assign":
             answer = message.held_assign
             held = held_request(answer, session.instance_id, self._proofs, self._reports.now())
@@ -176,8 +176,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         state = ENGINE_STATE_FROM_WIRE.get(status.state)
         if state is None:
             raise WireError(ErrorReason.INVALID_REGISTRATION, f"{status.state} is not a state of an engine")
-        facts = registrations.facts(status.facts) if state is InstanceState.READY else None
-        progress = registrations.progress(status)
+        facts = engine_facts.facts(status.facts) if state is InstanceState.READY else None
+        progress = engine_reports.progress(status)
         self._reports.engine_status(session, state, progress, reported(status.message), facts)
 
     # --- outputs ----------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         why = CLIENT_GONE
 
         def let_go() -> None:
-            self._intake.leave(subscription)
+            self._intake.readers.leave(subscription)
             subscription.release()
 
         try:
@@ -98,7 +98,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         finally:
             # Runs also when the client goes away: gRPC then cancels this coroutine.
             if not subscription.released:
-                self._intake.leave(subscription, why)
+                self._intake.readers.leave(subscription, why)
 
     def _settle(self, live: LiveRequest) -> None:
         for each in live.members:
@@ -143,8 +143,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         that is not written down yet.
         """
         key = key_seen(caller(), request.tenant, request.request_id)
-        if self._intake.in_journal(key):
-            await self._intake.find(key)
+        if self._intake.known.in_journal(key):
+            await self._intake.known.find(key)
         cancelled, live = self._intake.cancel(key, stated_reason(request.reason) or "cancelled by the caller")
         await self._detached.cancelled(live)
         return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.whole_state])

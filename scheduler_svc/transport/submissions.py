@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire import durations
 from scheduler_svc.access.identity import Identity
-from scheduler_svc.control.requests.choices import ReadFrom
+from scheduler_svc.control.requests.read_from import ReadFrom
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.errors import RequestNotFound
 from scheduler_svc.domain.request import Priority, RequestKey, ResumeMode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,13 @@ class Engine:
                 for name, value in section.model_dump(exclude_defaults=True).items()
             ]
         return tuple(flags)
+
+
+def with_engine_args(engine: Engine, further: Mapping[str, Any]) -> Engine:
+    """Return a vLLM engine with further arguments, by vLLM's own names."""
+    vllm = engine.settings.vllm
+    vllm = vllm.model_copy(update={"engine_args": {**vllm.engine_args, **further}})
+    return replace(engine, settings=engine.settings.model_copy(update={"vllm": vllm}))
 
 
 def _flag(name: str, value: Any) -> str:

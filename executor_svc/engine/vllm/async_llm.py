@@ -67,6 +67,8 @@ def make_llm(
     except Exception as error:
         raise EngineError(f"vLLM could not start: {start_failure(error)}") from error
     time_steps(llm.engine_core, load)
+    if llm.vllm_config.scheduler_config.async_scheduling:
+        load.steps_overlap()
     return llm
 
 

@@ -58,9 +58,7 @@ def engine_facts(
         supports_priority=scheduler.policy == "priority",
         structured_output_kinds=frozenset(StructuredKind),
         kv_connector=settings.kv_transfer.connector or None,
-        tokenizer=_tokenizer_files(
-            llm.get_tokenizer(), resolved, processor_chat_template(config.model_config) if media else None
-        ),
+        tokenizer=_tokenizer_files(llm.get_tokenizer(), resolved, processor_chat_template(config.model_config)),
         eos_token_ids=_end_ids(config.model_config, llm.get_tokenizer()),
         compatibility_key=_compatibility_key(config, settings, resolved),
         kv_lease_s=settings.kv_transfer.lease_s if settings.kv_transfer.connector else None,
@@ -175,7 +173,7 @@ def _end_ids(model_config: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(ids)
 
 
-def _tokenizer_files(tokenizer: Any, resolved: ResolvedModel, of_processor: str | None = None) -> TokenizerFiles:
+def _tokenizer_files(tokenizer: Any, resolved: ResolvedModel, of_processor: str | None) -> TokenizerFiles:
     """Return the tokenizer files for the scheduler.  Raises ModelError.
 
     ``of_processor``: the chat template of the model's processor, which vLLM's server prefers to the tokenizer's.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from executor_svc.engine.vllm.kv_connectors.connector import TransferCounts
+from executor_svc.engine.vllm.step_means import TOGETHER, StepMeans
 from executor_svc.runtime.engine_port import EngineLoad, Iteration
 
 ITERATIONS_KEPT = 256
@@ -40,11 +41,16 @@ class VllmLoad:
         self.on_failed_pulls: Callable[[int], None] = lambda count: None
         self.iterations = 0
         self._recent: deque[Iteration] = deque(maxlen=ITERATIONS_KEPT)
+        self._means = StepMeans()
         self._listeners: list[Callable[[], None]] = []
         self._awaiting: list[asyncio.Future[None]] = []  # resolved at the end of the current step
         self._last_record: float | None = None  # when the last step ended; None if nothing ran after it
         #: When the step ended whose statistics come next, by the engine core's clock; None where it does not say.
         self.step_ended_at: float | None = None
+
+    def steps_overlap(self) -> None:
+        """Note that the engine schedules a step while the one before runs: steps are reported as means of some."""
+        self._means.together = TOGETHER
 
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after each step, when all its outputs were taken."""
@@ -85,7 +91,7 @@ class VllmLoad:
         )
 
     def take_iterations(self) -> Sequence[Iteration]:
-        """Return the iterations since the last call, oldest first, at most the latest 256."""
+        """Return the iterations since the last call, oldest first, at most the latest 256; or means of some each."""
         taken = list(self._recent)
         self._recent.clear()
         return taken
@@ -134,13 +140,14 @@ class VllmLoad:
         elapsed_s = details.elapsed_ms / 1000.0
         if self._last_record is not None:
             elapsed_s = now - self._last_record  # steps without a pause: the real time per step, with overlapping work
-        self._recent.append(
-            Iteration(
-                index=self.iterations,
-                prefill_tokens=details.num_ctx_tokens,
-                decode_tokens=details.num_generation_tokens,
-                running=details.num_ctx_requests + details.num_generation_requests,
-                kv_used_tokens=self.kv_used_tokens,
-                elapsed_s=elapsed_s,
-            )
+        step = Iteration(
+            index=self.iterations,
+            prefill_tokens=details.num_ctx_tokens,
+            decode_tokens=details.num_generation_tokens,
+            running=details.num_ctx_requests + details.num_generation_requests,
+            kv_used_tokens=self.kv_used_tokens,
+            elapsed_s=elapsed_s,
         )
+        mean = self._means.add(step)
+        if mean is not None:
+            self._recent.append(mean)

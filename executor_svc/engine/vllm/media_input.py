@@ -27,10 +27,14 @@ def media_inputs_of(config: Any) -> tuple[MediaInput, ...]:
 
     ``config``: vLLM's ModelConfig.
     """
-    if getattr(config, "multimodal_config", None) is None:
+    if not _takes_media(config):
         return ()
     found = (_input_of(config, kind) for kind in MediaKind)
     return tuple(each for each in found if each is not None)
+
+
+def _takes_media(config: Any) -> bool:
+    return getattr(config, "multimodal_config", None) is not None
 
 
 def _input_of(config: Any, kind: MediaKind) -> MediaInput | None:
@@ -89,10 +93,20 @@ def _longest_clip(processor: Any, config: Any) -> tuple[float, int]:
 
 
 def processor_chat_template(config: Any) -> str | None:
-    """Return the chat template that the processor of a model with media has; None if it has none, or several."""
+    """Return the chat template that the processor of a model with media has; None if it has none, or several.
+
+    It does not depend on which media the engine is offered with: engines of one model have one template, whatever
+    libraries their executors have.
+    """
+    if not _takes_media(config):
+        return None
     from vllm.multimodal import MULTIMODAL_REGISTRY
 
-    found = getattr(MULTIMODAL_REGISTRY.create_processor(config).info.get_hf_processor(), "chat_template", None)
+    try:
+        found = getattr(MULTIMODAL_REGISTRY.create_processor(config).info.get_hf_processor(), "chat_template", None)
+    except Exception as error:  # a model's own processor may fail in any way
+        log.warning("the chat template is the tokenizer's: the model's processor failed: %s", first_line(error))
+        return None
     return found if isinstance(found, str) else None
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from scheduler_svc.control.instances.engine_losses import EngineLosses
 from scheduler_svc.control.instances.readiness import Readiness
 from scheduler_svc.control.instances.session_table import SessionTable
-from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.domain.instance_state import GONE, InstanceState
 from scheduler_svc.domain.request import RequestKey
 
@@ -12,10 +12,10 @@ from scheduler_svc.domain.request import RequestKey
 class AttemptOutcomes:
     """Lets instances cool down, drain or fail as their attempts show.  Implements InstanceListener."""
 
-    def __init__(self, table: SessionTable, readiness: Readiness, sessions: Sessions) -> None:
+    def __init__(self, table: SessionTable, readiness: Readiness, losses: EngineLosses) -> None:
         self._table = table
         self._readiness = readiness
-        self._sessions = sessions
+        self._losses = losses
 
     def attempt_failed(self, instance_id: str, message: str, key: RequestKey) -> None:
         """Let the instance cool down if attempts at enough different requests failed there in a row."""
@@ -29,7 +29,7 @@ class AttemptOutcomes:
         """Take the instance out at once: the executor's report that its engine died is still on its way."""
         session = self._table.find(instance_id)
         if session is not None and session.instance.state not in GONE:
-            self._sessions.engine_failed(session.instance, message)
+            self._losses.engine_failed(session.instance, message)
 
     def drains(self, instance_id: str) -> None:
         """Drain an instance whose executor rejects attempts because it drains, as if it had asked for it already."""

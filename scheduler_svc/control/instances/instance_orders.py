@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from scheduler_svc.control.attempts.attempt_table import AttemptTable
+from scheduler_svc.control.instances.instance_work import InstanceWork
 from scheduler_svc.control.instances.readiness import Readiness
 from scheduler_svc.control.instances.session_table import SessionTable
-from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.sleep.instance_sleep import InstanceSleep
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.instance import Instance
@@ -16,19 +15,12 @@ class InstanceOrders:
     """Gives orders, of operators, of executors that leave, and of device groups.  Implements SleepOrders."""
 
     def __init__(
-        self,
-        scheduler: Scheduler,
-        table: SessionTable,
-        readiness: Readiness,
-        attempts: AttemptTable,
-        ends: KeptEnds,
-        wakeup: Wakeup,
+        self, scheduler: Scheduler, table: SessionTable, readiness: Readiness, work: InstanceWork, wakeup: Wakeup
     ) -> None:
         self._scheduler = scheduler
         self._table = table
         self._readiness = readiness
-        self._attempts = attempts
-        self._ends = ends
+        self._work = work
         self._wakeup = wakeup
 
     def drain(self, instance_id: str, reason: str, *, by_operator: bool) -> Instance:
@@ -40,7 +32,7 @@ class InstanceOrders:
         instance = self._scheduler.instance(instance_id)
         self._readiness.drains.start(instance, self._table.find(instance_id), reason, by_operator=by_operator)
         self._readiness.sleeps.follow(instance)
-        self._ends.release_all(instance_id)  # a drained executor holds nothing
+        self._work.release_ends(instance_id)
         return instance
 
     def resume(self, instance_id: str) -> Instance:
@@ -73,7 +65,7 @@ class InstanceOrders:
 
     def give_back(self, instance_id: str, reason: str) -> int:
         """Have the requests that run on an instance wait again, with the tokens they have; return how many did."""
-        return self._attempts.give_back(instance_id, reason)
+        return self._work.give_back(instance_id, reason)
 
     def sleep_of(self, instance_id: str) -> InstanceSleep | None:
         """Return what an instance was told about its sleep, and what it says; None if it has no session."""
@@ -82,3 +74,7 @@ class InstanceOrders:
     def drained(self, instance_id: str) -> bool:
         """Return whether an instance is to take nothing, because an operator drained it or its executor leaves."""
         return self._readiness.drained(instance_id)
+
+    def may_be_woken(self, instance_id: str) -> bool:
+        """Return whether requests that wait may have an instance woken: it has a session, and is not drained."""
+        return instance_id in self._table and not self.drained(instance_id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sage_common.clock import Timer
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
+from scheduler_svc.control.instances.lease import Lease
 from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.domain.instance import Instance
 
@@ -20,9 +21,7 @@ class Session:
     engine_start_id: str  # of the engine that registered
     resume_secret: bytes = field(repr=False)  # the executor's later sessions have the same
     link: ExecutorLink
-    registered_at: float
-    last_heard_at: float
-    lag_then_s: float  # all event-loop lag up to last_heard_at; later lag extends the lease
+    lease: Lease
     acknowledged_at: float = float("-inf")  # when a heartbeat was acknowledged last
     control_up: bool = True
     outputs_up: bool = False

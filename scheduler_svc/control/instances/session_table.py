@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from scheduler_svc.control.attempts.executor_links import ExecutorLinks
 from scheduler_svc.control.instances.registration import UnknownSession
 from scheduler_svc.control.instances.session import Session
 
 
 class SessionTable:
-    """The sessions by instance, at most one each.  Bounded by the scheduler's limit of instances."""
+    """The sessions by instance, at most one each; what is sent to an instance goes over its session.
 
-    def __init__(self, seen: Callable[[Mapping[str, str]], None] = lambda models: None) -> None:
+    Bounded by the scheduler's limit of instances.
+    """
+
+    def __init__(self, links: ExecutorLinks, seen: Callable[[Mapping[str, str]], None]) -> None:
         """``seen`` is told the models of the instances that have a session, by id, whenever that changes."""
+        self._links = links
         self._seen = seen
         self._sessions: dict[str, Session] = {}  # by instance id
         self._by_id: dict[str, Session] = {}
@@ -43,16 +48,16 @@ class SessionTable:
         """Add the session of an instance that has none."""
         self._sessions[session.instance_id] = session
         self._by_id[session.session_id] = session
+        self._links.open(session.instance_id, session)
         self.tell_seen()
 
-    def remove(self, session: Session) -> bool:
-        """Remove a session; return whether it was still its instance's."""
+    def remove(self, session: Session) -> None:
+        """Remove a session, also one that a newer one replaced."""
         self._by_id.pop(session.session_id, None)
-        if not self.current(session):
-            return False
-        del self._sessions[session.instance_id]
-        self.tell_seen()
-        return True
+        if self.current(session):
+            del self._sessions[session.instance_id]
+            self._links.close(session.instance_id)
+            self.tell_seen()
 
     @property
     def models(self) -> Mapping[str, str]:

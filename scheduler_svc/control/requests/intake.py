@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 
 from sage_common.clock import Clock
 from scheduler_svc.control.requests.acceptance import Acceptance
-from scheduler_svc.control.requests.choices import Choices, ReadFrom, outside, split
+from scheduler_svc.control.requests.arriving import Arriving
+from scheduler_svc.control.requests.choices import Choices, split
 from scheduler_svc.control.requests.detached_port import DetachedPort
 from scheduler_svc.control.requests.grace import Grace
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.kept_ends import KeptEnds
+from scheduler_svc.control.requests.known_requests import KnownRequests
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
-from scheduler_svc.control.requests.outcome import CLIENT_GONE, caused_by_service
+from scheduler_svc.control.requests.outcome import caused_by_service
 from scheduler_svc.control.requests.output_reader import OutputReader
 from scheduler_svc.control.requests.prompt_memory import (
     PromptMemory,
     size_of_request,
     size_of_submission,
 )
+from scheduler_svc.control.requests.readers import Readers
 from scheduler_svc.control.requests.receipts import Receipts
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_maker import RequestMaker
@@ -36,11 +38,8 @@ from scheduler_svc.control.timing.time_limit import TimeLimit
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.errors import (
     DeadlineExceeded,
-    FieldViolation,
-    InvalidRequest,
     NoJournal,
     QueueFull,
-    Recovering,
     RequestCancelled,
     RequestConflict,
     RequestNotFound,
@@ -56,18 +55,11 @@ RETURNING_AT_ONCE = 32
 """Requests with receipts that are checked and tokenized at the same time: new ones must not wait for all of them."""
 
 
-class _Arrival:
-    """A submission that is being validated and tokenized."""
-
-    __slots__ = ("digest", "done")
-
-    def __init__(self, digest: bytes) -> None:
-        self.digest = digest
-        self.done = asyncio.Event()  # set when it is accepted or refused
-
-
 class Intake:
-    """Admits requests, attaches clients to requests that were admitted before, and cancels requests."""
+    """Admits requests, and cancels them.
+
+    ``known`` finds those that were admitted before, ``readers`` attaches clients to them.
+    """
 
     def __init__(
         self,
@@ -104,15 +96,16 @@ class Intake:
             settings,
             detached_deadline_s=detached.default_deadline_s if detached is not None else None,
         )
-        self._arriving: dict[RequestKey, _Arrival] = {}
+        self._arriving = Arriving()
         self._memory = PromptMemory(settings.prompt_memory)
         self.grace = Grace(clock, requests)
+        self.known = KnownRequests(requests, self._arriving, recovery, detached)
+        self.readers = Readers(requests, self.known, recovery, self.grace)
         self.ends = ends
         self.receipts = receipts
         self._acceptance = Acceptance(scheduler, clock, requests, receipts, wakeup, detached)
         self._returning = asyncio.Semaphore(RETURNING_AT_ONCE)
         requests.on_end(lambda live, reason: self._forget_prompt(live))
-        self._recovery = recovery
         self._closed: SchedulerError | None = None  # why nothing new is accepted
 
     async def submit(self, submission: Submission) -> Subscription:
@@ -158,17 +151,17 @@ class Intake:
     ) -> tuple[LiveRequest, bool]:
         """Return the request, and whether it was accepted before."""
         key = submission.key
-        known = await self._known(submission)
+        known = await self.known.settled(key, submission.digest)
         if known is not None and not _to_be_served_anew(known, submission):
             if known.digest != submission.digest:
                 raise RequestConflict(key.request_id)
             await self._keep(known, submission)
             if reader is not None:
-                self._attach(known, reader, submission.after_token, submission.after_attempt, submission.after)
+                self.readers.begin(known, reader, submission.after_token, submission.after_attempt, submission.after)
             return known, True
         if known is None:
             fresh = submission.fresh and not submission.after_token
-            self._check_unknown(key, submission.model, fresh=fresh)
+            self.known.check_unknown(key, submission.model, fresh=fresh)
         if known is None and (submission.after_token or any(each.after_token for each in submission.after)):
             raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
         if self._closed is not None:
@@ -184,7 +177,7 @@ class Intake:
                 embeds = submission.embedding is not None
                 await self._models.resolve(submission.model, wait=True, until=returned[1], embeds=embeds)
             async with self._returning:
-                if key not in self._arriving and self._here(key) is known:
+                if key not in self._arriving and self.known.here(key) is known:
                     return await self._arrive(submission, reader, arrived_at, observed, returned), False
         return await self._enter(submission, reader, arrived_at, observed)  # it came twice
 
@@ -205,20 +198,17 @@ class Intake:
             what = "the queue of requests of all models that are being checked and tokenized"
             raise QueueFull(submission.model, self._settings.arriving_limit, 1.0, what=what)
         self._memory.take(key, size_of_submission(submission))
-        here = self._arriving[key] = _Arrival(submission.digest)
         try:
-            request, warnings = await self._maker.request(submission, arrived_at)
-            if returned is not None:
-                request = replace(request, arrived_at=returned[0], deadline_at=returned[1])
-            self._memory.take(key, size_of_request(request))
-            live = self._live(request, submission, warnings, observed)
-            await self._acceptance.accept(live, submission, returned=returned is not None)
+            with self._arriving.one(key, submission.digest):
+                request, warnings = await self._maker.request(submission, arrived_at)
+                if returned is not None:
+                    request = replace(request, arrived_at=returned[0], deadline_at=returned[1])
+                self._memory.take(key, size_of_request(request))
+                live = self._live(request, submission, warnings, observed)
+                await self._acceptance.accept(live, submission, returned=returned is not None)
         except BaseException:
             self._memory.give_back(key)
             raise
-        finally:
-            del self._arriving[key]
-            here.done.set()
         if reader is not None:
             reader.begin(live, after_token=submission.after_token, attached=False)
         return live
@@ -241,49 +231,6 @@ class Intake:
             Choices(made)
         return made[0]
 
-    async def find(self, key: RequestKey) -> LiveRequest:
-        """Return a request that is live, in the record, or in the journal.
-
-        Raises RequestNotFound, Recovering, JournalUnavailable.
-        """
-        found = self._here(key)
-        while found is None and self.in_journal(key):
-            found = await self._recall(key)
-        if found is None:
-            self._check_unknown(key)
-            raise RequestNotFound(key.request_id)
-        return found
-
-    def in_journal(self, key: RequestKey) -> bool:
-        """Return whether only the journal has a request, which has ended: then ``find`` brings it back."""
-        known = self._detached is not None and self._detached.has_ended(key)
-        return known and self._here(key) is None
-
-    def attach(
-        self,
-        key: RequestKey,
-        reader: OutputReader,
-        after_token: int,
-        after_attempt: tuple[int, int] | None = None,
-        *,
-        after: Sequence[ReadFrom] = (),
-        takes_choices: bool = False,
-    ) -> None:
-        """Have ``reader`` read a request that is live or in the record from a position on.
-
-        ``after_attempt``: epoch and number of the attempt that made the last token that the reader has, if known.
-        ``after``: the same of further choices.  ``takes_choices``: whether the reader tells choices apart.
-        Raises RequestNotFound, Recovering, OutputLost, InvalidRequest.
-        """
-        live = self._here(key)
-        if live is None:
-            self._check_unknown(key)
-            raise RequestNotFound(key.request_id)
-        if live.choices is not None and not takes_choices:
-            what = f"is not set; the request has {len(live.members)} choices"
-            raise InvalidRequest([FieldViolation(field="takes_choices", description=what)])
-        self._attach(live, reader, after_token, after_attempt, after)
-
     async def first_pass(self, reader: OutputReader) -> None:
         """Wait until the scheduling pass after a request's acceptance is over, whether it placed the request or not.
 
@@ -296,27 +243,6 @@ class Intake:
         """Wait until the scheduling pass is over that accepted requests are due for (``Wakeup.answered``)."""
         await self._wakeup.answered()
 
-    def leave(self, reader: OutputReader, why: str = CLIENT_GONE) -> None:
-        """Note that a client reads no more; cancel the request if no client reads it and it is not detached."""
-        reader.close()
-        if _unread(reader.live):
-            self._requests.end(reader.live, RequestCancelled(why))
-
-    def leave_soon(self, reader: OutputReader) -> None:
-        """Note that a client reads no more, as ``leave`` does: of many at once, a few end per turn of the event loop.
-
-        A reader that comes before a request's turn keeps it.
-        """
-        reader.close()
-        if _unread(reader.live):
-            self.grace.begin(reader.live, 0.0)
-
-    def lose(self, reader: OutputReader) -> None:
-        """Note that a client's session broke: what ``leave`` would cancel waits for a reader during the grace."""
-        reader.close()
-        if _unread(reader.live):
-            self.grace.begin(reader.live)
-
     def _forget_prompt(self, live: LiveRequest) -> None:
         """Count the prompt of a request no more once all its choices have ended."""
         if live.all_ended:
@@ -324,10 +250,7 @@ class Intake:
 
     def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
         """Cancel a request; the flag is False if it had ended.  Raises RequestNotFound, Recovering."""
-        live = self._here(key)
-        if live is None:
-            self._check_unknown(key)
-            raise RequestNotFound(key.request_id)
+        live = self.known.get(key)
         return self._requests.end(live, RequestCancelled(reason)), live
 
     def expected_wait_s(self, live: LiveRequest) -> float:
@@ -348,82 +271,15 @@ class Intake:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def _here(self, key: RequestKey) -> LiveRequest | None:
-        """Return a request that is in memory."""
-        found = self._requests.find(key)
-        if found is not None or self._detached is None or key in self._arriving:
-            return found  # one that is written down and not accepted yet cannot be read or cancelled
-        return self._detached.live(key)
-
-    async def _recall(self, key: RequestKey) -> LiveRequest | None:
-        """Bring a request that ended back from the journal; None if its result is deleted meanwhile."""
-        assert self._detached is not None
-        live = await self._detached.recall(key)
-        if live is not None:
-            self._requests.remember(live)
-        return self._here(key)
-
-    def _check_unknown(self, key: RequestKey, model: str = "", *, fresh: bool = False) -> None:
-        """Raise Recovering if a request that is not known may still come back.
-
-        ``model``: that it is for; empty: not known.  ``fresh``: no earlier scheduler can know its id.
-        """
-        if not fresh:
-            self._recovery.check(key, model)
-        if self._detached is not None:
-            self._detached.check(key)
-
-    async def _known(self, submission: Submission) -> LiveRequest | None:
-        """Return the request that has a submission's id, once no submission with that id is being accepted."""
-        key = submission.key
-        while True:
-            while (twin := self._arriving.get(key)) is not None:
-                if twin.digest != submission.digest:
-                    raise RequestConflict(key.request_id)
-                await twin.done.wait()  # bounded: the deadline is part of the content
-            if not self.in_journal(key):
-                return self._here(key)
-            if await self._recall(key) is None:
-                return None
-
     async def _keep(self, known: LiveRequest, submission: Submission) -> None:
         """Write a request down that is to be detached from now on, and was not."""
         if self._detached is None or not submission.detached or known.journaled:
             return
-        here = self._arriving[known.key] = _Arrival(submission.digest)
-        try:
+        with self._arriving.one(known.key, submission.digest):
             await self._detached.accept(known, submission.keep_result_s)
-        finally:
-            del self._arriving[known.key]
-            here.done.set()
         for each in known.members:
             each.detached = True
             each.changed()
-
-    def _attach(
-        self,
-        live: LiveRequest,
-        reader: OutputReader,
-        after_token: int,
-        after_attempt: tuple[int, int] | None,
-        after: Sequence[ReadFrom],
-    ) -> None:
-        members = live.members
-        if live.choices is not None and live.choices.missing:
-            raise Recovering(self._recovery.retry_s)
-        if violations := list(outside(after, len(members))):
-            raise InvalidRequest(violations)
-        for each in (ReadFrom(choice=0, after_token=after_token, after_attempt=after_attempt), *after):
-            if each.after_token:
-                self._recovery.check_position(members[each.choice], each.after_token, each.after_attempt)
-            self._recovery.check_logprobs(members[each.choice], each.after_token)
-        self.grace.end(live)
-        reader.begin(live, after_token=after_token, attached=True, after=after)
-
-
-def _unread(live: LiveRequest) -> bool:
-    """Return whether a request goes on though no client reads it, and none asked for that."""
-    return not live.readers and not live.detached and not live.all_ended
 
 
 def _to_be_served_anew(known: LiveRequest, submission: Submission) -> bool:

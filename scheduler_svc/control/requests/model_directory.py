@@ -61,6 +61,10 @@ class ModelDirectory:
         """Call ``want`` with a model and a tokenizer's hash when a request needs a tokenizer that is not here."""
         self._want_tokenizer = want
 
+    def lacks(self, tokenizer_hash: str) -> bool:
+        """Return whether a tokenizer is not here, so that its files have to come from an executor."""
+        return not self._tokenizers.has(tokenizer_hash)
+
     def asked(self, tokenizer_hash: str) -> None:
         """Note that an executor was asked for a tokenizer: no other is, until it came or TOKENIZER_WAIT_S passed."""
         self._asked[tokenizer_hash] = self._clock.now()

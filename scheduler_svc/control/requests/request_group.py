@@ -75,7 +75,7 @@ class RequestGroup:
         finally:
             for reader in self._readers:
                 if not reader.released:
-                    self._intake.leave_soon(reader)
+                    self._intake.readers.leave_soon(reader)
 
     def settle(self, requests: Sequence[LiveRequest]) -> None:
         """Let executors forget the ends of finished requests, soon: their results are delivered, or kept."""

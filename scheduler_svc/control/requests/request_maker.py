@@ -10,11 +10,11 @@ from typing import Any
 from sage_common.clock import Clock
 from sage_common.prefix_hashes import common_block_tokens, prefix_hashes
 from sage_media.kinds import input_of
-from scheduler_svc.control.requests.choices import outside
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
 from scheduler_svc.control.requests.own_seed import with_own_seed
 from scheduler_svc.control.requests.prompt_reader import PromptReader, PromptTokens
+from scheduler_svc.control.requests.read_from import outside
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.sampling_defaults import within_vocabulary
 from scheduler_svc.control.requests.submission import Submission

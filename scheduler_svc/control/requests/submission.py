@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scheduler_svc.control.requests.choices import ReadFrom
+from scheduler_svc.control.requests.read_from import ReadFrom
 from scheduler_svc.control.requests.tokenizers import Conversation
 from scheduler_svc.domain.errors import FieldViolation
 from scheduler_svc.domain.media import Media

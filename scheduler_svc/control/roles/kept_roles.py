@@ -1,4 +1,4 @@
-"""Has executors keep the roles that the scheduler gave by itself, and takes over what they kept of earlier ones."""
+"""The roles of instances beyond a session and a scheduler: those of operators, and those that executors keep."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ class KeptRoles:
     def registered(
         self, instance: Instance, kept: KeptRole | None, link: ExecutorLink, *, known: bool, keeps: bool
     ) -> None:
-        """Give an instance that registers the role that its executor kept.
+        """Give an instance that registers the role that an operator gave it, or that its executor kept.
 
         ``known``: this scheduler knew it before, so its own view counts.  ``keeps``: the executor keeps roles.  What
         does not count is taken back at the executor, or a later scheduler would give it.
         """
+        self._give_decided(instance)
         if not keeps:
             self._kept.pop(instance.instance_id, None)
             return
@@ -57,6 +58,12 @@ class KeptRoles:
             if link is not None:
                 link.keep_role(change, self._age_s(change))
                 self._kept[instance.instance_id] = change
+
+    def _give_decided(self, instance: Instance) -> None:
+        """Give an instance the role that an operator gave it under an earlier scheduler, if it can have it."""
+        role = self._decisions.instance(instance.instance_id).role
+        if role is not None and role is not instance.role and role.embeds is instance.spec.role.embeds:
+            self._scheduler.set_role(instance.instance_id, role)
 
     def _may_have(self, instance: Instance, kept: KeptRole) -> bool:
         """Whether roles are automatic, no operator gave this one's, and its executor was started for a side."""

@@ -40,6 +40,7 @@ class Account:
 
     __slots__ = (
         "_learned_pace",
+        "_soon",
         "_takes",
         "_watches",
         "block",
@@ -91,6 +92,7 @@ class Account:
         "reserved_tokens",
         "slot_limit",
         "slot_limit_leaving_reserve",
+        "start_delay_s",
         "start_floor",
         "tightest_token_s",
         "token_margin",
@@ -111,8 +113,10 @@ class Account:
         self._learned_pace: Pace | None = None  # while ``pace`` is a faded one
         self._watches: tuple[tuple[AccountWatch, int], ...] = ()  # those who compare it, and its row there
         self._takes = Takes.NONE
+        self._soon = False  # whether prompts that are ahead keep further ones out of a free slot
         self.first_token_margin = self.token_margin = 1.0  # factors, as in ``Margins``
         self.is_tried = False  # the pace is the engine's own, not a prior or that of another one
+        self.start_delay_s = 0.0  # ``Margins.start_s``
         # capacity of the engine
         self.max_running = 0  # sequences
         self.lookahead = 0  # sequences beyond max_running that may queue at the engine
@@ -153,7 +157,7 @@ class Account:
     def watch(self, watch: AccountWatch, row: int) -> None:
         """Tell a watch what changes from now on.  ``row``: by which it knows this account."""
         self._watches += ((watch, row),)
-        watch.enter(row, self._takes)
+        watch.enter(row, self._takes, soon=self._soon)
 
     def unwatch(self, watch: AccountWatch) -> None:
         """Tell that watch nothing any more."""
@@ -206,6 +210,7 @@ class Account:
         self._learned_pace = None
         self.first_token_margin = margins.first_token
         self.token_margin = margins.token
+        self.start_delay_s = margins.start_s
         self.uncached_share = uncached_share
         self._recount()
 
@@ -242,6 +247,8 @@ class Account:
             self.queued[number] = reservation
             self.lookahead_tokens += reservation.prompt_tokens
         self.reservations[number] = reservation
+        reservation.goes_first = reservation.prefills and not self.pending and self.live < self.max_running
+        reservation.start_delay_s = self.start_delay_s
         self.live_not_critical += not reservation.critical
         self.unseen[number] = reservation
         self.reserved_tokens += reservation.tokens
@@ -415,19 +422,19 @@ class Account:
             limit = leaving_reserve = -1
         self.slot_limit, self.slot_limit_leaving_reserve = limit, leaving_reserve
         self.full_prefill_s = self.overtaken_s = 0.0
-        urgent = limit
+        urgent, soon = limit, False
         if self.pending and self._count_prefill_ahead():
-            limit = leaving_reserve = -1
+            limit, leaving_reserve, soon = -1, -1, free > 0
             prioritizes = self.facts is not None and self.facts.supports_priority
             if not prioritizes or self.urgent_pending_s >= self.prefill_limit_s:
                 urgent = -1
         self.prompt_limit, self.prompt_limit_leaving_reserve = limit, leaving_reserve
         self.urgent_limit = urgent  # of a CRITICAL request that goes before prompts of other classes at the engine
         takes = Takes.ANY if leaving_reserve > 0 else Takes.CRITICAL if urgent > 0 else Takes.NONE
-        if takes is not self._takes:
-            self._takes = takes
+        if takes is not self._takes or soon != self._soon:
+            self._takes, self._soon = takes, soon
             for watch, row in self._watches:
-                watch.enter(row, takes)
+                watch.enter(row, takes, soon=soon)
 
     def _longest_in_lookahead(self, queued: int) -> float:
         """Return the longest prompt that may queue at the engine behind so many others; -1: none."""
@@ -467,5 +474,7 @@ class Account:
                 ready_at = slot_at
             if floor < step_s:
                 floor = step_s
+        floor += self.start_delay_s
+        ready_at += self.start_delay_s
         self.ready_at, self.start_floor = ready_at, floor
         self.first_step_at, self.first_step_floor = ready_at + step_s, floor + step_s

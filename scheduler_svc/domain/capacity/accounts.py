@@ -83,6 +83,13 @@ class Accounts(Sequence[Account]):
             self._begin()
         return self._watch.roomy
 
+    @property
+    def soon_rows(self) -> Collection[int]:
+        """The rows, in no order, of those with a free slot that take no prompt until one there is computed."""
+        if self._figures is None:
+            self._begin()
+        return self._watch.soon
+
     def few_open(self, most: int, *, leaving_reserve: bool) -> Sequence[tuple[int, Account]] | None:
         """Return rows and accounts that take a prompt, ascending; None if there are more than ``most`` or may be.
 
@@ -226,6 +233,11 @@ class SomeAccounts(Accounts):
     def roomy_rows(self) -> Collection[int]:
         """Those of ``open_rows`` that take a prompt of a request which leaves the slot reserved for CRITICAL free."""
         return self._here(self._whole.roomy_rows)
+
+    @property
+    def soon_rows(self) -> Collection[int]:
+        """The rows, in no order, of those with a free slot that take no prompt until one there is computed."""
+        return self._here(self._whole.soon_rows)
 
     def _here(self, rows: Collection[int]) -> Collection[int]:
         """Return which rows here those of the whole are."""

@@ -45,7 +45,11 @@ class RunningAttempts:
             return
         self._registry.pool_of(instance).changed = True  # the next prompt may go there
         if instance.predictor is not None:
-            instance.predictor.first_token_came(reservation.first_token_in_s, now - reservation.made_at)
+            predicted_s, measured_s = reservation.first_token_in_s, now - reservation.made_at
+            instance.predictor.first_token_came(predicted_s, measured_s)
+            if reservation.goes_first:
+                undelayed_s = predicted_s - reservation.start_delay_s
+                instance.predictor.prompt_computed(undelayed_s, measured_s, instance.account.chunk_s)
 
     def progress(self, attempt_number: int, tokens: int) -> None:
         """Note that a request has ``tokens`` output tokens now, over all attempts.

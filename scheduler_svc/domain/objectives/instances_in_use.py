@@ -112,10 +112,9 @@ class InstancesInUse:
         ``tokens``: KV tokens that the request needs.  Those of an instance that lacks them may go to shorter requests
         again and again.
         """
-        accounts = as_accounts(accounts)
-        free_slots, free_tokens, full_prefill_s = accounts.why_full()
-        soon = self.mask(accounts) & (full_prefill_s > 0) & (free_slots > 0) & (free_tokens >= tokens)
-        return accounts.where(soon)
+        accounts, in_use = as_accounts(accounts), self._until
+        soon = [(row, accounts[row]) for row in sorted(accounts.soon_rows)]
+        return accounts.at([row for row, a in soon if a.instance_id in in_use and a.free_tokens >= tokens])
 
     def review(self, accounts: Sequence[Account], load: OfferedLoad, now: float) -> None:
         """Work out which of these instances are needed, at most once a second, and drop those no longer held.

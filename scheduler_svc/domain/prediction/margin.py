@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
+
 _COVERED = 0.99  # share of measured times that lie within the margin
 _STEP = 0.05  # largest relative change by one measured time
 _PRIOR = 2.5  # careful until times were measured: company that comes later slows what was placed before
 _MOST = 3.0
 _BORROWED = 2 * _PRIOR
+_DELAY_FORGETTING = 0.97  # weight of a first token after the next one
+_MOST_STEPS = 3
 #: No margin is larger.
 MOST_MARGIN = max(_MOST, _BORROWED)
 
@@ -32,12 +36,40 @@ class Margin:
         self.value = min(max(1.0, self.value * (1 + change)), _MOST)
 
 
+class StartDelay:
+    """How long a prompt waits at an engine beyond what is predicted, in seconds: a running mean.
+
+    Nothing that is predicted holds the step that runs when a prompt comes, the step that is scheduled behind it already
+    (vLLM's asynchronous scheduling), or the way there and back.  One first token that is very late counts as late by
+    three steps.
+    """
+
+    __slots__ = ("_mean",)
+
+    def __init__(self) -> None:
+        self._mean = ForgettingMean(_DELAY_FORGETTING)
+
+    @property
+    def value(self) -> float:
+        """The seconds to add; 0 until a first token came."""
+        return max(0.0, self._mean.value)
+
+    def add(self, predicted_s: float, measured_s: float, step_s: float) -> None:
+        """Take a time to a first token as predicted without this delay, and as it came.
+
+        ``step_s``: seconds of a step that is full of prompt tokens.
+        """
+        most = _MOST_STEPS * step_s
+        self._mean.add(min(max(measured_s - predicted_s, -most), most))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Margins:
-    """The margins of predictions about one engine, by kind.  Factors of at least 1."""
+    """The margins of predictions about one engine, by kind: factors of at least 1, and a delay in seconds."""
 
     first_token: float = _PRIOR
     token: float = _PRIOR  # per output token after the first
+    start_s: float = 0.0  # until a prompt's first step begins, beyond what is predicted
 
 
 PRIOR_MARGINS = Margins()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
 from scheduler_svc.domain.prediction.iteration_model import IterationModel
-from scheduler_svc.domain.prediction.margin import Margin, Margins
+from scheduler_svc.domain.prediction.margin import Margin, Margins, StartDelay
 from scheduler_svc.domain.prediction.pace import Pace
 
 _SAMPLES_PER_HEARTBEAT = 16
@@ -58,6 +58,7 @@ class Predictor:
         self.busy_at = 0.0  # when the engine last had something to do, seconds on the scheduler's clock
         self._first_token_margin = Margin()
         self._token_margin = Margin()
+        self._start_delay = StartDelay()
         self._queried = self._hit = 0  # prefix cache counters of the last heartbeat, tokens
         self._queries = ForgettingMean(_CACHE_FORGETTING)
         self._hits = ForgettingMean(_CACHE_FORGETTING)
@@ -91,6 +92,13 @@ class Predictor:
         self.first_token.add(predicted_s, measured_s)
         self._first_token_margin.add(predicted_s, measured_s)
 
+    def prompt_computed(self, predicted_s: float, measured_s: float, step_s: float) -> None:
+        """Take the same of a request whose prompt the engine computed itself, predicted without ``Margins.start_s``.
+
+        ``step_s``: seconds of a step that is full of prompt tokens.
+        """
+        self._start_delay.add(predicted_s, measured_s, step_s)
+
     def tokens_came(self, predicted_token_s: float, measured_s: float, tokens: int) -> None:
         """Take the seconds that all tokens after the first took together, and what was predicted for each."""
         weight = min(1.0, tokens / _TELLING_TOKENS)
@@ -99,7 +107,11 @@ class Predictor:
     @property
     def margins(self) -> Margins:
         """The margins of predictions about this engine."""
-        return Margins(first_token=self._first_token_margin.value, token=self._token_margin.value)
+        return Margins(
+            first_token=self._first_token_margin.value,
+            token=self._token_margin.value,
+            start_s=self._start_delay.value,
+        )
 
     def _learn_cache_use(self, load: LoadReport) -> bool:
         queried = load.prefix_queries_tokens - self._queried

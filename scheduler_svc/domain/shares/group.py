@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from scheduler_svc.domain.shares.flow import Entry, Flow, Offer
 from scheduler_svc.domain.shares.settings import ShareSettings
@@ -279,7 +280,7 @@ class ShareGroup:
     def _unless_held(self, flow: Flow) -> WaitingRequest | None:
         use = flow.use
         if use is not None and use.at_running_limit:
-            use.held[flow] = self
+            use.held[flow] = partial(self.resume, flow)
             return None
         return flow.first()
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from scheduler_svc.domain.errors import TenantLimitReached
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.domain.waiting_request import WaitingRequest
-
-if TYPE_CHECKING:
-    from scheduler_svc.domain.shares.flow import Flow
-    from scheduler_svc.domain.shares.group import ShareGroup
 
 #: Tenants that are remembered although they have no request, because they used up tokens of the last minute.
 IDLE_LIMIT = 4_096
@@ -31,7 +27,8 @@ class TenantUse:
         self.limits = limits
         self.waiting = 0
         self.running = 0
-        self.held: dict[Flow, ShareGroup] = {}  # flows that do not compete, because the tenant is at its running limit
+        # By flow that does not compete, because the tenant is at its running limit: what has it compete again.
+        self.held: dict[object, Callable[[], None]] = {}
         self._tokens = float(limits.tokens_per_minute)
         self._filled_at = now
 
@@ -88,8 +85,8 @@ class TenantUse:
         self.running -= 1
         if self.held and not self.at_running_limit:
             held, self.held = self.held, {}
-            for flow, group in held.items():
-                group.resume(flow)
+            for resume in held.values():
+                resume()
 
     def forgettable(self, now: float) -> bool:
         """Whether nothing is known about the tenant that a new entry would not say."""

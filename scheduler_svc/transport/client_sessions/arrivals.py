@@ -44,11 +44,11 @@ class Arrivals:
             key = key_seen(caller(), wire.tenant, wire.request_id)
         except RequestNotFound:
             return False  # ``attach`` says so
-        return self._intake.in_journal(key)
+        return self._intake.known.in_journal(key)
 
     async def recall(self, handle: Handle, wire: inference_pb2.AttachHandle) -> None:
         """Attach to a request that only the journal has.  Raises what ``attach`` raises, and JournalUnavailable."""
-        await self._intake.find(key_seen(caller(), wire.tenant, wire.request_id))
+        await self._intake.known.find(key_seen(caller(), wire.tenant, wire.request_id))
         self.attach(handle, wire)
 
     def attach(self, handle: Handle, wire: inference_pb2.AttachHandle) -> None:
@@ -61,7 +61,7 @@ class Arrivals:
         key, after_token, last = key_seen(caller(), wire.tenant, wire.request_id), 0, last_attempt(wire)
         if first is not None:
             after_token, last = first.after_token, _attempt_of(first) or last
-        self._intake.attach(key, handle, after_token, last, after=after, takes_choices=wire.takes_choices)
+        self._intake.readers.attach(key, handle, after_token, last, after=after, takes_choices=wire.takes_choices)
         self._accept(handle)
 
     def _accept(self, handle: Handle) -> None:

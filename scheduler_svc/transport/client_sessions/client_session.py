@@ -138,7 +138,7 @@ class ClientSession:
                 handle.resume()
         for number in message.leave:
             if (handle := self._handles.get(number)) is not None:
-                self._drop(handle, self._intake.leave_soon)
+                self._drop(handle, self._intake.readers.leave_soon)
         if message.acknowledged:
             self._writer.acknowledge(message.acknowledged)
         if message.ping:
@@ -205,20 +205,20 @@ class ClientSession:
         about = None
         if not handle.released:
             about = handle.live.about
-            self._intake.lose(handle)
+            self._intake.readers.lose(handle)
             handle.release()
         handle.fail(self._refusals.status(error, about))
 
     def _fail_delivery(self, handle: Handle, error: Exception) -> None:
         """End a handle of which a frame could not be filled, for a defect of the scheduler."""
         about = handle.live.about
-        self._intake.leave(handle, DELIVERY_FAILED)
+        self._intake.readers.leave(handle, DELIVERY_FAILED)
         handle.release()
         handle.fail(self._refusals.status(error, about))
 
     def _forget(self, handle: Handle) -> None:
         """Note that a frame took a handle's end."""
-        self._drop(handle, self._intake.leave)
+        self._drop(handle, self._intake.readers.leave)
 
     def _drop(self, handle: Handle, part: Callable[[Handle], None]) -> None:
         """End a handle; ``part`` with its request, if it reads one."""
@@ -267,7 +267,7 @@ class ClientSession:
         if self._look_timer is not None:
             self._look_timer.cancel()
         self._writer.stop(left=self._bye)
-        part = self._intake.leave_soon if self._bye else self._intake.lose
+        part = self._intake.readers.leave_soon if self._bye else self._intake.readers.lose
         if self._handles and not self._bye:
             log.info("session from %s broke with %d requests", self._refusals.peer, len(self._handles))
         for handle in list(self._handles.values()):

@@ -14,7 +14,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from time import process_time
@@ -34,13 +34,14 @@ TARGETS = {100: 20_000, 1_000: 5_000}  # decisions/s by instances
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One thing to measure; ``prepare`` returns what one round runs, which returns operations done."""
+    """One thing to measure: ``run`` is what one round does."""
 
     group: str
     name: str
     instances: int
     unit: str
     run: Callable[[], tuple[int, float]]  # operations, CPU seconds
+    admission_s: Callable[[], float] | None = None  # CPU seconds that the last round let as many requests in for
 
 
 def half_full(policy: str, instances: int, decisions: int, *, prefixes: bool = False, shadow: str = "") -> Case:
@@ -86,28 +87,37 @@ def conversation(number: int) -> dict[str, Any]:
 def saturated(policy: str, instances: int, waiting: int, decisions: int, *, group: str, name: str) -> Case:
     """Every slot is taken and requests wait, none of them late; one ends, one is placed, one comes.
 
-    All that the scheduler does for a request before it runs is measured, from its admission on.
+    To decide and to let the new request in are measured apart: a request costs both.
     """
     scheduler = start_scheduler(policy, instances)
     requests, running = Requests(), Running(scheduler)
     saturate(scheduler, requests, running, waiting)
-    clock = [1.0]
+    clock, admission_s = [1.0], [0.0]
 
     def run() -> tuple[int, float]:
-        done, spent = 0, 0.0
+        done, spent, admission_s[0] = 0, 0.0, 0.0
         while done < decisions:
             clock[0] += 0.01
             running.finish(1, clock[0])
             request = requests.make(clock[0], ttft=2 * FAR)
             began = process_time()
             placed = scheduler.schedule(clock[0])
+            decided = process_time()
             scheduler.admit(request, clock[0])
-            spent += process_time() - began
+            admission_s[0] += process_time() - decided
+            spent += decided - began
             done += len(placed)
             running.start(placed)
         return done, spent
 
-    return Case(group=group, name=name, instances=instances, unit="decisions/s", run=run)
+    return Case(
+        group=group,
+        name=name,
+        instances=instances,
+        unit="decisions/s",
+        run=run,
+        admission_s=lambda: admission_s[0],
+    )
 
 
 def turned_late(waiting: int) -> Case:
@@ -259,16 +269,30 @@ def all_cases(scale: int) -> list[Case]:
 def measure(*, quick: bool) -> list[Row]:
     cases = all_cases(5 if quick else 1)
     rates: list[list[float]] = [[] for _ in cases]
+    admissions: list[list[float]] = [[] for _ in cases]
     gc.collect()
     gc.freeze()  # what the cases hold is not rubbish; what they make while they run is collected as usual
     try:
         for _ in range(3 if quick else 5):
-            for case, found in zip(cases, rates, strict=True):
+            for case, found, admitted in zip(cases, rates, admissions, strict=True):
                 done, spent = case.run()
                 found.append(done / spent)
+                if case.admission_s is not None:
+                    admitted.append(done / case.admission_s())
     finally:
         gc.unfreeze()
-    return [make_row(case, found) for case, found in zip(cases, rates, strict=True)]
+    return [row for each in zip(cases, rates, admissions, strict=True) for row in rows_of(*each)]
+
+
+def rows_of(case: Case, rates: list[float], admissions: list[float]) -> list[Row]:
+    """Return a case's row and, where a round let requests in as well, that of admission and that of both."""
+    found = [make_row(case, rates)]
+    if admissions:
+        both = [1 / (1 / rate + 1 / admission) for rate, admission in zip(rates, admissions, strict=True)]
+        beside = replace(case, group=f"{case.group}, admission", unit="admissions/s")
+        together = replace(case, group=f"{case.group}, both", unit="requests/s")
+        found += [make_row(beside, admissions), make_row(together, both)]
+    return found
 
 
 def make_row(case: Case, rates: list[float]) -> Row:

@@ -16,12 +16,13 @@ from scheduler_svc.domain.policies.builtin import BUILTIN
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from tests.bench import machine
 from tests.bench.policies.cell import Group
-from tests.bench.policies.claims import BUSY, ECONOMICAL, judge
 from tests.bench.policies.fleets import FLEETS
-from tests.bench.policies.plan import MAIN_BASELINES, Plan
+from tests.bench.policies.page import put_tables
+from tests.bench.policies.plan import Plan
 from tests.bench.policies.readings import Readings
+from tests.bench.policies.report import full_report, short_report
 from tests.bench.policies.results import Results
-from tests.bench.policies.tables import goodput_tables, left_out_table, load_table, summary_table, verdict_table
+from tests.bench.policies.stages import MAIN_BASELINES
 from tests.bench.policies.traffic import RECORDED, SYNTHETIC, TARGETS, find_traffic
 from tests.bench.policies.variants import PREFIX_BLIND, VARIANTS, policy_of
 
@@ -38,13 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     if readings.results.discarded:
         print(f"{readings.results.discarded} cells of another source are run again", file=sys.stderr)
-    plan = Plan(readings, [ECONOMICAL, BUSY])
+    plan = Plan(readings)
     if not options.report:
         _run(plan, readings.results, processes=options.processes, seconds=options.minutes * 60)
     left = plan.left()
-    text = _report(readings, plan)
+    text = full_report(readings, plan.left())
     if options.results:
         options.results.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    if options.into:
+        put_tables(options.into, short_report(readings))
     if options.json:
         print(json.dumps({"machine": machine.describe(), **readings.results.document()}, indent=2))
     else:
@@ -67,6 +70,7 @@ def _readings(options: argparse.Namespace) -> Readings:
         loads=sorted(options.loads or ((0.5, 0.7, 0.9, 1.1, 1.3) if quick else [n / 10 for n in range(3, 14)])),
         seeds=range(1, (options.seeds or (1 if quick else 3)) + 1),
         duration_s=options.duration_s or (60.0 if quick else 300.0),
+        search_s=options.search_s,
         traces=options.traces,
     )
 
@@ -116,22 +120,6 @@ def _run(plan: Plan, results: Results, *, processes: int, seconds: float) -> Non
     results.save()
 
 
-def _report(readings: Readings, plan: Plan) -> str:
-    verdicts = judge(readings)
-    loads = [load_table(readings, group, load) for group in readings.groups for load in (ECONOMICAL, BUSY)]
-    described = "\n".join(f"- {name}: {value}" for name, value in machine.describe().items())
-    run = f"{len(readings.results)} cells of {readings.duration_s:g} s of arrivals, seeds up to {readings.seeds[-1]}"
-    parts = [
-        f"# Policies\n\n{described}\n- {run}",
-        f"## Claims\n\n{summary_table(verdicts)}" if verdicts else "",
-        f"## Goodput\n\n{goodput_tables(readings)}",
-        f"## Claims by cell\n\n{verdict_table(verdicts)}" if verdicts else "",
-        "## Loads\n\n" + "\n\n".join(filter(None, loads)) if any(loads) else "",
-        f"## Left out\n\n{left_out_table(plan.left())}",
-    ]
-    return "\n\n".join(filter(None, parts))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench policies", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one seed, 60 s, few policies, loads and slots")
@@ -144,10 +132,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loads", type=_floats, help="grid of goodput, such as 0.3,0.6,0.9")
     parser.add_argument("--seeds", type=int, help="how many")
     parser.add_argument("--duration-s", type=float, help="simulated seconds of arrivals in a run")
+    parser.add_argument("--search-s", type=float, help="fewer of them in runs that only the search for goodput needs")
     parser.add_argument("--processes", type=int, default=available_workers(), help="(default: one per processor)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then; the most important comes first")
     parser.add_argument("--results", type=Path, help="JSON file: read first, written as cells are done; .md beside it")
     parser.add_argument("--report", action="store_true", help="run nothing: print what --results holds")
+    parser.add_argument("--into", type=Path, help="Markdown page that the short tables are put into, between its marks")
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
     return parser
 

@@ -16,7 +16,7 @@ from tests.bench.policies.fleets import SEPARATED, find_fleet, settings_of
 from tests.bench.policies.traffic import find_traffic
 
 #: Below this load arrivals last longer, so that there are as many requests as at this load.
-_FEWEST = 0.5
+_FEWEST = 0.2
 _FIRST_POLICY = "fifo"  # an oracle has no policy, and the settings need one
 
 
@@ -59,7 +59,7 @@ class Cell:
         traffic, fleet = find_traffic(group.traffic, self.traces), find_fleet(group.fleet, group.slots)
         split = group.fleet == SEPARATED
         trace = traffic.trace(
-            rate=self.load * fleet_capacity(fleet, RequestMix.of(traffic.sample()), split=split),
+            rate=self.load * fleet_capacity(fleet, traffic.mix(), split=split),
             duration_s=self.duration_s * max(1.0, _FEWEST / self.load),
             seed=self.seed,
             targets=group.targets,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import sub, truediv
 
 from sage_simulator.estimate import Estimate
 from sage_simulator.oracle import ORACLE
@@ -11,18 +12,17 @@ from scheduler_svc.domain.policies.baselines.table import BASELINES
 from scheduler_svc.domain.policies.builtin import BUILTIN
 from tests.bench.policies.cell import Group
 from tests.bench.policies.figures import Figures
+from tests.bench.policies.fixed_loads import BUSY, ECONOMICAL, IDLE, OVERLOAD
 from tests.bench.policies.fleets import SEPARATED, find_fleet
 from tests.bench.policies.readings import Readings
+from tests.bench.policies.stages import ORDERINGS
 from tests.bench.policies.traffic import BURSTY, MOONCAKE, SESSIONS, SHARES_PREFIXES
 from tests.bench.policies.variants import PREFIX_BLIND, SPLIT_ALWAYS, SPLIT_NEVER
 
 FIXED = tuple(name for name in BUILTIN if name != "adaptive")
-ORDERINGS = ("shortest_prompt", "shortest_job", "earliest_deadline")
 ROUTERS = tuple(name for name in BASELINES if name not in ORDERINGS)
 KNOWS_SPEEDS = "least_predicted_work"
 
-#: Loads that are always run: nearly idle, economical, busy, and overload for what has classes.
-IDLE, ECONOMICAL, BUSY, OVERLOAD = 0.05, 0.6, 0.9, 1.2
 _ALIKE = 0.1  # in target, between classes with equal targets: the smallest class has some hundred requests
 _ALL_BUT_ALL = 0.99  # share in target that "in time" means where cost is compared
 
@@ -48,11 +48,19 @@ class Verdict:
         return 0.0
 
     @property
+    def undecided(self) -> bool:
+        """Whether the target lies within the 95 % interval, so that other seeds may say otherwise."""
+        target = self.at_least if self.at_least is not None else self.at_most
+        half_width = self.value.half_width
+        return target is not None and half_width is not None and abs(self.value.mean - target) < half_width
+
+    @property
     def words(self) -> str:
         """The verdict in words."""
         if self.at_least is None and self.at_most is None:
             return "told"
-        return "met" if self.short_by <= 0 else f"missed by {self.short_by:.1%}"
+        found = "met" if self.short_by <= 0 else f"missed by {self.short_by:.1%}"
+        return f"{found}, within the interval" if self.undecided else found
 
 
 def judge(readings: Readings) -> list[Verdict]:
@@ -100,7 +108,7 @@ def _fifo_and_priority(readings: Readings, group: Group) -> Iterator[Verdict]:
 def _fifo_order(readings: Readings, group: Group) -> Iterator[Verdict]:
     if group.fleet != "E8":
         return
-    for load in (ECONOMICAL, BUSY, OVERLOAD):
+    for load in (BUSY, OVERLOAD):
         value = readings.estimate(group, "fifo", load, lambda figures: figures.overtaken / figures.requests)
         if value is not None:
             claim = "fifo: nothing overtakes"
@@ -146,9 +154,8 @@ def _share(figures: Figures) -> float:
 def _cost_optimized(readings: Readings, group: Group) -> Iterator[Verdict]:
     if group.fleet != "U8":
         return
-    cost, fifo = _costs(readings, group, "cost_optimized"), _costs(readings, group, "fifo")
-    if cost is not None and fifo is not None:
-        value = _by(cost, fifo.mean)
+    value = _cost_ratio(readings, group, "cost_optimized", "fifo")
+    if value is not None:
         claim, note = "cost_optimized: cost", "per token by fifo's"
         yield Verdict(claim=claim, group=group, value=value, at_most=0.8, note=f"{note}, load {ECONOMICAL:g}")
     share = readings.estimate(group, "cost_optimized", ECONOMICAL, _share)
@@ -157,13 +164,8 @@ def _cost_optimized(readings: Readings, group: Group) -> Iterator[Verdict]:
         yield Verdict(claim=claim, group=group, value=share, at_least=_ALL_BUT_ALL, note=f"load {ECONOMICAL:g}")
 
 
-def _costs(readings: Readings, group: Group, policy: str) -> Estimate | None:
-    return readings.estimate(group, policy, ECONOMICAL, _cost)
-
-
-def _by(value: Estimate, other: float) -> Estimate:
-    half_width = value.half_width / other if value.half_width is not None else None
-    return Estimate(mean=value.mean / other, half_width=half_width, seeds=value.seeds)
+def _cost_ratio(readings: Readings, group: Group, policy: str, other: str) -> Estimate | None:
+    return readings.compared(group, (policy, other), ECONOMICAL, _cost, truediv)
 
 
 def _adaptive(readings: Readings, group: Group) -> Iterator[Verdict]:
@@ -181,13 +183,13 @@ def _adaptive(readings: Readings, group: Group) -> Iterator[Verdict]:
 def _adaptive_cost(readings: Readings, group: Group) -> Iterator[Verdict]:
     costs: dict[str, float] = {}
     for policy in FIXED:
-        share, cost = readings.estimate(group, policy, ECONOMICAL, _share), _costs(readings, group, policy)
+        share, cost = (readings.estimate(group, policy, ECONOMICAL, read) for read in (_share, _cost))
         if share is not None and cost is not None and share.mean >= _ALL_BUT_ALL:
             costs[policy] = cost.mean
-    mine = _costs(readings, group, "adaptive")
-    if mine is not None and costs:
-        cheapest = min(costs, key=costs.__getitem__)
-        value, note = _by(mine, costs[cheapest]), f"per token by {cheapest}'s, load {ECONOMICAL:g}"
+    cheapest = min(costs, key=costs.__getitem__, default=None)
+    value = _cost_ratio(readings, group, "adaptive", cheapest) if cheapest is not None else None
+    if value is not None:
+        note = f"per token by {cheapest}'s, load {ECONOMICAL:g}"
         yield Verdict(claim="adaptive: cost", group=group, value=value, at_most=1.03, note=note)
 
 
@@ -207,9 +209,8 @@ def _prefixes(readings: Readings, group: Group) -> Iterator[Verdict]:
     yield from _ratio(readings, group, "prefixes: goodput", "slo_aware", blind, at_least)
     if group.fleet != "E8" or group.traffic not in SHARES_PREFIXES:
         return
-    aware, without = (readings.estimate(group, policy, BUSY, _share) for policy in ("slo_aware", blind))
-    if aware is not None and without is not None:
-        more = Estimate(mean=aware.mean - without.mean, half_width=aware.half_width, seeds=aware.seeds)
+    more = readings.compared(group, ("slo_aware", blind), BUSY, _share, sub)
+    if more is not None:
         note = f"more in target, load {BUSY:g}"
         at_least = 0.1 if group.traffic == MOONCAKE else 0.0
         yield Verdict(claim="prefixes: in target", group=group, value=more, at_least=at_least, note=note)
@@ -221,12 +222,10 @@ def _prefixes(readings: Readings, group: Group) -> Iterator[Verdict]:
 
 def _first_tokens_of_sessions(readings: Readings, group: Group) -> Iterator[Verdict]:
     for policy in BUILTIN:
-        aware, without = (
-            readings.estimate(group, each, ECONOMICAL, _ttft_mean) for each in (policy, f"{policy}/{PREFIX_BLIND}")
-        )
-        if aware is not None and without is not None:
+        both = (policy, f"{policy}/{PREFIX_BLIND}")
+        value = readings.compared(group, both, ECONOMICAL, _ttft_mean, truediv)
+        if value is not None:
             note = f"{policy}'s mean TTFT by that without, load {ECONOMICAL:g}"
-            value = _by(aware, without.mean)
             yield Verdict(claim="prefixes: TTFT of sessions", group=group, value=value, at_most=0.5, note=note)
 
 
@@ -245,12 +244,3 @@ CLAIMS: Sequence[Callable[[Readings, Group], Iterator[Verdict]]] = (
     _splitting,
     _prefixes,
 )
-
-#: Loads that the claims read beside the grid of goodput, by policy.
-CLAIM_LOADS: Mapping[str, Sequence[float]] = {
-    "priority": (IDLE, BUSY, OVERLOAD),
-    "fifo": (ECONOMICAL, BUSY, OVERLOAD),
-    "cost_optimized": (ECONOMICAL,),
-    "adaptive": (ECONOMICAL, BUSY),
-    "slo_aware": (ECONOMICAL, BUSY),
-}

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sage_simulator.oracle import ORACLE
-from scheduler_svc.domain.policies.builtin import BUILTIN
 from tests.bench.policies.cell import Cell, Group
-from tests.bench.policies.claims import CLAIM_LOADS
 from tests.bench.policies.figures import Figures
-from tests.bench.policies.fleets import SEPARATED
-from tests.bench.policies.goodput import next_load
+from tests.bench.policies.fixed_loads import fixed_loads
 from tests.bench.policies.readings import Readings
-from tests.bench.policies.traffic import BURSTY, RECORDED
-from tests.bench.policies.variants import policy_of
-
-#: Baselines that claims name, or that are the best of their kind; the others come last.
-MAIN_BASELINES = ("least_requests", "least_predicted_work", "lmetric", "earliest_deadline")
-_USUAL_SLOTS, _USUAL_TARGETS = 128, "mixed"
+from tests.bench.policies.stages import Stage, stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,65 +24,45 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Goal:
-    """All that is to be known of a policy in a group by one seed: its figures at fixed loads, and its goodput."""
+    """What is to be known of a policy in a group by one seed."""
 
     group: Group
     policy: str
     seed: int
+    search: bool  # its goodput; otherwise its figures at the loads that claims read
 
     @property
-    def rank(self) -> tuple[int, ...]:
-        """How important it is, the lowest first: by how much it differs from the usual, and then by in what."""
-        group = self.group
-        unusual = (
-            _rank_of_policy(self.policy),
-            int(group.fleet == SEPARATED),
-            int(group.slots != _USUAL_SLOTS),
-            int(group.traffic not in (*RECORDED, *BURSTY)),
-            int(group.targets != _USUAL_TARGETS),
-            self.seed - 1,
-        )
-        return sum(unusual), *unusual[::-1]
+    def stage(self) -> Stage:
+        """When it is reached, the lowest first."""
+        return stage(self.group, self.policy, self.seed, search=self.search)
 
-    def next_cell(self, readings: Readings, extra_loads: Sequence[float]) -> Cell | None:
+    def next_cell(self, readings: Readings) -> Cell | None:
         """Return the next cell that it needs; None once it knows everything."""
 
         def cell(load: float) -> Cell:
             return readings.cell(self.group, self.policy, load, self.seed)
 
-        def share_at(load: float) -> float | None:
-            found = readings.results.find(cell(load))
-            return found.in_target_share if found is not None else None
-
-        for load in sorted({*extra_loads, *CLAIM_LOADS.get(self.policy, ())}):
-            if share_at(load) is None:
-                return cell(load)
-        load_of_search = next_load(readings.loads, share_at)
-        return cell(load_of_search) if load_of_search is not None else None
-
-
-def _rank_of_policy(policy: str) -> int:
-    if policy == ORACLE:
-        return 2  # three times the work of a policy
-    if policy in BUILTIN:
-        return 0
-    return 1 if policy in MAIN_BASELINES or policy_of(policy) in BUILTIN else 4
+        if self.search:
+            load = readings.next_load(self.group, self.policy, self.seed)
+            return readings.shortened(cell(load)) if load is not None else None
+        needed = map(cell, sorted(fixed_loads(self.group, self.policy)))
+        return next((each for each in needed if readings.results.find(each) is None), None)
 
 
 class Plan:
-    """Gives out the cells that are left, one at a time of each goal, so that each can use what was found before."""
+    """Gives out the cells that are left, one at a time of each policy, group and seed: a search uses what was found."""
 
-    def __init__(self, readings: Readings, extra_loads: Sequence[float]) -> None:
-        """List the goals that are not reached.  ``extra_loads``: run for every policy, beside those of the claims."""
+    def __init__(self, readings: Readings) -> None:
+        """List the goals that are not reached: by stage, then by seed, then one group after the other."""
         self._readings = readings
-        self._extra_loads = extra_loads
         goals = (
-            Goal(group=group, policy=policy, seed=seed)
+            Goal(group=group, policy=policy, seed=seed, search=search)
+            for seed in readings.seeds
             for group in readings.groups
             for policy in readings.policies_in(group)
-            for seed in readings.seeds
+            for search in (False, True)
         )
-        self._open = sorted(goals, key=lambda each: each.rank)
+        self._open = sorted(goals, key=lambda each: each.stage)  # a stable sort
         self._running: set[tuple[Group, str, int]] = set()
 
     def next_job(self) -> Job | None:
@@ -100,7 +70,7 @@ class Plan:
         for goal in tuple(self._open):
             if (goal.group, goal.policy, goal.seed) in self._running:
                 continue
-            cell = goal.next_cell(self._readings, self._extra_loads)
+            cell = goal.next_cell(self._readings)
             if cell is not None:
                 self._running.add((goal.group, goal.policy, goal.seed))
                 return Job(cell=cell)
@@ -114,4 +84,4 @@ class Plan:
 
     def left(self) -> list[Goal]:
         """Return the goals that are not reached, the most important first."""
-        return [each for each in self._open if each.next_cell(self._readings, self._extra_loads) is not None]
+        return [each for each in self._open if each.next_cell(self._readings) is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sage_simulator.estimate import Estimate
@@ -11,7 +11,7 @@ from scheduler_svc.domain.policies.builtin import BUILTIN
 from tests.bench.policies.cell import Cell, Group
 from tests.bench.policies.figures import Figures
 from tests.bench.policies.fleets import SEPARATED
-from tests.bench.policies.goodput import bisect_loads
+from tests.bench.policies.goodput import goodput, next_load
 from tests.bench.policies.results import Results
 from tests.bench.policies.traffic import SESSIONS, SHARES_PREFIXES
 from tests.bench.policies.variants import PREFIX_BLIND
@@ -30,7 +30,8 @@ class Readings:
     policies: Sequence[str]
     loads: Sequence[float]  # the grid of goodput, ascending
     seeds: Sequence[int]
-    duration_s: float
+    duration_s: float  # of arrivals in a run
+    search_s: float | None = None  # of arrivals in a run that only the search for goodput needs; None: as many
     traces: Path | None = None
 
     def policies_in(self, group: Group) -> Sequence[str]:
@@ -61,7 +62,32 @@ class Readings:
 
     def seed_goodput(self, group: Group, policy: str, seed: int) -> float:
         """Return the goodput of one seed, as a share of the fleet's capacity.  Raises NotMeasured."""
-        return bisect_loads(self.loads, lambda load: self.figures(group, policy, load, seed).in_target_share)
+        found = goodput(self.loads, self._share_at(group, policy, seed))
+        if found is None:
+            raise NotMeasured
+        return found
+
+    def next_load(self, group: Group, policy: str, seed: int) -> float | None:
+        """Return the load that the search for a goodput has to know next; None once the goodput is known.
+
+        The search begins at the policy's goodput that is known by other seeds, or else on the other fleets.
+        """
+        elsewhere = (each for each in self.groups if (each.fleet == SEPARATED) == (group.fleet == SEPARATED))
+        alike = [each for each in elsewhere if replace(each, fleet=group.fleet) == group]
+        known = self.goodput(group, policy) or next(filter(None, (self.goodput(g, policy) for g in alike)), None)
+        return next_load(self.loads, self._share_at(group, policy, seed), known.mean if known is not None else None)
+
+    def _share_at(self, group: Group, policy: str, seed: int) -> Callable[[float], float | None]:
+        def share_at(load: float) -> float | None:
+            cell = self.cell(group, policy, load, seed)
+            found = self.results.find(cell) or self.results.find(self.shortened(cell))
+            return found.in_target_share if found is not None else None
+
+        return share_at
+
+    def shortened(self, cell: Cell) -> Cell:
+        """Return the cell with as few arrivals as the search for goodput needs."""
+        return replace(cell, duration_s=self.search_s if self.search_s is not None else self.duration_s)
 
     def goodput(self, group: Group, policy: str) -> Estimate | None:
         """Return the goodput over the seeds that were run; None if none was."""
@@ -87,6 +113,22 @@ class Readings:
     ) -> Estimate | None:
         """Return a figure at a load, over the seeds that were run; None if there is none."""
         return Estimate.of(self._each(lambda seed: read(self.figures(group, policy, load, seed))))
+
+    def compared(
+        self,
+        group: Group,
+        policies: tuple[str, str],
+        load: float,
+        read: Callable[[Figures], float | None],
+        compare: Callable[[float, float], float],
+    ) -> Estimate | None:
+        """Compare a figure of two policies at a load, on the same seeds; None if no seed has both."""
+
+        def of_seed(seed: int) -> float | None:
+            one, other = (read(self.figures(group, each, load, seed)) for each in policies)
+            return compare(one, other) if one is not None and other is not None else None
+
+        return Estimate.of(self._each(of_seed))
 
     def _each(self, read: Callable[[int], float | None]) -> list[float | None]:
         values: list[float | None] = []

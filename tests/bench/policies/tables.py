@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import truediv
 
 from sage_simulator.estimate import Estimate
+from scheduler_svc.domain.policies.builtin import BUILTIN
 from tests.bench.policies.cell import Group
 from tests.bench.policies.claims import Verdict
 from tests.bench.policies.plan import Goal
@@ -24,7 +26,8 @@ def _kind(group: Group) -> tuple[str, int, str]:
 
 
 def goodput_table(readings: Readings, groups: Sequence[Group]) -> str:
-    """Return a row for each policy and a column for each group; the best policies first; empty if none was run."""
+    """Return a row for each policy and a column for each group that was run; the best first; empty if none was."""
+    groups = [group for group in groups if any(readings.goodput(group, policy) for policy in readings.policies)]
     rows = []
     for policy in readings.policies:
         found = [readings.goodput(group, policy) for group in groups]
@@ -86,15 +89,43 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
 
 
 def summary_table(verdicts: Sequence[Verdict]) -> str:
-    """Return a row for each claim: in how many groups it is met, and the worst one."""
+    """Return a row for each claim: in how many groups it is met, how many other seeds may decide, and the worst one."""
     rows = []
     for claim in sorted({each.claim for each in verdicts}):
-        judged = [each for each in verdicts if each.claim == claim and each.words != "told"]
-        if judged:
-            worst = max(judged, key=lambda each: each.short_by)
-            met = sum(each.short_by <= 0 for each in judged)
-            rows.append([claim, f"{met} of {len(judged)}", _target(worst), estimate(worst.value), str(worst.group)])
-    return markdown([["claim", "cells that meet it", "target", "worst value", "worst cell"], *rows])
+        of_claim = [each for each in verdicts if each.claim == claim]
+        judged = [each for each in of_claim if each.words != "told"]
+        worst = max(of_claim, key=lambda each: each.short_by if judged else -each.value.mean)
+        met = f"{sum(each.short_by <= 0 for each in judged)} of {len(judged)}" if judged else "told"
+        undecided = str(sum(each.undecided for each in judged))
+        rows.append([claim, met, undecided, _target(worst), estimate(worst.value), str(worst.group), worst.note])
+    header = ["claim", "cells that meet it", "undecided", "target", "worst value", "worst cell", "of what"]
+    return markdown([header, *rows])
+
+
+def missed_table(verdicts: Sequence[Verdict]) -> str:
+    """Return a row for each claim and group that misses it; "none" where all are met."""
+    missed = [each for each in verdicts if each.short_by > 0]
+    return verdict_table(missed) if missed else "none"
+
+
+def economy_table(readings: Readings, groups: Sequence[Group], load: float) -> str:
+    """Return a row for each group and policy: the share in target, and the cost per token by ``fifo``'s; empty if none.
+
+    The cost is that from each instance's first use to its last, and that of the whole fleet over the whole run.
+    """
+    rows = []
+    for group in groups:
+        for policy in readings.policies:
+            share = readings.estimate(group, policy, load, lambda figures: figures.in_target_share)
+            both = (policy, "fifo")
+            costs = [
+                readings.compared(group, both, load, read, truediv)
+                for read in (lambda f: f.cost_per_million_tokens, lambda f: f.fleet_cost_per_million_tokens)
+            ]
+            if share is not None and policy in BUILTIN:
+                rows.append([str(group), policy, *map(estimate, (share, *costs))])
+    header = [f"load {load:g}", "policy", "in target", "cost by fifo's", "whole fleet's by fifo's"]
+    return markdown([header, *rows]) if rows else ""
 
 
 def left_out_table(goals: Sequence[Goal]) -> str:

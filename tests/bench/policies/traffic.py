@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from sage_simulator.fleet_capacity import RequestMix
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces import read_trace, scale_to_rate
 from sage_simulator.traces.classes import MIXES, RequestClass, with_classes
@@ -34,10 +35,9 @@ class Traffic:
     ttft_scale: float = 1.0  # factor of every TTFT target: long prompts need longer
     tpot_scale: float = 1.0
 
-    def sample(self) -> Sequence[TracedRequest]:
-        """Return requests with the load's lengths, at some rate."""
-        source = self.source
-        return source.requests if isinstance(source, Recording) else source.trace(random.Random(0), 1.0, _SAMPLE)
+    def mix(self) -> RequestMix:
+        """Return the means of the load's requests; those of a synthetic one are taken from a sample."""
+        return _mix(self)
 
     def trace(self, *, rate: float, duration_s: float, seed: int, targets: str) -> list[TracedRequest]:
         """Make a trace of about this mean rate, in requests per second.
@@ -47,13 +47,13 @@ class Traffic:
         """
         rng = random.Random(f"{self.name}/{seed}")
         count = max(2, round(rate * duration_s))
-        trace = with_classes(self.source.trace(rng, rate, count), random.Random(f"classes/{seed}"), TARGETS[targets])
-        return [self._scaled(each) for each in trace]
+        classes = [self._scaled(each) for each in TARGETS[targets]]
+        return with_classes(self.source.trace(rng, rate, count), random.Random(f"classes/{seed}"), classes)
 
-    def _scaled(self, request: TracedRequest) -> TracedRequest:
-        ttft_s, tpot_s = request.ttft_target_s, request.tpot_target_s
+    def _scaled(self, given: RequestClass) -> RequestClass:
+        ttft_s, tpot_s = given.ttft_target_s, given.tpot_target_s
         return replace(
-            request,
+            given,
             ttft_target_s=ttft_s * self.ttft_scale if ttft_s is not None else None,
             tpot_target_s=tpot_s * self.tpot_scale if tpot_s is not None else None,
         )
@@ -75,15 +75,24 @@ class Recording:
         recorded = self.requests
         first = rng.randrange(len(recorded))
         begin_s = recorded[first].arrival_s
-        turned = [replace(each, arrival_s=each.arrival_s - begin_s) for each in recorded[first:]]
+        turned = [replace(each, arrival_s=each.arrival_s - begin_s) for each in recorded[first : first + count]]
         again_s = recorded[-1].arrival_s - begin_s + 1 / requests_per_s(recorded)
-        turned += [replace(each, arrival_s=each.arrival_s + again_s) for each in recorded[:first]]
+        left = max(0, count - len(turned))
+        turned += [replace(each, arrival_s=each.arrival_s + again_s) for each in recorded[:first][:left]]
         return scale_to_rate(repeat_to(turned, count), rate)
 
 
 @lru_cache(maxsize=8)
 def _recorded(path: Path) -> Sequence[TracedRequest]:
     return read_trace(path)
+
+
+@lru_cache(maxsize=64)
+def _mix(traffic: Traffic) -> RequestMix:
+    source = traffic.source
+    return RequestMix.of(
+        source.requests if isinstance(source, Recording) else source.trace(random.Random(0), 1.0, _SAMPLE)
+    )
 
 
 #: Synthetic loads by name.  Bursts: people who chat, and programs that send much and ask for little.

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from tests.bench.child import ChildFailed
-from tests.bench.engines import Engine
+from tests.bench.engines import Engine, with_engine_args
 from tests.bench.pd.platform import cpu
-from tests.bench.policies.traffic import find_traffic
+from tests.bench.policies.traffic import TARGETS, find_traffic
 from tests.bench.real_engines import run_file
+from tests.bench.real_engines.class_table import class_table
+from tests.bench.real_engines.gpu_engines import gpu_engines
 from tests.bench.real_engines.policy_rounds import POLICIES, Plan, policy_rounds
 from tests.bench.real_engines.tables import policy_table
-from tests.bench.real_engines.two_gpus import two_gpus
 
 CHUNK = 512  # tokens of one iteration
 SLOTS = 64
@@ -31,14 +33,18 @@ def main() -> int:
     runs = options.out / RUNS
     if options.turns:
         try:
-            engines = two_gpus() if options.gpus else _engines(options.engines)
+            engines = gpu_engines(options.engines) if options.gpus else _engines(options.engines)
+            engines = [with_engine_args(each, options.engine_args) for each in engines]
             asyncio.run(policy_rounds(engines, _plan(options), lambda run: run_file.add(runs, run)))
         except (ChildFailed, FileNotFoundError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             return 130
-    print(policy_table(run_file.read(runs)))
+    found = run_file.read(runs)
+    print(policy_table(found))
+    print()
+    print(class_table(found))
     return 0
 
 
@@ -47,7 +53,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     traffic = find_traffic("azure_conv", options.traces)
     return Plan(
         traffic=replace(traffic, tpot_scale=GPU_TPOT_SCALE) if options.gpus else traffic,
-        targets="equal" if options.gpus else "mixed",
+        targets=options.targets,
         loads=options.load or [0.5, 0.9],
         policies=options.policy or POLICIES,
         turns=options.turns,
@@ -73,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         "--load", type=float, action="append", help="share of the measured capacity; may be given again"
     )
     parser.add_argument("--engines", type=int, choices=(1, 2), default=2, help="1: for the predictor, undisturbed")
-    parser.add_argument("--gpus", action="store_true", help="engines of 6.2 B on two GPUs instead, equal targets")
+    parser.add_argument("--gpus", action="store_true", help="engines of 6.2 B instead, a GPU each")
+    parser.add_argument("--targets", choices=sorted(TARGETS), default="mixed", help="of five classes (default: mixed)")
+    parser.add_argument("--engine-args", type=json.loads, default={}, help="further arguments of vLLM's, as JSON")
     parser.add_argument("--policy", action="append", help="instead of the built-in ones; may be given again")
     parser.add_argument(
         "--out", type=Path, default=Path(".cache/real-engines"), help="directory that runs are added to"

@@ -22,7 +22,17 @@ def policy_table(runs: Sequence[LoadRun]) -> str:
     for load in sorted({each.load for each in runs}):
         policies = dict.fromkeys(each.policy for each in sorted(runs, key=lambda run: run.policy != BASE))
         rows += [_row([each for each in runs if each.load == load], policy) for policy in policies]
+    return as_markdown(rows)
+
+
+def as_markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as the lines of a Markdown table."""
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def percentile(ascending: Sequence[float], percent: int) -> float:
+    """Return the value that ``percent`` of the values do not exceed.  There must be one."""
+    return ascending[-(-percent * len(ascending) // 100) - 1]
 
 
 def _row(runs: Sequence[LoadRun], policy: str) -> tuple[str, ...]:
@@ -63,8 +73,4 @@ def _beside(runs: Sequence[LoadRun], policy: str) -> str:
 
 def _times(values: Iterable[float | None], factor: float, form: str) -> str:
     found = sorted(each * factor for each in values if each is not None)
-
-    def at(percent: int) -> float:
-        return found[-(-percent * len(found) // 100) - 1]
-
-    return f"{form.format(at(50))} / {form.format(at(90))}" if found else "-"
+    return f"{form.format(percentile(found, 50))} / {form.format(percentile(found, 90))}" if found else "-"

@@ -11,7 +11,7 @@ import yaml
 
 from executor_svc.config import ConfigError, ExecutorConfig
 from executor_svc.config import load as load_executor
-from sage_gateway.settings import parse
+from sage_gateway.command_line import parse
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.config import load as load_scheduler
 from tests.integration.stack.shipped import DOCKER, ROOT, read_yaml

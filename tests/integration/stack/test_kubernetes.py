@@ -12,7 +12,8 @@ import yaml
 
 from executor_svc.config import ConfigError, ExecutorConfig
 from executor_svc.config import load as load_executor
-from sage_gateway.settings import GatewaySettings, parse
+from sage_gateway.command_line import parse
+from sage_gateway.settings import GatewaySettings
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.config import load as load_scheduler
 from tests.integration.stack.kubernetes_manifests import (

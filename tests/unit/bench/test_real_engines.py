@@ -10,11 +10,16 @@ from typing import Any, cast
 
 import pytest
 
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.settings import EngineSettings
+from executor_svc.engine.vllm.settings import VllmSettings
 from sage_client import AsyncClient, SageError
 from sage_simulator.traced_request import TracedRequest
+from tests.bench.engines import Engine, with_engine_args
 from tests.bench.policies.traffic import Recording, Traffic
 from tests.bench.real_engines import run_file
 from tests.bench.real_engines.answer import Answer, answer
+from tests.bench.real_engines.class_table import class_table
 from tests.bench.real_engines.load_run import LoadRun, play, saturation
 from tests.bench.real_engines.tables import policy_table
 from tests.bench.real_engines.window import MOST_OUTPUT, MOST_PROMPT, prompts, window
@@ -83,6 +88,26 @@ def test_a_policy_is_shown_beside_fifo_on_the_same_turns() -> None:
     assert header.startswith("| load | policy | in target, %")
     assert fifo == "| 0.5 | `fifo` | 100.0 | - | 0.10 / 0.10 | 10 / 10 | 2 | 0.500 | 2 in 1 turns, 0 left out |"
     assert adaptive.startswith("| 0.5 | `adaptive` | 50.0 | -50.0 (-50.0 to -50.0) | 0.10 / 0.40 | 10 / 10 | 2 / 2 |")
+
+
+def test_first_tokens_are_told_by_class() -> None:
+    urgent = replace(GOOD, priority="CRITICAL", ttft_s=0.2, in_target=False)
+    _, _, critical, normal = class_table([replace(RUN, answers=[GOOD, urgent, GOOD])]).splitlines()
+    assert critical == "| 0.5 | `fifo` | CRITICAL | 0.0 | 0.200 / 0.200 / 0.200 | 1 |"
+    assert normal == "| 0.5 | `fifo` | NORMAL | 100.0 | 0.100 / 0.100 / 0.100 | 2 |"
+
+
+def test_an_engine_takes_further_arguments_of_vllm() -> None:
+    engine = with_engine_args(small_engine(), {"long_prefill_token_threshold": 64})
+    assert engine.settings.vllm.engine_args == {"load_format": "dummy", "long_prefill_token_threshold": 64}
+    assert any("long_prefill_token_threshold" in flag for flag in engine.executor_flags)
+
+
+def small_engine() -> Engine:
+    settings = EngineSettings(
+        kind="vllm", model=ModelSettings(model="m"), vllm=VllmSettings(engine_args={"load_format": "dummy"})
+    )
+    return Engine(settings=settings, start_timeout_s=1.0)
 
 
 def test_runs_that_the_machine_disturbed_are_left_out() -> None:

@@ -86,22 +86,20 @@ def test_lines_are_in_order_and_written_when_flush_returns(logger: logging.Logge
 
 
 def test_a_descriptor_that_fails_loses_lines_and_nothing_else(logger: logging.Logger) -> None:
-    reading, writing = os.pipe()
+    reading, broken = os.pipe()
     os.close(reading)
-    try:
-        handler = ThreadedLog(writing)
-        logger.addHandler(handler)
-        logger.info("to nobody")
-        handler.flush()
-    finally:
-        os.close(writing)
+    handler = ThreadedLog(broken)
+    logger.addHandler(handler)
+    logger.info("to nobody")
+    handler.flush()
     with pipe() as (reading, writing):
-        handler._descriptor = writing
+        os.dup2(writing, broken)
         logger.info("to somebody")
         assert read_lines(reading, until=": 1") == [
             "to somebody",
             "log lines were dropped while stderr took none: 1",
         ]
+    os.close(broken)
 
 
 def test_the_last_lines_are_written_before_the_process_ends() -> None:
@@ -152,17 +150,41 @@ def test_a_thread_that_cannot_start_is_tried_again(logger: logging.Logger, monke
         assert read_lines(reading, until="second") == ["first", "second"]
 
 
-def test_lines_of_two_writers_to_one_pipe_stay_whole(logger: logging.Logger) -> None:
+def test_lines_of_two_handlers_keep_their_order(logger: logging.Logger) -> None:
     with pipe() as (reading, writing):
         other = logger.getChild("other")
         other.propagate = False
         logger.addHandler(ThreadedLog(writing))
         other.addHandler(ThreadedLog(writing))
+        for number in range(0, 2_000, 2):
+            logger.info("%d", number)
+            other.info("%d", number + 1)
+        other.handlers.clear()
+        assert read_lines(reading, until="\n1999") == [str(number) for number in range(2_000)]
+
+
+def test_a_handler_that_is_closed_does_not_make_its_lines_wait_for_their_reader(logger: logging.Logger) -> None:
+    """``logging.config.dictConfig`` closes all handlers of the process, also those that stay in use."""
+    with pipe() as (reading, writing):
+        handler = ThreadedLog(writing)
+        logger.addHandler(handler)
+        logger.info("before")
+        handler.close()
+        for _ in range(200):  # more than the pipe takes
+            logger.info(LINE)
+        logger.info("last")
+        assert read_lines(reading, until="last")[-1] == "last"
+
+
+def test_lines_of_two_processes_to_one_pipe_stay_whole(logger: logging.Logger) -> None:
+    with pipe() as (reading, writing):
+        logger.addHandler(ThreadedLog(writing))
+        code = f"import os\nfor _ in range(400): os.write({writing}, b'2' * 500 + b'\\n')"
+        other = subprocess.Popen([sys.executable, "-c", code], pass_fds=[writing])
         for _ in range(400):
             logger.info("1" * 500)
-            other.info("2" * 500)
         found = b""
         while found.count(b"\n") < 800:
             found += os.read(reading, 3_000)
-        other.handlers.clear()
+        assert other.wait() == 0
     assert set(found.decode().splitlines()) == {"1" * 500, "2" * 500}

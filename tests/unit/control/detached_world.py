@@ -118,7 +118,7 @@ class DetachedWorld(World):
         self, request_id: str, *, after_token: int = 0, after_attempt: tuple[int, int] | None = None
     ) -> DetachedReader:
         subscription = Subscription(self.plane.loop_lag)
-        self.plane.intake.attach(
+        self.plane.intake.readers.attach(
             RequestKey(tenant="t", request_id=request_id), subscription, after_token, after_attempt
         )
         return DetachedReader(self, subscription)

@@ -322,11 +322,11 @@ class Client:
         try:
             await self._read(reign, subscription)
         except asyncio.CancelledError:
-            reign.receive(lambda: intake.lose(subscription))
+            reign.receive(lambda: intake.readers.lose(subscription))
             raise
         if reign.writes:
             self._confirm(reign, subscription)
-            intake.leave(subscription)
+            intake.readers.leave(subscription)
 
     async def _read(self, reign: Reign, subscription: Subscription) -> None:
         while True:

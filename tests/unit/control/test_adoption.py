@@ -192,7 +192,7 @@ async def test_output_comes_in_whole_and_its_end_is_the_requests() -> None:
     live = after.adopt("a", order)
     reader = Subscription(after.plane.loop_lag)
     after.tokens("a", live, 5)
-    after.plane.intake.attach(live.key, reader, 3, (EPOCH, order.attempt_number))
+    after.plane.intake.readers.attach(live.key, reader, 3, (EPOCH, order.attempt_number))
     events = [await reader.next(), await reader.next()]
     assert list(events[1].token_ids) == [103, 104]  # type: ignore[union-attr]
     number = live.placements[0].decision.attempt_number
@@ -355,11 +355,11 @@ async def test_unknown_ids_wait_until_all_instances_are_back() -> None:
     assert told.value.expected_wait_s == RETRY_S[1], "the longer it takes, the less often they ask"
     after.register("a")
     with pytest.raises(Recovering):
-        after.plane.intake.attach(RequestKey(tenant="t", request_id="x"), Subscription(after.plane.loop_lag), 3)
+        after.plane.intake.readers.attach(RequestKey(tenant="t", request_id="x"), Subscription(after.plane.loop_lag), 3)
     after.register("b")
     await after.plane.intake.submit(submission)
     with pytest.raises(RequestNotFound):
-        after.plane.intake.attach(RequestKey(tenant="t", request_id="x"), Subscription(after.plane.loop_lag), 3)
+        after.plane.intake.readers.attach(RequestKey(tenant="t", request_id="x"), Subscription(after.plane.loop_lag), 3)
 
 
 async def test_the_scheduler_after_this_one_waits_for_those_that_are_not_back_yet() -> None:
@@ -383,8 +383,8 @@ async def test_it_does_not_wait_for_ever() -> None:
 
 def attach(after: Next, live: LiveRequest, position: int, attempt: tuple[int, int] | None) -> None:
     reader = Subscription(after.plane.loop_lag)
-    after.plane.intake.attach(live.key, reader, position, attempt)
-    after.plane.intake.leave(reader)
+    after.plane.intake.readers.attach(live.key, reader, position, attempt)
+    after.plane.intake.readers.leave(reader)
 
 
 async def test_a_reader_waits_until_its_position_is_sent_again() -> None:
@@ -441,7 +441,7 @@ async def test_what_somebody_reads_stays_as_it_is() -> None:
     later = replace(order, attempt_number=order.attempt_number + 7)
     after = Next("a", "b")
     first = after.adopt("a", order)
-    after.plane.intake.attach(first.key, Subscription(after.plane.loop_lag), 0)
+    after.plane.intake.readers.attach(first.key, Subscription(after.plane.loop_lag), 0)
     assert after.adopt("b", later) is first
     assert any("cancel" in line for line in after.links["b"].log)
 

@@ -235,7 +235,6 @@ class AskedExecutor(ModelledExecutor):
 def with_tokenizers(world: World, *known: str) -> SomeTokenizers:
     tokenizers = SomeTokenizers(*known)
     world.plane.intake._maker._prompts._tokenizers = world.plane.models._tokenizers = tokenizers
-    world.plane.instances.reports._tokenizers = tokenizers
     return tokenizers
 
 

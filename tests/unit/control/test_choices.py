@@ -9,9 +9,10 @@ import pytest
 
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
-from scheduler_svc.control.requests.choices import ReadFrom, split, sum_of
+from scheduler_svc.control.requests.choices import split, sum_of
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.read_from import ReadFrom
 from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
 from scheduler_svc.domain.errors import InvalidRequest, OutputLost, Overloaded, QueueFull, Recovering
 from scheduler_svc.domain.request import Priority, RequestKey, RequestState, Sampling
@@ -150,7 +151,7 @@ async def test_a_second_reader_goes_on_at_each_choices_position() -> None:
         await world.advance(2)
         subscription = Subscription(world.plane.loop_lag)
         after = (ReadFrom(choice=2, after_token=6),)
-        world.plane.intake.attach(reader.live.key, subscription, 3, after=after, takes_choices=True)
+        world.plane.intake.readers.attach(reader.live.key, subscription, 3, after=after, takes_choices=True)
         again = Reader(world, subscription)
         await world.advance(0.1)
         assert again.finished == reader.finished
@@ -224,7 +225,7 @@ async def test_all_choices_are_adopted_as_one_request() -> None:
     assert [each.request.sampling.seed for each in live.members] == [40, 41, 42]
     assert [each.adopted is not None and each.adopted.tokens for each in live.members] == [5, 7, 9]
     subscription = Subscription(following.plane.loop_lag)
-    following.plane.intake.attach(live.key, subscription, 0, takes_choices=True)
+    following.plane.intake.readers.attach(live.key, subscription, 0, takes_choices=True)
     assert len(subscription.others) == 2
 
 
@@ -238,7 +239,7 @@ async def test_a_choice_that_nobody_holds_is_generated_anew_once_recovery_is_ove
     assert live.choices is not None
     assert live.choices.missing == 1
     with pytest.raises(Recovering):
-        following.plane.intake.attach(live.key, Subscription(following.plane.loop_lag), 0, takes_choices=True)
+        following.plane.intake.readers.attach(live.key, Subscription(following.plane.loop_lag), 0, takes_choices=True)
     following.register("b")
     assert live.choices.missing == 0
     assert live.members[1].adopted is None
@@ -247,8 +248,8 @@ async def test_a_choice_that_nobody_holds_is_generated_anew_once_recovery_is_ove
     subscription = Subscription(following.plane.loop_lag)
     lost = (ReadFrom(choice=1, after_token=4, after_attempt=(EPOCH, 2)),)
     with pytest.raises(OutputLost):
-        following.plane.intake.attach(live.key, subscription, 0, after=lost, takes_choices=True)
-    following.plane.intake.attach(live.key, subscription, 0, takes_choices=True)
+        following.plane.intake.readers.attach(live.key, subscription, 0, after=lost, takes_choices=True)
+    following.plane.intake.readers.attach(live.key, subscription, 0, takes_choices=True)
 
 
 async def test_choice_0_gives_the_prompts_log_probabilities_where_another_one_alone_is_held() -> None:
@@ -293,7 +294,7 @@ async def test_a_reader_without_a_name_for_a_choices_tokens_waits_for_where_they
     unnamed = (ReadFrom(choice=1, after_token=3),)
     subscription = Subscription(following.plane.loop_lag)
     with pytest.raises(Recovering):
-        following.plane.intake.attach(live.key, subscription, 0, after=unnamed, takes_choices=True)
+        following.plane.intake.readers.attach(live.key, subscription, 0, after=unnamed, takes_choices=True)
 
 
 async def test_a_choice_that_comes_back_after_its_request_ended_is_not_adopted() -> None:

@@ -198,7 +198,7 @@ async def test_a_deleted_result_is_unknown_to_the_record_too() -> None:
         await world.leave("a", keep_result_s=60.0)
         await world.advance(70.0 + EXPIRY_INTERVAL_S)
         with pytest.raises(RequestNotFound):
-            await world.plane.intake.find(key("a"))
+            await world.plane.intake.known.find(key("a"))
         _, attached = await world.leave("a", keep_result_s=60.0)
         assert not attached
         assert key("a") in world.store.rows, "what is accepted is durable"
@@ -311,7 +311,7 @@ async def test_a_request_that_ended_is_kept_with_its_result_in_one_write() -> No
         row = world.store.rows[key("a")]
         assert row.end is not None, "its prompt is gone: nobody could generate it again"
     async with DetachedWorld(store=world.store, epoch=9) as after:
-        found = await after.plane.intake.find(key("a"))
+        found = await after.plane.intake.known.find(key("a"))
         assert found.output.token_ids.tolist() == expected(30)
         assert isinstance(found.published_outcome, Finished)
         assert after.work.unfinished == 0
@@ -393,7 +393,7 @@ async def test_a_result_outlives_the_scheduler() -> None:
         await world.leave("a", max_tokens=30)
         await world.advance(2.0)
     async with DetachedWorld(store=world.store, epoch=9) as after:
-        found = await after.plane.intake.find(key("a"))
+        found = await after.plane.intake.known.find(key("a"))
         assert found.output.token_ids.tolist() == expected(30)
         assert found.output.text == "x" * 30
         assert isinstance(found.published_outcome, Finished)
@@ -425,7 +425,7 @@ async def test_a_failure_is_a_result_too_and_is_not_tried_again() -> None:
 async def test_an_unknown_id_is_not_found() -> None:
     async with DetachedWorld() as world:
         with pytest.raises(RequestNotFound):
-            await world.plane.intake.find(key("a"))
+            await world.plane.intake.known.find(key("a"))
 
 
 async def test_detached_work_waits_for_an_instance_until_its_deadline() -> None:

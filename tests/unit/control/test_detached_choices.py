@@ -42,7 +42,7 @@ def ends(store: MemoryDetachedStore) -> list[RequestState | None]:
 
 def read(world: DetachedWorld) -> DetachedReader:
     subscription = Subscription(world.plane.loop_lag)
-    world.plane.intake.attach(KEY, subscription, 0, takes_choices=True)
+    world.plane.intake.readers.attach(KEY, subscription, 0, takes_choices=True)
     return DetachedReader(world, subscription)
 
 
@@ -98,7 +98,7 @@ async def test_each_goes_on_from_what_is_written_down_after_a_crash() -> None:
         }
         assert emitted == dict(enumerate(before))
         assert [order.sampling.seed for order in sorted(after.orders("y"), key=lambda o: o.request.key)] == [1, 2, 3]
-        assert texts(await after.plane.intake.find(KEY)) == [expected(60)] * 3
+        assert texts(await after.plane.intake.known.find(KEY)) == [expected(60)] * 3
     assert (written(world.store), ends(world.store)) == ([60] * 3, FINISHED)
 
 
@@ -108,7 +108,7 @@ async def test_the_result_is_there_for_the_next_scheduler() -> None:
         await world.leave("a", max_tokens=30, **THREE)
         await world.advance(2.0)
     async with DetachedWorld(store=world.store, epoch=9) as after:
-        live = await after.plane.intake.find(KEY)
+        live = await after.plane.intake.known.find(KEY)
         result = request_views.result(live)
         assert result is not None
         assert [list(each.token_ids) for each in (result, *result.choices)] == [expected(30)] * 3
@@ -131,7 +131,7 @@ async def test_a_result_of_all_choices_that_is_too_large_is_read_in_pieces(monke
         world.add("x")
         await world.leave("a", max_tokens=30, **THREE)
         await world.advance(2.0)
-        live = await world.plane.intake.find(KEY)
+        live = await world.plane.intake.known.find(KEY)
         monkeypatch.setattr(request_views, "RESULT_BYTES", 2 * live.output.size_bytes)
         assert request_views.result(live) is None
 
@@ -150,7 +150,7 @@ async def test_one_that_is_cancelled_says_so_though_some_choices_finished() -> N
         assert end is not None
         assert end.state is RequestState.CANCELLED
     async with DetachedWorld(store=world.store, epoch=9) as after:
-        found = await after.plane.intake.find(KEY)
+        found = await after.plane.intake.known.find(KEY)
         assert found.members[0].state is RequestState.FINISHED
         assert found.whole_state is RequestState.CANCELLED
         assert isinstance(found.whole_published_outcome, RecordedFailure)
@@ -169,13 +169,13 @@ async def test_one_that_runs_becomes_detached_when_it_is_submitted_so() -> None:
             await world.advance(0.05)
         again = replace(world.submission("a", max_tokens=30, **THREE), detached=True)
         await world.plane.intake.leave_behind(again)
-        world.plane.intake.leave(reader.subscription)
+        world.plane.intake.readers.leave(reader.subscription)
         await world.advance(0.1)
         assert world.store.rows[KEY].end is None
     async with DetachedWorld(store=world.store, epoch=9) as after:
         after.add("y")
         await after.advance(5.0)
-        assert texts(await after.plane.intake.find(KEY)) == [expected(30)] * 3
+        assert texts(await after.plane.intake.known.find(KEY)) == [expected(30)] * 3
         assert list(after.orders("y")[0].request.prompt_token_ids) == [i % 1000 for i in range(10)]
 
 
@@ -317,7 +317,7 @@ async def test_whatever_dies_when_each_choice_has_its_whole_output_once(seed: in
                 world.add("z")
                 await world.advance(12.0)
                 for number, length in enumerate(lengths):
-                    live = await world.plane.intake.find(RequestKey(tenant="t", request_id=f"r{number}"))
+                    live = await world.plane.intake.known.find(RequestKey(tenant="t", request_id=f"r{number}"))
                     assert texts(live) == [expected(length)] * 3
                     assert [each.state for each in live.members] == FINISHED
                 world.assert_all_room_is_free()

@@ -91,7 +91,7 @@ class Schedule:
         elif kind == "cancel" and job is not None and job.accepted:
             job.cancelled = True
             try:
-                await world.plane.intake.find(job.key)
+                await world.plane.intake.known.find(job.key)
                 world.plane.intake.cancel(job.key, "test")
             except (Recovering, JournalUnavailable):
                 return
@@ -116,7 +116,7 @@ class Schedule:
     ) -> None:
         have = len(job.token_ids)
         try:
-            await world.plane.intake.find(job.key)
+            await world.plane.intake.known.find(job.key)
             reader = world.read(job.key.request_id, after_token=have, after_attempt=job.attempt)
         except (JournalUnavailable, Recovering):
             return
@@ -142,7 +142,7 @@ class Schedule:
         for job in self.jobs:
             if not job.accepted:
                 continue
-            live = await world.plane.intake.find(job.key)
+            live = await world.plane.intake.known.find(job.key)
             end = self.store.rows[job.key].end
             assert end is not None, f"{job.key} has no end"
             assert live.published_outcome is not None

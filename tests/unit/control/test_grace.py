@@ -72,10 +72,10 @@ async def test_many_readers_of_one_request_leave_in_time_that_grows_with_their_n
         live = world.plane.requests.get(RequestKey(tenant=TENANT, request_id="shared"))
         readers = [Watching() for _ in range(100)]
         for reader in readers:
-            world.plane.intake.attach(live.key, reader, 0)
+            world.plane.intake.readers.attach(live.key, reader, 0)
         Watching.compared = 0
         for reader in reversed(readers):
-            world.plane.intake.leave(reader)
+            world.plane.intake.readers.leave(reader)
         assert Watching.compared == 0
         assert len(live.readers) == 1
 

@@ -40,7 +40,7 @@ def after(found: dict[str, EarlierInstance]) -> Next:
 
 def find(scheduler: Next, request_id: str) -> None:
     reader = Subscription(scheduler.plane.loop_lag)
-    scheduler.plane.intake.attach(key(request_id), reader, 3)
+    scheduler.plane.intake.readers.attach(key(request_id), reader, 3)
 
 
 async def test_an_instance_of_another_model_holds_nobody_up() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from scheduler_svc.control.sleep.instance_sleep import SleepReport, SleepState
 from scheduler_svc.domain.errors import InvalidRequest, InvalidTransition, NoInstance
-from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.instance_state import STARTING, InstanceState
 from scheduler_svc.domain.sleepers import LOOKS
 from tests.unit.control.world import ModelledExecutor, World, expected
 
@@ -338,6 +338,21 @@ async def test_nobody_is_woken_for_what_an_instance_serves_that_is_back_in_a_mom
         able.connect()
         await world.advance(1)
         assert waits.token_ids == expected(5)
+
+
+async def test_an_instance_that_starts_is_no_reason_to_leave_the_others_asleep() -> None:
+    async with World() as world:
+        a = sleeper(world)
+        world.plane.instances.orders.sleep("a", "nobody asks")
+        says(a, SleepState.ASLEEP)
+        ModelledExecutor(world=world, instance_id="b").register()
+        assert world.state("b") in STARTING
+        waits = await world.submit("r", max_tokens=5, wait_for_instance=True)
+        await world.advance(1)
+        assert a.sleep_orders == [True, False]
+        says(a, SleepState.AWAKE)
+        await world.advance(1)
+        assert (waits.token_ids, waits.instances) == (expected(5), ["a"])
 
 
 async def test_a_stalled_instance_is_no_reason_to_leave_the_others_asleep() -> None:

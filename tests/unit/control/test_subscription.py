@@ -116,7 +116,7 @@ async def test_a_slow_client_gets_what_it_missed_in_one_piece() -> None:
         assert isinstance(events[1], TokenSlice)
         assert list(events[1].token_ids) == expected(30)
         assert isinstance(events[2], Finished)
-        world.plane.intake.leave(subscription)
+        world.plane.intake.readers.leave(subscription)
 
 
 async def test_a_busy_loop_sends_several_tokens_at_once_but_the_first_at_once() -> None:
@@ -151,8 +151,8 @@ async def test_leaving_twice_is_leaving_once() -> None:
         world.add("a")
         first = await world.plane.intake.submit(world.submission("r1", max_tokens=500))
         await world.plane.intake.submit(world.submission("r1", max_tokens=500))
-        world.plane.intake.leave(first)
-        world.plane.intake.leave(first)
+        world.plane.intake.readers.leave(first)
+        world.plane.intake.readers.leave(first)
         assert first.live.state is not RequestState.CANCELLED, "another client still reads"
 
 

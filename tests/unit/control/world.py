@@ -449,7 +449,7 @@ class Reader:
                 if isinstance(event, Finished):
                     return
         finally:
-            self._world.plane.intake.leave(self.subscription)
+            self._world.plane.intake.readers.leave(self.subscription)
 
 
 class World:

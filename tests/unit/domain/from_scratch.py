@@ -31,6 +31,10 @@ def _roomy_rows(accounts: Accounts) -> list[int]:
     return [row for row, a in enumerate(accounts) if a.prompt_limit_leaving_reserve > 0]
 
 
+def _soon_rows(accounts: Accounts) -> list[int]:
+    return [row for row, a in enumerate(accounts) if a.full_prefill_s > 0 and a.free_slots > 0]
+
+
 def _why_full(accounts: Accounts) -> Any:
     return np.array([[a.free_slots, a.free_tokens, a.full_prefill_s] for a in accounts], dtype=np.float64).T
 
@@ -67,6 +71,7 @@ def _patches() -> Iterator[Any]:
             figures=property(_figures),
             open_rows=property(_open_rows),
             roomy_rows=property(_roomy_rows),
+            soon_rows=property(_soon_rows),
             few_open=lambda accounts, most, *, leaving_reserve: None,
             why_full=_why_full,
             _with_why_full=_figures,

@@ -52,9 +52,11 @@ def test_what_keeps_prompts_out_is_known_whatever_happens_and_whatever_else_is_r
         full = [[float(n) for n in (a.free_slots, a.free_tokens, a.full_prefill_s)] for a in each]
         opened = {row for row, a in enumerate(each) if a.urgent_limit > 0}
         roomy = {row for row, a in enumerate(each) if a.prompt_limit_leaving_reserve > 0}
-        assert [set(several.open_rows), set(several.roomy_rows)] == [opened, roomy]
+        soon = {row for row, a in enumerate(each) if a.free_slots > 0 and a.full_prefill_s > 0}
+        assert [set(several.open_rows), set(several.roomy_rows), set(several.soon_rows)] == [opened, roomy, soon]
         assert set(some.open_rows) == {n for n, row in enumerate(rows) if row in opened}
         assert set(some.roomy_rows) == {n for n, row in enumerate(rows) if row in roomy}
+        assert set(some.soon_rows) == {n for n, row in enumerate(rows) if row in soon}
         assert several.why_full().T.tolist() == full
         assert several.least_free_tokens == min(a.free_tokens for a in each)
         assert some.why_full().T.tolist() == [full[row] for row in rows]

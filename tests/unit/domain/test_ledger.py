@@ -11,6 +11,7 @@ from scheduler_svc.domain.capacity.account import PREFILL_MEMORY_S, Account
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.prediction.margin import Margins
 from scheduler_svc.domain.prediction.pace import GPU_PRIOR, Pace
 from scheduler_svc.domain.request import RequestKey
 from tests.contract.policies.modelled_fleet import make_facts
@@ -207,6 +208,21 @@ def test_an_instance_whose_first_tokens_are_overdue_does_not_look_idle() -> None
 
     assert account.ready_at < 1_000
     assert account.start_floor == pytest.approx(reservation.prefill_s / 2)
+
+
+def test_a_start_comes_later_by_what_first_tokens_were_late() -> None:
+    account, ledger = make_account(), Ledger()
+    on_time = account.first_step_floor
+
+    account.learn(GPU_PRIOR, 1.0, Margins(start_s=0.02))
+
+    assert account.start_floor == pytest.approx(0.02)
+    assert account.first_step_floor == pytest.approx(on_time + 0.02)
+    first, second = make_reservation(), make_reservation()
+    for each in (first, second):
+        ledger.enter(account, each, 10.0)
+    assert account.ready_at == pytest.approx(10.02 + first.prefill_s + second.prefill_s)
+    assert (first.start_delay_s, first.goes_first, second.goes_first) == (0.02, True, False)
 
 
 def test_without_a_free_slot_the_next_start_is_the_next_predicted_end() -> None:

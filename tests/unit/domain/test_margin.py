@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler_svc.domain.prediction.margin import Margin
+from scheduler_svc.domain.prediction.margin import Margin, StartDelay
 
 
 @settings(max_examples=20, deadline=None, derandomize=True, database=None)
@@ -47,3 +47,23 @@ def test_what_says_little_changes_little() -> None:
     short.add(1.0, 9.0, weight=0.1)
 
     assert Margin().value < short.value < telling.value
+
+
+def test_a_start_delay_is_the_mean_of_what_first_tokens_came_later_than_predicted() -> None:
+    delay = StartDelay()
+    assert delay.value == 0
+    for measured in (0.14, 0.16, 0.15):
+        delay.add(0.1, measured, step_s=0.04)
+    assert delay.value == pytest.approx(0.05, rel=0.02)
+
+
+def test_one_first_token_that_is_very_late_counts_as_three_steps() -> None:
+    delay = StartDelay()
+    delay.add(0.1, 30.0, step_s=0.04)
+    assert delay.value == pytest.approx(0.12)
+
+
+def test_a_start_delay_is_never_negative() -> None:
+    delay = StartDelay()
+    delay.add(0.1, 0.05, step_s=0.04)
+    assert delay.value == 0

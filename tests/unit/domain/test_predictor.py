@@ -195,6 +195,16 @@ def test_whatever_is_reported_the_coefficients_are_finite_and_not_negative(
         assert 0 <= coefficient < math.inf
 
 
+def test_what_first_tokens_come_late_by_is_told_with_the_margins() -> None:
+    predictor = Predictor(GPU_PRIOR, forgetting=0.98)
+    assert predictor.margins.start_s == 0
+
+    for _ in range(3):
+        predictor.prompt_computed(0.1, 0.13, step_s=0.04)
+
+    assert predictor.margins.start_s == pytest.approx(0.03)
+
+
 def test_iterations_without_a_duration_teach_nothing() -> None:
     predictor = Predictor(GPU_PRIOR, forgetting=0.98)
     nothing = IterationSample(prefill_tokens=1, decode_tokens=1, running=1, kv_used_tokens=1, elapsed_s=0.0)

@@ -63,14 +63,14 @@ def replaced_session(world: World) -> Session:
 async def test_no_message_of_a_replaced_control_stream_changes_anything(message: executor_pb2.ControlRequest) -> None:
     async with World() as world:
         old = replaced_session(world)
-        heard = old.last_heard_at
+        heard = old.lease.heard_at
         await world.advance(0.3)
         await servicer(world)._read_control(old, saying([message]))
         assert world.state("a") is InstanceState.READY
         session = world.executors["a"].session
         assert session is not None
         assert not session.leaving
-        assert old.last_heard_at == heard
+        assert old.lease.heard_at == heard
         reader = await world.submit("r")
         await world.advance(1)
         assert reader.token_ids == expected(20)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_media.kinds import IMAGE_LIMIT_BYTES, MEDIA_LIMIT, MEDIA_LIMIT_BYTES, MediaKind
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
-from scheduler_svc.control.requests.choices import ReadFrom
+from scheduler_svc.control.requests.read_from import ReadFrom
 from scheduler_svc.control.requests.submission import TOKEN_ID, ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.tokenizers import Mark
 from scheduler_svc.domain.request import Priority, ResumeMode, Sampling, StructuredOutput

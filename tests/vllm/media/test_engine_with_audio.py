@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from executor_svc.engine.vllm import media_input
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.vllm import facts, media_input
+from executor_svc.engine.vllm.models import ResolvedModel
 from executor_svc.engine.vllm.serving import VllmEngine
+from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.runtime.engine_port import EngineRequest, InvalidRequestError
 from sage_media.kinds import MediaKind
 from tests.support.sounds import encoded, tone, wav
@@ -50,6 +53,21 @@ async def test_conversations_are_rendered_with_the_processors_template_if_it_has
     assert engine.facts.tokenizer is not None
     assert engine.facts.tokenizer.chat_template == TEMPLATE
     assert media_input.processor_chat_template(engine._llm.vllm_config.model_config) == TEMPLATE
+
+
+async def test_without_the_libraries_for_audio_it_takes_none_and_has_the_processors_template_all_the_same(
+    engine: VllmEngine, audio_model: Path
+) -> None:
+    """Else it would count as another model than that of executors that have them."""
+    model, resolved = ModelSettings(model="m"), ResolvedModel(path=str(audio_model), revision=None, chat_template=None)
+    with (
+        patch.object(media_input, "missing_libraries", return_value=("soundfile",)),
+        patch.object(facts, "processor_chat_template", return_value="of the processor"),
+    ):
+        found = facts.engine_facts(engine._llm, model, VllmSettings(), resolved, engine._gpus)
+    assert found.media == ()
+    assert found.tokenizer is not None
+    assert found.tokenizer.chat_template == "of the processor"
 
 
 async def test_the_same_tokens_as_vllm_given_the_samples(

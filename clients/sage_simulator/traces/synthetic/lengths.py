@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Protocol
 
@@ -52,7 +53,13 @@ class LognormalLengths:
 
     def draw(self, rng: random.Random) -> int:
         """Return a length in tokens, by the inverse of the distribution, so that every draw takes one random number."""
-        logarithm = NormalDist(math.log(self.median), self.sigma)
-        low, high = logarithm.cdf(math.log(self.least - 0.5)), logarithm.cdf(math.log(self.most + 0.5))
+        logarithm, low, high = _cut(self)
         share = min(max(rng.uniform(low, high), 1e-15), 1 - 1e-15)
         return min(max(round(math.exp(logarithm.inv_cdf(share))), self.least), self.most)
+
+
+@lru_cache(maxsize=64)
+def _cut(lengths: LognormalLengths) -> tuple[NormalDist, float, float]:
+    """Return the distribution of the logarithm, and the shares of it below the two bounds."""
+    logarithm = NormalDist(math.log(lengths.median), lengths.sigma)
+    return logarithm, logarithm.cdf(math.log(lengths.least - 0.5)), logarithm.cdf(math.log(lengths.most + 0.5))

@@ -70,6 +70,24 @@ async def test_an_iteration_says_what_was_computed(load: VllmLoad) -> None:
     assert load.take_iterations() == []
 
 
+async def test_steps_that_overlap_are_reported_as_means_of_eight(
+    load: VllmLoad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output of a step is late while the prompt behind it is sent: 9 and 1 ms instead of 2 and 8."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    load.steps_overlap()
+    load.record(stats(), None)  # a first one, whose time is the engine's own: 8 ms
+    for took_s in (0.009, 0.001, 0.002, 0.009, 0.001, 0.002, 0.008, 0.002):
+        now += took_s
+        load.record(stats(iteration_details=details(num_ctx_tokens=100, num_generation_tokens=5)), None)
+    (mean,) = load.take_iterations()
+    assert (mean.index, mean.steps) == (8, 8)
+    assert mean.prefill_tokens == (20 + 7 * 100) // 8
+    assert mean.elapsed_s == pytest.approx((0.008 + 0.032) / 8)
+    assert load.iterations == 9, "progress counts every step"
+
+
 async def test_steps_back_to_back_are_timed_from_end_to_end(load: VllmLoad, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)

@@ -126,5 +126,5 @@ def generate_reader(world: World, request_id: str) -> Reader:
     """Read a request from its beginning, as a Generate stream does."""
     plane = world.plane
     subscription = Subscription(plane.loop_lag)
-    plane.intake.attach(RequestKey(tenant=TENANT, request_id=request_id), subscription, 0)
+    plane.intake.readers.attach(RequestKey(tenant=TENANT, request_id=request_id), subscription, 0)
     return Reader(world, subscription)

@@ -1216,7 +1216,7 @@ Global___PrefixCacheReport: _TypeAlias = PrefixCacheReport  # noqa: Y015
 
 @_typing.final
 class Iteration(_message.Message):
-    """One engine iteration."""
+    """One engine iteration; of an engine that schedules an iteration while another runs, the mean of eight consecutive ones."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sage_gateway import settings as settings_module
+from sage_gateway import command_line
+from sage_gateway.command_line import parse
 from sage_gateway.media_hosts import MediaHost
-from sage_gateway.settings import parse
 
 
 def test_the_defaults_are_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,14 +82,14 @@ def test_a_wrong_command_line_says_what_is_wrong(
 
 
 def test_uvloop_is_taken_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings_module, "find_spec", lambda name: object())
+    monkeypatch.setattr(command_line, "find_spec", lambda name: object())
     assert (parse([]).uvloop, parse(["--uvloop"]).uvloop) == (False, True)
 
 
 def test_without_uvloop_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(settings_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(command_line, "find_spec", lambda name: None)
     with pytest.raises(SystemExit):
         parse(["--uvloop"])
     assert "pip install 'sage-control-plane[uvloop]'" in capsys.readouterr().err

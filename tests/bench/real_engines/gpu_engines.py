@@ -1,4 +1,4 @@
-"""Two engines of 6.2 B parameters, a GPU each.  The weights are made up by vLLM as it loads them."""
+"""Engines of 6.2 B parameters, a GPU each.  The weights are made up by vLLM as it loads them."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ ENGINE_ARGS = {
 }
 
 
-def two_gpus() -> list[Engine]:
-    """Return the engines.  Needs two GPUs with 100 GiB of free memory each."""
+def gpu_engines(count: int) -> list[Engine]:
+    """Return the engines.  Needs as many GPUs, with 100 GiB of free memory each."""
     _make(MODEL)
     settings = VllmSettings.model_validate(
         {
@@ -54,7 +54,7 @@ def two_gpus() -> list[Engine]:
             settle_s=0.2,
             environment={"CUDA_VISIBLE_DEVICES": str(number)},
         )
-        for number in range(2)
+        for number in range(count)
     ]
 
 

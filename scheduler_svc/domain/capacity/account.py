@@ -64,6 +64,7 @@ class Account:
         "freed_since_report",
         "full_prefill_s",
         "instance_id",
+        "is_tried",
         "kv_used",
         "last_chosen",
         "late",
@@ -119,6 +120,7 @@ class Account:
         self._takes = Takes.NONE
         self._soon = False  # whether prompts that are ahead keep further ones out of a free slot
         self.first_token_margin = self.token_margin = 1.0  # factors, as in ``Margins``
+        self.is_tried = False  # the pace is the engine's own, not a prior or that of another one
         self.start_delay_s = 0.0  # ``Margins.start_s``
         # capacity of the engine
         self.max_running = 0  # sequences
@@ -224,6 +226,11 @@ class Account:
         self.start_delay_s = margins.start_s
         self.uncached_share = uncached_share
         self._recount()
+
+    def try_out(self, load_pace: Pace) -> None:
+        """Take the engine's own pace to tell how much load it carries; ``pace`` stays what it is."""
+        self.load_pace = load_pace
+        self.is_tried = True
 
     def fade(self, pace: Pace, load_pace: Pace) -> None:
         """Take paces that hold until a reservation enters: then the engine is scored by what was learned of it."""

@@ -10,6 +10,8 @@ from scheduler_svc.domain.capacity.account import Account
 
 #: Seconds over which the load is averaged: a request weighs 1/e of a new one after that.
 MEMORY_S = 30.0
+#: The same of the load at a time, whose peaks count.
+BRIEF_S = 10.0
 _FIRST_S = 1.0  # the first requests count as the load of one second
 
 
@@ -49,22 +51,24 @@ class TokenCosts:
         return self.output_s * rates.output + self.context_s * rates.context
 
 
-class OfferedLoad:
-    """Averages the tokens that arriving requests ask for: of prompts, of outputs, and of context read for them."""
+#: Of an instance that loads of any two times can be compared by.
+_REFERENCE = TokenCosts(prompt_s=5e-5, output_s=2e-4, context_s=1e-8)
 
-    __slots__ = ("_at", "_context", "_output", "_prompt", "_since")
 
-    def __init__(self) -> None:
-        self._since = self._at = float("-inf")  # of the first and of the last request
+class _Average:
+    """The tokens asked for, averaged over ``memory_s`` seconds."""
+
+    __slots__ = ("_at", "_context", "_memory_s", "_output", "_prompt")
+
+    def __init__(self, memory_s: float) -> None:
+        self._memory_s = memory_s
+        self._at = float("-inf")  # of the last request
         self._prompt = self._output = self._context = 0.0
 
     def add(self, prompt_tokens: int, output_tokens: float, now: float) -> None:
-        """Take a request that arrives.  ``output_tokens``: what it is expected to generate."""
-        if self._since == float("-inf"):
-            self._since = self._at = now
-            return  # one request says nothing of how often they come
+        """Take a request."""
         if now > self._at:
-            forget = exp((self._at - now) / MEMORY_S)
+            forget = exp((self._at - now) / self._memory_s)
             self._prompt *= forget
             self._output *= forget
             self._context *= forget
@@ -72,6 +76,31 @@ class OfferedLoad:
         self._prompt += prompt_tokens
         self._output += output_tokens
         self._context += output_tokens * (prompt_tokens + output_tokens / 2)
+
+    def rates(self, since: float, now: float) -> LoadRates:
+        """Return what is asked for per second.  ``since``: when the first request came."""
+        seen_s = self._memory_s * (1 - exp(-max(now - since, _FIRST_S) / self._memory_s))
+        fresh = exp(min(0.0, self._at - now) / self._memory_s) / seen_s
+        return LoadRates(prompt=fresh * self._prompt, output=fresh * self._output, context=fresh * self._context)
+
+
+class OfferedLoad:
+    """Averages the tokens that arriving requests ask for: of prompts, of outputs, and of context read for them."""
+
+    __slots__ = ("_at", "_brief", "_mean", "_since")
+
+    def __init__(self) -> None:
+        self._since = self._at = float("-inf")  # of the first and of the last request
+        self._mean, self._brief = _Average(MEMORY_S), _Average(BRIEF_S)
+
+    def add(self, prompt_tokens: int, output_tokens: float, now: float) -> None:
+        """Take a request that arrives.  ``output_tokens``: what it is expected to generate."""
+        if self._since == float("-inf"):
+            self._since = self._at = now
+            return  # one request says nothing of how often they come
+        self._at = max(self._at, now)
+        self._mean.add(prompt_tokens, output_tokens, now)
+        self._brief.add(prompt_tokens, output_tokens, now)
 
     def age_s(self, now: float) -> float:
         """Return the seconds since the first request; 0 where none came."""
@@ -83,9 +112,13 @@ class OfferedLoad:
 
     def rates(self, now: float) -> LoadRates:
         """Return what is asked for per second."""
-        seen_s = MEMORY_S * (1 - exp(-max(now - self._since, _FIRST_S) / MEMORY_S))
-        fresh = exp(min(0.0, self._at - now) / MEMORY_S) / seen_s
-        return LoadRates(prompt=fresh * self._prompt, output=fresh * self._output, context=fresh * self._context)
+        return self._mean.rates(self._since, now)
+
+    def work(self, now: float) -> tuple[float, float]:
+        """Return the load of the last ``MEMORY_S`` and of the last ``BRIEF_S`` seconds, in one unit for all times."""
+        mean, brief = self.rates(now), self._brief.rates(self._since, now)
+        of = _REFERENCE
+        return of.prefill_of(mean) + of.decode_of(mean), of.prefill_of(brief) + of.decode_of(brief)
 
     def of_instances(self, accounts: Sequence[Account], now: float) -> list[float]:
         """Return for each of the accounts how many such instances, with every slot taken, the load would take."""

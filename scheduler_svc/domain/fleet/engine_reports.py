@@ -20,6 +20,9 @@ from scheduler_svc.domain.settings import SchedulerSettings
 #: States in which an instance stays when its engine reports that it is ready.
 _STAYS = frozenset({*DRAINS, InstanceState.READY, InstanceState.STALLED, InstanceState.SLEEPING})
 
+#: Iterations that tell how much load an engine carries, roughly: by how many times it is off the prior.
+_ROUGH_SAMPLES = 4
+
 
 class EngineReports:
     """Updates instances with the facts, heartbeats and end of their engines, and judges their progress."""
@@ -52,6 +55,7 @@ class EngineReports:
             instance.load = None
         instance.engine_start_id = start_id
         instance.facts = facts
+        instance.account.is_tried = instance.predictor.telling
         instance.account.open(
             facts,
             self._comparable_pace(instance, instance.predictor),
@@ -125,13 +129,21 @@ class EngineReports:
         Otherwise the first of equal instances to learn would look faster or slower than those still at the prior.
         """
         if not predictor.telling:
+            self._use_roughly(instance, predictor)
             return
+        instance.account.is_tried = True
         instance.account.learn(predictor.pace, predictor.uncached_share, predictor.margins)
         if knew:
             return
         for other in self._registry.pool_of(instance).instances():
             if other.predictor is not None and not other.predictor.telling:
                 other.account.learn(predictor.pace, other.predictor.uncached_share, BORROWED_MARGINS)
+                self._use_roughly(other, other.predictor)
+
+    def _use_roughly(self, instance: Instance, predictor: Predictor) -> None:
+        """Have a pace learned from few iterations tell how much load an instance carries, though not where to go."""
+        if predictor.samples >= _ROUGH_SAMPLES:
+            instance.account.try_out(predictor.pace)
 
     def _fade(self, instance: Instance, predictor: Predictor, now: float) -> None:
         """Score an idle instance by a pace that nears the fastest one of its model."""

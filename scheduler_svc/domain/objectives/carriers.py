@@ -73,4 +73,5 @@ class Carriers:
         return list(left.values())
 
     def _price_of_work(self, account: Account) -> float:
-        return self._prices[account.instance_id] / self._carried[account.instance_id]
+        price = self._prices[account.instance_id] / self._carried[account.instance_id]
+        return float(f"{price:.9g}")  # what is equal but for rounding is equal

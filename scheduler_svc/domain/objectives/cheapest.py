@@ -134,7 +134,8 @@ class CheapestInTime:
             if max(share, token_s / account.tightest_token_s) > _HEADROOM and self._may_wait(demand, now):
                 return _waits_for_others(scores)
         else:
-            choice = _only_beside_used(demand, account, in_use, share, scores)
+            may_wait = self._may_wait(demand, now)
+            choice = _only_beside_used(demand, account, in_use, share, scores, may_wait=may_wait)
             choice.least_times = targets.least_times_of_one(account, first_s, token_s, share=share)
             if choice.rule == "none_meets_targets":
                 finish_s = first_s + float(demand.output_tokens - 1) * token_s
@@ -161,7 +162,8 @@ class CheapestInTime:
         scores: dict[str, Scores | LateScores] = {"cost": scored.costs, "target_share": shares}
         times = scored.targets.least_times(scored.each, scored.firsts, scored.per_token, least_share=lowest(shares))
         others = unused & (shares <= _HEADROOM)
-        if not number and (in_use.excuses or _is_patient(shares[unused])) and _has_room_soon(scored, in_use):
+        patient = _is_patient(shares[unused]) and (not number or self._may_wait(scored.demand, scored.now))
+        if (patient or (not number and in_use.excuses)) and _has_room_soon(scored, in_use):
             return Choice(index=0, why=_WAITS, rule="waits", scores=scores, waits=True, least_times=times)
         if count(others) and not (number and in_use.excuses):
             prices = scored.costs.column * in_use.price_factors(accounts, scored.now)
@@ -190,17 +192,20 @@ class CheapestInTime:
 
 
 def _only_beside_used(
-    demand: Demand, account: Account, in_use: InstancesInUse, share: float, scores: Mapping[str, Sequence[float]]
+    demand: Demand,
+    account: Account,
+    in_use: InstancesInUse,
+    share: float,
+    scores: Mapping[str, Sequence[float]],
+    *,
+    may_wait: bool,
 ) -> Choice:
     """Choose as ``_beside_used`` does where one account is offered: it has no free slot, or is not in use."""
     used = account.instance_id in in_use
     mine = used and account.free_slots > 0
-    patient = used or not _PATIENCE < share <= 1
-    if (
-        not mine
-        and (in_use.excuses or patient)
-        and len(in_use.soon_with_capacity(demand.able or (account,), demand.tokens))
-    ):
+    patient = (used or not _PATIENCE < share <= 1) and (may_wait or not mine)
+    waits = patient or (in_use.excuses and not mine)
+    if waits and len(in_use.soon_with_capacity(demand.able or (account,), demand.tokens)):
         return Choice(index=0, why=_WAITS, rule="waits", scores=scores, waits=True)
     if not used and share <= _HEADROOM:
         why = f"cheapest predicted cost {scores['cost'][0]:.6f} beside 0 in use"

@@ -6,7 +6,8 @@ from typing import Any
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
-from scheduler_svc.domain.objectives.instances_in_use import FULL, HOLD_S, InstancesInUse
+from scheduler_svc.domain.objectives.instances_in_use import HOLD_S, LESSON_S, YOUNG_S, InstancesInUse
+from scheduler_svc.domain.objectives.peak_load import MEMORY_S
 from scheduler_svc.domain.prediction.pace import Pace
 from tests.contract.policies.modelled_fleet import make_facts
 
@@ -56,33 +57,52 @@ def test_a_load_that_the_cheapest_carry_leaves_the_others_unused() -> None:
 
 def test_what_counts_is_the_price_of_the_work() -> None:
     """The fast one costs more an hour and less a token."""
-    world = World(make_account("slow", speed=0.5, price=1.0), make_account("fast", speed=4.0, price=4.0))
+    world = World(make_account("slow", speed=0.5, price=1.5), make_account("fast", speed=4.0, price=4.0))
 
     assert world.play(rate=20.0, seconds=100.0) == {"fast"}
 
 
-def test_an_instance_that_is_needed_no_more_is_left_after_a_while() -> None:
+def test_an_instance_that_is_needed_no_more_is_left_once_the_peak_is_long_ago() -> None:
     world = four()
-    assert len(world.play(rate=16.0, seconds=60.0)) == 3
+    assert len(world.play(rate=20.0, seconds=60.0)) == 3
 
-    assert len(world.play(rate=3.0, seconds=HOLD_S / 2)) == 3
-    assert world.play(rate=3.0, seconds=HOLD_S + 30.0) == {"i0"}
+    assert len(world.play(rate=3.0, seconds=MEMORY_S - 60.0)) == 3
+    assert world.play(rate=3.0, seconds=60.0 + HOLD_S + 30.0) == {"i0"}
+
+
+def test_a_short_peak_keeps_in_use_what_the_next_one_needs() -> None:
+    """Bursts of 5 s come every 25 s: the mean load is what the first instance carries."""
+    world = four()
+    world.play(rate=4.0, seconds=60.0)
+
+    for _ in range(4):
+        world.play(rate=40.0, seconds=5.0)
+        assert len(world.play(rate=4.0, seconds=20.0)) == 2
 
 
 def test_a_load_at_the_edge_does_not_flap() -> None:
-    """Once the second is in use, a load that the first would just carry keeps it."""
+    """Once the second is left, a load that the first can just carry does not take it again."""
     world = four()
-    assert world.play(rate=8.1, seconds=60.0) == {"i0", "i1"}
+    assert world.play(rate=9.0, seconds=60.0) == {"i0", "i1"}
 
-    assert world.play(rate=7.2, seconds=200.0) == {"i0", "i1"}
-    assert world.play(rate=6.0, seconds=200.0) == {"i0"}
+    seen = [world.play(rate=rate, seconds=100.0) for rate in (7.5, 8.5, 7.5, 8.5)]
+
+    assert seen == [{"i0"}] * 4
 
 
 def test_a_load_that_grows_a_little_takes_nothing_more() -> None:
+    """It is more than the instance is meant to carry in a peak, and nobody is late."""
     world = four()
-    world.play(rate=6.6, seconds=60.0)
+    world.play(rate=7.5, seconds=60.0)
 
-    assert world.play(rate=7.4, seconds=200.0) == {"i0"}
+    assert world.play(rate=9.0, seconds=200.0) == {"i0"}
+
+
+def test_a_load_that_grows_much_takes_another_though_nobody_is_late() -> None:
+    world = four()
+    world.play(rate=7.5, seconds=60.0)
+
+    assert world.play(rate=11.0, seconds=60.0) == {"i0", "i1"}
 
 
 def test_of_unequal_instances_the_cheapest_set_is_kept() -> None:
@@ -94,51 +114,48 @@ def test_of_unequal_instances_the_cheapest_set_is_kept() -> None:
         make_account("d", speed=0.8, price=1.8),
     )
 
-    assert world.play(rate=24.0, seconds=100.0) == {"a", "c", "d"}
+    assert world.play(rate=28.0, seconds=100.0) == {"a", "c", "d"}
 
 
-def test_at_first_most_instances_are_tried() -> None:
-    world = four()
+def test_one_that_nobody_tried_is_taken_to_do_as_much_for_its_price_as_the_others() -> None:
+    """The dear one would seem to do no more than the cheap one, which was tried."""
+    cheap, dear = make_account("cheap", price=1.0), make_account("dear", price=4.0)
+    mean = make_account("mean", price=4.5)
+    cheap.is_tried = True
+    world = World(cheap, dear, mean)
 
-    assert world.play(rate=16.0, seconds=5.0) == {"i0", "i1", "i2", "i3"}
-    assert world.play(rate=16.0, seconds=60.0) == {"i0", "i1", "i2"}
+    assert world.play(rate=20.0, seconds=20.0) == {"cheap", "dear"}
 
 
 def test_misses_teach_how_much_the_instances_carry() -> None:
     """Where a request had to go to another instance, the same load is spread over more of them for good."""
     world = four()
-    assert world.play(rate=6.6, seconds=60.0) == {"i0"}
+    assert world.play(rate=7.5, seconds=60.0) == {"i0"}
 
     world.in_use.take(world.accounts[3], world.now, risk=0.0)
 
-    assert world.play(rate=6.6, seconds=2.0) == {"i0", "i2", "i3"}, "the first to be tried, i1, was left long ago"
-    assert world.play(rate=6.6, seconds=HOLD_S + 30.0) == {"i0", "i2"}
+    assert world.play(rate=7.5, seconds=2.0) == {"i0", "i1", "i3"}
+    assert world.play(rate=7.5, seconds=HOLD_S + 30.0) == {"i0", "i1"}
 
 
-def test_what_is_carried_in_time_may_be_carried_again() -> None:
-    """The load grows to nearly all that the instance can do, and nobody is late: another is not taken for that."""
-    busy, fresh = four(), four()
-    busy.play(rate=6.6, seconds=60.0)
-
-    assert busy.play(rate=8.4, seconds=120.0) == {"i0"}
-    assert fresh.play(rate=8.4, seconds=120.0) == {"i0", "i1"}
-
-
-def test_more_than_the_instances_can_do_takes_another() -> None:
+def test_what_happens_to_the_first_requests_of_a_load_teaches_nothing() -> None:
     world = four()
-    world.play(rate=6.6, seconds=60.0)
+    world.play(rate=7.5, seconds=YOUNG_S / 2)
 
-    assert world.play(rate=9.0 * (FULL + 0.1), seconds=120.0) == {"i0", "i2"}, "i1 was tried at first, and left"
+    world.in_use.take(world.accounts[3], world.now, risk=0.0)
+    world.accounts[0].late += 5
+
+    assert world.play(rate=7.5, seconds=HOLD_S + 60.0) == {"i0"}
 
 
 def test_one_that_was_left_is_paid_for_the_time_between_as_well() -> None:
     """Of two that would do, the one that was never used costs more an hour and less in all."""
     world = World(*(make_account(f"i{n}", price=price) for n, price in enumerate((1.0, 2.0, 2.4))))
-    world.play(rate=4.0, seconds=20.0)
-    assert world.play(rate=12.0, seconds=60.0) == {"i0", "i1"}
-    assert world.play(rate=4.0, seconds=100.0) == {"i0"}
+    world.play(rate=4.0, seconds=60.0)
+    assert world.play(rate=14.0, seconds=60.0) == {"i0", "i1"}
+    assert world.play(rate=4.0, seconds=MEMORY_S + HOLD_S + 100.0) == {"i0"}
 
-    assert world.play(rate=12.0, seconds=60.0) == {"i0", "i2"}
+    assert world.play(rate=14.0, seconds=60.0) == {"i0", "i2"}
 
 
 def test_a_request_that_needs_another_instance_takes_it_into_use() -> None:
@@ -175,19 +192,33 @@ def test_an_instance_that_is_gone_is_not_counted_on() -> None:
 
 def test_requests_that_finish_late_teach_it_too() -> None:
     world = four()
-    assert world.play(rate=6.6, seconds=60.0) == {"i0"}
+    assert world.play(rate=7.5, seconds=60.0) == {"i0"}
 
     world.accounts[0].late += 1
 
-    assert world.play(rate=6.6, seconds=2.0) == {"i0", "i2"}
+    assert world.play(rate=7.5, seconds=2.0) == {"i0", "i1"}
+
+
+def test_less_than_half_of_the_late_requests_allowed_teach_nothing() -> None:
+    world = four()
+    for _ in range(60):
+        world.play(rate=7.5, seconds=1.0)
+        for _ in range(20):
+            world.in_use.take(world.accounts[0], world.now, risk=0.0)
+
+    world.accounts[0].late += 3
+    spared = world.play(rate=7.5, seconds=2.0)
+    world.accounts[0].late += 1
+
+    assert (spared, world.play(rate=7.5, seconds=2.0)) == ({"i0"}, {"i0", "i1"})
 
 
 def test_what_finished_late_before_a_change_teaches_nothing_more() -> None:
     world = four()
-    world.play(rate=6.6, seconds=60.0)
+    world.play(rate=7.5, seconds=60.0)
     world.accounts[0].late += 1
-    world.play(rate=6.6, seconds=2.0)
+    world.play(rate=7.5, seconds=2.0)
 
     world.accounts[0].late += 20
 
-    assert world.play(rate=6.6, seconds=60.0) == {"i0", "i2"}
+    assert world.play(rate=7.5, seconds=LESSON_S - 5.0) == {"i0", "i1"}

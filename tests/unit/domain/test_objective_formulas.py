@@ -144,7 +144,7 @@ def cheapest_in_time(fleet: Fleet) -> int | None:
     in_time = bool(unused) and any(shares[row] <= HEADROOM for row in used)
     soon = {a.instance_id for a in in_use.soon_with_capacity(fleet.accounts, fleet.demand.tokens)}
     full = any(fleet.each[row].instance_id in soon for row in within)
-    if not mine and patient and (full or in_time):
+    if patient and (not mine or _may_wait(fleet)) and (full or in_time):
         return None
     others = [row for row in unused if shares[row] <= HEADROOM]
     if others:

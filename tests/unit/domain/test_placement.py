@@ -495,7 +495,7 @@ def test_cost_optimized_gathers_no_more_than_the_targets_allow() -> None:
         add_instance(scheduler, f"i{n}", facts=make_facts(max_running=128), price_per_hour=1.0)
     placed: list[Decision] = []
     for n in range(12):
-        now = n / 2
+        now = n / 3
         for decision in placed:
             if decision.decided_at + decision.prediction.first_token_s <= now:
                 scheduler.first_token(decision.attempt_number, now)

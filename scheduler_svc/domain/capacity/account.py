@@ -446,7 +446,7 @@ class Account:
             limit = leaving_reserve = -1.0
         self.slot_limit, self.slot_limit_leaving_reserve = limit, leaving_reserve
         if self.kept_for_critical:
-            leaving_reserve = -1
+            leaving_reserve = -1.0
         self.full_prefill_s = self.overtaken_s = 0.0
         urgent, soon = limit, False
         if self.pending and self._count_prefill_ahead():

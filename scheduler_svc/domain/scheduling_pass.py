@@ -12,6 +12,7 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import highest
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.fleet.quiet_instances import quiet_ones
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.ordering.base import goes_by_arrival
 from scheduler_svc.domain.pd.fallbacks import Fallback
@@ -105,7 +106,7 @@ class SchedulingPass:
             if queue.waits_critical():
                 pool.quiet.critical_came(context.now)
             if pool.quiet.wanted(context.now):
-                count = len(pool.accounts) // self._per_quiet_one
+                count = quiet_ones(pool.accounts, self._per_quiet_one)
         pool.quiet.take_turns(pool.accounts, count)
 
     def _place_head(

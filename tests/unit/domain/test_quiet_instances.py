@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.fleet.quiet_instances import CRITICAL_MEMORY_S, QuietInstances
-from scheduler_svc.domain.prediction.pace import GPU_PRIOR
+from scheduler_svc.domain.prediction.pace import CPU_PRIOR, GPU_PRIOR
 from scheduler_svc.domain.request import Priority, RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
 from tests.contract.policies.modelled_fleet import (
@@ -185,6 +187,18 @@ def test_one_of_eight_is_quiet_once_a_critical_request_came() -> None:
     placed(scheduler, "critical", Priority.CRITICAL)
 
     assert quiet_ones(scheduler) == 1
+
+
+def test_a_fleet_of_unequal_speeds_has_none() -> None:
+    """A turn of the fastest would cost a fifth of such a fleet."""
+    scheduler = make_scheduler("priority", instances=8)
+    placed(scheduler, "critical", Priority.CRITICAL)
+    fast = replace(CPU_PRIOR, prefill_token_s=CPU_PRIOR.prefill_token_s / 3, base_s=CPU_PRIOR.base_s / 3)
+    scheduler.instance("i3").account.learn(fast)
+
+    placed(scheduler, "another", Priority.CRITICAL, now=1.0)
+
+    assert quiet_ones(scheduler) == 0
 
 
 def test_fewer_instances_than_eight_have_none() -> None:

@@ -103,8 +103,8 @@ class InstanceFigures(EngineCapacity):
         """Return KV tokens in use: the reserved ones or, if more, those reported plus those not yet in the report."""
         return self.kv.used_tokens()
 
-    # ``_recount`` runs several times for each request: what it calls asks for the smaller of two numbers without
-    # ``min``, for an attribute once, and for the dict in a part rather than for its length.
+    # ``_recount`` runs several times for each request: what it calls takes the smaller of two numbers without ``min``,
+    # reads an attribute once, and asks the dict in a part, not the part, whether something is there.
 
     def _recount(self) -> None:
         """Work out the figures that candidates are compared by, and say that they changed."""

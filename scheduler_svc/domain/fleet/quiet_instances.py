@@ -119,7 +119,7 @@ class _Turn:
     def settled(self) -> bool:
         """Whether the prompts of other classes that were there are done; counts the sequences when they are."""
         account = self._account
-        if self._sequences is None and len(account.pending) <= account.urgent_pending:
+        if self._sequences is None and len(account.pending) <= account.pending.urgent:
             self._sequences = account.live_not_critical
         return self._sequences is not None
 

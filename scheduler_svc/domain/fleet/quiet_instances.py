@@ -23,8 +23,8 @@ _ALIKE = 1.5
 def quiet_ones(accounts: Accounts, per_quiet_one: int) -> int:
     """Return how many instances to keep quiet: one of every ``per_quiet_one``, where all are about equally fast.
 
-    Elsewhere a turn of the fastest would cost much of what the fleet can do, and CRITICAL requests, which go where their
-    first token comes first, meet the shortest steps there anyway.
+    Elsewhere a turn of the fastest would cost much of what the fleet can do, and CRITICAL requests, which go where
+    their first token comes first, meet the shortest steps there anyway.
     """
     count = len(accounts) // per_quiet_one
     if not count:

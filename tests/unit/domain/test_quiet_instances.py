@@ -234,6 +234,32 @@ def test_another_policy_releases_it() -> None:
     assert quiet_ones(scheduler) == 0
 
 
+def test_none_is_quiet_while_others_wait_for_capacity_for_more_than_half_of_their_target() -> None:
+    scheduler = make_scheduler("priority", instances=8)
+    placed(scheduler, "critical", Priority.CRITICAL)
+    for n in range(2_000):
+        scheduler.enqueue(make_request(n), 0.0)
+    scheduler.schedule(0.0)
+    assert scheduler.waiting(MODEL) > 0
+
+    for now, quiet in ((2.5, 1), (2.6, 0)):
+        scheduler.enqueue(make_request(f"at {now}", arrived_at=now), now)
+        scheduler.schedule(now)
+        assert quiet_ones(scheduler) == quiet, f"at {now} s of a target of 5 s"
+
+
+def test_it_stays_quiet_while_a_request_waits_that_no_instance_can_serve() -> None:
+    scheduler = make_scheduler("priority", instances=8)
+    placed(scheduler, "critical", Priority.CRITICAL)
+    scheduler.enqueue(make_request("unservable", adapter="unknown"), 0.0)
+    assert not scheduler.schedule(0.0)
+
+    placed(scheduler, "later", Priority.NORMAL, 10.0)
+
+    assert scheduler.waiting(MODEL) == 1
+    assert quiet_ones(scheduler) == 1
+
+
 def test_other_classes_leave_the_quiet_instance_alone_and_say_so() -> None:
     scheduler = make_scheduler("priority", instances=8)
     placed(scheduler, "critical", Priority.CRITICAL)

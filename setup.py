@@ -6,6 +6,7 @@ What a developer must know about it is in CONTRIBUTING.md, "The compiled domain"
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -34,13 +35,16 @@ def compiled_modules() -> list[str]:
 
 
 def extensions() -> list[Extension]:
-    """Return the extension modules; none unless the environment asks for them."""
-    if os.environ.get("SAGE_COMPILE") != "1":
+    """Return the extension modules; none unless the environment asks for them.
+
+    An editable install stays Python: its compiled files would lie beside the sources, and hide later edits.
+    """
+    if os.environ.get("SAGE_COMPILE") != "1" or "editable_wheel" in sys.argv:
         return []
     from mypyc.build import mypycify
 
     found: list[Extension] = mypycify(
-        compiled_modules(),
+        [f"--cache-dir={os.devnull}", *compiled_modules()],  # mypy may run beside it, and has the cache for itself
         opt_level=os.environ.get("SAGE_COMPILE_LEVEL", "2"),
         multi_file=True,
         group_name="sage_domain",

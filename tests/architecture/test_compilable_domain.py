@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ast
+import runpy
+import sys
 from collections.abc import Iterator
+from typing import Any
+
+import pytest
 
 from tests.architecture.source_tree import ROOT, parse, python_files, shown
 
@@ -31,3 +36,29 @@ def test_the_lint_notices() -> None:
     lacking = "class Queue:\n    def __len__(self) -> int: ...\n"
     assert list(without_truth_value(ast.parse(lacking))) == [(1, "Queue")]
     assert not list(without_truth_value(ast.parse(f"{lacking}    def __bool__(self) -> bool: ...\n")))
+
+
+def set_up(monkeypatch: pytest.MonkeyPatch, command: str) -> tuple[object, dict[str, Any]]:
+    """Run ``setup.py`` where the environment asks for the compiled domain; return its extensions and its names."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("setuptools.setup", given.update)
+    monkeypatch.setattr("mypyc.build.mypycify", lambda paths, **options: list(paths))
+    monkeypatch.setattr(sys, "argv", ["setup.py", command])
+    monkeypatch.setenv("SAGE_COMPILE", "1")
+    monkeypatch.chdir(ROOT)
+    names = runpy.run_path("setup.py")
+    return given["ext_modules"], names
+
+
+def test_an_editable_install_has_nothing_compiled_beside_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, names = set_up(monkeypatch, "bdist_wheel")
+    assert isinstance(compiled, list)
+    assert "scheduler_svc/domain/queue.py" in compiled
+    assert not {str(names["DOMAIN"] / each) for each in names["INTERPRETED"]}.intersection(compiled)
+
+    assert set_up(monkeypatch, "editable_wheel")[0] == []
+
+
+def test_what_stays_python_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, names = set_up(monkeypatch, "bdist_wheel")
+    assert [each for each in names["INTERPRETED"] if not (ROOT / names["DOMAIN"] / each).exists()] == []

@@ -13,6 +13,9 @@ from setuptools import Extension, setup
 
 DOMAIN = Path("scheduler_svc/domain")
 
+#: Commands that compile; pip also asks for what a build requires, and for metadata.
+COMPILING = frozenset(("build", "bdist_wheel"))
+
 #: Parts of the domain that stay Python, and why.
 INTERPRETED = (
     "scheduler.py",  # inherits from several classes, which compiled classes cannot
@@ -35,11 +38,11 @@ def compiled_modules() -> list[str]:
 
 
 def extensions() -> list[Extension]:
-    """Return the extension modules; none unless the environment asks for them.
+    """Return the extension modules; none unless the environment asks for them and the command builds them.
 
     An editable install stays Python: its compiled files would lie beside the sources, and hide later edits.
     """
-    if os.environ.get("SAGE_COMPILE") != "1" or "editable_wheel" in sys.argv:
+    if os.environ.get("SAGE_COMPILE") != "1" or COMPILING.isdisjoint(sys.argv):
         return []
     from mypyc.build import mypycify
 

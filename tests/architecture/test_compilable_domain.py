@@ -50,13 +50,19 @@ def set_up(monkeypatch: pytest.MonkeyPatch, command: str) -> tuple[object, dict[
     return given["ext_modules"], names
 
 
-def test_an_editable_install_has_nothing_compiled_beside_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled, names = set_up(monkeypatch, "bdist_wheel")
+@pytest.mark.parametrize("command", ["build", "bdist_wheel"])
+def test_builds_compile_what_is_not_to_stay_python(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    compiled, names = set_up(monkeypatch, command)
     assert isinstance(compiled, list)
     assert "scheduler_svc/domain/queue.py" in compiled
     assert not {str(names["DOMAIN"] / each) for each in names["INTERPRETED"]}.intersection(compiled)
 
-    assert set_up(monkeypatch, "editable_wheel")[0] == []
+
+@pytest.mark.parametrize("command", ["editable_wheel", "egg_info", "dist_info", "sdist"])
+def test_an_editable_install_has_nothing_compiled_beside_the_sources(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    assert set_up(monkeypatch, command)[0] == []
 
 
 def test_what_stays_python_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Builds plain Python or, where the environment says ``SAGE_COMPILE=1``, the scheduler's domain compiled with mypyc.
 
-What a developer must know about it is in CONTRIBUTING.md, "The compiled domain".
+``SAGE_COMPILE_LEVEL`` is the C compiler's level of optimization, 2 where it is not set.  What a developer must know
+is in CONTRIBUTING.md, "The compiled domain".
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from enum import Enum
 from itertools import islice
 
 from scheduler_svc.domain.capacity.accounts import NO_ACCOUNTS, Accounts
-from scheduler_svc.domain.capacity.claim import Claim, best_claim
+from scheduler_svc.domain.capacity.claim import Claim, best_claim, can_claim
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import highest
 from scheduler_svc.domain.decision import Decision
@@ -149,14 +149,19 @@ class SchedulingPass:
             offer = Offer.for_whole(demand, pool)
             if not offer.able and not _waits_for_a_pair(plan):
                 return _Outcome.UNSERVABLE
+            if not offer.with_capacity and demand.must_leave_reserve and pool.quiet.give_way(offer.able):
+                offer = Offer.for_whole(demand, pool)
             if not offer.with_capacity:
                 self._backfill(head, offer, plan, queue, context, budget, result)
                 return _Outcome.BLOCKED
             demand.behind = queue.placeable - 1
+            demand.waits_since = head.waits_since
             choice = self._placer.choose(offer, context)
             if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
                 return _Outcome.STEPPED_BACK
             if choice.waits:
+                if head.waits_since is None:
+                    head.waits_since = context.now
                 self._backfill(head, offer, plan, queue, context, budget, result)
                 return _Outcome.BLOCKED
             turn = queue.why_next(head)
@@ -313,9 +318,10 @@ class SchedulingPass:
         return self._placer.place_split(waiting, demand, plan, split, context, remarks=gap.remarks(waiting))
 
     def _claim(self, head: WaitingRequest, blocked: Offer, pool: Pool, now: float) -> Claim | None:
-        """Return the head's claim.  The head keeps it while it is the head and the instance can serve it."""
+        """Return the head's claim.  The head keeps it while it is the head and the instance will take it."""
         claim = pool.claim
-        if pool.claimant is head and claim is not None and claim.account in blocked.able:
+        kept = pool.claimant is head and claim is not None and claim.account in blocked.able
+        if kept and claim is not None and can_claim(blocked.demand, claim.account):
             claim.look_ahead(blocked.demand, now)
             return claim
         pool.claimant = head

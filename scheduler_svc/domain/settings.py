@@ -81,6 +81,8 @@ class SchedulerSettings:
                 and not (math.isfinite(value) and value > 0)
             ):
                 raise ValueError(f"{f.name}: {value} is not a positive number")
+        if self.instances_per_quiet_one < 2:
+            raise ValueError("instances_per_quiet_one: 1 would leave other classes no instance")
         for name in ("output_quantile", "forgetting"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not below 1")

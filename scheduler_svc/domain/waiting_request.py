@@ -30,6 +30,7 @@ class WaitingRequest:
         "revisions",
         "total_tokens",
         "unserved_since",
+        "waits_since",
         "whole",
     )
 
@@ -57,6 +58,7 @@ class WaitingRequest:
         self.identity = identity  # of the model that began its output
         self.plain = identity is None and request.plain  # whether any engine that generates serves it
         self.unserved_since: float | None = None  # when it was set aside first; None if a READY instance can serve it
+        self.waits_since: float | None = None  # when it first waited though an instance had capacity for it
         self.output_tokens = output_tokens  # predicted when it was enqueued
         self.pace = pace  # typical of the model's instances
         # Predicted seconds on the instance that is best for it, with margin; None until a placement was tried.

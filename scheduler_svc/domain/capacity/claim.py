@@ -77,9 +77,14 @@ class Claim:
         return whole_blocks(demand.tokens, self.account.block)
 
 
+def can_claim(demand: Demand, account: Account) -> bool:
+    """Whether a request fits an instance once it has room, and the instance is not quiet for CRITICAL requests."""
+    return demand.tokens <= account.capacity and not (account.quiet and demand.must_leave_reserve)
+
+
 def best_claim(demand: Demand, accounts: Sequence[Account], now: float, *, backfills: int) -> Claim | None:
     """Claim the instance where a request is predicted to fit first; None where it can never fit."""
-    possible = [a for a in accounts if demand.tokens <= a.capacity]
+    possible = [a for a in accounts if can_claim(demand, a)]
     emptiest = nlargest(_LOOKED_AT, possible, key=lambda a: a.free_tokens)
     best: Claim | None = None
     for account in emptiest:

@@ -67,6 +67,24 @@ class QuietInstances:
         if len(turns) < count and (turn := self._begin(accounts)) is not None:
             turns.append(turn)
 
+    def give_way(self, able: Accounts) -> bool:
+        """End a turn if only quiet instances take prompts of a request: one that waits for them might wait for ever.
+
+        ``able``: instances that can serve the request.  Returns whether one of them takes all prompts again.
+        """
+        if not all(a.quiet or a.closed for a in able):
+            return False
+        for turn in self._turns:
+            if turn.among(able):
+                self._turns.remove(turn)
+                turn.end()
+                return True
+            if turn.follower is not None and turn.follower.among(able):
+                turn.follower.end()
+                turn.follower = None
+                return True
+        return False
+
     def _looked_at(self, turn: _Turn, accounts: Accounts) -> _Turn | None:
         """Return a turn that goes on, the one that took its place, or None if there is none."""
         if not turn.among(accounts):
@@ -94,7 +112,7 @@ class QuietInstances:
 
     def _next(self, accounts: Accounts) -> Account | None:
         """Return the next instance by id that could take a CRITICAL request and has no turn; None if there is none."""
-        able = [a for a in accounts if a.free_slots > 0 and not a.quiet]
+        able = [a for a in accounts if a.free_slots > 0 and not a.quiet and not a.closed]
         later = (a for a in able if a.instance_id > self._last_id)
         return next(later, able[0] if able else None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import as_accounts
+from scheduler_svc.domain.capacity.accounts import Accounts, as_accounts
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.engine_capacity import ROUND_TRIP_S
 from scheduler_svc.domain.capacity.figures import Figures, Rows
@@ -24,6 +24,9 @@ def unless_faster_is_full(choice: Choice, demand: Demand, accounts: Sequence[Acc
     prefill delays those that run there.  Each request behind it counts as a delay, by the prompts that are ahead: so in
     a long queue nobody waits, and no instance stays idle.  ``accounts``: those that the choice is of.
 
+    Nobody waits for longer than the first token is predicted to take at the instance chosen: requests of another class
+    may fill the faster one again and again.
+
     It does not wait if it goes where it does for another reason: a cache, its session, its caller's wish, its class.
     """
     able, request = demand.able, demand.request
@@ -36,8 +39,10 @@ def unless_faster_is_full(choice: Choice, demand: Demand, accounts: Sequence[Acc
     first_s = one_candidate.first_step_s(here, now) + prefill_s
     if demand.behind * ROUND_TRIP_S >= first_s:  # no instance is through with its prompts sooner
         return choice
+    if demand.waits_since is not None and now - demand.waits_since >= first_s:
+        return choice
     found = as_accounts(able)
-    rows = _full_of_prompts(found.figures, demand, now)
+    rows = _full_of_prompts(found, demand, now)
     if not len(rows):
         return choice
     first_tokens, finishes = _predicted(found.figures, demand, now)
@@ -52,14 +57,19 @@ def unless_faster_is_full(choice: Choice, demand: Demand, accounts: Sequence[Acc
     return Choice(index=choice.index, why=why, rule=_RULE, scores=choice.scores, waits=True)
 
 
-def _full_of_prompts(each: Figures, demand: Demand, now: float) -> Rows:
+def _full_of_prompts(accounts: Accounts, demand: Demand, now: float) -> Rows:
     """Return the rows of instances that have room for the request, and too many prompts ahead that are not overdue.
 
-    An instance where they are overdue may have stopped.
+    An instance where they are overdue may have stopped.  A quiet one takes prompts of CRITICAL requests only, even when
+    those ahead are done.
     """
+    each = accounts.figures
     limit = each.slot_limit_leaving_reserve if demand.must_leave_reserve else each.slot_limit
     room = (limit >= demand.prompt_tokens) & (each.free_tokens >= demand.tokens)
-    return (room & (each.full_prefill_s > 0) & (each.ready_at > now) & each.with_free_slot).nonzero()[0]
+    rows: Rows = (room & (each.full_prefill_s > 0) & (each.ready_at > now) & each.with_free_slot).nonzero()[0]
+    if demand.must_leave_reserve and len(rows):
+        return rows[[not accounts[row].quiet for row in rows.tolist()]]
+    return rows
 
 
 def _predicted(each: Figures, demand: Demand, now: float) -> tuple[scorers.Scores, scorers.Scores]:

@@ -145,3 +145,24 @@ def test_a_claim_is_kept_while_its_claimant_is_the_head(earlier_elsewhere: bool)
     scheduler.schedule(0.1)
 
     assert pool.claim is claim
+
+
+def test_a_claim_moves_on_when_its_instance_becomes_quiet() -> None:
+    scheduler = make_scheduler("priority")
+    for n in range(2):
+        facts = make_facts(kv_capacity_tokens=CAPACITY, max_model_len=CAPACITY)
+        add_instance(scheduler, f"i{n}", facts=facts)
+        scheduler.enqueue(make_request(n, prompt=500, output=500), 0.0)
+        scheduler.schedule(0.0)
+    scheduler.enqueue(make_request("head", prompt=500, output=500), 0.0)
+    scheduler.enqueue(make_request("another", prompt=500, output=500), 0.0)
+    assert scheduler.schedule(0.0) == []
+    (pool,) = scheduler._registry.pools()
+    assert pool.claim is not None
+    before = pool.claim.account
+
+    before.keep_quiet(True)
+    pool.changed = True
+    assert scheduler.schedule(1.0) == []
+
+    assert pool.claim.account is not before

@@ -89,6 +89,35 @@ def test_nobody_waits_for_an_instance_whose_prompts_are_overdue(policy: str) -> 
     assert [decision.instance_id for decision in scheduler.schedule(1.0)] == ["idle", "idle"]
 
 
+def test_nobody_waits_for_a_quiet_instance() -> None:
+    scheduler, _ = fleet("priority")
+    scheduler._registry.get("fast").account.keep_quiet(True)
+    arrive(scheduler, "r")
+
+    assert [decision.instance_id for decision in scheduler.schedule(0.0)] == ["idle"]
+
+
+@policies
+def test_nobody_waits_for_longer_than_the_first_token_takes_elsewhere(policy: str) -> None:
+    """However often the fast instance gets other prompts meanwhile."""
+    scheduler, _ = fleet(policy)
+    arrive(scheduler, "r")
+    account = scheduler._registry.get("fast").account
+    went_at = None
+    for tenth in range(40):
+        now = tenth / 10
+        account.pending.busy_until = now + 0.2  # as if others had gone before
+        account.learn(account.pace)
+        scheduler._registry.pool(MODEL).changed = True
+        if decisions := scheduler.schedule(now):
+            assert [decision.instance_id for decision in decisions] == ["idle"]
+            went_at = now
+            break
+    first_token_s = CHUNK * SLOW_S
+    assert went_at is not None
+    assert first_token_s <= went_at <= 1.5 * first_token_s
+
+
 @policies
 @pytest.mark.parametrize(
     ("slow_s", "changes"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.ledger import Ledger
@@ -154,6 +156,34 @@ def test_an_instance_without_a_slot_for_a_critical_request_has_no_turn() -> None
     assert fleet.quiet() == "b"
 
 
+def test_an_instance_that_is_kept_for_a_quarantined_request_has_no_turn() -> None:
+    fleet = Fleet("ab")
+    fleet.of["a"].close(True)
+
+    assert fleet.quiet() == "b"
+
+
+def test_quiet_instances_give_way_where_no_other_takes_a_request() -> None:
+    fleet = Fleet("abc")
+    running = [fleet.start("a") for _ in range(4)]
+    fleet.start("b", prefilled=False)
+    fleet.quiet()
+    fleet.end(running[0])
+    assert fleet.quiet() == "ab", "b follows a"
+    able = fleet.accounts
+
+    assert not fleet.turns.give_way(able), "c takes it"
+    assert not fleet.turns.give_way(able.only("c"))
+    assert fleet.turns.give_way(able.only("b"))
+    assert [fleet.of[name].quiet for name in "abc"] == [True, False, False]
+
+    fleet.of["c"].close(True)
+    assert fleet.turns.give_way(able.less(able.only("b")))
+    assert not any(account.quiet for account in able)
+    assert not fleet.turns.give_way(able.only("a"))
+    assert not fleet.turns.give_way(able.only("c"))
+
+
 def test_all_are_released_at_once() -> None:
     fleet = Fleet("abcd")
     running = [fleet.start("a") for _ in range(4)]
@@ -210,6 +240,11 @@ def test_fewer_instances_than_eight_have_none() -> None:
     placed(scheduler, "critical", Priority.CRITICAL)
     placed(scheduler, "another", Priority.CRITICAL)
     assert quiet_ones(scheduler) == 2
+
+
+def test_one_of_one_instance_cannot_be_quiet() -> None:
+    with pytest.raises(ValueError, match="instances_per_quiet_one: 1 would leave other classes no instance"):
+        make_scheduler("priority", instances_per_quiet_one=1)
 
 
 def test_a_minute_without_a_critical_request_releases_it() -> None:

@@ -109,3 +109,41 @@ def test_a_request_that_waits_for_its_adapter_does_not_hold_up_the_others() -> N
     plain = next(d for d in decisions if d.key.request_id == "plain")
     assert plain.instance_id == "without"
     assert any(reason.startswith("backfilled ahead of t/2") for reason in plain.reasons)
+
+
+def critical_stream(fleet: ModelledFleet, *, until_s: float) -> None:
+    """Have CRITICAL requests come often enough to keep an instance quiet."""
+    for n in range(int(until_s / 5)):
+        fleet.arrive(
+            make_request(f"critical{n}", prompt=20, output=100, arrived_at=n * 5.0, priority=Priority.CRITICAL)
+        )
+
+
+def test_a_request_that_only_the_quiet_instance_serves_is_served_at_once() -> None:
+    """An instance that runs nothing stays quiet while others take prompts, and CRITICAL requests come all the time."""
+    scheduler = make_scheduler("priority")
+    for n in range(8):
+        add_instance(scheduler, f"i{n}", facts=make_facts(adapters=frozenset({"x"} if n == 0 else ())))
+    fleet = ModelledFleet(scheduler)
+    critical_stream(fleet, until_s=120)
+    fleet.arrive(make_request("tuned", arrived_at=6.0, adapter="x"))
+
+    fleet.run(until=120)
+
+    assert wait_of(fleet, "tuned") == 0.0
+
+
+def test_a_long_request_does_not_claim_the_quiet_instance() -> None:
+    """The quiet one has room, and does not take it; meanwhile short requests would fill what the others free."""
+    scheduler = make_scheduler("priority")
+    for n in range(8):
+        add_instance(scheduler, f"i{n}", facts=make_facts(kv_capacity_tokens=8_192, max_running=64))
+    fleet = ModelledFleet(scheduler)
+    critical_stream(fleet, until_s=120)
+    for n in range(int(120 / 0.15)):
+        fleet.arrive(make_request(n, prompt=20, output=900, arrived_at=n * 0.15))
+    fleet.arrive(make_request("long", prompt=5_000, output=2_000, arrived_at=16.0))
+
+    fleet.run(until=120)
+
+    assert wait_of(fleet, "long") < 2 * 9.0, "those that run end within 9 s"

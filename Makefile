@@ -130,7 +130,7 @@ $(LOCK_VENV)/.stamp-$(UV):
 	@touch $@
 
 # Beside the sources, never among them: there a compiled file would be imported in place of what is edited.
-compiled: setup ## build the scheduler's domain compiled, into .cache/compiled/lib; needs a C compiler
+compiled: setup ## build the scheduler's domain compiled, into .cache/compiled/lib; needs gcc and Python's headers
 	@rm -rf $(COMPILED)/lib
 	SAGE_COMPILE=1 $(GIVES_WAY) $(PY) setup.py --quiet build --build-base $(COMPILED)/build --build-lib $(COMPILED)/lib
 
@@ -260,7 +260,8 @@ vllm-two-engines: setup-vllm
 # those run before them, the longest first.
 test: setup ## everything that this machine can run; the last lines say what was left out
 	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target chaos-1 chaos-2 test-fleets $(FAST) \
-		test-skew test-stack test-fuzz test-otel-versions test-compiled
+		test-skew test-stack test-fuzz test-otel-versions \
+		$$(if $(PACKAGES) has gcc && $(PACKAGES) has python3-dev; then echo test-compiled; fi)
 	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory test-vllm; fi
 	@$(PACKAGES) left-out
 

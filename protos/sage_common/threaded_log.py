@@ -137,7 +137,8 @@ class _Writer:
                 if not written:
                     self._dropped += len(lines)
                 elif self._dropped and self._said_of_dropped is not None:
-                    self._append(self._said_of_dropped(self._dropped))
+                    with contextlib.suppress(Exception):  # a format that fails must not end the thread of all lines
+                        self._append(self._said_of_dropped(self._dropped))
                     self._dropped = 0
                 self._changed.notify_all()
 

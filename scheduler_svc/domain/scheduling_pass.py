@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
@@ -12,6 +13,7 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import highest
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.fleet.quiet_instances import quiet_ones
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.ordering.base import goes_by_arrival
 from scheduler_svc.domain.pd.fallbacks import Fallback
@@ -21,11 +23,15 @@ from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
 from scheduler_svc.domain.placement.split_planner import SplitPlan
 from scheduler_svc.domain.queue import ModelQueue, OrderingFailed
+from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.shares.group import Charge
+from scheduler_svc.domain.targets import Targets, effective_targets
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _LOOKS = 256  # requests set aside from the head, or stepped back, in one pass; quarantined ones looked at
 _ALONE = "quarantined: runs alone, because it was present when engines died"
+#: Share of its TTFT target that a request of another class waits for before no instance is quiet.
+_PATIENCE = 0.5
 _KEPT = "an instance was emptied for it"
 
 
@@ -45,11 +51,19 @@ class SchedulingPass:
     that keeps order, only on instances that cannot serve the head or lack KV memory for it.
     """
 
-    def __init__(self, placer: Placer, *, backfill_depth: int, instances_per_quiet_one: int) -> None:
+    def __init__(
+        self,
+        placer: Placer,
+        *,
+        backfill_depth: int,
+        instances_per_quiet_one: int,
+        default_targets: Mapping[Priority, Targets],
+    ) -> None:
         """``instances_per_quiet_one``: of so many instances, one is kept quiet where the policy protects CRITICAL."""
         self._placer = placer
         self._depth = backfill_depth
         self._per_quiet_one = instances_per_quiet_one
+        self._defaults = default_targets
 
     def run(self, queue: ModelQueue, context: PassContext, *, budget: int) -> PassResult:
         """Make at most ``budget`` decisions.  Requests that are placed leave the queue with their capacity reserved.
@@ -104,9 +118,22 @@ class SchedulingPass:
         if protects and policy.engine_classes:
             if queue.waits_critical():
                 pool.quiet.critical_came(context.now)
-            if pool.quiet.wanted(context.now):
-                count = len(pool.accounts) // self._per_quiet_one
+            if pool.quiet.wanted(context.now) and not self._others_wait_long(queue, context.now):
+                count = quiet_ones(pool.accounts, self._per_quiet_one)
         pool.quiet.take_turns(pool.accounts, count)
+
+    def _others_wait_long(self, queue: ModelQueue, now: float) -> bool:
+        """Whether a request of another class has waited for capacity for more than ``_PATIENCE`` of its TTFT target.
+
+        Then the fleet lacks the capacity that a quiet instance would take from it.
+        """
+        for oldest in queue.oldest_placeable():
+            request = oldest.request
+            ttft_s = effective_targets(request, self._defaults).ttft_s or self._defaults[request.priority].ttft_s
+            critical = request.priority is Priority.CRITICAL
+            if not critical and ttft_s is not None and now - oldest.enqueued_at > _PATIENCE * ttft_s:
+                return True
+        return False
 
     def _place_head(
         self, head: WaitingRequest, queue: ModelQueue, context: PassContext, budget: int, result: PassResult

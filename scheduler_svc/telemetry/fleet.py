@@ -183,7 +183,7 @@ def _describe(instance: Instance, values: Values, now: float) -> None:
     if instance.facts is not None:
         account = instance.account
         values[catalogue.KV_CAPACITY].append((own, instance.facts.kv_capacity_tokens))
-        values[catalogue.KV_RESERVED].append((own, account.reserved_tokens))
+        values[catalogue.KV_RESERVED].append((own, account.kv.reserved_tokens))
         values[catalogue.INSTANCE_SLOTS].append((own, instance.facts.max_running))
         values[catalogue.INSTANCE_REQUESTS].append(((*own, "reserved"), account.live))
     if (load := instance.load) is not None:

@@ -54,7 +54,7 @@ class InstanceViews:
         if instance.progress is not None:
             wire.progress = instance.progress
         wire.assigned = len(instance.account.reservations)
-        wire.kv_reserved_tokens = instance.account.reserved_tokens
+        wire.kv_reserved_tokens = instance.account.kv.reserved_tokens
         if instance.wake_s is not None:
             durations.fill(wire.wake_time, instance.wake_s)
         if instance.role_change is not None:

@@ -28,6 +28,7 @@ PROGRAMS = (
     "go",
     "protoc-gen-go",
     "protoc-gen-go-grpc",
+    "gcc",
 )
 SHELL = shutil.which("sh") or "/bin/sh"
 
@@ -90,6 +91,7 @@ def test_a_machine_with_every_package_leaves_nothing_out(machine: Machine) -> No
         ("node", "npm"),
         ("protoc-gen-go", "protoc-gen-go-1-5"),
         ("protoc-gen-go-grpc", "protoc-gen-go-grpc"),
+        ("gcc", "gcc"),
     ],
 )
 def test_the_last_lines_name_the_missing_package_and_how_to_install_it(
@@ -123,6 +125,13 @@ def test_a_missing_libnuma_matters_only_without_an_nvidia_gpu(machine: Machine) 
     assert machine.run("has", "libnuma1").returncode != 0
     machine.put("nvidia-smi", "exit 0")
     assert machine.run("has", "libnuma1").returncode == 0
+
+
+def test_the_compiled_domain_needs_the_headers_of_python(machine: Machine) -> None:
+    machine.put("python3", 'case "$2" in *Python.h*) exit 1 ;; esac')
+    assert machine.run("left-out").stdout.endswith("install --no-install-recommends python3-dev\n")
+    [recipe] = re.findall(r"^test: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert "has gcc && $(PACKAGES) has python3-dev; then echo test-compiled" in recipe
 
 
 def test_dockers_own_compose_plugin_does_for_docker_compose(machine: Machine) -> None:

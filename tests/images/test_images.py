@@ -37,6 +37,11 @@ def test_an_image_runs_as_an_ordinary_user(images: None, image: str) -> None:
     assert python(image, "import os; print(os.getuid())").strip() == "10001"
 
 
+def test_the_schedulers_image_has_the_domain_compiled(images: None) -> None:
+    program = "from scheduler_svc.domain.build import build_name; print(build_name())"
+    assert python("sage-scheduler", program).strip() == "compiled"
+
+
 def test_a_scheduler_that_anyone_could_reach_does_not_start(images: None) -> None:
     printed = podman("run", "--network=none", *_limits(), "--name", "sage-open", "sage-scheduler", check=False)
     try:

@@ -57,6 +57,7 @@ class Parts:
             self._placer,
             backfill_depth=settings.backfill_depth,
             instances_per_quiet_one=settings.instances_per_quiet_one,
+            default_targets=settings.default_targets,
         )
         self._shadow_name = ""  # in the catalogue; empty: none
         self._queued: dict[RequestKey, ModelQueue] = {}

@@ -75,7 +75,7 @@ class EngineReports:
         instance.load = load
         instance.last_report_at = now
         account.report(load, now)
-        seen = len(account.reservations) - len(account.unseen)
+        seen = len(account.reservations) - len(account.kv.unseen)
         instance.watch.observe(load, now, seen_reservations=seen)
         predictor = instance.predictor
         if predictor is not None:

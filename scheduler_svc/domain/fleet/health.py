@@ -43,7 +43,7 @@ def _stalled(instance: Instance, load: LoadReport, settings: SchedulerSettings, 
     idle_s = now - watch.since
     if not watch.busy or idle_s < limit:
         return None
-    held = max(load.unfinished, len(instance.account.reservations) - len(instance.account.unseen))
+    held = max(load.unfinished, len(instance.account.reservations) - len(instance.account.kv.unseen))
     reason = f"holds {held} requests and did no iteration for {idle_s:.1f} s"
     if load.known_wait:
         reason += f" (the engine reports: {load.known_wait})"

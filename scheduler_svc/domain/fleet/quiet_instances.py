@@ -6,6 +6,7 @@ from collections import deque
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
+from scheduler_svc.domain.capacity.figures import highest, lowest
 
 #: Seconds after a CRITICAL request for which instances are kept quiet for the next one.
 CRITICAL_MEMORY_S = 60.0
@@ -13,6 +14,23 @@ CRITICAL_MEMORY_S = 60.0
 _NEXT_FROM = 0.75
 #: The same: a turn is over at the latest once no more are left, as they would be too few to share a step's fixed cost.
 _LEAST_LEFT = 0.5
+
+
+#: Slowest by fastest, of instances that count as equally fast.
+_ALIKE = 1.5
+
+
+def quiet_ones(accounts: Accounts, per_quiet_one: int) -> int:
+    """Return how many instances to keep quiet: one of every ``per_quiet_one``, where all are about equally fast.
+
+    Elsewhere a turn of the fastest would cost much of what the fleet can do, and CRITICAL requests, which go where
+    their first token comes first, meet the shortest steps there anyway.
+    """
+    count = len(accounts) // per_quiet_one
+    if not count:
+        return 0
+    token_s = accounts.figures.computed_token_s
+    return count if highest(token_s) <= _ALIKE * lowest(token_s) else 0
 
 
 class QuietInstances:
@@ -119,7 +137,7 @@ class _Turn:
     def settled(self) -> bool:
         """Whether the prompts of other classes that were there are done; counts the sequences when they are."""
         account = self._account
-        if self._sequences is None and len(account.pending) <= account.urgent_pending:
+        if self._sequences is None and len(account.pending) <= account.pending.urgent:
             self._sequences = account.live_not_critical
         return self._sequences is not None
 

@@ -47,7 +47,7 @@ class RunningAttempts:
         if instance.predictor is not None:
             predicted_s, measured_s = reservation.first_token_in_s, now - reservation.made_at
             instance.predictor.first_token_came(predicted_s, measured_s)
-            if reservation.goes_first:
+            if reservation.goes_first and not instance.account.pending:  # no other prompt shared its steps
                 undelayed_s = predicted_s - reservation.start_delay_s
                 instance.predictor.prompt_computed(undelayed_s, measured_s, instance.account.chunk_s)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scheduler_svc.domain.capacity.account import ROUND_TRIP_S, Account
+from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts, as_accounts
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.engine_capacity import ROUND_TRIP_S
 from scheduler_svc.domain.capacity.figures import Figures, Rows
 from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.objective import Choice

@@ -37,7 +37,7 @@ class Margin:
 
 
 class StartDelay:
-    """How long a prompt waits at an engine beyond what is predicted, in seconds: a running mean.
+    """How long a prompt that is alone waits at an engine beyond what is predicted, in seconds: a running mean.
 
     Nothing that is predicted holds the step that runs when a prompt comes, the step that is scheduled behind it already
     (vLLM's asynchronous scheduling), or the way there and back.  One first token that is very late counts as late by

@@ -74,7 +74,7 @@ def _decoding(account: Account) -> int:
 
     These hold a slot because prefill is slow; they are no work of the decode side yet.
     """
-    return account.live - sum(not each.prefills for each in account.pending.values())
+    return account.live - sum(not each.prefills for each in account.pending.prompts.values())
 
 
 def _side(name: str, pool: Pool, role: InstanceRole, now: float, found: Sequence[tuple[float, str]]) -> Side:

@@ -72,6 +72,7 @@ def _readings(options: argparse.Namespace) -> Readings:
         duration_s=options.duration_s or (60.0 if quick else 300.0),
         search_s=options.search_s,
         traces=options.traces,
+        at=options.at or (),
     )
 
 
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--targets", action="append", choices=list(TARGETS), help="what requests state; again for more")
     parser.add_argument("--policy", action="append", help=f"a policy, a policy/variant or {ORACLE}; again for more")
     parser.add_argument("--loads", type=_floats, help="grid of goodput, such as 0.3,0.6,0.9")
+    parser.add_argument("--at", type=_floats, help="run every policy at these loads only, and search no goodput")
     parser.add_argument("--seeds", type=int, help="how many")
     parser.add_argument("--duration-s", type=float, help="simulated seconds of arrivals in a run")
     parser.add_argument("--search-s", type=float, help="fewer of them in runs that only the search for goodput needs")

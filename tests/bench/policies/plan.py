@@ -45,7 +45,7 @@ class Goal:
         if self.search:
             load = readings.next_load(self.group, self.policy, self.seed)
             return readings.shortened(cell(load)) if load is not None else None
-        needed = map(cell, sorted(fixed_loads(self.group, self.policy)))
+        needed = map(cell, sorted(readings.at or fixed_loads(self.group, self.policy)))
         return next((each for each in needed if readings.results.find(each) is None), None)
 
 
@@ -60,9 +60,9 @@ class Plan:
             for seed in readings.seeds
             for group in readings.groups
             for policy in readings.policies_in(group)
-            for search in (False, True)
+            for search in ((False,) if readings.at else (False, True))
         )
-        self._open = sorted(goals, key=lambda each: each.stage)  # a stable sort
+        self._open = list(goals) if readings.at else sorted(goals, key=lambda each: each.stage)  # a stable sort
         self._running: set[tuple[Group, str, int]] = set()
 
     def next_job(self) -> Job | None:

@@ -33,6 +33,7 @@ class Readings:
     duration_s: float  # of arrivals in a run
     search_s: float | None = None  # of arrivals in a run that only the search for goodput needs; None: as many
     traces: Path | None = None
+    at: Sequence[float] = ()  # loads that every policy is run at, instead of claims and goodput; empty: those
 
     def policies_in(self, group: Group) -> Sequence[str]:
         """Return the policies to run in a group.

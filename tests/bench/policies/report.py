@@ -24,7 +24,9 @@ from tests.bench.policies.tables import (
 def full_report(readings: Readings, left: Sequence[Goal]) -> str:
     """Return everything that was found, each group's tables too.  ``left``: what was not run."""
     verdicts = judge(readings)
-    loads = [load_table(readings, group, load) for group in readings.groups for load in (ECONOMICAL, BUSY)]
+    loads = [
+        load_table(readings, group, load) for group in readings.groups for load in readings.at or (ECONOMICAL, BUSY)
+    ]
     return _sections(
         {
             "# Policies": _run_facts(readings),

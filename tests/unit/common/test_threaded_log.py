@@ -102,6 +102,29 @@ def test_a_descriptor_that_fails_loses_lines_and_nothing_else(logger: logging.Lo
     os.close(broken)
 
 
+def test_a_format_that_fails_for_the_line_about_dropped_lines_does_not_end_the_log(logger: logging.Logger) -> None:
+    class OwnFormat(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            if record.levelno == logging.WARNING:
+                raise ValueError("no field of this name")
+            return super().format(record)
+
+    reading, broken = os.pipe()
+    os.close(reading)
+    handler = ThreadedLog(broken)
+    handler.setFormatter(OwnFormat())
+    logger.addHandler(handler)
+    logger.info("to nobody")
+    handler.flush()
+    with pipe() as (reading, writing):
+        os.dup2(writing, broken)
+        logger.info("to somebody")
+        handler.flush()
+        logger.info("to somebody again")
+        assert read_lines(reading, until="again") == ["to somebody", "to somebody again"]
+    os.close(broken)
+
+
 def test_the_last_lines_are_written_before_the_process_ends() -> None:
     code = (
         "import logging, os\n"

@@ -554,10 +554,10 @@ async def test_the_engines_figures_include_what_was_adopted() -> None:
     after = Next("a")
     after.adopt("a", order)
     account = after.plane.scheduler.instance("a").account
-    assert account.unseen_tokens > 0
+    assert account.kv.unseen_tokens > 0
     load = LoadReport(number=1, last_assign=0, running=1, waiting=0, unfinished=1, iterations=1, kv_used_tokens=64)
     after.plane.instances.reports.heartbeat(after.sessions["a"], load)
-    assert account.unseen_tokens == 0
+    assert account.kv.unseen_tokens == 0
 
 
 async def test_what_nobody_reads_ends_after_a_while() -> None:

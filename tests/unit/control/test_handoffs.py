@@ -71,8 +71,8 @@ async def test_room_is_reserved_at_both_ends_at_once() -> None:
         await world.submit("r1", prompt=100, max_tokens=50)
         await world.advance(PREFILL_S / 2)
         scheduler = world.plane.scheduler
-        assert scheduler.instance("p").account.reserved_tokens >= 100
-        assert scheduler.instance("d").account.reserved_tokens >= 150
+        assert scheduler.instance("p").account.kv.reserved_tokens >= 100
+        assert scheduler.instance("d").account.kv.reserved_tokens >= 150
 
 
 async def test_prefill_room_is_held_until_the_blocks_are_fetched() -> None:
@@ -81,10 +81,10 @@ async def test_prefill_room_is_held_until_the_blocks_are_fetched() -> None:
         await world.submit("r1", prompt=100, max_tokens=500)
         account = world.plane.scheduler.instance("p").account
         await world.advance(PREFILL_S + 0.01)
-        assert account.reserved_tokens > 0
+        assert account.kv.reserved_tokens > 0
         assert account.free_slots == account.max_running, "its slot is free all the same"
         await world.advance(0.1)
-        assert account.reserved_tokens == 0
+        assert account.kv.reserved_tokens == 0
 
 
 async def test_an_unproved_pair_is_not_used_and_that_is_loud() -> None:
@@ -364,7 +364,7 @@ async def test_decode_dies_before_it_fetched_and_the_lease_frees_the_blocks() ->
         await world.advance(LEASE_S + 2)
         p.expire()
         assert not p.pinned
-        assert world.plane.scheduler.instance("p").account.reserved_tokens == 0
+        assert world.plane.scheduler.instance("p").account.kv.reserved_tokens == 0
 
 
 @pytest.mark.parametrize("after", [PREFILL_S / 2, PREFILL_S + 0.0005, PREFILL_S + 0.005, PREFILL_S + 0.05, 0.5])

@@ -72,12 +72,12 @@ async def test_a_hung_prefill_instance_takes_no_room_at_the_decode_side_from_req
         late = [await world.submit(f"late-{i}", prompt=100, deadline_s=1.0) for i in range(3)]
         await world.advance(0.5)
         account = world.plane.scheduler.instance("d").account
-        assert account.reserved_tokens > 0
+        assert account.kv.reserved_tokens > 0
         world.plane.intake.cancel(RequestKey(tenant="t", request_id="gone"), "enough")
         await world.advance(1.0)
         assert gone.error is not None
         assert all(isinstance(each.error, DeadlineExceeded) for each in late)
-        assert account.reserved_tokens == 0
+        assert account.kv.reserved_tokens == 0
         assert account.live == 0
 
 

@@ -106,7 +106,7 @@ def test_nobody_waits_for_longer_than_the_first_token_takes_elsewhere(policy: st
     went_at = None
     for tenth in range(40):
         now = tenth / 10
-        account.busy_until = now + 0.2  # as if others had gone before
+        account.pending.busy_until = now + 0.2  # as if others had gone before
         account.learn(account.pace)
         scheduler._registry.pool(MODEL).changed = True
         if decisions := scheduler.schedule(now):

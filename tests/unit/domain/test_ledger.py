@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.domain.capacity.account import PREFILL_MEMORY_S, Account
+from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.ledger import Ledger
+from scheduler_svc.domain.capacity.prefill_rate import PREFILL_MEMORY_S
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.prediction.margin import Margins

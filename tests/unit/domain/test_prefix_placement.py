@@ -72,7 +72,7 @@ def test_predictions_count_the_tokens_that_are_left_to_compute() -> None:
 
     saved_s = cold.prediction.first_token_s - warm.prediction.first_token_s
     assert saved_s == pytest.approx(32 * BLOCK * account.computed_token_s, rel=0.01)
-    assert account.pending_s == pytest.approx(10 * account.computed_token_s, rel=0.01), (
+    assert account.pending.seconds == pytest.approx(10 * account.computed_token_s, rel=0.01), (
         "so does what its reservation stands for"
     )
     assert warm.prediction.cost <= cold.prediction.cost

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scheduler_svc.domain.capacity.account import Account
@@ -9,7 +11,7 @@ from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.fleet.quiet_instances import CRITICAL_MEMORY_S, QuietInstances
-from scheduler_svc.domain.prediction.pace import GPU_PRIOR
+from scheduler_svc.domain.prediction.pace import CPU_PRIOR, GPU_PRIOR
 from scheduler_svc.domain.request import Priority, RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
 from tests.contract.policies.modelled_fleet import (
@@ -217,6 +219,18 @@ def test_one_of_eight_is_quiet_once_a_critical_request_came() -> None:
     assert quiet_ones(scheduler) == 1
 
 
+def test_a_fleet_of_unequal_speeds_has_none() -> None:
+    """A turn of the fastest would cost a fifth of such a fleet."""
+    scheduler = make_scheduler("priority", instances=8)
+    placed(scheduler, "critical", Priority.CRITICAL)
+    fast = replace(CPU_PRIOR, prefill_token_s=CPU_PRIOR.prefill_token_s / 3, base_s=CPU_PRIOR.base_s / 3)
+    scheduler.instance("i3").account.learn(fast)
+
+    placed(scheduler, "another", Priority.CRITICAL, now=1.0)
+
+    assert quiet_ones(scheduler) == 0
+
+
 def test_fewer_instances_than_eight_have_none() -> None:
     scheduler = make_scheduler("priority", instances=7)
     placed(scheduler, "critical", Priority.CRITICAL)
@@ -253,6 +267,32 @@ def test_another_policy_releases_it() -> None:
     placed(scheduler, "normal", Priority.NORMAL)
 
     assert quiet_ones(scheduler) == 0
+
+
+def test_none_is_quiet_while_others_wait_for_capacity_for_more_than_half_of_their_target() -> None:
+    scheduler = make_scheduler("priority", instances=8)
+    placed(scheduler, "critical", Priority.CRITICAL)
+    for n in range(2_000):
+        scheduler.enqueue(make_request(n), 0.0)
+    scheduler.schedule(0.0)
+    assert scheduler.waiting(MODEL) > 0
+
+    for now, quiet in ((2.5, 1), (2.6, 0)):
+        scheduler.enqueue(make_request(f"at {now}", arrived_at=now), now)
+        scheduler.schedule(now)
+        assert quiet_ones(scheduler) == quiet, f"at {now} s of a target of 5 s"
+
+
+def test_it_stays_quiet_while_a_request_waits_that_no_instance_can_serve() -> None:
+    scheduler = make_scheduler("priority", instances=8)
+    placed(scheduler, "critical", Priority.CRITICAL)
+    scheduler.enqueue(make_request("unservable", adapter="unknown"), 0.0)
+    assert not scheduler.schedule(0.0)
+
+    placed(scheduler, "later", Priority.NORMAL, 10.0)
+
+    assert scheduler.waiting(MODEL) == 1
+    assert quiet_ones(scheduler) == 1
 
 
 def test_other_classes_leave_the_quiet_instance_alone_and_say_so() -> None:

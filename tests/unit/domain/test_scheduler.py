@@ -274,13 +274,13 @@ def test_a_request_that_writes_more_than_predicted_takes_more_room() -> None:
         if output is not None:
             scheduler.release(decision.attempt_number, 0.0, output_tokens=output, finished=True)
     account = scheduler.instance("i0").account
-    assert account.reserved_tokens == 32
+    assert account.kv.reserved_tokens == 32
 
     scheduler.progress(decision.attempt_number, 500)
 
-    assert account.reserved_tokens == 544, "in whole blocks, with the next tokens"
+    assert account.kv.reserved_tokens == 544, "in whole blocks, with the next tokens"
     scheduler.progress(decision.attempt_number, 501)
-    assert account.reserved_tokens == 544, "in whole blocks, with the next tokens"
+    assert account.kv.reserved_tokens == 544, "in whole blocks, with the next tokens"
 
 
 def test_predictions_are_checked_against_what_came() -> None:

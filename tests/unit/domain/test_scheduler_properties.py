@@ -251,19 +251,22 @@ def check_sums(account: Account, mine: dict[int, Decision]) -> None:
     assert account.live == len(mine)
     assert account.free_slots == account.max_running - len(mine)
     assert account.live_not_critical == sum(not r.critical for r in reservations.values())
-    assert account.reserved_tokens == sum(r.tokens for r in reservations.values())
+    assert account.kv.reserved_tokens == sum(r.tokens for r in reservations.values())
     unseen = [r for r in reservations.values() if not r.seen]
-    assert set(account.unseen) == {r.attempt_number for r in unseen}
-    assert account.unseen_tokens == sum(r.tokens for r in unseen)
+    assert set(account.kv.unseen) == {r.attempt_number for r in unseen}
+    assert account.kv.unseen_tokens == sum(r.tokens for r in unseen)
     assert all(r.tokens % account.block == 0 for r in reservations.values())
-    used = max(account.reserved_tokens, max(0, account.kv_used - account.freed_since_report) + account.unseen_tokens)
+    used = max(
+        account.kv.reserved_tokens,
+        max(0, account.kv.reported_tokens - account.kv.freed_since_report) + account.kv.unseen_tokens,
+    )
     assert account.free_tokens == (account.capacity - used) // account.block * account.block
     assert account.finishes == sorted(r.finish_at for r in reservations.values())
-    assert len(account.queued) == max(0, -account.free_slots)
-    assert account.lookahead_tokens == sum(r.prompt_tokens for r in account.queued.values())
+    assert len(account.queue.waiting) == max(0, -account.free_slots)
+    assert account.queue.prompt_tokens == sum(r.prompt_tokens for r in account.queue.waiting.values())
     pending = [r for r in reservations.values() if r.first_token_at is None]
-    assert set(account.pending) == {r.attempt_number for r in pending}
-    assert abs(account.pending_s - sum(r.prefill_s for r in pending)) < 1e-9
+    assert set(account.pending.prompts) == {r.attempt_number for r in pending}
+    assert abs(account.pending.seconds - sum(r.prefill_s for r in pending)) < 1e-9
 
 
 TestCoreMachine = CoreMachine.TestCase

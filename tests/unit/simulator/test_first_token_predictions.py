@@ -28,6 +28,7 @@ OUTPUTS = LognormalLengths(median=180, sigma=0.5, most=800)
 LEARNING = 200  # requests, until the engine's pace is known
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("rate", [5.0, 12.0], ids=["slots are free", "slots are full"])
 def test_first_tokens_come_when_they_were_predicted(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
     errors: list[float] = []

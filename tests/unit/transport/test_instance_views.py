@@ -22,7 +22,7 @@ def test_an_instance() -> None:
     instance.load, instance.last_report_at, instance.progress = LOAD, 99.0, 0.5
     instance.wake_s = 2.5
     instance.account.reservations[1] = None  # type: ignore[assignment]  # it is counted only
-    instance.account.reserved_tokens = 48
+    instance.account.kv.reserved_tokens = 48
     decision = admin_pb2.InstanceDecision(instance_id="d", drained=True)
     instance.role_change = RoleChange(
         model="m",

@@ -16,4 +16,4 @@ def uncached_tokens(demand: Demand, accounts: Sequence[Account]) -> list[float]:
 
 def pending_tokens(account: Account) -> int:
     """Return the prompt tokens to compute of the requests that have no first token yet."""
-    return sum(each.prompt_tokens - (each.cached_tokens or 0) for each in account.pending.values())
+    return sum(each.prompt_tokens - (each.cached_tokens or 0) for each in account.pending.prompts.values())

@@ -146,3 +146,17 @@ def test_results_of_another_source_do_not_count(tmp_path: Path) -> None:
     assert again.find(cell) is None
     assert again.discarded == 1
     assert Results(path, any_source=True).find(cell) == figures()
+
+
+def test_given_loads_are_run_for_every_policy_and_no_goodput_is_searched() -> None:
+    plan = Plan(replace(readings(policies=("slo_aware", "least_requests")), at=(0.7, 0.4)))
+
+    ran = run_through(plan)
+
+    assert [(cell.policy, cell.load) for cell in ran] == [
+        ("slo_aware", 0.4),
+        ("slo_aware", 0.7),
+        ("least_requests", 0.4),
+        ("least_requests", 0.7),
+    ]
+    assert plan.left() == []

@@ -106,6 +106,7 @@ def test_behind_a_head_that_is_to_be_split_itself_splits_keep_their_turn() -> No
     assert said.startswith("should be split: no pair of instances has capacity now; to run whole: instance g full: ")
 
 
+@pytest.mark.interpreted
 def test_a_request_to_be_split_waits_where_the_objective_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = pd_core(general=False)
     offers: list[Demand] = []

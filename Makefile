@@ -17,6 +17,9 @@ LOCK_VENV  := .venv-lock
 TINY_MODEL := .cache/tiny-model
 COMPILED   := .cache/compiled
 
+# What runs on the compiled domain; in `make test` the first two.
+COMPILED_ROOMS := tests/compiled tests/unit/domain tests/contract/policies tests/unit/control tests/unit/simulator
+
 # PyTorch's CPU build, asked for by its full name: plain `torch` would be the CUDA build on most machines.
 TORCH_CPU       := torch==2.13.0+cpu
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -237,7 +240,7 @@ test-otel-versions: setup ## the telemetry's unit tests on the oldest and the ne
 
 test-compiled: compiled ## the domain's tests on its compiled build, and its decisions beside those of the interpreted one
 	SAGE_COMPILED_BUILD=$(CURDIR)/$(COMPILED)/lib $(GIVES_WAY) $(PY) -m pytest -o pythonpath='$(COMPILED)/lib .' \
-		-m 'not interpreted' tests/compiled tests/unit/domain tests/contract/policies tests/unit/control tests/unit/simulator
+		-m 'not interpreted' $(COMPILED_ROOMS)
 
 test-vllm: setup-vllm ## the tests on real vLLM engines
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=line vllm-two-engines vllm-one-engine
@@ -260,7 +263,7 @@ vllm-two-engines: setup-vllm
 # those run before them, the longest first.
 test: setup ## everything that this machine can run; the last lines say what was left out
 	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target chaos-1 chaos-2 test-fleets $(FAST) \
-		test-skew test-stack test-fuzz test-otel-versions \
+		test-skew test-stack test-fuzz test-otel-versions COMPILED_ROOMS='$(wordlist 1,2,$(COMPILED_ROOMS))' \
 		$$(if $(PACKAGES) has gcc && $(PACKAGES) has python3-dev; then echo test-compiled; fi)
 	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory test-vllm; fi
 	@$(PACKAGES) left-out

@@ -25,7 +25,7 @@ from scheduler_svc.domain.placement.split_planner import SplitPlan
 from scheduler_svc.domain.queue import ModelQueue, OrderingFailed
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.shares.group import Charge
-from scheduler_svc.domain.targets import Targets, effective_targets
+from scheduler_svc.domain.targets import Targets, ttft_target_of
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _LOOKS = 256  # requests set aside from the head, or stepped back, in one pass; quarantined ones looked at
@@ -118,8 +118,10 @@ class SchedulingPass:
         if protects and policy.engine_classes:
             if queue.waits_critical():
                 pool.quiet.critical_came(context.now)
-            if pool.quiet.wanted(context.now) and not self._others_wait_long(queue, context.now):
+            if pool.quiet.wanted(context.now):
                 count = quiet_ones(pool.accounts, self._per_quiet_one)
+            if count and self._others_wait_long(queue, context.now):
+                count = 0
         pool.quiet.take_turns(pool.accounts, count)
 
     def _others_wait_long(self, queue: ModelQueue, now: float) -> bool:
@@ -129,7 +131,7 @@ class SchedulingPass:
         """
         for oldest in queue.oldest_placeable():
             request = oldest.request
-            ttft_s = effective_targets(request, self._defaults).ttft_s or self._defaults[request.priority].ttft_s
+            ttft_s = ttft_target_of(request, self._defaults)
             critical = request.priority is Priority.CRITICAL
             if not critical and ttft_s is not None and now - oldest.enqueued_at > _PATIENCE * ttft_s:
                 return True

@@ -38,6 +38,11 @@ def effective_targets(request: Request, defaults: Mapping[Priority, Targets]) ->
     return defaults[request.priority]
 
 
+def ttft_target_of(request: Request, defaults: Mapping[Priority, Targets]) -> float | None:
+    """Return the seconds to a first token that a request states, or else its class's, whatever else it states."""
+    return request.ttft_target_s or defaults[request.priority].ttft_s
+
+
 @lru_cache(maxsize=1_024)
 def _stated(ttft_s: float | None, tpot_s: float | None) -> Targets:
     """Return these targets; the same object for the same targets, as a decision asks for them several times."""

@@ -21,7 +21,7 @@ from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.objectives.target_shares import TargetShares, reject_missed
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.targets import Targets, effective_targets
+from scheduler_svc.domain.targets import Targets, ttft_target_of
 
 #: A request waits for an instance in use as long as another one would use no more of its targets than this, and so long
 #: that those who run there are not late for its sake.
@@ -178,7 +178,7 @@ class CheapestInTime:
     def _may_wait(self, demand: Demand, now: float) -> bool:
         """Whether a request has waited for less than ``_PATIENCE`` of its TTFT target, or of its class's."""
         request = demand.request
-        ttft_s = effective_targets(request, self._defaults).ttft_s or self._defaults[request.priority].ttft_s or 0.0
+        ttft_s = ttft_target_of(request, self._defaults) or 0.0
         return not demand.started and now - request.arrived_at < _PATIENCE * ttft_s
 
     def _of(self, model: str) -> InstancesInUse:

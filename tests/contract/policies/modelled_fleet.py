@@ -13,7 +13,7 @@ from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import TRANSITIONS, InstanceState
-from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
 from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
@@ -77,6 +77,21 @@ def add_instance(
     """Register an instance and have its engine say that it is ready."""
     scheduler.register(InstanceSpec(instance_id=instance_id, model=model, engine_start_id="1", **spec), now)
     scheduler.engine_ready(instance_id, facts or make_facts(), now)
+
+
+def make_load(number: int = 1, samples: tuple[IterationSample, ...] = (), **changes: Any) -> LoadReport:
+    """Make a heartbeat of an engine that runs nothing; ``number`` counts its iterations, too."""
+    values: dict[str, Any] = {
+        "number": number,
+        "last_assign": 0,
+        "running": 0,
+        "waiting": 0,
+        "unfinished": 0,
+        "kv_used_tokens": 0,
+        "iterations": number,
+        "samples": samples,
+    }
+    return LoadReport(**values | changes)
 
 
 def press(scheduler: Scheduler, now: float, *, prefill: float = 0.0, decode: float = 0.0) -> None:

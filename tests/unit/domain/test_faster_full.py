@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.domain.load_report import IterationSample, LoadReport
+from scheduler_svc.domain.load_report import IterationSample
 from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
-from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
+from tests.contract.policies.modelled_fleet import (
+    MODEL,
+    add_instance,
+    make_facts,
+    make_load,
+    make_request,
+    make_scheduler,
+)
 
 CHUNK = 1_000  # prompt tokens of a full step
 FAST_S, SLOW_S = 1e-4, 1e-3  # per prompt token
@@ -30,17 +37,7 @@ def teach(scheduler: Scheduler, instance_id: str, prefill_token_s: float) -> Non
         for n in range(20)
     )
     for number in range(1, 11):
-        report = LoadReport(
-            number=number,
-            last_assign=0,
-            running=0,
-            waiting=0,
-            unfinished=0,
-            kv_used_tokens=0,
-            iterations=number,
-            samples=samples,
-        )
-        scheduler.report(instance_id, report, 0.0)
+        scheduler.report(instance_id, make_load(number, samples), 0.0)
 
 
 def fleet(policy: str, slow_s: float = SLOW_S) -> tuple[Scheduler, list[int]]:

@@ -15,7 +15,7 @@ from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.prediction.margin import Margins
 from scheduler_svc.domain.prediction.pace import GPU_PRIOR, Pace
 from scheduler_svc.domain.request import RequestKey
-from tests.contract.policies.modelled_fleet import make_facts
+from tests.contract.policies.modelled_fleet import make_facts, make_load
 
 
 def make_account(**facts: Any) -> Account:
@@ -44,15 +44,7 @@ def make_reservation(tokens: int = 100, *, prompt: int = 50, finish_in_s: float 
 
 
 def heartbeat(*, kv_used: int = 0, last_assign: int = 0) -> LoadReport:
-    return LoadReport(
-        number=1,
-        last_assign=last_assign,
-        running=0,
-        waiting=0,
-        unfinished=0,
-        kv_used_tokens=kv_used,
-        iterations=0,
-    )
+    return make_load(kv_used_tokens=kv_used, last_assign=last_assign)
 
 
 def test_a_reservation_takes_tokens_and_a_slot_until_it_leaves() -> None:

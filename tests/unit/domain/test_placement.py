@@ -9,14 +9,21 @@ import pytest
 from scheduler_svc.domain.decision import Candidate, Decision
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
-from scheduler_svc.domain.load_report import IterationSample, LoadReport
+from scheduler_svc.domain.load_report import IterationSample
 from scheduler_svc.domain.objectives.picker import pick
 from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.prediction.fading import FADES_AFTER_S
 from scheduler_svc.domain.request import Embedding, Priority, Sampling, StructuredOutput
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.targets import DEFAULT_TARGETS
-from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
+from tests.contract.policies.modelled_fleet import (
+    MODEL,
+    add_instance,
+    make_facts,
+    make_load,
+    make_request,
+    make_scheduler,
+)
 
 C, H, N, L, B = Priority
 
@@ -29,19 +36,6 @@ def place(scheduler: Scheduler, request_id: str = "r", now: float = 0.0, **chang
 
 def row(decision: Decision, instance_id: str) -> Candidate:
     return next(c for c in decision.candidates if c.instance_id == instance_id)
-
-
-def heartbeat(number: int = 1, samples: tuple[IterationSample, ...] = ()) -> LoadReport:
-    return LoadReport(
-        number=number,
-        last_assign=0,
-        running=0,
-        waiting=0,
-        unfinished=0,
-        kv_used_tokens=0,
-        iterations=number,
-        samples=samples,
-    )
 
 
 def teach(scheduler: Scheduler, instance_id: str, *, token_s: float, prefill_token_s: float = 1e-4) -> None:
@@ -58,7 +52,7 @@ def teach(scheduler: Scheduler, instance_id: str, *, token_s: float, prefill_tok
             for n in range(16)
             for p, r in [(n % 5 * 100, 1 + n % 7)]
         )
-        scheduler.report(instance_id, heartbeat(beat, samples), 0.0)
+        scheduler.report(instance_id, make_load(beat, samples), 0.0)
 
 
 # --- filters ----------------------------------------------------------------------------------------
@@ -733,7 +727,7 @@ def test_an_engine_that_looked_slow_while_it_warmed_up_is_tried_again() -> None:
     tried_after = None
     for second in range(1, 300):
         now = float(second)
-        scheduler.report("b", heartbeat(100 + second), now)
+        scheduler.report("b", make_load(100 + second), now)
         decision = place(scheduler, f"r{second}", now)
         scheduler.release(decision.attempt_number, now, output_tokens=8, finished=True)
         if decision.instance_id == "b":

@@ -15,7 +15,7 @@ from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.prediction.iteration_model import IterationModel
 from scheduler_svc.domain.prediction.pace import CPU_PRIOR, GPU_PRIOR, Pace, prior_pace
 from scheduler_svc.domain.prediction.predictor import Predictor
-from tests.contract.policies.modelled_fleet import make_facts
+from tests.contract.policies.modelled_fleet import make_facts, make_load
 
 FAST = Pace(base_s=2e-3, prefill_token_s=1e-5, running_s=2e-5, kv_token_s=1e-8)
 SLOW = Pace(base_s=5e-2, prefill_token_s=1e-3, running_s=5e-3, kv_token_s=1e-6)
@@ -36,18 +36,7 @@ def iterations(pace: Pace, n: int, *, noise: float = 0.0, seed: int = 1) -> Iter
 
 
 def heartbeat(*samples: IterationSample, queried: int = 0, hit: int = 0) -> LoadReport:
-    return LoadReport(
-        number=1,
-        last_assign=0,
-        running=0,
-        waiting=0,
-        unfinished=0,
-        kv_used_tokens=0,
-        iterations=0,
-        prefix_queries_tokens=queried,
-        prefix_hits_tokens=hit,
-        samples=samples,
-    )
+    return make_load(samples=samples, prefix_queries_tokens=queried, prefix_hits_tokens=hit)
 
 
 def learned(pace: Pace, n: int, *, prior: Pace = GPU_PRIOR, noise: float = 0.0) -> Pace:

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.load_report import IterationSample, LoadReport
+from scheduler_svc.domain.load_report import IterationSample
 from scheduler_svc.domain.scheduler import Scheduler
-from tests.contract.policies.modelled_fleet import MODEL, make_scheduler
+from tests.contract.policies.modelled_fleet import MODEL, make_load, make_scheduler
 
 
 def compute(scheduler: Scheduler, instance_id: str, iterations: int, *, elapsed_s: float) -> None:
     """Have an engine report as many iterations, each in a heartbeat of its own."""
     for number in range(iterations):
         sample = IterationSample(prefill_tokens=0, decode_tokens=4, running=4, kv_used_tokens=400, elapsed_s=elapsed_s)
-        beat = LoadReport(
-            number=number,
-            last_assign=0,
-            running=4,
-            waiting=0,
-            unfinished=4,
-            kv_used_tokens=400,
-            iterations=number,
-            samples=(sample,),
-        )
+        beat = make_load(number, (sample,), running=4, unfinished=4, kv_used_tokens=400)
         scheduler.report(instance_id, beat, 0.0)
 
 

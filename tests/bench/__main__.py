@@ -30,8 +30,6 @@ from tests.bench import (
 )
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
-from tests.bench.gateway import engines as gateway_engines
-from tests.bench.gateway import fronts as gateway_fronts
 from tests.bench.policies import __main__ as policies
 from tests.bench.report import Row
 from tests.bench.session import run
@@ -193,6 +191,10 @@ async def _executor_vllm(size: Size) -> list[Row]:
 
 
 async def _gateway(size: Size) -> list[Row]:
+    # They need vLLM, the other benchmarks do not.
+    from tests.bench.gateway import engines as gateway_engines
+    from tests.bench.gateway import fronts as gateway_fronts
+
     make_tiny_model(TINY_MODEL)
     rows = await gateway_fronts.measure(rounds=size.relay_rounds, tokens=128)
     engine = tiny_vllm(TINY_MODEL, streams=gateway_engines.STREAMS)

@@ -87,7 +87,8 @@ class Account(InstanceFigures):
         self._learned_pace = None
         self.first_token_margin = margins.first_token
         self.token_margin = margins.token
-        self.start_delay_s = margins.start_s
+        self.alone_delay_s = margins.alone_delay_s
+        self.behind_delay_s = margins.behind_delay_s
         self.uncached_share = uncached_share
         self._recount()
 
@@ -113,7 +114,9 @@ class Account(InstanceFigures):
         if self.live >= self.max_running:
             self.queue.add(reservation)
         self.reservations[number] = reservation
-        reservation.goes_first = reservation.prefills and not self.pending.prompts and self.live < self.max_running
+        if reservation.prefills and self.live < self.max_running:
+            reservation.goes_behind = bool(self.pending.prompts)
+            reservation.goes_first = not reservation.goes_behind
         reservation.start_delay_s = self.start_delay_s
         self.live_not_critical += not reservation.critical
         self.kv.add(reservation)

@@ -23,6 +23,8 @@ class EngineCapacity:
 
     __slots__ = (
         "_learned_pace",
+        "alone_delay_s",
+        "behind_delay_s",
         "block",
         "capacity",
         "chunk",
@@ -43,7 +45,6 @@ class EngineCapacity:
         "prefill_limit_s",
         "prefill_token_s",
         "price_per_s",
-        "start_delay_s",
         "token_margin",
         "uncached_share",
     )
@@ -64,7 +65,7 @@ class EngineCapacity:
         self._learned_pace: Pace | None = None  # while ``pace`` is a faded one
         self.is_tried = False  # the pace is the engine's own, not a prior or that of another one
         self.first_token_margin = self.token_margin = 1.0  # factors, as in ``Margins``
-        self.start_delay_s = 0.0  # ``Margins.start_s``
+        self.alone_delay_s = self.behind_delay_s = 0.0  # as in ``Margins``
         self.uncached_share = 1.0  # of prompt tokens
         # what a step is predicted to take
         self.decode_token_s = 0.0  # seconds of a step without prompt tokens

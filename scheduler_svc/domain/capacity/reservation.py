@@ -23,6 +23,7 @@ class Reservation:
         "first_token_at",
         "first_token_by",
         "first_token_in_s",
+        "goes_behind",
         "goes_first",
         "instance_id",
         "key",
@@ -79,8 +80,8 @@ class Reservation:
         self.cached_tokens = cached_tokens  # prompt tokens that the prefix cache is believed to hold; None: unknown
         self.unhashed_tokens = 0  # prompt tokens that no prefix hash covers
         self.prefill_s = 0.0  # seconds of engine time until the first token
-        self.goes_first = False  # no other prompt was ahead of its own when it was placed
-        self.start_delay_s = 0.0  # of ``first_token_in_s``: ``Margins.start_s``, set by the account
+        self.goes_first = self.goes_behind = False  # it took a slot; the latter: prompts were ahead
+        self.start_delay_s = 0.0  # of ``first_token_in_s``: one of those in ``Margins``, set by the account
         self.parked = False  # its sequence is over, its KV blocks are still held: a prefill leg waiting to be fetched
         self.assign_number = 0  # 0: not sent yet; negative: an earlier scheduler sent it
         self.seen = False  # whether the engine's own figures include it

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.prediction.output_length import OutputLengths
+from scheduler_svc.domain.prediction.predictor import Predictor
 from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 
 #: Output tokens after which the progress of a request that outgrew its reservation is to be noted again.
@@ -45,11 +47,15 @@ class RunningAttempts:
             return
         self._registry.pool_of(instance).changed = True  # the next prompt may go there
         if instance.predictor is not None:
-            predicted_s, measured_s = reservation.first_token_in_s, now - reservation.made_at
-            instance.predictor.first_token_came(predicted_s, measured_s)
-            if reservation.goes_first and not instance.account.pending:  # no other prompt shared its steps
-                undelayed_s = predicted_s - reservation.start_delay_s
-                instance.predictor.prompt_computed(undelayed_s, measured_s, instance.account.chunk_s)
+            self._learn_start(instance.predictor, instance.account, reservation, now - reservation.made_at)
+
+    def _learn_start(self, predictor: Predictor, account: Account, reservation: Reservation, measured_s: float) -> None:
+        predicted_s = reservation.first_token_in_s
+        predictor.first_token_came(predicted_s, measured_s)
+        undelayed_s = predicted_s - reservation.start_delay_s
+        alone = reservation.goes_first and not account.pending  # no other prompt shared its steps
+        if alone or (reservation.goes_behind and not reservation.critical):  # a CRITICAL one may overtake those ahead
+            predictor.prompt_computed(undelayed_s, measured_s, account.chunk_s, alone=alone)
 
     def progress(self, attempt_number: int, tokens: int) -> None:
         """Note that a request has ``tokens`` output tokens now, over all attempts.

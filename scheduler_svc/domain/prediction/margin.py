@@ -37,11 +37,11 @@ class Margin:
 
 
 class StartDelay:
-    """How long a prompt that is alone waits at an engine beyond what is predicted, in seconds: a running mean.
+    """How long a prompt waits at an engine beyond what is predicted, in seconds: a running mean.
 
     Nothing that is predicted holds the step that runs when a prompt comes, the step that is scheduled behind it already
-    (vLLM's asynchronous scheduling), or the way there and back.  One first token that is very late counts as late by
-    three steps.
+    (vLLM's asynchronous scheduling), or the way there and back; nor, of a prompt with others around it, the rest of its
+    last step, which later prompts fill.  One first token that is very late counts as late by three steps.
     """
 
     __slots__ = ("_mean",)
@@ -65,11 +65,12 @@ class StartDelay:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Margins:
-    """The margins of predictions about one engine, by kind: factors of at least 1, and a delay in seconds."""
+    """The margins of predictions about one engine, by kind: factors of at least 1, and delays in seconds."""
 
     first_token: float = _PRIOR
     token: float = _PRIOR  # per output token after the first
-    start_s: float = 0.0  # until a prompt's first step begins, beyond what is predicted
+    alone_delay_s: float = 0.0  # of a prompt that finds no other before its first token, beyond what is predicted
+    behind_delay_s: float = 0.0  # of a prompt that finds others
 
 
 PRIOR_MARGINS = Margins()

@@ -58,7 +58,8 @@ class Predictor:
         self.busy_at = 0.0  # when the engine last had something to do, seconds on the scheduler's clock
         self._first_token_margin = Margin()
         self._token_margin = Margin()
-        self._start_delay = StartDelay()
+        self._alone_delay = StartDelay()
+        self._behind_delay = StartDelay()
         self._queried = self._hit = 0  # prefix cache counters of the last heartbeat, tokens
         self._queries = ForgettingMean(_CACHE_FORGETTING)
         self._hits = ForgettingMean(_CACHE_FORGETTING)
@@ -92,12 +93,12 @@ class Predictor:
         self.first_token.add(predicted_s, measured_s)
         self._first_token_margin.add(predicted_s, measured_s)
 
-    def prompt_computed(self, predicted_s: float, measured_s: float, step_s: float) -> None:
-        """Take the same of a request whose prompt the engine computed itself, predicted without ``Margins.start_s``.
+    def prompt_computed(self, predicted_s: float, measured_s: float, step_s: float, *, alone: bool) -> None:
+        """Take the same of a request whose prompt the engine computed itself, predicted without a delay.
 
-        ``step_s``: seconds of a step that is full of prompt tokens.
+        ``step_s``: seconds of a step that is full of prompt tokens.  ``alone``: False if other prompts were ahead.
         """
-        self._start_delay.add(predicted_s, measured_s, step_s)
+        (self._alone_delay if alone else self._behind_delay).add(predicted_s, measured_s, step_s)
 
     def tokens_came(self, predicted_token_s: float, measured_s: float, tokens: int) -> None:
         """Take the seconds that all tokens after the first took together, and what was predicted for each."""
@@ -110,7 +111,8 @@ class Predictor:
         return Margins(
             first_token=self._first_token_margin.value,
             token=self._token_margin.value,
-            start_s=self._start_delay.value,
+            alone_delay_s=self._alone_delay.value,
+            behind_delay_s=self._behind_delay.value,
         )
 
     def _learn_cache_use(self, load: LoadReport) -> bool:

@@ -209,15 +209,24 @@ def test_a_start_comes_later_by_what_first_tokens_were_late() -> None:
     account, ledger = make_account(), Ledger()
     on_time = account.first_step_floor
 
-    account.learn(GPU_PRIOR, 1.0, Margins(start_s=0.02))
+    account.learn(GPU_PRIOR, 1.0, Margins(alone_delay_s=0.02, behind_delay_s=0.05))
 
     assert account.start_floor == pytest.approx(0.02)
     assert account.first_step_floor == pytest.approx(on_time + 0.02)
     first, second = make_reservation(), make_reservation()
     for each in (first, second):
         ledger.enter(account, each, 10.0)
-    assert account.ready_at == pytest.approx(10.02 + first.prefill_s + second.prefill_s)
-    assert (first.start_delay_s, first.goes_first, second.goes_first) == (0.02, True, False)
+    assert account.ready_at == pytest.approx(10.05 + first.prefill_s + second.prefill_s)
+    assert (first.goes_first, first.goes_behind, first.start_delay_s) == (True, False, 0.02)
+    assert (second.goes_first, second.goes_behind, second.start_delay_s) == (False, True, 0.05)
+
+
+def test_a_prompt_without_a_slot_goes_neither_first_nor_behind() -> None:
+    account, ledger = make_account(max_running=1), Ledger()
+    ledger.enter(account, make_reservation(), 0.0)
+    queued = make_reservation()
+    ledger.enter(account, queued, 0.0)
+    assert (queued.goes_first, queued.goes_behind) == (False, False)
 
 
 def test_without_a_free_slot_the_next_start_is_the_next_predicted_end() -> None:

@@ -186,12 +186,14 @@ def test_whatever_is_reported_the_coefficients_are_finite_and_not_negative(
 
 def test_what_first_tokens_come_late_by_is_told_with_the_margins() -> None:
     predictor = Predictor(GPU_PRIOR, forgetting=0.98)
-    assert predictor.margins.start_s == 0
+    assert (predictor.margins.alone_delay_s, predictor.margins.behind_delay_s) == (0, 0)
 
     for _ in range(3):
-        predictor.prompt_computed(0.1, 0.13, step_s=0.04)
+        predictor.prompt_computed(0.1, 0.13, step_s=0.04, alone=True)
+        predictor.prompt_computed(0.1, 0.15, step_s=0.04, alone=False)
 
-    assert predictor.margins.start_s == pytest.approx(0.03)
+    assert predictor.margins.alone_delay_s == pytest.approx(0.03)
+    assert predictor.margins.behind_delay_s == pytest.approx(0.05)
 
 
 def test_iterations_without_a_duration_teach_nothing() -> None:

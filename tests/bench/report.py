@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from tests.bench.markdown import markdown
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
@@ -36,11 +38,7 @@ def table(rows: Sequence[Row]) -> str:
         )
         for row in rows
     ]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    cells.insert(1, tuple("-" * width for width in widths))
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
-    )
+    return markdown(cells)
 
 
 def document(machine: dict[str, str], rows: Sequence[Row]) -> str:

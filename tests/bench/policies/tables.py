@@ -8,6 +8,7 @@ from operator import truediv
 
 from sage_simulator.estimate import Estimate
 from scheduler_svc.domain.policies.builtin import BUILTIN
+from tests.bench.markdown import markdown
 from tests.bench.policies.cell import Group
 from tests.bench.policies.claims import Verdict
 from tests.bench.policies.plan import Goal
@@ -161,13 +162,3 @@ def estimate(value: Estimate | None) -> str:
     if value.half_width is None:
         return f"{value.mean:.3g}"
     return f"{value.mean:.3g} ± {value.half_width:.2g}"
-
-
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """Lay out a table; the first line is its header."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    rule = tuple("-" * width for width in widths)
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in (lines[0], rule, *lines[1:])
-    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scheduler_svc.domain.request import Priority
+from tests.bench.markdown import markdown
 from tests.bench.real_engines.load_run import LoadRun
-from tests.bench.real_engines.tables import as_markdown, percentile
+from tests.bench.real_engines.tables import percentile
 
 _COLUMNS = ("load", "policy", "class", "in target, %", "TTFT p50 / p90 / p99, s", "requests")
 
@@ -17,11 +18,11 @@ def class_table(runs: Sequence[LoadRun]) -> str:
     Runs that the machine disturbed are left out.
     """
     quiet = [each for each in runs if not each.disturbed]
-    rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
+    rows: list[tuple[str, ...]] = [_COLUMNS]
     for load, policy in sorted({(each.load, each.policy) for each in quiet}):
         own = [each for each in quiet if (each.load, each.policy) == (load, policy)]
         rows += [row for priority in Priority if (row := _row(own, priority.name))]
-    return as_markdown(rows)
+    return markdown(rows)
 
 
 def _row(runs: Sequence[LoadRun], priority: str) -> tuple[str, ...] | None:

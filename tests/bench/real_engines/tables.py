@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import median
 
+from tests.bench.markdown import markdown
 from tests.bench.real_engines.load_run import LoadRun
 
 BASE = "fifo"
@@ -18,16 +19,11 @@ def policy_table(runs: Sequence[LoadRun]) -> str:
 
     Runs that the machine disturbed are left out, and counted in the last column.
     """
-    rows = [(*_COLUMNS, *_MORE), ("---",) * len((*_COLUMNS, *_MORE))]
+    rows: list[tuple[str, ...]] = [(*_COLUMNS, *_MORE)]
     for load in sorted({each.load for each in runs}):
         policies = dict.fromkeys(each.policy for each in sorted(runs, key=lambda run: run.policy != BASE))
         rows += [_row([each for each in runs if each.load == load], policy) for policy in policies]
-    return as_markdown(rows)
-
-
-def as_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as the lines of a Markdown table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(rows)
 
 
 def percentile(ascending: Sequence[float], percent: int) -> float:

@@ -14,7 +14,6 @@ from scheduler_svc.domain.prediction.pace import Pace
 _SAMPLES_PER_HEARTBEAT = 16
 _CACHE_FORGETTING = 0.9  # per heartbeat with prompts in it
 _TELLING_SAMPLES = 32
-_MEASURED_WEIGHT = 4  # iterations that each measured one counts as: it is the median of some
 _TELLING_TOKENS = 8  # shorter outputs say less of the time per token: one prompt beside them changes it
 
 
@@ -54,13 +53,14 @@ class Predictor:
     def __init__(self, prior: Pace, *, forgetting: float, measured: Sequence[IterationSample] = ()) -> None:
         """Begin with a prior, and with the iterations that the executor measured before the first request, if any.
 
-        These teach as iterations of heartbeats do, and are forgotten as those come.
+        These teach as iterations of heartbeats do, and are forgotten as those come.  They are few, each the median of
+        some: together they count as many as make the pace comparable.
         """
         self._model = IterationModel(prior, forgetting=forgetting)
         usable = _usable(measured)
-        for sample in usable * _MEASURED_WEIGHT:
+        times = -(-_TELLING_SAMPLES // len(usable)) if usable else 0
+        for sample in usable * times:
             self._model.learn(sample)
-        self.measured = bool(usable)  # before the first request
         self.iteration = ErrorTracker(forgetting)  # one engine iteration
         self.first_token = ErrorTracker(forgetting)  # decision to first token
         self.finish = ErrorTracker(forgetting)  # decision to end, for the output length that came
@@ -80,8 +80,8 @@ class Predictor:
 
     @property
     def telling(self) -> bool:
-        """Whether enough was learned for the pace to be compared with other engines': measured, or many iterations."""
-        return self.measured or self.samples >= _TELLING_SAMPLES
+        """Whether enough iterations were learned from for the pace to be compared with other engines'."""
+        return self.samples >= _TELLING_SAMPLES
 
     def learn(self, load: LoadReport) -> bool:
         """Take a heartbeat.  True if anything was learned.

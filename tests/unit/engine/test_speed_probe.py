@@ -194,5 +194,7 @@ async def test_a_request_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPa
 
 
 async def _refusing(request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
+    outputs: list[EngineOutput] = []
+    for each in outputs:
+        yield each
     raise EngineError(f"{request.engine_request_id} is refused")
-    yield

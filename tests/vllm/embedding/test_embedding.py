@@ -80,3 +80,8 @@ async def test_the_control_plane_gives_vllms_own_vectors(engine: VllmEmbeddingEn
 
 async def _nothing() -> None:
     pass
+
+
+async def test_its_speed_was_measured_before_the_first_request(engine: VllmEmbeddingEngine) -> None:
+    prompts = {each.prefill_tokens for each in engine.facts.measured}
+    assert {16, 512} <= prompts

@@ -12,7 +12,7 @@ from scheduler_svc.domain.prediction.pace import Pace
 
 # As in executor_svc/engine/speed_probe.py.
 ROUNDS = 3  # that are measured
-ALONE_TOKENS = 8  # of the output behind a prompt that fills a step
+ALONE_TOKENS = 16  # of the output behind a prompt that fills a step
 TOGETHER = 32  # sequences that decode together, at most
 SHORT_PROMPT_TOKENS = 16
 TOGETHER_TOKENS = 16  # of each of their outputs

@@ -23,7 +23,7 @@ from executor_svc.runtime.engine_port import (
 log = logging.getLogger(__name__)
 
 ROUNDS = 3  # that are measured, after one that is not: an engine prepares for what it computes the first time
-ALONE_TOKENS = 8  # of the outputs behind prompts that fill an iteration
+ALONE_TOKENS = 16  # of the outputs behind prompts that fill an iteration: twice what an overlapping engine tells as one
 TOGETHER = 32  # sequences that decode together, at most
 SHORT_PROMPT_TOKENS = 16
 TOGETHER_TOKENS = 16  # of each of their outputs

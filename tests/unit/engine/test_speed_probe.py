@@ -145,8 +145,8 @@ async def test_prompts_are_new_and_of_ordinary_text(monkeypatch: pytest.MonkeyPa
     [
         ({}, (2_048,), 32),
         ({"max_running": 4}, (2_048,), 4),
-        ({"max_model_len": 1_000}, (992, 992, 64), 32),
-        ({"max_model_len": 1_000, "max_running": 1}, (992,), 1),
+        ({"max_model_len": 1_000}, (984, 984, 80), 32),
+        ({"max_model_len": 1_000, "max_running": 1}, (984,), 1),
         ({"max_model_len": 500, "kv_capacity_tokens": 512}, (256,), 8),
         ({"max_model_len": 2, "kv_capacity_tokens": 16, "max_batched_tokens": 2, "max_running": 1}, (1, 1), 1),
     ],

@@ -83,5 +83,6 @@ async def _nothing() -> None:
 
 
 async def test_its_speed_was_measured_before_the_first_request(engine: VllmEmbeddingEngine) -> None:
-    prompts = {each.prefill_tokens for each in engine.facts.measured}
-    assert {16, 512} <= prompts
+    alone = [each for each in engine.facts.measured if each.running == 1]
+    assert 16 in {each.prefill_tokens for each in alone}, "a short prompt by itself"
+    assert max(each.prefill_tokens for each in engine.facts.measured) >= 500, "prompts that fill an iteration"

@@ -15,8 +15,10 @@ def engine_factory(settings: EngineSettings, clock: Clock | None = None, *, embe
     itself is imported only when its factory starts.
     """
     if settings.kind == "simulated":
-        return SimulatedEngineFactory(settings.model, settings.simulated, clock, embeds=embeds)
+        return SimulatedEngineFactory(
+            settings.model, settings.simulated, clock, embeds=embeds, measure_speed_s=settings.measure_speed_s
+        )
     from executor_svc.engine.vllm.starting import VllmEmbeddingFactory, VllmEngineFactory
 
     factory = VllmEmbeddingFactory if embeds else VllmEngineFactory
-    return factory(settings.model, settings.vllm)
+    return factory(settings.model, settings.vllm, measure_speed_s=settings.measure_speed_s)

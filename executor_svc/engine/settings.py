@@ -19,6 +19,13 @@ class EngineSettings(SettingsSection):
     vllm: VllmSettings = Field(
         default_factory=VllmSettings, description="Settings of the vLLM engine, used when engine.kind is vllm."
     )
+    measure_speed_s: float = Field(
+        default=3.0,
+        ge=0.0,
+        le=60.0,
+        description="Most seconds that the start may take longer to measure how fast the engine is, so that the "
+        "scheduler knows it before the first request.  0: the scheduler learns it from requests.",
+    )
     simulated: SimulatedSettings = Field(
         default_factory=SimulatedSettings,
         description="Settings of the simulated engine, used when engine.kind is simulated.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
-from executor_svc.runtime.engine_port import EngineFacts
+from executor_svc.runtime.engine_port import EngineFacts, Iteration
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import (
     Cancel,
@@ -212,6 +212,7 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         processor_files=_sent_files(facts.processor_files),
         image_input=_image_input(facts.media),
         audio_input=_audio_input(facts.media),
+        measured_iterations=map(_iteration, facts.measured),
     )
 
 
@@ -290,16 +291,19 @@ def _heartbeat(heartbeat: Heartbeat) -> executor_pb2.Heartbeat:
         wire.kv_pulls = load.kv_pulls
         wire.kv_pulls_failed = load.kv_pulls_failed
         wire.kv_leases_expired = load.kv_leases_expired
-    for iteration in heartbeat.iterations:
-        wire.recent_iterations.add(
-            index=iteration.index,
-            prefill_tokens=iteration.prefill_tokens,
-            decode_tokens=iteration.decode_tokens,
-            running=iteration.running,
-            kv_used_tokens=iteration.kv_used_tokens,
-            elapsed_s=iteration.elapsed_s,
-        )
+    wire.recent_iterations.extend(map(_iteration, heartbeat.iterations))
     return wire
+
+
+def _iteration(iteration: Iteration) -> executor_pb2.Iteration:
+    return executor_pb2.Iteration(
+        index=iteration.index,
+        prefill_tokens=iteration.prefill_tokens,
+        decode_tokens=iteration.decode_tokens,
+        running=iteration.running,
+        kv_used_tokens=iteration.kv_used_tokens,
+        elapsed_s=iteration.elapsed_s,
+    )
 
 
 # --- downwards ------------------------------------------------------------------------------------------------------

@@ -54,6 +54,10 @@ class Batch:
         self._fetching: set[Sequence] = set()  # have the blocks that their KV is being fetched into
         self._fetched: deque[Sequence] = deque()  # have their KV and start next
 
+    def forget_work(self) -> None:
+        """Count from here on: what ran so far was no request of anybody's."""
+        self.preemptions = self.prefix_queries_tokens = self.prefix_hits_tokens = 0
+
     @property
     def idle(self) -> bool:
         """Whether there is nothing to compute; sequences whose KV is being fetched do not count."""

@@ -32,6 +32,7 @@ from executor_svc.engine.simulated.steps import StepLoop
 from executor_svc.engine.simulated.structured import satisfying_texts
 from executor_svc.engine.simulated.tokenizer import tokenizer_for
 from executor_svc.engine.simulated.tokens import TokenSource, is_greedy, model_salt, weights_name
+from executor_svc.engine.speed_probe import measured_speed
 from executor_svc.engine.step_requests import STEPS, why_not_by_steps
 from executor_svc.runtime.engine_port import (
     AdapterSource,
@@ -118,14 +119,29 @@ class SimulatedEngine:
             on_defect=lambda error: self._die(f"KV transfer failed: {error!r}"),
         )
 
-    async def start(self) -> None:
-        """Begin to serve, on the running event loop.  Raises EngineError if the side channel's port is in use."""
+    async def start(self, *, measure_speed_s: float = 0.0) -> None:
+        """Begin to serve, on the running event loop.  Raises EngineError if the side channel's port is in use.
+
+        ``measure_speed_s``: most seconds in which the engine's speed is measured before; 0: it is not.
+        """
         if self._transfer is not None:
             await self._transfer.listen()
         self._stepping = asyncio.get_running_loop().create_task(self._steps.run(), name="simulated-engine-steps")
         self._stepping.add_done_callback(self._stepping_ended)
-        if (fault := self._settings.fault.fault()) is not None:
+        fault = self._settings.fault.fault()
+        if fault is not None and fault.from_the_start:
             self.inject(fault)
+        if measure_speed_s > 0:
+            await self._measure_speed(measure_speed_s)
+        if fault is not None and not fault.from_the_start:
+            self.inject(fault)
+
+    async def _measure_speed(self, limit_s: float) -> None:
+        """Measure how fast the engine is, and count its work from then on."""
+        self._facts = replace(self._facts, measured=await measured_speed(self, limit_s))
+        self._prompt_tokens = 0
+        self._steps.forget_work()
+        self._batch.forget_work()
 
     def _stepping_ended(self, stepping: asyncio.Task[None]) -> None:
         if not stepping.cancelled() and (error := stepping.exception()) is not None:

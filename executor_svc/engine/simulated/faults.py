@@ -34,6 +34,11 @@ class Fault:
     factor: float = 10.0  # SLOW and KV_SLOW only
     times: int = 1  # ERROR, KV_CONNECT and KV_CORRUPT only; requests
 
+    @property
+    def from_the_start(self) -> bool:
+        """Whether it makes the engine slow from its first iteration on."""
+        return self.kind is FaultKind.SLOW and not self.after_tokens
+
 
 class FaultState:
     """The faults of one engine: those that wait to take effect, and the effects of the others."""

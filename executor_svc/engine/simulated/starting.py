@@ -16,7 +16,7 @@ class SimulatedEngineFactory:
     """Starts a simulated engine, which takes ``load_s`` seconds.  Implements ``runtime.engine_port.EngineFactory``.
 
     ``channel``: how the engine reaches others, by default over TCP, which also reaches engines of other processes.
-    ``embeds``: it embeds instead of generating.
+    ``embeds``: it embeds instead of generating.  ``measure_speed_s``: most seconds in which its speed is measured.
     """
 
     def __init__(
@@ -27,8 +27,10 @@ class SimulatedEngineFactory:
         channel: SideChannel | None = None,
         *,
         embeds: bool = False,
+        measure_speed_s: float = 0.0,
     ) -> None:
         self._embeds = embeds
+        self._measure_speed_s = measure_speed_s
         self._model = model
         self._settings = settings
         self._clock = clock or AsyncioClock()
@@ -42,6 +44,6 @@ class SimulatedEngineFactory:
                 await self._clock.sleep(self._settings.load_s / 3 / _LOAD_TICKS)
             progress(state, 1.0, f"{state.value} {self._model.name}")
         engine = SimulatedEngine(self._model, self._settings, self._clock, self._channel, embeds=self._embeds)
-        await engine.start()
+        await engine.start(measure_speed_s=self._measure_speed_s)
         progress(EngineState.READY, 1.0, f"{self._model.name} is ready")
         return engine

@@ -68,6 +68,11 @@ class StepLoop:
         self._recent.clear()
         return taken
 
+    def forget_work(self) -> None:
+        """Count from here on: what ran so far was no request of anybody's."""
+        self.iterations = self.generated_tokens = 0
+        self._recent.clear()
+
     async def run(self) -> None:
         """Compute until cancelled."""
         deadline = self._clock.now()

@@ -8,6 +8,7 @@ from typing import Any
 
 from executor_svc.engine.checks import Limits, refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.speed_probe import measured_speed
 from executor_svc.engine.vllm.adapters import EngineAdapters
 from executor_svc.engine.vllm.async_llm import end_llm, end_outputs
 from executor_svc.engine.vllm.errors import VllmErrors
@@ -114,6 +115,13 @@ class VllmEmbeddingEngine:
         await self._adapters.load_all()
         for adapter_name in (None, *sorted(self._adapters.names)):
             await self._try_out(adapter_name)
+
+    async def measure_speed(self, limit_s: float) -> None:
+        """Measure how fast the engine is, within so many seconds, and count its work from then on.  0: do nothing."""
+        if limit_s > 0:
+            self._facts = replace(self._facts, measured=await measured_speed(self, limit_s))
+            self._prompt_tokens = 0
+            self._load.forget_work()
 
     async def _try_out(self, adapter: str | None) -> None:
         """Make a vector.  Raises EngineError."""

@@ -52,6 +52,11 @@ class VllmLoad:
         """Note that the engine schedules a step while the one before runs: steps are reported as means of some."""
         self._means.together = TOGETHER
 
+    def forget_work(self) -> None:
+        """Count from here on: what ran so far was no request of anybody's."""
+        self.prefix_queries_tokens = self.prefix_hits_tokens = self.generation_tokens = self.iterations = 0
+        self._recent.clear()
+
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after each step, when all its outputs were taken."""
         self._listeners.append(callback)

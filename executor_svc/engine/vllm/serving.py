@@ -13,6 +13,7 @@ from typing import Any
 from executor_svc.engine.checks import refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.handoff_seal import opened
+from executor_svc.engine.speed_probe import measured_speed
 from executor_svc.engine.vllm.adapters import EngineAdapters
 from executor_svc.engine.vllm.async_llm import end_llm, end_outputs
 from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
@@ -141,6 +142,13 @@ class VllmEngine:
         await self._steps.try_out(self._warm_up_request, self._submit)
         if self._wants_history:
             await self._try_history()
+
+    async def measure_speed(self, limit_s: float) -> None:
+        """Measure how fast the engine is, within so many seconds, and count its work from then on.  0: do nothing."""
+        if limit_s > 0:
+            self._facts = replace(self._facts, measured=await measured_speed(self, limit_s))
+            self._prompt_tokens = 0
+            self._load.forget_work()
 
     async def _try_out(self, adapter: str | None) -> None:
         """Run a request of a few tokens.  Raises EngineError."""

@@ -26,9 +26,11 @@ E = TypeVar("E", VllmEngine, VllmEmbeddingEngine)
 class VllmEngineFactory:
     """Starts a vLLM engine from settings.  Implements ``runtime.engine_port.EngineFactory``."""
 
-    def __init__(self, model: ModelSettings, settings: VllmSettings) -> None:
+    def __init__(self, model: ModelSettings, settings: VllmSettings, *, measure_speed_s: float = 0.0) -> None:
+        """``measure_speed_s``: most seconds in which the engine's speed is measured; 0: it is not."""
         self._model = model
         self._settings = settings
+        self._measure_speed_s = measure_speed_s
 
     async def start(self, progress: ProgressListener) -> VllmEngine:
         """Download, load and warm up, without blocking the event loop.  Leaves no process behind if it fails.
@@ -72,6 +74,7 @@ class VllmEngineFactory:
             engine = VllmEngine(llm, load, model, settings, resolved, side_channel, cache_events, trials)
             report(EngineState.WARMING, None, f"warming up {model.name}")
             await engine.warm_up()
+            await engine.measure_speed(self._measure_speed_s)
             undo.pop_all()
         return engine
 
@@ -79,9 +82,11 @@ class VllmEngineFactory:
 class VllmEmbeddingFactory:
     """Starts a vLLM engine that embeds.  Implements ``runtime.engine_port.EngineFactory``."""
 
-    def __init__(self, model: ModelSettings, settings: VllmSettings) -> None:
+    def __init__(self, model: ModelSettings, settings: VllmSettings, *, measure_speed_s: float = 0.0) -> None:
+        """``measure_speed_s``: most seconds in which the engine's speed is measured; 0: it is not."""
         self._model = model
         self._settings = settings
+        self._measure_speed_s = measure_speed_s
 
     async def start(self, progress: ProgressListener) -> VllmEmbeddingEngine:
         """Start as ``VllmEngineFactory.start`` does, and raise what it raises."""
@@ -95,6 +100,7 @@ class VllmEmbeddingFactory:
             engine = VllmEmbeddingEngine(llm, load, model, settings, resolved, task)
             report(EngineState.WARMING, None, f"warming up {model.name}")
             await engine.warm_up()
+            await engine.measure_speed(self._measure_speed_s)
         except BaseException:
             await asyncio.shield(end_llm(llm))
             raise

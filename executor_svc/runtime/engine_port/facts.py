@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from executor_svc.runtime.engine_port.load import Iteration
 from executor_svc.runtime.engine_port.sampling import StructuredKind
 from sage_media.kinds import MediaInput
 
@@ -63,3 +64,4 @@ class EngineFacts:
         default_factory=dict, repr=False
     )  # how it processes images and audio: by file name
     can_sleep: bool = False  # it takes ``sleep`` and ``wake_up``
+    measured: tuple[Iteration, ...] = ()  # run before the first request to learn its speed; empty: not measured

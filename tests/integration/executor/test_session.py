@@ -10,13 +10,16 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.engine.simulated.settings import SimulatedSettings
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.runtime.engine_port import Engine, EngineState, ModelError, ProgressListener
 from executor_svc.runtime.service import Exit
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import ADOPTION, ASSIGN_BATCHES, AUTOMATIC_ROLES, RUN_TIME_ADAPTERS, STEP_FRAMES
-from tests.integration.executor.running_executor import executor
+from tests.integration.executor.running_executor import KeptFactory, executor
 from tests.integration.executor.scripted_scheduler import ScriptedScheduler, scripted_scheduler
 
 ENDLESS = common_pb2.SamplingParams(temperature=0, max_tokens=4000, ignore_eos=True)
@@ -59,6 +62,18 @@ async def test_it_registers_before_its_engine_is_up_and_reports_every_state_on_t
         assert states(session.heard("engine_status"))[-3:] == ["LOADING", "WARMING", "READY"]
         assert status.facts.max_model_len == 8192
         assert session.heard("heartbeat")
+
+
+async def test_it_tells_how_fast_its_engine_is_and_counts_nothing_of_the_measurement() -> None:
+    factory = KeptFactory(SimulatedEngineFactory(ModelSettings(model="sim"), SimulatedSettings(), measure_speed_s=30.0))
+    async with scripted_scheduler() as scheduler, executor(scheduler.address, factory=factory):
+        session = await scheduler.session()
+        measured = (await session.ready()).facts.measured_iterations
+        assert {(each.prefill_tokens, each.running) for each in measured} >= {(2048, 1), (0, 1), (512, 32), (0, 32)}
+        assert all(each.elapsed_s > 0 for each in measured)
+        [beat, *_] = await session.until(lambda: [h for h in session.heard("heartbeat") if h.unfinished == 0])
+        assert (beat.prompt_tokens_total, beat.generation_tokens_total, beat.prefix_queries_tokens) == (0, 0, 0)
+        assert not beat.recent_iterations
 
 
 async def test_it_uploads_the_tokenizer_the_scheduler_lacks() -> None:

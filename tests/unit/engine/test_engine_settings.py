@@ -143,6 +143,17 @@ def test_the_kind_decides_the_factory() -> None:
     assert isinstance(real, VllmEngineFactory)
 
 
+async def test_the_setting_decides_whether_the_engines_speed_is_measured() -> None:
+    quick = SimulatedSettings(step_base_s=0.0, step_per_sequence_s=0.0, prefill_tokens_per_s=1e9)
+    measured = []
+    for measure_speed_s in (0.0, 30.0):
+        settings = EngineSettings(kind="simulated", model=MODEL, simulated=quick, measure_speed_s=measure_speed_s)
+        engine = await engine_factory(settings).start(lambda *report: None)
+        measured.append(bool(engine.facts.measured))
+        await engine.shutdown()
+    assert measured == [False, True]
+
+
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValidationError, match="kind"):
         EngineSettings(kind="other", model=MODEL)  # type: ignore[arg-type]

@@ -115,6 +115,7 @@ FACTS = EngineFacts(
         ),
     ),
     processor_files={"processor_config.json": "{}"},
+    measured=(IterationSample(prefill_tokens=31, decode_tokens=32, running=33, kv_used_tokens=34, elapsed_s=0.75),),
 )
 
 

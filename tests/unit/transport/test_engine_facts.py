@@ -58,13 +58,20 @@ def the_facts() -> executor_pb2.EngineFacts:
             placeholder_token_id=8, most_tokens=750, most_clips=3, most_seconds=30.0, rate_hz=16_000
         ),
         processor_files={"processor_config.json": "{}"},
+        measured_iterations=[measured_iteration()],
     )
+
+
+def measured_iteration(**changes: Any) -> executor_pb2.Iteration:
+    values = {"prefill_tokens": 31, "decode_tokens": 32, "running": 33, "kv_used_tokens": 34, "elapsed_s": 0.75}
+    return executor_pb2.Iteration(**values | changes)
 
 
 def test_engine_facts() -> None:
     wire = the_facts()
     assert unset(wire) == set(), "the test itself must fill everything"
     assert engine_facts.facts(wire) == FACTS
+    assert engine_facts.facts(wire).measured == FACTS.measured, "it does not count when facts are compared"
     assert at_default(FACTS) == {"run_time"}  # comes with AdapterStates
 
 
@@ -115,6 +122,15 @@ def test_of_the_files_that_images_are_processed_with_only_known_ones_are_kept_an
     wire.processor_files["processor_config.json"] = "x" * (MODEL_CONFIG_LIMIT_BYTES + 1)
     with pytest.raises(WireError, match="processor_files"):
         engine_facts.facts(wire)
+
+
+def test_of_measured_iterations_those_that_no_engine_can_have_and_too_many_are_left_out() -> None:
+    wire = the_facts()
+    for elapsed_s in (0.0, -1.0, float("nan"), float("inf")):
+        wire.measured_iterations.append(measured_iteration(elapsed_s=elapsed_s))
+    assert engine_facts.facts(wire).measured == FACTS.measured
+    wire.measured_iterations.extend([measured_iteration()] * 1_000)
+    assert len(engine_facts.facts(wire).measured) <= engine_facts.MEASURED_LIMIT
 
 
 def test_an_engines_texts_are_bounded_in_bytes() -> None:

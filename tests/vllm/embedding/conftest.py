@@ -31,7 +31,9 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Vllm
     settings = VllmSettings(
         dtype="float32", enforce_eager=True, max_running=8, max_model_len=512, kv_cache_bytes=64 << 20, cpu_cores="0"
     )
-    factory = VllmEmbeddingFactory(ModelSettings(model=str(model), served_name="embedder"), settings)
+    factory = VllmEmbeddingFactory(
+        ModelSettings(model=str(model), served_name="embedder"), settings, measure_speed_s=20.0
+    )
     engine = await factory.start(lambda state, fraction, message: None)
     yield engine
     await engine.shutdown()

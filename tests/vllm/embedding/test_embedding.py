@@ -80,3 +80,9 @@ async def test_the_control_plane_gives_vllms_own_vectors(engine: VllmEmbeddingEn
 
 async def _nothing() -> None:
     pass
+
+
+async def test_its_speed_was_measured_before_the_first_request(engine: VllmEmbeddingEngine) -> None:
+    alone = [each for each in engine.facts.measured if each.running == 1]
+    assert 16 in {each.prefill_tokens for each in alone}, "a short prompt by itself"
+    assert max(each.prefill_tokens for each in engine.facts.measured) >= 500, "prompts that fill an iteration"

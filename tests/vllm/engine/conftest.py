@@ -14,13 +14,14 @@ from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.starting import VllmEngineFactory
-from executor_svc.runtime.engine_port import EngineState
+from executor_svc.runtime.engine_port import EngineLoad, EngineState
 from tests.contract.engine.contract import Subject
 from tests.support.vllm_warnings import let_vllm_warn
 from tests.vllm.engine.adapter import make_adapter
 
 ROOM = Path(__file__).parent
 Progress = list[tuple[EngineState, float | None, str]]
+MEASURE_SPEED_S = 20.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,10 +68,20 @@ def progress() -> Progress:
     return []
 
 
+@pytest.fixture(scope="session")
+def first_loads() -> list[EngineLoad]:
+    """What the session's engine had done when its start was over: one load."""
+    return []
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def engine(model_path: Path, settings: VllmSettings, progress: Progress) -> AsyncIterator[VllmEngine]:
-    factory = VllmEngineFactory(ModelSettings(model=str(model_path), served_name="tiny"), settings)
+async def engine(
+    model_path: Path, settings: VllmSettings, progress: Progress, first_loads: list[EngineLoad]
+) -> AsyncIterator[VllmEngine]:
+    model = ModelSettings(model=str(model_path), served_name="tiny")
+    factory = VllmEngineFactory(model, settings, measure_speed_s=MEASURE_SPEED_S)
     engine = await factory.start(lambda *report: progress.append(report))
+    first_loads.append(engine.load())
     yield engine
     await engine.shutdown()
 

@@ -30,7 +30,7 @@ async def started(model: Path, max_model_len: int) -> AsyncIterator[VllmEngine]:
         kv_cache_bytes=64 << 20,
         cpu_cores="0",
     )
-    factory = VllmEngineFactory(ModelSettings(model=str(model), served_name="media"), settings)
+    factory = VllmEngineFactory(ModelSettings(model=str(model), served_name="media"), settings, measure_speed_s=20.0)
     with patch.dict(os.environ):  # an engine sets variables that executors of the same test run must not inherit
         engine = await factory.start(lambda *report: None)
         yield engine

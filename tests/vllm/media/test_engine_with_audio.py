@@ -40,6 +40,10 @@ def request(name: str, prompt: Sequence[int], clips: Sequence[bytes], **more: An
     return asked_engine.request(name, prompt, MediaKind.AUDIO, clips, MOST_TOKENS, **more)
 
 
+async def test_its_speed_was_measured_by_text_alone(engine: VllmEngine) -> None:
+    assert {0, 4} <= {each.decode_tokens for each in engine.facts.measured}
+
+
 async def test_it_says_how_it_takes_audio(engine: VllmEngine, encode_for_audio: Encode) -> None:
     [takes] = engine.facts.media
     assert takes.kind is MediaKind.AUDIO

@@ -34,6 +34,10 @@ def request(name: str, prompt: Sequence[int], images: Sequence[bytes], **more: A
     return asked_engine.request(name, prompt, MediaKind.IMAGE, images, IMAGE_TOKENS, **more)
 
 
+async def test_its_speed_was_measured_by_text_alone(engine: VllmEngine) -> None:
+    assert {0, 4} <= {each.decode_tokens for each in engine.facts.measured}
+
+
 async def test_it_says_how_it_takes_images(engine: VllmEngine, encode: Encode) -> None:
     [takes] = engine.facts.media
     assert takes.kind is MediaKind.IMAGE

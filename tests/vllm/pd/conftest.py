@@ -49,7 +49,8 @@ async def started(model: ModelSettings, core: int) -> VllmEngine:
         cpu_cores=str(core),
         kv_transfer=KvTransferSettings(connector="NixlConnector", lease_s=LEASE_S),
     )
-    return await VllmEngineFactory(model, settings).start(lambda state, fraction, message: None)
+    factory = VllmEngineFactory(model, settings, measure_speed_s=20.0)
+    return await factory.start(lambda state, fraction, message: None)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

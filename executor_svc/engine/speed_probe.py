@@ -1,0 +1,168 @@
+"""Measures how fast an engine is, before its first request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from executor_svc.runtime.engine_port import (
+    EmbeddingOptions,
+    Engine,
+    EngineFacts,
+    EngineRequest,
+    Iteration,
+    Sampling,
+)
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 3  # that are measured, after one that is not: an engine prepares for what it computes the first time
+ALONE_TOKENS = 16  # of the outputs behind prompts that fill an iteration: twice what an overlapping engine tells as one
+TOGETHER = 32  # sequences that decode together, at most
+SHORT_PROMPT_TOKENS = 16
+TOGETHER_TOKENS = 16  # of each of their outputs
+MOST_KINDS = 64  # of iterations that are told
+_UNSAMPLED = "00"  # trace flags: the engine's own spans of these requests are not recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests that an engine is given at the same time."""
+
+    prompts: tuple[int, ...]  # tokens of each
+    output_tokens: int  # of each; an engine that embeds makes none
+
+
+def loads(facts: EngineFacts) -> Sequence[Load]:
+    """Return what one round gives to an engine: prompts that fill an iteration, then many short requests.
+
+    They fit half of its KV cache.  An engine that embeds gets a short prompt alone as well.
+    """
+    room = facts.kv_capacity_tokens // 2
+    longest = max(1, min(facts.max_model_len - ALONE_TOKENS, room))
+    whole, rest = divmod(max(1, min(facts.max_batched_tokens, room)), longest)
+    pieces = (*(longest,) * whole, *((rest,) if rest else ()))[: facts.max_running]
+    short = min(SHORT_PROMPT_TOKENS, longest)
+    many = max(1, min(TOGETHER, facts.max_running, room // (SHORT_PROMPT_TOKENS + TOGETHER_TOKENS)))
+    outputs = max(1, min(TOGETHER_TOKENS, facts.max_model_len - short))
+    both = [Load(pieces, ALONE_TOKENS), Load((short,) * many, outputs)]
+    return [*both, Load((short,), 1)] if facts.embedding_dimensions else both
+
+
+async def measured_speed(engine: Engine, limit_s: float, source: random.Random | None = None) -> tuple[Iteration, ...]:
+    """Run a few requests on an engine that has none, and return their iterations, those of one kind as one.
+
+    It takes ``limit_s`` seconds at most; then, and after a failure, it returns what was measured until then.  With 0
+    nothing runs.  ``source``: of the prompts' tokens.
+    """
+    if limit_s <= 0:
+        return ()
+    probe, began_at = SpeedProbe(engine, source or random.Random()), time.monotonic()
+    try:
+        async with asyncio.timeout(limit_s):
+            await probe.run()
+    except TimeoutError:
+        log.info("measuring the engine's speed was ended after %g s (engine.measure_speed_s)", limit_s)
+    except Exception as error:
+        log.warning("the engine's speed could not be measured: %s", _cause(error))
+    found = probe.take()
+    for each in found:
+        log.debug("measured: %s", each)
+    log.info("measured the engine's speed in %.1f s: %s", time.monotonic() - began_at, _in_words(found))
+    return found
+
+
+class SpeedProbe:
+    """Gives an engine loads in rounds.  Every prompt is new to it, so its prefix cache answers none."""
+
+    def __init__(self, engine: Engine, source: random.Random) -> None:
+        self._engine = engine
+        self._source = source
+        self._number = 0
+        self._salt = secrets.token_hex(8)  # so that no other prompt shares their KV, and it is not reported
+        self._tokens = _ordinary_tokens(engine.facts)
+        self._taken: list[Iteration] = []
+
+    async def run(self) -> None:
+        """Run all rounds.  Raises what the engine raises."""
+        for number in range(ROUNDS + 1):
+            for load in loads(self._engine.facts):
+                await self._serve(load)
+            taken = self._engine.take_iterations()
+            if number:
+                self._taken += taken
+
+    def take(self) -> tuple[Iteration, ...]:
+        """Return what was measured so far in whole rounds; the engine keeps none of these iterations."""
+        self._engine.take_iterations()
+        return by_kind(self._taken)
+
+    async def _serve(self, load: Load) -> None:
+        async with asyncio.TaskGroup() as group:
+            for tokens in load.prompts:
+                group.create_task(self._generate(tokens, load.output_tokens))
+
+    async def _generate(self, prompt_tokens: int, output_tokens: int) -> None:
+        self._number += 1
+        request = EngineRequest(
+            engine_request_id=f"measure-speed/{self._number}",
+            prompt_token_ids=self._source.choices(self._tokens, k=prompt_tokens),
+            sampling=Sampling(),
+            trace_headers={"traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-{_UNSAMPLED}"},
+        )
+        if self._engine.facts.embedding_dimensions:
+            request = replace(request, embedding=EmbeddingOptions())
+        else:
+            sampling = Sampling(max_tokens=output_tokens, ignore_eos=True, cache_salt=self._salt)
+            request = replace(request, sampling=sampling)
+        async for _ in self._engine.generate(request):
+            pass
+
+
+def _ordinary_tokens(facts: EngineFacts) -> Sequence[int]:
+    """Return ids of tokens that are text: special ones, such as those around images, are at a vocabulary's ends."""
+    placeholders = {each.placeholder_token_id for each in facts.media}
+    first, last = facts.vocab_size // 4, facts.vocab_size // 2
+    return [token for token in range(first, last) if token not in placeholders] or [first]
+
+
+def by_kind(iterations: Iterable[Iteration]) -> tuple[Iteration, ...]:
+    """Put iterations that computed the same amount together, with the median of their times; the most frequent first.
+
+    A median leaves out those that something else on the machine made slow.
+    """
+    kinds: dict[tuple[int, int, int], list[Iteration]] = {}
+    for each in iterations:
+        kinds.setdefault((each.prefill_tokens, each.decode_tokens, each.running), []).append(each)
+    most = sorted(kinds.values(), key=len, reverse=True)[:MOST_KINDS]
+    return tuple(
+        replace(
+            found[0],
+            index=0,
+            kv_used_tokens=round(sum(each.kv_used_tokens for each in found) / len(found)),
+            elapsed_s=median(each.elapsed_s for each in found),
+            steps=sum(each.steps for each in found),
+        )
+        for found in most
+    )
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the first error of a group."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _in_words(iterations: Sequence[Iteration]) -> str:
+    shown = [
+        f"{each.prefill_tokens} prompt tokens and {each.decode_tokens} output tokens {1_000 * each.elapsed_s:.1f} ms"
+        for each in iterations[:4]
+    ]
+    return ", ".join(shown) or "nothing"

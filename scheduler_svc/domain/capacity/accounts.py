@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.account_watch import AccountWatch
-from scheduler_svc.domain.capacity.figures import Figures, FiguresOfSome, Mask, Rows, lowest
+from scheduler_svc.domain.capacity.figures import Figures, FiguresOfSome, Mask, Rows, highest, lowest
 
 _ALL = slice(None)
 
@@ -108,12 +108,18 @@ class Accounts(Sequence[Account]):
         """The KV tokens free where least are; there is an account."""
         return lowest(self._with_why_full().free_tokens)
 
+    @property
+    def computed_token_range_s(self) -> tuple[float, float]:
+        """The least and the most seconds per prompt token that is computed; there is an account."""
+        token_s = self._with_why_full().computed_token_s
+        return lowest(token_s), highest(token_s)
+
     def why_full(self) -> NDArray[np.float64]:
         """Return free slots, free tokens and ``full_prefill_s`` as they are now: a row each, a column an account."""
         return self._with_why_full().why_full(_ALL)
 
     def _with_why_full(self) -> Figures:
-        """Return the figures, of which those that say why an account is full are up to date."""
+        """Return the figures, of which those are up to date that ``Figures.update_full`` takes."""
         figures, changed = self._figures, self._watch.changed
         if figures is None:
             return self._begin()

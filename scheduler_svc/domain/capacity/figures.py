@@ -157,6 +157,25 @@ class FiguresOfSome(Figures):
         return column
 
 
+class FollowingFigures(Figures):
+    """The figures of some accounts of many, kept as they are now: whoever updates the many says what changed."""
+
+    __slots__ = ("_many", "_places")
+
+    def __init__(self, many: Figures, rows: Rows) -> None:
+        self._many = many
+        self._table = many._table.take(rows, axis=1)
+        self._places = {row: place for place, row in enumerate(rows.tolist())}  # by the row in the many
+        for name, column in zip(NAMES, self._table, strict=True):
+            setattr(self, name, column)
+
+    def follow(self, row: int) -> None:
+        """Take the figures of an account that was updated, if it is one of these.  ``row``: its row in the many."""
+        place = self._places.get(row)
+        if place is not None:
+            self._table[:, place] = self._many._of_accounts[row]
+
+
 def lowest(column: Column) -> float:
     """Return the lowest entry of a column that is not empty."""
     found: float = column.item(column.argmin())

@@ -148,7 +148,7 @@ def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
     limit: Column = getattr(each, name)
     if len(limit) and lowest(limit) >= prompt and lowest(each.free_tokens) >= tokens:
         return accounts  # mostly so, and told sooner than which they are
-    return accounts.where((each.free_tokens >= tokens) & (limit >= prompt))
+    return accounts.offered((each.free_tokens >= tokens) & (limit >= prompt))
 
 
 def able(accounts: Accounts, demand: Demand) -> tuple[Accounts, list[tuple[str, str, str]]]:

@@ -161,7 +161,7 @@ class Accounts(Sequence[Account]):
         if self._figures is not None:
             for account in self._accounts:
                 account.unwatch(self._watch)
-            self._figures = None
+            self._figures = self._offered = None
 
     @property
     def whole(self) -> Accounts:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
-from operator import attrgetter
 from struct import Struct
 
 import numpy as np
@@ -51,9 +51,8 @@ NAMES = (
     "token_margin",
     "urgent_limit",
 )
-_read = attrgetter(*NAMES)
-#: Numpy takes three times as long to make an array of so many numbers.
-_pack_into = Struct(f"{len(NAMES)}d").pack_into
+_ROWS = {name: row for row, name in enumerate(NAMES)}
+_FIGURES = Struct(f"{len(NAMES)}d")  # numpy takes three times as long to make an array of so many numbers
 
 
 class Figures:
@@ -62,7 +61,7 @@ class Figures:
     Counts are floats here: exact up to 2^53.  Columns are read, never written to, outside of this class.
     """
 
-    __slots__ = ("_entry", "_of_accounts", "_table", *NAMES)
+    __slots__ = ("_entry", "_of_accounts", "_packed", "_table", *NAMES)
 
     computed_token_s: Column
     decode_token_s: Column
@@ -90,10 +89,11 @@ class Figures:
     urgent_limit: Column
 
     def __init__(self, accounts: Iterable[Account]) -> None:
-        rows = [_read(account) for account in accounts]
+        rows = [account.compared() for account in accounts]
         self._table = np.array(rows, dtype=np.float64).reshape(len(rows), len(NAMES)).T.copy()
         self._of_accounts = tuple(self._table.T)  # the same table: the entries of each account together
-        self._entry = np.zeros(len(NAMES))  # of the account that is updated
+        self._packed = bytearray(_FIGURES.size)  # the figures of the account that is updated
+        self._entry: Column = np.frombuffer(self._packed)  # the same memory
         for name, column in zip(NAMES, self._table, strict=True):
             setattr(self, name, column)
 
@@ -121,7 +121,7 @@ class Figures:
 
     def update(self, row: int, account: Account) -> None:
         """Take the account's figures as they are now."""
-        _pack_into(self._entry, 0, *_read(account))
+        _FIGURES.pack_into(self._packed, 0, *account.compared())
         self._of_accounts[row][...] = self._entry
 
 
@@ -160,20 +160,23 @@ class FiguresOfSome(Figures):
 class FollowingFigures(Figures):
     """The figures of some accounts of many, kept as they are now: whoever updates the many says what changed."""
 
-    __slots__ = ("_many", "_places")
+    __slots__ = ("_many", "_rows")
 
     def __init__(self, many: Figures, rows: Rows) -> None:
         self._many = many
         self._table = many._table.take(rows, axis=1)
-        self._places = {row: place for place, row in enumerate(rows.tolist())}  # by the row in the many
-        for name, column in zip(NAMES, self._table, strict=True):
-            setattr(self, name, column)
+        self._rows: list[int] = rows.tolist()
 
     def follow(self, row: int) -> None:
         """Take the figures of an account that was updated, if it is one of these.  ``row``: its row in the many."""
-        place = self._places.get(row)
-        if place is not None:
+        place = bisect_left(self._rows, row)
+        if place < len(self._rows) and self._rows[place] == row:
             self._table[:, place] = self._many._of_accounts[row]
+
+    def __getattr__(self, name: str) -> Column:  # called for a column that was not read yet
+        column: Column = self._table[_ROWS[name]]
+        setattr(self, name, column)
+        return column
 
 
 def lowest(column: Column) -> float:

@@ -295,17 +295,17 @@ class ModelQueue:
         return True
 
     def behind_head(
-        self, depth: int, now: float, unservable: Callable[[WaitingRequest], bool] | None = None
+        self, depth: int, now: float, unservable: Callable[[WaitingRequest], bool] = lambda _: False
     ) -> list[WaitingRequest]:
         """Return up to ``depth`` requests after the head, in order, as if each were placed.  They stay in the queue.
 
-        Those that are ``unservable`` are set aside instead, at most ``REVISIONS_PER_CALL`` of them; None: none is.
+        Those that are ``unservable`` are set aside instead, at most ``REVISIONS_PER_CALL`` of them.
         """
         taken: list[tuple[ShareGroup, Entry, float]] = []
         aside_left = self.REVISIONS_PER_CALL
         try:
             while len(taken) <= depth and (waiting := self.head(now)) is not None:
-                if unservable is not None and taken and aside_left and unservable(waiting):
+                if taken and aside_left and unservable(waiting):
                     aside_left -= 1
                     self.set_aside(waiting, now)
                     continue

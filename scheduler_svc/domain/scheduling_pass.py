@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
@@ -254,7 +254,7 @@ class SchedulingPass:
             too_much=[blocked.demand] if not blocked.with_capacity and _any_can_serve(blocked.demand, pool) else [],
             most_room=None if self._placer.splits else MostRoom(pool.accounts),
         )
-        for waiting in queue.behind_head(self._depth, context.now, self._unservable_ones(queue, context)):
+        for waiting in queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context)):
             if len(result.decisions) >= budget:
                 break
             try:
@@ -265,13 +265,6 @@ class SchedulingPass:
             if decision is not None:
                 result.placed(waiting, decision, queue)
                 gap.most_room = None if gap.most_room is None else MostRoom(pool.accounts)
-
-    def _unservable_ones(self, queue: ModelQueue, context: PassContext) -> Callable[[WaitingRequest], bool] | None:
-        """Return what tells whether no READY instance can serve a request; None where each can serve all that wait."""
-        most = queue.most_asked
-        if most is not None and context.pool.serves_all(most):
-            return None
-        return lambda waiting: self._unservable(waiting, context)
 
     def _unservable(self, waiting: WaitingRequest, context: PassContext) -> bool:
         """Return whether no READY instance can serve a request, as a whole or split."""

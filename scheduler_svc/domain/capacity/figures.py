@@ -174,6 +174,8 @@ class FollowingFigures(Figures):
             self._table[:, place] = self._many._of_accounts[row]
 
     def __getattr__(self, name: str) -> Column:  # called for a column that was not read yet
+        if name not in _ROWS:
+            raise AttributeError(name)
         column: Column = self._table[_ROWS[name]]
         setattr(self, name, column)
         return column

@@ -24,11 +24,10 @@ def all_crowded(
     *,
     headroom: float,
 ) -> bool:
-    """Whether the request would meet its targets on instances in use, and make others late on each of these.
+    """Whether the request would meet its targets on some instance in use, and make others late on each such instance.
 
-    If it is False, that may be so nevertheless: what makes the predictions differ from instance to instance by more
-    than their load, as caches and budgets do, is not looked at here.  ``headroom``: most of its targets that a request
-    may be predicted to use.
+    It is False, too, where columns have to tell: of many instances, and of a request with cached tokens, a budget or a
+    deadline.  ``headroom``: the share of its targets that a request may be predicted to use.
     """
     request = demand.request
     if not 1 < len(accounts) <= MOST_LOOKED_AT or demand.cached_tokens:

@@ -402,12 +402,12 @@ class ModelQueue:
         """Return the oldest and the youngest waiting request of each class that has one."""
         return [(next(iter(c.values())), next(reversed(c.values()))) for c in self._classes.values() if c]
 
-    def oldest_placeable(self) -> Iterator[WaitingRequest]:
-        """Yield the oldest request of each class, unless something else than a lack of capacity keeps it waiting."""
-        for oldest, _ in self.ends_of_classes():
-            key = oldest.request.key
-            if key not in self._aside and key not in self._apart and self.at_running_limit(oldest) is None:
-                yield oldest
+    def oldest_placeable(self) -> list[WaitingRequest]:
+        """Return the oldest request of each class, unless something else than a lack of capacity keeps it waiting."""
+        oldest = [next(iter(each.values())) for each in self._classes.values() if each]
+        if self._aside or self._apart:
+            oldest = [w for w in oldest if w.request.key not in self._aside and w.request.key not in self._apart]
+        return [w for w in oldest if self.at_running_limit(w) is None] if self._limited else oldest
 
     @property
     def by_priority(self) -> dict[Priority, int]:

@@ -21,6 +21,7 @@ from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.filters import with_kv
 from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
+from scheduler_svc.domain.placement.room import MostRoom
 from scheduler_svc.domain.placement.split_planner import SplitPlan
 from scheduler_svc.domain.queue import ModelQueue, OrderingFailed
 from scheduler_svc.domain.request import Priority
@@ -251,6 +252,7 @@ class SchedulingPass:
             head=head,
             pairs=pairs,
             too_much=[blocked.demand] if not blocked.with_capacity and _any_can_serve(blocked.demand, pool) else [],
+            most_room=None if self._placer.splits else MostRoom(pool.accounts),
         )
         for waiting in queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context)):
             if len(result.decisions) >= budget:
@@ -262,6 +264,7 @@ class SchedulingPass:
                 return
             if decision is not None:
                 result.placed(waiting, decision, queue)
+                gap.most_room = None if gap.most_room is None else MostRoom(pool.accounts)
 
     def _unservable(self, waiting: WaitingRequest, context: PassContext) -> bool:
         """Return whether no READY instance can serve a request, as a whole or split."""
@@ -275,6 +278,8 @@ class SchedulingPass:
 
     def _place_behind(self, waiting: WaitingRequest, gap: _Gap, context: PassContext) -> Decision | None:
         """Place a request that is not the head, if that does not delay the head."""
+        if gap.most_room is not None and self._placer.finds_no_room(waiting, context.policy, gap.most_room):
+            return None
         demand = self._placer.demand(waiting, context.policy)
         full = any(_needs_as_much(demand, other) for other in gap.too_much)
         if full and not gap.may_split(demand):
@@ -393,6 +398,7 @@ class _Gap:
     head: WaitingRequest
     pairs: bool  # whether split requests may go
     too_much: list[Demand]  # demands that no instance has capacity for
+    most_room: MostRoom | None  # that any instance has now; None where requests may be split
     too_much_for_pairs: list[Demand] = field(default_factory=list)  # demands that no pair has capacity for
 
     def remarks(self, waiting: WaitingRequest) -> tuple[str, ...]:

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.account_watch import AccountWatch
-from scheduler_svc.domain.capacity.figures import Figures, FiguresOfSome, Mask, Rows, lowest
+from scheduler_svc.domain.capacity.figures import (
+    Figures,
+    FiguresOfSome,
+    FollowingFigures,
+    Mask,
+    Rows,
+    highest,
+    lowest,
+)
 
 _ALL = slice(None)
 
@@ -21,9 +29,12 @@ class Accounts(Sequence[Account]):
     An account that changes says so, and its entries are read again before the next comparison: so a decision reads the
     one or two accounts that the last decision changed, not all.  What says whether and why it is full is read sooner
     than the rest, as a fleet without room needs nothing else.
+
+    Mostly one request after another is offered the same accounts.  Where these are not all, because an instance takes
+    no prompts for a while, their figures are kept up to date as well.
     """
 
-    __slots__ = ("_accounts", "_figures", "_ids", "_numbers", "_stale", "_watch")
+    __slots__ = ("_accounts", "_figures", "_ids", "_numbers", "_offered", "_offered_mask", "_stale", "_watch")
 
     def __init__(self, accounts: Iterable[Account] = ()) -> None:
         self._accounts = tuple(accounts)
@@ -32,6 +43,8 @@ class Accounts(Sequence[Account]):
         self._stale: set[int] = set()  # rows of which only what says why they are full is up to date
         self._ids: tuple[str, ...] | None = None
         self._numbers: dict[str, int] | None = None
+        self._offered: SomeAccounts | None = None  # that the last request was offered; None: all, or nobody asked
+        self._offered_mask = b""  # which they are
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -63,8 +76,11 @@ class Accounts(Sequence[Account]):
         if figures is None:
             return self._begin()
         if changed or stale:
-            for row in changed | stale if stale else changed:
+            rows = changed | stale if stale else changed
+            for row in rows:
                 figures.update(row, self._accounts[row])
+            if self._offered is not None:
+                self._offered.follow(rows)
             changed.clear()
             stale.clear()
         return figures
@@ -108,12 +124,18 @@ class Accounts(Sequence[Account]):
         """The KV tokens free where least are; there is an account."""
         return lowest(self._with_why_full().free_tokens)
 
+    @property
+    def computed_token_range_s(self) -> tuple[float, float]:
+        """The least and the most seconds per prompt token that is computed; there is an account."""
+        token_s = self._with_why_full().computed_token_s
+        return lowest(token_s), highest(token_s)
+
     def why_full(self) -> NDArray[np.float64]:
         """Return free slots, free tokens and ``full_prefill_s`` as they are now: a row each, a column an account."""
         return self._with_why_full().why_full(_ALL)
 
     def _with_why_full(self) -> Figures:
-        """Return the figures, of which those that say why an account is full are up to date."""
+        """Return the figures, of which those are up to date that ``Figures.update_full`` takes."""
         figures, changed = self._figures, self._watch.changed
         if figures is None:
             return self._begin()
@@ -128,6 +150,7 @@ class Accounts(Sequence[Account]):
         """Read all figures, and have the accounts say when they change."""
         figures, self._watch = Figures(self._accounts), AccountWatch()
         self._figures = figures
+        self._offered = None  # its figures are those of other columns
         self._stale.clear()
         for row, account in enumerate(self._accounts):
             account.watch(self._watch, row)
@@ -138,7 +161,7 @@ class Accounts(Sequence[Account]):
         if self._figures is not None:
             for account in self._accounts:
                 account.unwatch(self._watch)
-            self._figures = None
+            self._figures = self._offered = None
 
     @property
     def whole(self) -> Accounts:
@@ -160,6 +183,16 @@ class Accounts(Sequence[Account]):
         """Return those for which the mask holds; these themselves if it holds for all."""
         rows = mask.nonzero()[0]
         return self if len(rows) == len(mask) else self.take(rows)
+
+    def offered(self, mask: Mask) -> Accounts:
+        """Return what ``where`` does; the same object as the last time if the mask is the same."""
+        key = mask.tobytes()
+        if key == self._offered_mask and self._offered is not None:
+            self._offered.is_followed = True
+            return self._offered
+        found = self.where(mask)
+        self._offered, self._offered_mask = (found, key) if isinstance(found, SomeAccounts) else (None, b"")
+        return found
 
     def only(self, instance_id: str) -> Accounts:
         """Return just that instance's; none if it is not among these."""
@@ -189,13 +222,19 @@ class Accounts(Sequence[Account]):
 
 
 class SomeAccounts(Accounts):
-    """Some accounts of many, for one decision: their figures are those of the time when they are read first."""
+    """Some accounts of many.
 
-    __slots__ = ("_rows", "_whole")
+    Their figures are those of the time when they are read first, which does for one decision.  Where further decisions
+    are of the same accounts, ``is_followed`` is set, and the figures are those of now.
+    """
+
+    __slots__ = ("_followed", "_rows", "_whole", "is_followed")
 
     def __init__(self, whole: Accounts, rows: Rows) -> None:
         self._whole = whole
         self._rows = rows
+        self.is_followed = False
+        self._followed: FollowingFigures | None = None
         self._figures = None
         self._ids = None
         self._numbers = None
@@ -221,10 +260,25 @@ class SomeAccounts(Accounts):
 
     @property
     def figures(self) -> Figures:
-        """The figures, each as it was when it was read first."""
+        """The figures: as they are now if they are followed, else each as it was when it was read first."""
+        if self.is_followed:
+            many = self._whole.figures  # has what changed followed
+            if self._followed is None:
+                self._followed = FollowingFigures(many, self._rows)
+            return self._followed
         if self._figures is None:
             self._figures = FiguresOfSome(self._whole.figures, self._rows)
         return self._figures
+
+    def follow(self, rows: Iterable[int]) -> None:
+        """Take the figures of the accounts in these rows of ``whole``, which changed."""
+        if self._followed is not None:
+            for row in rows:
+                self._followed.follow(row)
+
+    def offered(self, mask: Mask) -> Accounts:
+        """Return what ``where`` does."""
+        return self.where(mask)
 
     def few_open(self, most: int, *, leaving_reserve: bool) -> Sequence[tuple[int, Account]] | None:
         """Return None: nobody keeps count of these."""

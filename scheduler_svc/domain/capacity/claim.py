@@ -60,17 +60,18 @@ class Claim:
 
     def allows(self, demand: Demand, finish_in_s: float, now: float) -> bool:
         """Whether a request predicted to run for ``finish_in_s`` seconds may be backfilled on the claimed instance."""
-        return self._fits_beside(demand) or (self.backfills_left > 0 and now + finish_in_s <= self.fits_at < inf)
+        return self.fits_beside(demand) or (self.backfills_left > 0 and now + finish_in_s <= self.fits_at < inf)
 
     def take(self, demand: Demand) -> None:
         """Count a request that was backfilled on the claimed instance."""
-        if self._fits_beside(demand):
+        if self.fits_beside(demand):
             self.spare_tokens -= self._blocks(demand)
             self.spare_slots -= 1
         else:
             self.backfills_left -= 1
 
-    def _fits_beside(self, demand: Demand) -> bool:
+    def fits_beside(self, demand: Demand) -> bool:
+        """Whether a request fits on the claimed instance beside the claimant, however long it runs."""
         return self._blocks(demand) <= self.spare_tokens and self.spare_slots > 0
 
     def _blocks(self, demand: Demand) -> int:

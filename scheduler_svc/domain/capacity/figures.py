@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
-from operator import attrgetter
+from struct import Struct
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,8 @@ NAMES = (
     "token_margin",
     "urgent_limit",
 )
-_read = attrgetter(*NAMES)
+_ROWS = {name: row for row, name in enumerate(NAMES)}
+_FIGURES = Struct(f"{len(NAMES)}d")  # numpy takes three times as long to make an array of so many numbers
 
 
 class Figures:
@@ -59,7 +61,7 @@ class Figures:
     Counts are floats here: exact up to 2^53.  Columns are read, never written to, outside of this class.
     """
 
-    __slots__ = ("_table", *NAMES)
+    __slots__ = ("_entry", "_of_accounts", "_packed", "_table", *NAMES)
 
     computed_token_s: Column
     decode_token_s: Column
@@ -87,8 +89,11 @@ class Figures:
     urgent_limit: Column
 
     def __init__(self, accounts: Iterable[Account]) -> None:
-        rows = [_read(account) for account in accounts]
+        rows = [account.compared() for account in accounts]
         self._table = np.array(rows, dtype=np.float64).reshape(len(rows), len(NAMES)).T.copy()
+        self._of_accounts = tuple(self._table.T)  # the same table: the entries of each account together
+        self._packed = bytearray(_FIGURES.size)  # the figures of the account that is updated
+        self._entry: Column = np.frombuffer(self._packed)  # the same memory
         for name, column in zip(NAMES, self._table, strict=True):
             setattr(self, name, column)
 
@@ -108,12 +113,16 @@ class Figures:
         return figures[:, rows].copy() if isinstance(rows, slice) else figures.take(rows, axis=1)
 
     def update_full(self, row: int, account: Account) -> None:
-        """Take what ``why_full`` returns as it is now."""
-        self._table[_FULL, row] = account.free_slots, account.free_tokens, account.full_prefill_s
+        """Take what ``why_full`` returns as it is now, and ``computed_token_s``."""
+        self.free_slots[row] = account.free_slots
+        self.free_tokens[row] = account.free_tokens
+        self.full_prefill_s[row] = account.full_prefill_s
+        self.computed_token_s[row] = account.computed_token_s
 
     def update(self, row: int, account: Account) -> None:
         """Take the account's figures as they are now."""
-        self._table[:, row] = _read(account)
+        _FIGURES.pack_into(self._packed, 0, *account.compared())
+        self._of_accounts[row][...] = self._entry
 
 
 class FiguresOfSome(Figures):
@@ -127,8 +136,15 @@ class FiguresOfSome(Figures):
     def __init__(self, many: Figures, rows: Rows) -> None:
         self._many = many
         self._rows = rows
-        for name, column in zip(NAMES[_COMPARED], many._table[_COMPARED].take(rows, axis=1), strict=True):
-            setattr(self, name, column)
+        (
+            self.computed_token_s,
+            self.first_step_at,
+            self.first_step_floor,
+            self.output_kv_token_s,
+            self.output_token_s,
+            self.turn,
+            self.free_slots,
+        ) = many._table[_COMPARED].take(rows, axis=1)  # in the order of ``NAMES``
 
     @property
     def costing(self) -> NDArray[np.float64]:
@@ -137,6 +153,30 @@ class FiguresOfSome(Figures):
 
     def __getattr__(self, name: str) -> Column:  # called for a column that was not read yet
         column: Column = getattr(self._many, name).take(self._rows)
+        setattr(self, name, column)
+        return column
+
+
+class FollowingFigures(Figures):
+    """The figures of some accounts of many, kept as they are now: whoever updates the many says what changed."""
+
+    __slots__ = ("_many", "_rows")
+
+    def __init__(self, many: Figures, rows: Rows) -> None:
+        self._many = many
+        self._table = many._table.take(rows, axis=1)
+        self._rows: list[int] = rows.tolist()
+
+    def follow(self, row: int) -> None:
+        """Take the figures of an account that was updated, if it is one of these.  ``row``: its row in the many."""
+        place = bisect_left(self._rows, row)
+        if place < len(self._rows) and self._rows[place] == row:
+            self._table[:, place] = self._many._of_accounts[row]
+
+    def __getattr__(self, name: str) -> Column:  # called for a column that was not read yet
+        if name not in _ROWS:
+            raise AttributeError(name)
+        column: Column = self._table[_ROWS[name]]
         setattr(self, name, column)
         return column
 

@@ -101,6 +101,35 @@ class InstanceFigures(EngineCapacity):
         pending = self.pending
         return self.quiet or (pending.urgent > 0 and pending.critical_in_a_row <= _CRITICAL_IN_A_ROW)
 
+    def compared(self) -> tuple[float, ...]:
+        """Return the figures that accounts are compared by, in the order of ``figures.NAMES``."""
+        return (
+            self.computed_token_s,
+            self.first_step_at,
+            self.first_step_floor,
+            self.output_kv_token_s,
+            self.output_token_s,
+            self.turn,
+            self.free_slots,
+            self.free_tokens,
+            self.full_prefill_s,
+            self.decode_token_s,
+            self.live,
+            self.price_per_s,
+            self.first_token_margin,
+            self.overtaken_s,
+            self.prefill_token_s,
+            self.prompt_limit,
+            self.prompt_limit_leaving_reserve,
+            self.ready_at,
+            self.slot_limit,
+            self.slot_limit_leaving_reserve,
+            self.start_floor,
+            self.tightest_token_s,
+            self.token_margin,
+            self.urgent_limit,
+        )
+
     def used_tokens(self) -> int:
         """Return KV tokens in use: the reserved ones or, if more, those reported plus those not yet in the report."""
         return self.kv.used_tokens()

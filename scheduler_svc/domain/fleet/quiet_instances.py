@@ -6,7 +6,6 @@ from collections import deque
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
-from scheduler_svc.domain.capacity.figures import highest, lowest
 
 #: Seconds after a CRITICAL request for which instances are kept quiet for the next one.
 CRITICAL_MEMORY_S = 60.0
@@ -29,8 +28,8 @@ def quiet_ones(accounts: Accounts, per_quiet_one: int) -> int:
     count = len(accounts) // per_quiet_one
     if not count:
         return 0
-    token_s = accounts.figures.computed_token_s
-    return count if highest(token_s) <= _ALIKE * lowest(token_s) else 0
+    fastest_s, slowest_s = accounts.computed_token_range_s
+    return count if slowest_s <= _ALIKE * fastest_s else 0
 
 
 class QuietInstances:

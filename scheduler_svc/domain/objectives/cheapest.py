@@ -13,6 +13,7 @@ from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, Rows, count, highest, lowest
 from scheduler_svc.domain.objectives import one_candidate, scorers
+from scheduler_svc.domain.objectives.crowded import all_crowded
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.late_scores import LateScores
 from scheduler_svc.domain.objectives.objective import Choice
@@ -77,11 +78,13 @@ class CheapestInTime:
         """Choose an instance in use that leaves headroom, else the cheapest that does, else the earliest finish."""
         in_use = self._of(demand.request.model)
         in_use.review(demand.able or accounts, demand.load, now)
+        targets = TargetShares(demand, self._defaults, now)
+        if self._may_wait(demand, now) and all_crowded(demand, accounts, in_use, targets, now, headroom=_HEADROOM):
+            return _waits_for_others({})
         each = figures_of(accounts)
         prefills = scorers.prefill_s(accounts, demand)
         firsts = scorers.first_step_s(each, now) + prefills
         per_token = scorers.token_s(each, demand)
-        targets = TargetShares(demand, self._defaults, now)
         shares = targets.of(firsts, per_token)
         costs = _costs(each, demand, per_token, prefills)
         rejected = Rejected()

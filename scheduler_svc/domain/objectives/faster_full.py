@@ -42,6 +42,8 @@ def unless_faster_is_full(choice: Choice, demand: Demand, accounts: Sequence[Acc
     if demand.waits_since is not None and now - demand.waits_since >= first_s:
         return choice
     found = as_accounts(able)
+    if not found.soon_rows:  # told sooner than which of them have room for the request
+        return choice
     rows = _full_of_prompts(found, demand, now)
     if not len(rows):
         return choice

@@ -138,17 +138,22 @@ def with_kv(accounts: Accounts, demand: Demand) -> Accounts:
     return accounts.where(accounts.figures.free_tokens >= float(demand.tokens))
 
 
+def prompt_limit(*, leaves_reserve: bool, overtakes: bool) -> str:
+    """Return the name of the figure that says how long a prompt an instance takes, as in ``Demand``."""
+    return "urgent_limit" if overtakes else "prompt_limit_leaving_reserve" if leaves_reserve else "prompt_limit"
+
+
 def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue."""
     tokens, prompt, reserve = float(demand.tokens), float(demand.prompt_tokens), demand.must_leave_reserve
-    name = "urgent_limit" if demand.overtakes else "prompt_limit_leaving_reserve" if reserve else "prompt_limit"
+    name = prompt_limit(leaves_reserve=reserve, overtakes=demand.overtakes)
     if prompt and (few := accounts.few_open(_FEW, leaving_reserve=reserve)) is not None:
         return accounts.at([row for row, a in few if a.free_tokens >= tokens and getattr(a, name) >= prompt])
     each = accounts.figures
     limit: Column = getattr(each, name)
     if len(limit) and lowest(limit) >= prompt and lowest(each.free_tokens) >= tokens:
         return accounts  # mostly so, and told sooner than which they are
-    return accounts.where((each.free_tokens >= tokens) & (limit >= prompt))
+    return accounts.offered((each.free_tokens >= tokens) & (limit >= prompt))
 
 
 def able(accounts: Accounts, demand: Demand) -> tuple[Accounts, list[tuple[str, str, str]]]:

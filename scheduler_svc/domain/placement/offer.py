@@ -54,7 +54,9 @@ class Offer:
         if self.with_capacity.find(account.instance_id) is None:
             return
         reserved_for_it = claim.leaves_reserve and not self.demand.must_leave_reserve and account.only_reserve_left
-        if reserved_for_it or claim.allows(self.demand, predict_run(account, self.demand, now).finish_s, now):
+        if reserved_for_it or claim.fits_beside(self.demand):  # told sooner than when it is over
+            return
+        if claim.allows(self.demand, predict_run(account, self.demand, now).finish_s, now):
             return
         self.with_capacity = self.with_capacity.less(self.with_capacity.only(account.instance_id))
 

@@ -19,7 +19,9 @@ from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.objectives.objective import Choice, ChoosesOnly, Objective, Sparing, has_way
 from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.placement.context import PassContext
+from scheduler_svc.domain.placement.filters import prompt_limit
 from scheduler_svc.domain.placement.offer import Offer
+from scheduler_svc.domain.placement.room import MostRoom
 from scheduler_svc.domain.placement.run_prediction import predict_run, predict_split_run
 from scheduler_svc.domain.placement.shadow_policy import ShadowPolicy
 from scheduler_svc.domain.placement.split_planner import Split, SplitPlan, SplitPlanner
@@ -28,7 +30,7 @@ from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.prediction.output_length import OutputLengths
 from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 from scheduler_svc.domain.prefixes.too_loaded import TooLoaded
-from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.request import Priority, Request
 from scheduler_svc.domain.targets import Targets
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
@@ -69,10 +71,9 @@ class Placer:
     def demand(self, waiting: WaitingRequest, policy: Policy) -> Demand:
         """Work out what a request needs of an instance now, with a fresh prediction of its output length."""
         request = waiting.request
-        max_tokens = request.sampling.max_tokens
-        output = self._outputs.predict(request.model, max_tokens, waiting.emitted_tokens)
+        output = self._output_tokens(waiting)
         prompt = waiting.prompt_tokens
-        keeps_room, critical = policy.objective.reserved_slots > 0, request.priority is Priority.CRITICAL
+        leaves_reserve, overtakes = _by_class(request, policy)
         return Demand(
             request=request,
             prompt_tokens=prompt,
@@ -80,13 +81,24 @@ class Placer:
             tokens=prompt + output,
             total_tokens=waiting.total_tokens,
             started=waiting.emitted_tokens > 0,
-            must_leave_reserve=keeps_room and not critical,
-            overtakes=policy.engine_classes and keeps_room and critical,
+            must_leave_reserve=leaves_reserve,
+            overtakes=overtakes,
             excluded=waiting.excluded,
             cached_tokens=self._prefixes.cached_tokens(request, prompt),
             cache_known=self._prefixes.knows(request),
             identity=waiting.identity,
         )
+
+    def finds_no_room(self, waiting: WaitingRequest, policy: Policy, room: MostRoom) -> bool:
+        """Whether no instance has capacity for a request; if it is False, one may have.  Cheap: makes no demand."""
+        prompt = waiting.prompt_tokens
+        leaves_reserve, overtakes = _by_class(waiting.request, policy)
+        limit = prompt_limit(leaves_reserve=leaves_reserve, overtakes=overtakes)
+        return room.lacks(limit, prompt, prompt + self._output_tokens(waiting))
+
+    def _output_tokens(self, waiting: WaitingRequest) -> int:
+        request = waiting.request
+        return self._outputs.predict(request.model, request.sampling.max_tokens, waiting.emitted_tokens)
 
     @property
     def splits(self) -> bool:
@@ -361,6 +373,14 @@ class Placer:
             choice.index = i
             choice.why = f"ran session {offer.demand.request.session!r} last"
             choice.rule = "session"
+
+
+def _by_class(request: Request, policy: Policy) -> tuple[bool, bool]:
+    """Return whether a request must leave the reserved slot free, and whether it overtakes, as in ``Demand``."""
+    if not policy.objective.reserved_slots > 0:
+        return False, False
+    critical = request.priority is Priority.CRITICAL
+    return not critical, policy.engine_classes and critical
 
 
 def _choose_twice(objective: Objective, demand: Demand, offered: Accounts, now: float, too_loaded: TooLoaded) -> Choice:

@@ -20,15 +20,23 @@ from statistics import median
 from time import process_time
 from typing import Any
 
+from sage_simulator.fleet_capacity import fleet_capacity
+from sage_simulator.simulation import Simulation
+from sage_simulator.simulation_settings import SimulationSettings
+from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.request import Sampling
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.domain.settings import SchedulerSettings
 from tests.bench.core.fleet import FACTS, FAR, MAX_RUNNING, MODEL, Requests, Running, start_scheduler
+from tests.bench.policies.fleets import find_fleet
+from tests.bench.policies.traffic import find_traffic
 from tests.bench.report import Row, table
 
 POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
 SIZES = (10, 100, 1_000)
 QUEUE_LENGTHS = (100, 1_000, 10_000, 100_000)
+_SLOTS = 128  # of an instance at capacity
 TARGETS = {100: 20_000, 1_000: 5_000}  # decisions/s by instances
 
 
@@ -118,6 +126,39 @@ def saturated(policy: str, instances: int, waiting: int, decisions: int, *, grou
         run=run,
         admission_s=lambda: admission_s[0],
     )
+
+
+def at_capacity(policy: str, load: float, duration_s: float) -> Case:
+    """Eight equal modelled instances at a share of what they can do: a pass after every event, heads that wait.
+
+    Requests behind such a head are looked at in each pass, so a decision costs more than where the head always goes.
+    """
+    fleet, traffic = find_fleet("E8", _SLOTS), find_traffic("steady_chat", None)
+    mix = traffic.mix()
+    trace = traffic.trace(rate=load * fleet_capacity(fleet, mix), duration_s=duration_s, seed=1, targets="mixed")
+
+    def run() -> tuple[int, float]:
+        simulation = Simulation(trace, fleet, SimulationSettings(scheduler=SchedulerSettings(policy=policy)))
+        passes = TimedPasses(simulation.scheduler)
+        return simulation.run().decisions, passes.spent_s
+
+    name = f"{policy}, load {load}"
+    return Case(group="at capacity", name=name, instances=len(fleet), unit="decisions/s", run=run)
+
+
+class TimedPasses:
+    """Counts the CPU time of a scheduler's passes."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.spent_s = 0.0
+        self._schedule = scheduler.schedule
+        scheduler.schedule = self.schedule  # type: ignore[method-assign]  # the simulation calls it
+
+    def schedule(self, now: float) -> list[Decision]:
+        began = process_time()
+        decisions = self._schedule(now)
+        self.spent_s += process_time() - began
+        return decisions
 
 
 def turned_late(waiting: int) -> Case:
@@ -260,6 +301,7 @@ def all_cases(scale: int) -> list[Case]:
         for p in POLICIES
         for q in (QUEUE_LENGTHS if p in ("fifo", "slo_aware") else QUEUE_LENGTHS[-1:])
     ]
+    cases += [at_capacity(p, load, 20.0 / scale) for load in (0.9, 1.1) for p in POLICIES]
     cases.append(turned_late(10_000))
     cases += [claimed(n, max(10, 200 // scale)) for n in (10, 100, 1_000)]
     cases += [explained(n, max(5, 50 // scale)) for n in (100, 1_000)]

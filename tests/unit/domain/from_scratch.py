@@ -15,6 +15,7 @@ from scheduler_svc.domain.capacity.figures import Column, Figures, Rows
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.objectives import cheapest, earliest_finish, least_target_used, picker
 from scheduler_svc.domain.placement import placer
+from scheduler_svc.domain.placement.room import MostRoom
 from scheduler_svc.domain.prefixes.holder_bits import HolderBits
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -86,6 +87,8 @@ def _patches() -> Iterator[Any]:
     )
     yield patch.object(placer, "has_way", lambda *_: False)
     yield patch.object(least_target_used._Runs, "_is_picked", lambda *_: False)
+    yield patch.object(cheapest, "all_crowded", lambda *_, headroom: False)
+    yield patch.object(MostRoom, "lacks", lambda *_: False)
     yield patch.object(HolderBits, "column", _new_column)
     for module in (cheapest, earliest_finish, least_target_used, picker):
         yield patch.object(module, "pick_of", _pick_of)

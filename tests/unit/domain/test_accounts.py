@@ -59,11 +59,41 @@ def test_what_keeps_prompts_out_is_known_whatever_happens_and_whatever_else_is_r
         assert set(some.soon_rows) == {n for n, row in enumerate(rows) if row in soon}
         assert several.why_full().T.tolist() == full
         assert several.least_free_tokens == min(a.free_tokens for a in each)
+        token_s = [a.computed_token_s for a in each]
+        assert several.computed_token_range_s == (min(token_s), max(token_s))
         assert some.why_full().T.tolist() == [full[row] for row in rows]
         if rng.random() < 0.3:
             assert shown(several) == expected(each)
         if rng.random() < 0.1:
             several.close()
+        for _ in range(rng.randint(0, 3)):
+            change(rng, rng.choice(each), ledger)
+
+
+@each_seed
+def test_what_an_account_is_compared_by_comes_in_the_order_of_the_columns(seed: int) -> None:
+    for account in make_accounts(Random(seed), Ledger()):
+        assert [float(n) for n in account.compared()] == [float(getattr(account, name)) for name in NAMES]
+
+
+@each_seed
+def test_those_that_are_offered_again_and_again_show_what_their_accounts_show(seed: int) -> None:
+    rng, ledger = Random(seed), Ledger()
+    each = make_accounts(rng, ledger)
+    several = Accounts(each)
+    masks = [np.array([rng.random() < share for _ in each]) for share in (0.3, 0.7, 1.0)]
+    before, mask = several, np.ones(len(each), dtype=np.bool_)
+
+    for _ in range(12):
+        assert shown(several) == expected(each)
+        last, mask = mask, rng.choice(masks) if rng.random() < 0.3 else mask
+        offered = several.offered(mask)
+        assert shown(offered) == expected([a for a, is_offered in zip(each, mask, strict=True) if is_offered])
+        assert offered is before or not (mask == last).all() or before is several
+        before = offered
+        if rng.random() < 0.1:
+            several.close()
+            before = several
         for _ in range(rng.randint(0, 3)):
             change(rng, rng.choice(each), ledger)
 

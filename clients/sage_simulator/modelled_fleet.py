@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 
 from sage_simulator.attempt_runner import AttemptRunner
@@ -13,6 +14,8 @@ from sage_simulator.executor_model import ExecutorModel, SchedulerSide
 from sage_simulator.fleet_event import FleetChange, FleetEvent, instance_id_of
 from sage_simulator.fleet_spec import InstanceModel
 from sage_simulator.simulation_settings import SimulationError, SimulationSettings
+from sage_simulator.speed_probe import measured
+from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.scheduler import Scheduler
@@ -132,7 +135,7 @@ class ModelledFleet:
     def _bring_up(self, instance_id: str, instance: InstanceModel, phase: float) -> None:
         """Have an instance be READY.  ``phase``: share of an interval to its first heartbeat."""
         now, settings = self._events.now, self._settings
-        self._scheduler.engine_ready(instance_id, instance.facts(), now)
+        self._scheduler.engine_ready(instance_id, self._facts_of(instance_id, instance), now)
         self.executors[instance_id] = ExecutorModel(
             instance_id,
             instance,
@@ -142,9 +145,22 @@ class ModelledFleet:
             delay_s=settings.network_delay_s,
             first_heartbeat_s=now + phase * settings.heartbeats.interval_s,
             kv_transfer=settings.kv_transfer,
-            noise=_noise(settings.noise, random.Random(f"{settings.seed}/{instance_id}")) if settings.noise else None,
+            noise=self._noise_of(instance_id),
         )
         self.prove_pairs()
+
+    def _facts_of(self, instance_id: str, instance: InstanceModel) -> EngineFacts:
+        """Return what an instance's executor tells of its engine.  A warm-up contains the time that measuring takes."""
+        facts = instance.facts()
+        if not self._settings.measures_speed:
+            return facts
+        found = measured(facts, instance.pace_here, self._noise_of(f"{instance_id}/measured"))
+        return replace(facts, measured=found)
+
+    def _noise_of(self, name: str) -> Callable[[], float] | None:
+        """Return the factors of an engine's steps.  ``name``: those of different names differ."""
+        sigma = self._settings.noise
+        return _noise(sigma, random.Random(f"{self._settings.seed}/{name}")) if sigma else None
 
     def _model_of(self, instance: InstanceModel) -> str:
         if instance.model:

@@ -28,6 +28,7 @@ class SimulationSettings:
     default_deadline_s: float = 3_600.0  # of requests that state none; it is no target
     kv_transfer: KvTransfer = field(default_factory=KvTransfer)
     noise: float = 0.0  # sigma of the logarithm of the steps' random factor, whose mean is 1
+    measures_speed: bool = True  # executors measure their engines before the first request
     events: tuple[FleetEvent, ...] = ()
     warm_up_s: float = 60.0  # from an instance's start until it is READY, where ``scheduler.scaling`` is enabled
     seed: int = 1  # of everything random in the run

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from sage_media.kinds import MediaInput
+from scheduler_svc.domain.load_report import IterationSample
 
 DIMENSIONS_LIMIT = 65_536
 """Most numbers of a vector."""
@@ -84,6 +85,8 @@ class EngineFacts:
     processor_files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     can_sleep: bool = False  # it can leave its device's memory to others, and be woken
+    # Iterations that its executor ran before the first request to learn how fast it is; empty: it did not.
+    measured: tuple[IterationSample, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def abilities(self) -> tuple[object, ...]:

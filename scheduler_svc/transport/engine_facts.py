@@ -6,10 +6,11 @@ from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_media.kinds import MediaInput
 from sage_wire.protocol import MODEL_CONFIG_LIMIT_BYTES, PROCESSOR_FILES
 from scheduler_svc.domain.engine_facts import DIMENSIONS_LIMIT, EngineFacts, Parallelism
-from scheduler_svc.transport import media_inputs
+from scheduler_svc.transport import engine_reports, media_inputs
 from scheduler_svc.transport.executor_fields import bounded, few, refused
 
 ADAPTERS_LIMIT = 4_096
+MEASURED_LIMIT = 64  # iterations
 _FACT_TEXTS = (
     *("engine", "engine_version", "model", "revision", "weights", "dtype"),
     *("gpu_name", "kv_connector", "compatibility_key", "tokenizer_hash"),
@@ -51,6 +52,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         classifies=wire.classifies,
         processor_files=_processor_files(wire),
         media=_media(wire),
+        measured=engine_reports.samples(wire.measured_iterations[:MEASURED_LIMIT]),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sage.controlplane.v1 import executor_pb2
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
@@ -42,17 +44,22 @@ def load_report(wire: executor_pb2.Heartbeat) -> LoadReport:
         kv_pulls=wire.kv_pulls,
         kv_pulls_failed=wire.kv_pulls_failed,
         kv_leases_expired=wire.kv_leases_expired,
-        samples=tuple(
-            IterationSample(
-                prefill_tokens=i.prefill_tokens,
-                decode_tokens=i.decode_tokens,
-                running=i.running,
-                kv_used_tokens=i.kv_used_tokens,
-                elapsed_s=i.elapsed_s,
-            )
-            for i in wire.recent_iterations[:SAMPLES_LIMIT]
-            if 0 < i.elapsed_s <= LONGEST_ITERATION_S and i.kv_used_tokens <= MOST_TOKENS
-        ),
+        samples=samples(wire.recent_iterations[:SAMPLES_LIMIT]),
+    )
+
+
+def samples(wire: Iterable[executor_pb2.Iteration]) -> tuple[IterationSample, ...]:
+    """Convert iterations; those with figures that no engine can have are left out."""
+    return tuple(
+        IterationSample(
+            prefill_tokens=i.prefill_tokens,
+            decode_tokens=i.decode_tokens,
+            running=i.running,
+            kv_used_tokens=i.kv_used_tokens,
+            elapsed_s=i.elapsed_s,
+        )
+        for i in wire
+        if 0 < i.elapsed_s <= LONGEST_ITERATION_S and i.kv_used_tokens <= MOST_TOKENS
     )
 
 

@@ -38,7 +38,8 @@ class EngineReports:
     def engine_ready(self, instance_id: str, facts: EngineFacts, now: float) -> Instance:
         """Take the facts of an engine that is up and produced tokens.
 
-        A new ``engine_start_id`` starts the predictor over.  An instance that is draining stays so, and one that is
+        A new ``engine_start_id`` starts the predictor over, from the iterations that the executor measured, if it did.
+        An instance that is draining stays so, and one that is
         STALLED has to do iterations first.  Raises InstanceNotFound; InvalidTransition for a LOST instance, which has
         to register first.
         """
@@ -49,7 +50,8 @@ class EngineReports:
         new_engine = instance.predictor is None or instance.engine_start_id != start_id
         self._prefixes.engine_ready(instance_id, facts, new_engine=new_engine)
         if instance.predictor is None or new_engine:
-            instance.predictor = Predictor(prior_pace(facts), forgetting=self._settings.forgetting)
+            prior, forgetting = prior_pace(facts), self._settings.forgetting
+            instance.predictor = Predictor(prior, forgetting=forgetting, measured=facts.measured)
             instance.predictor.busy_at = now
             instance.watch = ProgressWatch(now)
             instance.load = None
@@ -64,6 +66,8 @@ class EngineReports:
             uncached_share=instance.predictor.uncached_share,
             margins=instance.predictor.margins,
         )
+        if new_engine and instance.predictor.telling:
+            self._lend(instance, instance.predictor)
         self._registry.pool_of(instance).invalidate()
         self._to_ready(instance, now)
         return instance
@@ -133,8 +137,11 @@ class EngineReports:
             return
         instance.account.is_tried = True
         instance.account.learn(predictor.pace, predictor.uncached_share, predictor.margins)
-        if knew:
-            return
+        if not knew:
+            self._lend(instance, predictor)
+
+    def _lend(self, instance: Instance, predictor: Predictor) -> None:
+        """Score those that have learned too little by the pace that an instance of their model has learned."""
         for other in self._registry.pool_of(instance).instances():
             if other.predictor is not None and not other.predictor.telling:
                 other.account.learn(predictor.pace, other.predictor.uncached_share, BORROWED_MARGINS)

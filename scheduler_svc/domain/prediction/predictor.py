@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
 from scheduler_svc.domain.prediction.iteration_model import IterationModel
 from scheduler_svc.domain.prediction.margin import Margin, Margins, StartDelay
@@ -13,6 +14,7 @@ from scheduler_svc.domain.prediction.pace import Pace
 _SAMPLES_PER_HEARTBEAT = 16
 _CACHE_FORGETTING = 0.9  # per heartbeat with prompts in it
 _TELLING_SAMPLES = 32
+_MEASURED_WEIGHT = 4  # iterations that each measured one counts as: it is the median of some
 _TELLING_TOKENS = 8  # shorter outputs say less of the time per token: one prompt beside them changes it
 
 
@@ -49,12 +51,20 @@ class ErrorTracker:
 class Predictor:
     """Learns an engine's pace from its heartbeats and keeps the errors of the predictions made with it."""
 
-    def __init__(self, prior: Pace, *, forgetting: float) -> None:
+    def __init__(self, prior: Pace, *, forgetting: float, measured: Sequence[IterationSample] = ()) -> None:
+        """Begin with a prior, and with the iterations that the executor measured before the first request, if any.
+
+        These teach as iterations of heartbeats do, and are forgotten as those come.
+        """
         self._model = IterationModel(prior, forgetting=forgetting)
+        usable = _usable(measured)
+        for sample in usable * _MEASURED_WEIGHT:
+            self._model.learn(sample)
+        self.measured = bool(usable)  # before the first request
         self.iteration = ErrorTracker(forgetting)  # one engine iteration
         self.first_token = ErrorTracker(forgetting)  # decision to first token
         self.finish = ErrorTracker(forgetting)  # decision to end, for the output length that came
-        self.pace = prior
+        self.pace = self._model.solve()
         self.busy_at = 0.0  # when the engine last had something to do, seconds on the scheduler's clock
         self._first_token_margin = Margin()
         self._token_margin = Margin()
@@ -70,15 +80,15 @@ class Predictor:
 
     @property
     def telling(self) -> bool:
-        """Whether enough iterations were learned from for the pace to be compared with other engines'."""
-        return self.samples >= _TELLING_SAMPLES
+        """Whether enough was learned for the pace to be compared with other engines': measured, or many iterations."""
+        return self.measured or self.samples >= _TELLING_SAMPLES
 
     def learn(self, load: LoadReport) -> bool:
         """Take a heartbeat.  True if anything was learned.
 
         Samples without a duration are ignored; of many samples about sixteen are used.
         """
-        usable = [s for s in load.samples if s.elapsed_s > 0]
+        usable = _usable(load.samples)
         usable = usable[:: -(-len(usable) // _SAMPLES_PER_HEARTBEAT) or 1]
         for sample in usable:
             self.iteration.add(self._model.predict(sample), sample.elapsed_s)
@@ -135,3 +145,7 @@ class Predictor:
             "first_token": self.first_token.accuracy,
             "finish": self.finish.accuracy,
         }
+
+
+def _usable(samples: Sequence[IterationSample]) -> list[IterationSample]:
+    return [s for s in samples if s.elapsed_s > 0]

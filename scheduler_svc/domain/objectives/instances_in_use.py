@@ -186,9 +186,11 @@ class InstancesInUse:
         needed: Sequence[Account] = carriers.among(self._needed)
         load = carriers.load_of(needed)
         share = self._carried = self._learn(load, now)
-        if self._young:
+        if self._young and not carriers.are_known:
             return carriers.with_enough(needed, share if self._age_s > 0 else AT_ONCE)
         others = carriers.spared(carriers.with_enough((), share), share)
+        if self._young:
+            return needed if needed and load <= share <= load * WORTH_A_CHANGE else others
         if self._short or load > share * (1 if self._finished.spent > SPENT else PASSES):
             grown = carriers.spared(carriers.with_enough(needed, share), share)
             return min(grown, others, key=carriers.price)

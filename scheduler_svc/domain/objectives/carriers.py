@@ -21,6 +21,7 @@ class Carriers:
         """``taken``: how many such instances the load takes, for each account.  ``prices``: by instance id."""
         self._carried = {a.instance_id: 1 / max(each, _LEAST) for a, each in zip(accounts, taken, strict=True)}
         self._prices = prices
+        self.are_known = all(a.is_tried for a in accounts)  # whether it is known of each how much it carries
         self._ranked = sorted(accounts, key=lambda a: (self._price_of_work(a), prices[a.instance_id], a.instance_id))
 
     def among(self, ids: Iterable[str]) -> list[Account]:

@@ -115,7 +115,7 @@ class CheapestInTime:
             reject_missed(rejected, shares)
         if choice.rule == "in_use" and demand.request.session:  # it shall not go back to one that is to stay unused
             rejected.add(~used, lambda _: ("not_in_use", "is not in use"))
-        in_use.take(accounts[choice.index], now, risk=_risk(float(shares[choice.index])))
+        in_use.take(accounts[choice.index], demand.able or accounts, now, risk=_risk(float(shares[choice.index])))
         return choice
 
     def choose_only(self, demand: Demand, account: Account, now: float) -> Choice:
@@ -138,14 +138,14 @@ class CheapestInTime:
                 return _waits_for_others(scores)
         else:
             may_wait = self._may_wait(demand, now)
-            choice = _only_beside_used(demand, account, in_use, share, scores, may_wait=may_wait)
+            choice = _only_beside_used(demand, account, in_use, share, scores, now, may_wait=may_wait)
             choice.least_times = targets.least_times_of_one(account, first_s, token_s, share=share)
             if choice.rule == "none_meets_targets":
                 finish_s = first_s + float(demand.output_tokens - 1) * token_s
                 choice.scores = {**scores, "finish_s": (finish_s,)}
                 choice.why = _none_meets(finish_s)
         if not choice.waits:
-            in_use.take(account, now, risk=_risk(share))
+            in_use.take(account, demand.able or (account,), now, risk=_risk(share))
         return choice
 
     def _among_used(self, scored: _Scored, meets: Rows) -> Choice:
@@ -200,6 +200,7 @@ def _only_beside_used(
     in_use: InstancesInUse,
     share: float,
     scores: Mapping[str, Sequence[float]],
+    now: float,
     *,
     may_wait: bool,
 ) -> Choice:
@@ -208,7 +209,7 @@ def _only_beside_used(
     mine = used and account.free_slots > 0
     patient = (used or not _PATIENCE < share <= 1) and (may_wait or not mine)
     waits = patient or (in_use.excuses and not mine)
-    if waits and len(in_use.soon_with_capacity(demand.able or (account,), demand.tokens)):
+    if waits and len(in_use.soon_with_capacity(demand.able or (account,), demand.tokens, now)):
         return Choice(index=0, why=_WAITS, rule="waits", scores=scores, waits=True)
     if not used and share <= _HEADROOM:
         why = f"cheapest predicted cost {scores['cost'][0]:.6f} beside 0 in use"
@@ -230,7 +231,7 @@ def _none_meets(finish_s: float) -> str:
 def _has_room_soon(scored: _Scored, in_use: InstancesInUse) -> bool:
     """Whether an instance in use that has none now has room for the request in time."""
     demand = scored.demand
-    soon = in_use.soon_with_capacity(demand.able or scored.accounts, demand.tokens)
+    soon = in_use.soon_with_capacity(demand.able or scored.accounts, demand.tokens, scored.now)
     if len(soon) and (scored.within is None or _any_within_budget(demand, soon)):
         return True
     full = _and(scored.used, scored.within) & (scored.shares <= _HEADROOM)  # a slot is predicted to be free by then

@@ -41,6 +41,8 @@ LESSON_S = 15.0
 AT_ONCE = 0.5
 #: Seconds of a load in which its rates are not known well: any peak counts, and what is late teaches nothing.
 YOUNG_S = 30.0
+#: Seconds, and times as long as they were predicted to take, by which prompts are late before they are long overdue.
+_OVERDUE_S, _OVERDUE_TIMES = 0.5, 2.0
 _MOST_COUNTED = 10_000  # instances whose late requests are remembered; those that are gone are among them
 _REVIEW_S = 1.0  # between two looks at which instances are needed
 _FIRST_REVIEWS_S = 0.1  # the same in the first second of a load
@@ -85,17 +87,18 @@ class InstancesInUse:
             self._mask_of = whole
         return self._mask if accounts is whole else self._mask[accounts.rows]
 
-    def take(self, account: Account, now: float, *, risk: float) -> None:
+    def take(self, account: Account, able: Sequence[Account], now: float, *, risk: float) -> None:
         """Note that a request goes to an instance, which is in use from now on.
 
-        ``risk``: how likely it misses its targets there, [0, 1].
+        ``able``: the instances that can serve it.  If none of those needed can, it needs another one whatever these
+        carry.  ``risk``: how likely it misses its targets there, [0, 1].
         """
         self._risked.add(now, requests=1, missed=risk)
         self._finished.add(now, requests=1)
         if account.instance_id not in self._until:
             self._until[account.instance_id] = now + HOLD_S
             self._mask = None
-            self._short = True
+            self._short = self._short or any(a.instance_id in self._needed for a in able)
 
     @property
     def excuses(self) -> bool:
@@ -106,21 +109,29 @@ class InstancesInUse:
         """Return for each of the accounts by how much its price rises because of the time that it was not in use."""
         return np.array([self._price_factor(a.instance_id, now) for a in accounts])
 
-    def soon_with_capacity(self, accounts: Sequence[Account], tokens: int) -> Accounts:
+    def soon_with_capacity(self, accounts: Sequence[Account], tokens: int, now: float) -> Accounts:
         """Return those of the instances that are in use and take another request once a prompt there is computed.
 
-        ``tokens``: KV tokens that the request needs.  Those of an instance that lacks them may go to shorter requests
-        again and again.
+        Nobody knows when that is where prompts are long overdue.  ``tokens``: KV tokens that the request needs.  Those
+        of an instance that lacks them may go to shorter requests again and again.
         """
         accounts, in_use = as_accounts(accounts), self._until
         soon = [(row, accounts[row]) for row in sorted(accounts.soon_rows)]
-        return accounts.at([row for row, a in soon if a.instance_id in in_use and a.free_tokens >= tokens])
+        return accounts.at(
+            [
+                row
+                for row, a in soon
+                if a.instance_id in in_use and a.free_tokens >= tokens and not _is_overdue(a, now)
+            ]
+        )
 
     def review(self, accounts: Sequence[Account], load: OfferedLoad, now: float) -> None:
-        """Work out which of these instances are needed, at most once a second, and drop those no longer held.
+        """Work out which instances are needed, at most once a second, and drop those no longer held.
 
-        ``accounts``: all that can serve the model.
+        ``accounts``: those that can serve a request.  Needed are instances among all of the model, of which they may be
+        a part.
         """
+        accounts = as_accounts(accounts).whole
         if now < self._review_at and (
             accounts is self._reviewed or any(a.instance_id in self._until for a in accounts)
         ):
@@ -175,9 +186,11 @@ class InstancesInUse:
         needed: Sequence[Account] = carriers.among(self._needed)
         load = carriers.load_of(needed)
         share = self._carried = self._learn(load, now)
-        if self._young:
+        if self._young and not carriers.are_known:
             return carriers.with_enough(needed, share if self._age_s > 0 else AT_ONCE)
         others = carriers.spared(carriers.with_enough((), share), share)
+        if self._young:
+            return needed if needed and load <= share <= load * WORTH_A_CHANGE else others
         if self._short or load > share * (1 if self._finished.spent > SPENT else PASSES):
             grown = carriers.spared(carriers.with_enough(needed, share), share)
             return min(grown, others, key=carriers.price)
@@ -199,6 +212,12 @@ class InstancesInUse:
             self._learned_at = now
             return max(LEAST_CARRIED, min(load, self._carried) * LOWERED)
         return min(CARRIED, self._carried + RAISED_PER_S * _REVIEW_S)
+
+
+def _is_overdue(account: Account, now: float) -> bool:
+    """Whether an instance has prompts that should have been computed long ago: its engine may have stopped."""
+    pending = account.pending
+    return bool(pending.prompts) and now - pending.busy_until > max(_OVERDUE_S, _OVERDUE_TIMES * pending.seconds)
 
 
 def _with_untried(accounts: Sequence[Account], taken: Sequence[float]) -> Sequence[float]:

@@ -61,6 +61,24 @@ class Steady:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Shift:
+    """Requests of one kind that become another's at a moment."""
+
+    before: Steady
+    after: Steady
+    before_rate: float  # of the first kind, by the rate of the second
+    shift_s: float = 60.0  # when the second kind begins
+
+    def trace(self, rng: random.Random, rate: float, count: int) -> list[TracedRequest]:
+        """Make requests that share nothing.  ``rate``: of the second kind."""
+        expected = round(2 * self.shift_s * self.before_rate * rate) + 10  # more than come before the shift
+        first = self.before.trace(rng, self.before_rate * rate, min(count, expected))
+        first = [each for each in first if each.arrival_s < self.shift_s]
+        then = self.after.trace(rng, rate, count - len(first)) if count > len(first) else []
+        return [*first, *(replace(each, arrival_s=each.arrival_s + self.shift_s) for each in then)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Documents:
     """Questions about 40 long texts, some of them asked for much more than others."""
 

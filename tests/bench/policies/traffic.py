@@ -15,12 +15,13 @@ from sage_simulator.traces.classes import MIXES, RequestClass, with_classes
 from sage_simulator.traces.synthetic.lengths import LognormalLengths
 from sage_simulator.traces.synthetic.poisson_trace import OUTPUTS, PROMPTS
 from sage_simulator.traces.transformations import repeat_to, requests_per_s
-from tests.bench.policies.synthetic_loads import Bursts, Documents, Sessions, Steady, SyntheticLoad
+from tests.bench.policies.synthetic_loads import Bursts, Documents, Sessions, Shift, Steady, SyntheticLoad
 
-#: What requests state, by name: five classes with targets of their own, or five classes with the same targets.
+#: What requests state, by name: five classes with targets of their own, five with the same targets, or classes alone.
 TARGETS: Mapping[str, Sequence[RequestClass]] = {
     "mixed": MIXES["mixed"],
     "equal": tuple(replace(each, ttft_target_s=2.0, tpot_target_s=0.033) for each in MIXES["mixed"]),
+    "default": MIXES["untargeted"],
 }
 
 _SAMPLE = 2_000  # requests that the mean lengths of a synthetic load are taken from
@@ -95,26 +96,29 @@ def _mix(traffic: Traffic) -> RequestMix:
     )
 
 
-#: Synthetic loads by name.  Bursts: people who chat, and programs that send much and ask for little.
+#: Lengths of people who chat, and of programs that send much and ask for little.
+_CHAT = Steady(
+    prompts=LognormalLengths(median=400, sigma=1.1, most=8_192),
+    outputs=LognormalLengths(median=250, sigma=0.6, most=2_048),
+)
+_CODE = Steady(
+    prompts=LognormalLengths(median=1_500, sigma=0.8, most=16_384),
+    outputs=LognormalLengths(median=20, sigma=0.8, most=512),
+)
+
+#: Synthetic loads by name.
 SYNTHETIC: Mapping[str, Traffic] = {
     each.name: each
     for each in (
         Traffic(name="bursty_chat", source=Bursts(prompts=PROMPTS, outputs=OUTPUTS)),
         Traffic(
             name="bursty_code",
-            source=Bursts(
-                prompts=LognormalLengths(median=1_500, sigma=0.8, most=16_384),
-                outputs=LognormalLengths(median=20, sigma=0.8, most=512),
-            ),
+            source=Bursts(prompts=_CODE.prompts, outputs=_CODE.outputs),
             tpot_scale=3.0,
         ),
-        Traffic(
-            name="steady_chat",
-            source=Steady(
-                prompts=LognormalLengths(median=400, sigma=1.1, most=8_192),
-                outputs=LognormalLengths(median=250, sigma=0.6, most=2_048),
-            ),
-        ),
+        Traffic(name="steady_chat", source=_CHAT),
+        # A prompt and answer of chat takes an engine two thirds of the time that one of code does: as much arrives.
+        Traffic(name="chat_then_code", source=Shift(before=_CHAT, after=_CODE, before_rate=1.5), tpot_scale=3.0),
         Traffic(
             name="uneven_mix",
             source=Steady(

@@ -103,6 +103,13 @@ def _facts(facts: Any, dice: Random) -> None:
     facts.can_sleep = dice.random() < 0.5
     facts.keeps_output_history = dice.random() < 0.5
     facts.prefix_caching = dice.random() < 0.5
+    for _ in range(dice.choice((0, 1, 4, 100))):
+        facts.measured_iterations.add(
+            prefill_tokens=dice.choice((0, 512, 2_048, 2**32 - 1)),
+            running=dice.choice((0, 1, 32, 2**32 - 1)),
+            kv_used_tokens=dice.choice((0, 64, 65_536, 2**40)),
+            elapsed_s=dice.choice((0.01, 0.1, 0.0, 1e-300, 3_600.0, float("inf"), float("nan"))),
+        )
 
 
 def _heartbeat(heartbeat: Any, dice: Random) -> None:

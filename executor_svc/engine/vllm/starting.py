@@ -74,6 +74,7 @@ class VllmEngineFactory:
             engine = VllmEngine(llm, load, model, settings, resolved, side_channel, cache_events, trials)
             report(EngineState.WARMING, None, f"warming up {model.name}")
             await engine.warm_up()
+            report(EngineState.WARMING, None, f"measuring the speed of {model.name}")
             await engine.measure_speed(self._measure_speed_s)
             undo.pop_all()
         return engine
@@ -100,6 +101,7 @@ class VllmEmbeddingFactory:
             engine = VllmEmbeddingEngine(llm, load, model, settings, resolved, task)
             report(EngineState.WARMING, None, f"warming up {model.name}")
             await engine.warm_up()
+            report(EngineState.WARMING, None, f"measuring the speed of {model.name}")
             await engine.measure_speed(self._measure_speed_s)
         except BaseException:
             await asyncio.shield(end_llm(llm))

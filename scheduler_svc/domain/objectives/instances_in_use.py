@@ -9,7 +9,7 @@ import numpy as np
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts, as_accounts
 from scheduler_svc.domain.capacity.figures import Column, Mask
-from scheduler_svc.domain.capacity.offered_load import OfferedLoad
+from scheduler_svc.domain.capacity.offered_load import BRIEF_S, OfferedLoad
 from scheduler_svc.domain.objectives.carriers import Carriers
 from scheduler_svc.domain.objectives.miss_budget import MissBudget
 from scheduler_svc.domain.objectives.peak_load import MEMORY_S, PeakLoad
@@ -177,8 +177,11 @@ class InstancesInUse:
     def _taken(self, accounts: Sequence[Account], load: OfferedLoad, now: float) -> Sequence[float]:
         """Return for each account how many such instances a peak of the load would take."""
         mean, brief = load.work(now)
-        peak = self._peak.note(brief, now)
-        factor = max(LEAST_PEAK, peak / mean if mean else 0.0)
+        if self._age_s < BRIEF_S:  # what came first says little of peaks
+            peak, usual = brief, mean
+        else:
+            peak, usual = self._peak.note(brief, now), self._peak.usual(mean, now)
+        factor = max(peak, LEAST_PEAK * (mean if self._young else min(mean, usual))) / mean if mean else LEAST_PEAK
         return [factor * each for each in _with_untried(accounts, load.of_instances(accounts, now))]
 
     def _choose(self, carriers: Carriers, now: float) -> Sequence[Account]:

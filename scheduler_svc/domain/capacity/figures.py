@@ -37,6 +37,7 @@ NAMES = (
     "decode_token_s",
     "live",
     "price_per_s",
+    "chunk_s",
     "first_token_margin",
     "overtaken_s",
     "prefill_token_s",
@@ -61,6 +62,7 @@ class Figures:
 
     __slots__ = ("_table", *NAMES)
 
+    chunk_s: Column
     computed_token_s: Column
     decode_token_s: Column
     first_step_at: Column

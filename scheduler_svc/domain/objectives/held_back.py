@@ -17,13 +17,15 @@ from scheduler_svc.domain.targets import Targets, ttft_target_of
 
 #: Share of its TTFT target for which a request may be held back: the rest is for its prompt and for what is ahead.
 PATIENCE = 0.5
+#: Seconds for which a request is held back at most: half of what its class leaves a BACKGROUND request.
+MOST_S = 60.0
 
 
 def may_wait(demand: Demand, defaults: Mapping[Priority, Targets], now: float) -> bool:
-    """Whether a request has waited for less than ``PATIENCE`` of its TTFT target, or of its class's."""
+    """Whether a request has waited for less than ``PATIENCE`` of its TTFT target, or of its class's, and ``MOST_S``."""
     request = demand.request
     ttft_s = ttft_target_of(request, defaults) or 0.0
-    return not demand.started and now - request.arrived_at < PATIENCE * ttft_s
+    return not demand.started and now - request.arrived_at < min(PATIENCE * ttft_s, MOST_S)
 
 
 def held_back(scores: Mapping[str, Scores | Sequence[float]]) -> Choice:

@@ -51,6 +51,8 @@ class LeastTargetUsed:
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the least share of the targets, else the earliest finish."""
         runs = self._runs(demand, accounts, now)
+        if runs.all_late:
+            return runs.hold_back()
         if demand.cached_tokens:
             return runs.choose_by_cache(demand.cached_in(accounts))
         return unless_faster_is_full(runs.choose(), demand, accounts, now)
@@ -63,6 +65,8 @@ class LeastTargetUsed:
         """Choose the only account, whose cache holds nothing of the prompt."""
         targets = TargetShares(demand, self._defaults, now)
         token_s = one_candidate.token_s(account, demand)
+        if one_makes_late(account, token_s) and may_wait(demand, self._defaults, now):
+            return held_back({"token_s": (token_s,)})
         first_s = one_candidate.first_step_s(account, now) + one_candidate.prefill_s(account, demand)
         share = targets.of_one(first_s, token_s)
         times = targets.least_times_of_one(account, first_s, token_s, share=share)
@@ -74,8 +78,6 @@ class LeastTargetUsed:
         if share > 1 or share == 0:
             finish_s = first_s + float(demand.output_tokens - 1) * token_s
             scores["finish_s"] = (finish_s,)
-        if one_makes_late(account, token_s) and may_wait(demand, self._defaults, now):
-            return held_back(scores)
         if share > 1:
             choice = _none_meets(0, scores["finish_s"][0], scores, times)
         else:
@@ -93,23 +95,35 @@ class LeastTargetUsed:
     ) -> Choice:
         """Choose by what the others hold, unless it is a too loaded instance whatever caches hold."""
         runs = self._runs(demand, accounts, now)
+        if runs.all_late:
+            return runs.hold_back()
         return runs.choose_by_cache(held) if held is not None and runs.spares(too_loaded) else runs.choose()
 
 
 class _Runs:
     """The predicted runs of one request; what does not depend on caches is worked out once."""
 
-    __slots__ = ("_demand", "_each", "_first_step_s", "_late", "_patient", "_per_token", "_shares")
+    __slots__ = ("_demand", "_each", "_late", "_now", "_patient", "_per_token", "_shares")
 
     def __init__(self, demand: Demand, each: Figures, shares: TargetShares, now: float, *, patient: bool) -> None:
         """``patient``: whether the request may be held back."""
         self._demand = demand
         self._shares = shares
         self._each = each
-        self._first_step_s = scorers.first_step_s(each, now)
+        self._now = now
         self._per_token = scorers.token_s(each, demand)
         self._late = makes_late(each, self._per_token)  # where those who run would be late
         self._patient = patient
+
+    @property
+    def all_late(self) -> bool:
+        """Whether the request is held back wherever it would be in time: it would make others late everywhere."""
+        late = self._late
+        return late is not None and self._patient and bool(late.all())
+
+    def hold_back(self) -> Choice:
+        """Have the request wait for those who would be late."""
+        return held_back({"token_s": self._per_token})
 
     def spares(self, others: Mask) -> bool:
         """Whether none of the others is chosen with nothing in caches."""
@@ -142,7 +156,7 @@ class _Runs:
         if finishes is not None:
             scores["finish_s"] = finishes
         if self._waits(shares):
-            return held_back(scores)
+            return self.hold_back()
         times = self._least_times(firsts, least)
         if finishes is not None and least > 1:
             return _none_meets(index, float(finishes[index]), scores, times)
@@ -156,7 +170,7 @@ class _Runs:
         """Choose the earliest finish, weighed with what the request's prefill delays; a free slot goes first."""
         demand, per_token = self._demand, self._per_token
         prefills = scorers.prefill_beside_s(self._each, demand, held)
-        firsts = self._first_step_s + prefills
+        firsts = scorers.first_step_s(self._each, self._now) + prefills
         shares = self._shares.of(firsts, per_token)
         finishes = scorers.finish_s(demand, firsts, per_token)
         weighed = with_delays(finishes, prefills)
@@ -176,7 +190,7 @@ class _Runs:
             "finish_and_prefill_s": weighed,
         }
         if self._waits(shares):
-            return held_back(scores)
+            return self.hold_back()
         return Choice(
             index=index,
             why=why,
@@ -194,7 +208,8 @@ class _Runs:
         return self._shares.least_times(self._each, firsts, self._per_token, least_share=least)
 
     def _uncached_first_tokens(self) -> Scores:
-        return self._first_step_s + scorers.prefill_beside_s(self._each, self._demand, None)
+        starts = scorers.first_step_s(self._each, self._now)
+        return starts + scorers.prefill_beside_s(self._each, self._demand, None)
 
     def _pick(self, firsts: Scores, shares: Scores) -> tuple[int, float, Scores | None]:
         """Return the index of the least share of those that meet the targets: a free slot first, where nobody is late.

@@ -38,6 +38,7 @@ NAMES = (
     "decode_token_s",
     "live",
     "price_per_s",
+    "chunk_s",
     "first_token_margin",
     "overtaken_s",
     "prefill_token_s",
@@ -63,6 +64,7 @@ class Figures:
 
     __slots__ = ("_entry", "_of_accounts", "_packed", "_table", *NAMES)
 
+    chunk_s: Column
     computed_token_s: Column
     decode_token_s: Column
     first_step_at: Column

@@ -14,6 +14,7 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, Rows, count, highest, lowest
 from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.crowded import all_crowded
+from scheduler_svc.domain.objectives.held_back import held_back, may_wait
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.late_scores import LateScores
 from scheduler_svc.domain.objectives.objective import Choice
@@ -22,10 +23,9 @@ from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.objectives.target_shares import TargetShares, reject_missed
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.targets import Targets, ttft_target_of
+from scheduler_svc.domain.targets import Targets
 
-#: A request waits for an instance in use as long as another one would use no more of its targets than this, and so long
-#: that those who run there are not late for its sake.
+#: A request waits for an instance in use as long as another one would use no more of its targets than this.
 _PATIENCE = 0.5
 #: Most of its targets that a request may be predicted to use where it goes: the rest is for what comes after it.
 _HEADROOM = 0.8
@@ -79,8 +79,9 @@ class CheapestInTime:
         in_use = self._of(demand.request.model)
         in_use.review(demand.able or accounts, demand.load, now)
         targets = TargetShares(demand, self._defaults, now)
-        if self._may_wait(demand, now) and all_crowded(demand, accounts, in_use, targets, now, headroom=_HEADROOM):
-            return _waits_for_others({})
+        patient = may_wait(demand, self._defaults, now)
+        if patient and all_crowded(demand, accounts, in_use, targets, now, headroom=_HEADROOM):
+            return held_back({})
         each = figures_of(accounts)
         prefills = scorers.prefill_s(accounts, demand)
         firsts = scorers.first_step_s(each, now) + prefills
@@ -134,11 +135,11 @@ class CheapestInTime:
             choice = Choice(
                 index=0, why=f"uses {share:.0%} of its targets, one of 1 in use", rule="in_use", scores=scores
             )
-            if max(share, token_s / account.tightest_token_s) > _HEADROOM and self._may_wait(demand, now):
-                return _waits_for_others(scores)
+            if max(share, token_s / account.tightest_token_s) > _HEADROOM and may_wait(demand, self._defaults, now):
+                return held_back(scores)
         else:
-            may_wait = self._may_wait(demand, now)
-            choice = _only_beside_used(demand, account, in_use, share, scores, now, may_wait=may_wait)
+            patient = may_wait(demand, self._defaults, now)
+            choice = _only_beside_used(demand, account, in_use, share, scores, now, can_wait=patient)
             choice.least_times = targets.least_times_of_one(account, first_s, token_s, share=share)
             if choice.rule == "none_meets_targets":
                 finish_s = first_s + float(demand.output_tokens - 1) * token_s
@@ -154,8 +155,8 @@ class CheapestInTime:
         crowding: Scores = np.maximum(shares, scored.per_token / tightest)
         index = pick_of(scored.each, crowding, meets)
         scores: dict[str, Scores | LateScores] = {"cost": scored.costs, "target_share": shares}
-        if crowding[index] > _HEADROOM and self._may_wait(scored.demand, scored.now):
-            return _waits_for_others(scores)
+        if crowding[index] > _HEADROOM and may_wait(scored.demand, self._defaults, scored.now):
+            return held_back(scores)
         why = f"uses {float(shares[index]):.0%} of its targets, one of {len(scored.mine)} in use"
         return Choice(index=index, why=why, rule="in_use", scores=scores)
 
@@ -165,7 +166,7 @@ class CheapestInTime:
         scores: dict[str, Scores | LateScores] = {"cost": scored.costs, "target_share": shares}
         times = scored.targets.least_times(scored.each, scored.firsts, scored.per_token, least_share=lowest(shares))
         others = unused & (shares <= _HEADROOM)
-        patient = _is_patient(shares[unused]) and (not number or self._may_wait(scored.demand, scored.now))
+        patient = _is_patient(shares[unused]) and (not number or may_wait(scored.demand, self._defaults, scored.now))
         if (patient or (not number and in_use.excuses)) and _has_room_soon(scored, in_use):
             return Choice(index=0, why=_WAITS, rule="waits", scores=scores, waits=True, least_times=times)
         if count(others) and not (number and in_use.excuses):
@@ -177,12 +178,6 @@ class CheapestInTime:
         index = pick_of(scored.each, finishes, scored.mine) if number else _least(accounts, finishes, scored.within)
         why = _none_meets(float(finishes[index]))
         return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
-
-    def _may_wait(self, demand: Demand, now: float) -> bool:
-        """Whether a request has waited for less than ``_PATIENCE`` of its TTFT target, or of its class's."""
-        request = demand.request
-        ttft_s = ttft_target_of(request, self._defaults) or 0.0
-        return not demand.started and now - request.arrived_at < _PATIENCE * ttft_s
 
     def _of(self, model: str) -> InstancesInUse:
         """Return what is in use of a model; the model that came first is forgotten where there are too many."""
@@ -202,12 +197,12 @@ def _only_beside_used(
     scores: Mapping[str, Sequence[float]],
     now: float,
     *,
-    may_wait: bool,
+    can_wait: bool,
 ) -> Choice:
     """Choose as ``_beside_used`` does where one account is offered: it has no free slot, or is not in use."""
     used = account.instance_id in in_use
     mine = used and account.free_slots > 0
-    patient = (used or not _PATIENCE < share <= 1) and (may_wait or not mine)
+    patient = (used or not _PATIENCE < share <= 1) and (can_wait or not mine)
     waits = patient or (in_use.excuses and not mine)
     if waits and len(in_use.soon_with_capacity(demand.able or (account,), demand.tokens, now)):
         return Choice(index=0, why=_WAITS, rule="waits", scores=scores, waits=True)
@@ -215,12 +210,6 @@ def _only_beside_used(
         why = f"cheapest predicted cost {scores['cost'][0]:.6f} beside 0 in use"
         return Choice(index=0, why=why, rule="cheapest", scores=scores)
     return Choice(index=0, why="", rule="none_meets_targets", scores=scores)
-
-
-def _waits_for_others(scores: Mapping[str, Scores | Sequence[float]]) -> Choice:
-    """Have a request wait that would make those late who run on the instances in use."""
-    why = "waits until those who run on the instances in use are not late for it"
-    return Choice(index=0, why=why, rule="waits", scores=scores, waits=True)
 
 
 def _none_meets(finish_s: float) -> str:

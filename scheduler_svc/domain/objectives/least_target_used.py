@@ -9,10 +9,11 @@ from mypy_extensions import mypyc_attr
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import Column, Figures, Mask, highest, lowest
+from scheduler_svc.domain.capacity.figures import Column, Figures, Mask, count, highest, lowest
 from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.faster_full import unless_faster_is_full
+from scheduler_svc.domain.objectives.held_back import held_back, makes_late, may_wait, one_makes_late
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import TIME_TOLERANCE_S, pick_of
 from scheduler_svc.domain.objectives.rejected import Rejected
@@ -36,6 +37,10 @@ class LeastTargetUsed:
     Where some instance holds a part of the prompt in its prefix cache, it chooses the earliest finish, weighed with
     what the request's prefill delays, whatever targets that keeps: to compute anew what a cache holds makes others
     miss theirs.
+
+    Where the time per token would be too long for some who run on an instance, it goes elsewhere; where that is so on
+    every instance on which it would be in time itself, it waits, if it can (``held_back``): those with loose targets
+    give way to those with tight ones.
     """
 
     reserved_slots = 0
@@ -45,15 +50,23 @@ class LeastTargetUsed:
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the least share of the targets, else the earliest finish."""
-        runs = _Runs(demand, figures_of(accounts), TargetShares(demand, self._defaults, now), now)
+        runs = self._runs(demand, accounts, now)
+        if runs.all_late:
+            return runs.hold_back()
         if demand.cached_tokens:
             return runs.choose_by_cache(demand.cached_in(accounts))
         return unless_faster_is_full(runs.choose(), demand, accounts, now)
+
+    def _runs(self, demand: Demand, accounts: Sequence[Account], now: float) -> _Runs:
+        patient = may_wait(demand, self._defaults, now)
+        return _Runs(demand, figures_of(accounts), TargetShares(demand, self._defaults, now), now, patient=patient)
 
     def choose_only(self, demand: Demand, account: Account, now: float) -> Choice:
         """Choose the only account, whose cache holds nothing of the prompt."""
         targets = TargetShares(demand, self._defaults, now)
         token_s = one_candidate.token_s(account, demand)
+        if one_makes_late(account, token_s) and may_wait(demand, self._defaults, now):
+            return held_back({"token_s": (token_s,)})
         first_s = one_candidate.first_step_s(account, now) + one_candidate.prefill_s(account, demand)
         share = targets.of_one(first_s, token_s)
         times = targets.least_times_of_one(account, first_s, token_s, share=share)
@@ -81,21 +94,36 @@ class LeastTargetUsed:
         held: Column | None,
     ) -> Choice:
         """Choose by what the others hold, unless it is a too loaded instance whatever caches hold."""
-        runs = _Runs(demand, figures_of(accounts), TargetShares(demand, self._defaults, now), now)
+        runs = self._runs(demand, accounts, now)
+        if runs.all_late:
+            return runs.hold_back()
         return runs.choose_by_cache(held) if held is not None and runs.spares(too_loaded) else runs.choose()
 
 
 class _Runs:
     """The predicted runs of one request; what does not depend on caches is worked out once."""
 
-    __slots__ = ("_demand", "_each", "_first_step_s", "_per_token", "_shares")
+    __slots__ = ("_demand", "_each", "_late", "_now", "_patient", "_per_token", "_shares")
 
-    def __init__(self, demand: Demand, each: Figures, shares: TargetShares, now: float) -> None:
+    def __init__(self, demand: Demand, each: Figures, shares: TargetShares, now: float, *, patient: bool) -> None:
+        """``patient``: whether the request may be held back."""
         self._demand = demand
         self._shares = shares
         self._each = each
-        self._first_step_s = scorers.first_step_s(each, now)
+        self._now = now
         self._per_token = scorers.token_s(each, demand)
+        self._late = makes_late(each, self._per_token)  # where those who run would be late
+        self._patient = patient
+
+    @property
+    def all_late(self) -> bool:
+        """Whether the request is held back wherever it would be in time: it would make others late everywhere."""
+        late = self._late
+        return late is not None and self._patient and bool(late.all())
+
+    def hold_back(self) -> Choice:
+        """Have the request wait for those who would be late."""
+        return held_back({"token_s": self._per_token})
 
     def spares(self, others: Mask) -> bool:
         """Whether none of the others is chosen with nothing in caches."""
@@ -111,7 +139,7 @@ class _Runs:
 
         It does if that account has a free slot, meets the targets, and its share is as good as equal to the least.
         """
-        if self._each.free_slots[first_in_turn] <= 0:
+        if self._each.free_slots[first_in_turn] <= 0 or (self._late is not None and self._late[first_in_turn]):
             return False
         shares = self._shares.range_of(first_in_turn, firsts, self._per_token)
         if shares is None:
@@ -125,11 +153,13 @@ class _Runs:
         shares = self._shares.of(firsts, per_token)
         index, least, finishes = self._pick(firsts, shares)
         scores: dict[str, Scores] = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
-        times = self._least_times(firsts, least)
         if finishes is not None:
             scores["finish_s"] = finishes
-            if least > 1:
-                return _none_meets(index, float(finishes[index]), scores, times)
+        if self._waits(shares):
+            return self.hold_back()
+        times = self._least_times(firsts, least)
+        if finishes is not None and least > 1:
+            return _none_meets(index, float(finishes[index]), scores, times)
         choice = _least_used(index, float(shares[index]), float(firsts[index]), float(per_token[index]), scores, times)
         if highest(shares) > 1:
             choice.rejected = rejected = Rejected()
@@ -140,7 +170,7 @@ class _Runs:
         """Choose the earliest finish, weighed with what the request's prefill delays; a free slot goes first."""
         demand, per_token = self._demand, self._per_token
         prefills = scorers.prefill_beside_s(self._each, demand, held)
-        firsts = self._first_step_s + prefills
+        firsts = scorers.first_step_s(self._each, self._now) + prefills
         shares = self._shares.of(firsts, per_token)
         finishes = scorers.finish_s(demand, firsts, per_token)
         weighed = with_delays(finishes, prefills)
@@ -159,6 +189,8 @@ class _Runs:
             "finish_s": finishes,
             "finish_and_prefill_s": weighed,
         }
+        if self._waits(shares):
+            return self.hold_back()
         return Choice(
             index=index,
             why=why,
@@ -167,14 +199,20 @@ class _Runs:
             least_times=self._least_times(firsts, least),
         )
 
+    def _waits(self, shares: Scores) -> bool:
+        """Whether the request is held back: wherever it would be in time itself, it would make others late."""
+        late = self._late
+        return late is not None and self._patient and count(~late & (shares <= 1)) == 0
+
     def _least_times(self, firsts: Scores, least: float) -> tuple[float, float] | None:
         return self._shares.least_times(self._each, firsts, self._per_token, least_share=least)
 
     def _uncached_first_tokens(self) -> Scores:
-        return self._first_step_s + scorers.prefill_beside_s(self._each, self._demand, None)
+        starts = scorers.first_step_s(self._each, self._now)
+        return starts + scorers.prefill_beside_s(self._each, self._demand, None)
 
     def _pick(self, firsts: Scores, shares: Scores) -> tuple[int, float, Scores | None]:
-        """Return the index of the least share of those that meet the targets, a free slot first.
+        """Return the index of the least share of those that meet the targets: a free slot first, where nobody is late.
 
         If none meets them or there are none, that of the earliest finish.  Also returns the least share, and the
         finishes where they decide.
@@ -187,7 +225,10 @@ class _Runs:
         if least > 1:
             return pick_of(each, ranked, None), least, finishes
         free, meets = each.with_free_slot, shares <= 1 if most > 1 else None
-        at_once = (free if meets is None else meets & free).nonzero()[0]
+        able = free if meets is None else meets & free
+        at_once = able.nonzero()[0]
+        if self._late is not None and len(harmless := (able & ~self._late).nonzero()[0]):
+            at_once = harmless
         in_time = at_once if len(at_once) or meets is None else meets.nonzero()[0]
         return pick_of(each, ranked, in_time if len(in_time) else None, relative=_TOLERANCE), least, finishes
 

@@ -1,0 +1,55 @@
+"""Holds a request back that would make those late who run on the instances already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf
+
+import numpy as np
+
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.figures import Figures, Mask, lowest
+from scheduler_svc.domain.objectives.objective import Choice
+from scheduler_svc.domain.objectives.scorers import Scores
+from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.targets import Targets, ttft_target_of
+
+#: Share of its TTFT target for which a request may be held back: the rest is for its prompt and for what is ahead.
+PATIENCE = 0.5
+#: Seconds for which a request is held back at most: half of what its class leaves a BACKGROUND request.
+MOST_S = 60.0
+
+
+def may_wait(demand: Demand, defaults: Mapping[Priority, Targets], now: float) -> bool:
+    """Whether a request has waited for less than ``PATIENCE`` of its TTFT target, or of its class's, and ``MOST_S``."""
+    request = demand.request
+    ttft_s = ttft_target_of(request, defaults) or 0.0
+    return not demand.started and now - request.arrived_at < min(PATIENCE * ttft_s, MOST_S)
+
+
+def held_back(scores: Mapping[str, Scores | Sequence[float]]) -> Choice:
+    """Have a request wait for others.  ``scores``: of the accounts that were offered."""
+    why = "waits until those who run on the instances are not late for it"
+    return Choice(index=0, why=why, rule="waits_for_others", scores=scores, waits=True)
+
+
+def makes_late(each: Figures, per_token: Scores) -> Mask | None:
+    """Return for each instance whether one more request is predicted to make those late who run there; None: nowhere.
+
+    Late is a time per token above the tightest TPOT target of those who run there.  ``per_token``: predicted seconds
+    per token once one more is there.  More requests come later, so half of the margin that the engine's own times have
+    shown to be needed is added; but no step takes longer than one that is full of prompt tokens.
+    """
+    tightest = each.tightest_token_s
+    if lowest(tightest) == inf:
+        return None
+    with_margin = per_token * (1 + each.token_margin) / 2
+    late: Mask = np.minimum(with_margin, np.maximum(per_token, each.chunk_s)) > tightest
+    return late if late.any() else None
+
+
+def one_makes_late(account: Account, token_s: float) -> bool:
+    """Return for the only instance what ``makes_late`` does."""
+    with_margin = token_s * (1 + account.token_margin) / 2
+    return min(with_margin, max(token_s, account.chunk_s)) > account.tightest_token_s

@@ -30,7 +30,7 @@ PYTHON
 versions() {
     "$python" -c '
 from importlib.metadata import version
-names = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc", "protobuf", "prometheus-client", "grpcio")
+names = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc", "protobuf", "prometheus-client")
 print(", ".join(f"{name} {version(name)}" for name in names))'
 }
 

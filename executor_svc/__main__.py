@@ -12,8 +12,10 @@ from contextlib import nullcontext
 
 from executor_svc.engine.vllm.lifeline import watch_executor_if_spawned
 from sage_common.early_signals import ignore_hangups
+from sage_common.garbage import start_and_end_fast
 
 ignore_hangups()  # the imports of `main` take a second, in which SIGHUP would end the process
+start_and_end_fast()  # spawned processes, too: each of them imports vLLM
 
 # From here on a spawned process ends when the executor ends.
 watch_executor_if_spawned()
@@ -31,13 +33,11 @@ def main() -> None:
         from executor_svc.wiring import run
         from sage_common.configuration import exit_for
         from sage_common.event_loop import loop_factory
-        from sage_common.garbage import collect_seldom
     except ModuleNotFoundError as absent:
         sys.exit(f"sage-executor: {absent.name} is not installed: pip install 'sage-control-plane[executor]'")
 
     config = load_or_exit(sys.argv[1:])
     in_json = config.log_format == "json"
-    collect_seldom()
     configure_logging(config.log_level, json_lines=in_json, instance_id=config.name)
     vllm_in_json = in_json and config.engine.kind == "vllm"
     with engine_logs_in_json(config.log_level, config.name, os.environ) if vllm_in_json else nullcontext():

@@ -8,14 +8,15 @@ import signal
 import sys
 
 from sage_common.early_signals import ignore_hangups
+from sage_common.garbage import leave_out_present_objects, start_and_end_fast
 
 ignore_hangups()  # the imports below take a second, in which SIGHUP would end the process
+start_and_end_fast()
 
 try:
     from sage_common.addresses import is_loopback
     from sage_common.configuration import exit_for
     from sage_common.event_loop import loop_factory
-    from sage_common.garbage import collect_seldom, leave_out_present_objects
     from sage_telemetry.prometheus import CannotServe
     from scheduler_svc.config import PROGRAM, SchedulerConfig, load_or_exit
     from scheduler_svc.domain.build import build_name
@@ -68,7 +69,6 @@ async def _serve(config: SchedulerConfig) -> int:
     scheduler = SchedulerService(config) if config.leader_lease_s is None else StandbyService(config)
     loop.add_signal_handler(signal.SIGHUP, scheduler.reload)
     await scheduler.start()
-    collect_seldom()
     leave_out_present_objects()
     serving = config.listen, scheduler.port, config.policy, build_name()
     log.info("serving on %s (port %d), policy %s, the domain %s", *serving)

@@ -10,7 +10,10 @@ import signal
 import pytest
 from hypothesis import settings
 
+from sage_common.garbage import leave_out_present_objects, start_and_end_fast
 from tests.support.parts_of_a_room import number_and_parts, part_of
+
+start_and_end_fast()
 
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
@@ -34,3 +37,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = part_of((str(item.path) for item in items), number, parts)
     config.hook.pytest_deselected(items=[item for item in items if str(item.path) not in chosen])
     items[:] = [item for item in items if str(item.path) in chosen]
+
+
+def pytest_collection_finish() -> None:
+    """Have Python not look for cycles among thousands of tests again and again while they run."""
+    leave_out_present_objects()

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from sage_client import ConfigurationError
 from sage_common.event_loop import loop_factory
-from sage_common.garbage import collect_seldom
+from sage_common.garbage import start_and_end_fast
 from sage_common.tasks import TaskDied
 from sage_gateway.command_line import parse
 from sage_gateway.listening import listening_socket
@@ -28,6 +28,7 @@ def main() -> None:
     Exit status: 0 after SIGTERM or SIGINT; 1 if a part of the gateway died; 2 for wrong settings, a port that cannot be
     listened on, or a vLLM that is missing or of another version.
     """
+    start_and_end_fast()
     settings = parse()
     write_log_lines()
     try:
@@ -45,7 +46,6 @@ def main() -> None:
 
 def _serve(settings: GatewaySettings, version: str) -> None:
     listener = _listener(settings, shared=settings.workers > 1)
-    collect_seldom()
     from sage_gateway.vllm_server.server import GatewayProcess  # takes seconds: it imports vLLM
 
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from sage_common.garbage import start_and_end_fast
+
 #: The extra that brings a package beyond the SDK's requirements, by package.
 EXTRAS = {
     "click": "client",
@@ -18,6 +20,7 @@ EXTRAS = {
 
 def main() -> None:
     """Run the command line and exit with a documented status; 2 if an extra is not installed that it needs."""
+    start_and_end_fast()
     try:
         from sagectl.cli import sagectl
 

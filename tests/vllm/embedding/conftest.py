@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import pytest_asyncio
@@ -15,6 +17,7 @@ from executor_svc.engine.vllm.embedding import VllmEmbeddingEngine
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.starting import VllmEmbeddingFactory
 from tests.contract.engine.contract import Subject
+from tests.support.engine_process import ONE_PROCESS
 from tests.support.vllm_warnings import let_vllm_warn
 
 ROOM = Path(__file__).parent
@@ -34,7 +37,8 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Vllm
     factory = VllmEmbeddingFactory(
         ModelSettings(model=str(model), served_name="embedder"), settings, measure_speed_s=20.0
     )
-    engine = await factory.start(lambda state, fraction, message: None)
+    with patch.dict(os.environ, ONE_PROCESS):
+        engine = await factory.start(lambda state, fraction, message: None)
     yield engine
     await engine.shutdown()
 

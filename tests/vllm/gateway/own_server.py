@@ -11,6 +11,7 @@ import httpx
 
 from executor_svc.engine.vllm.arguments import set_environment
 from executor_svc.engine.vllm.settings import VllmSettings
+from tests.support.engine_process import ONE_PROCESS
 from tests.support.free_port import free_port
 from tests.support.service_process import ServiceProcess, of_family
 
@@ -22,7 +23,7 @@ class OwnServer:
     """``python -m vllm.entrypoints.openai.api_server`` on a free port."""
 
     def __init__(self, name: str, logs: Path, flags: Sequence[str]) -> None:
-        environment: dict[str, str] = {}
+        environment = {**ONE_PROCESS}
         set_environment(VllmSettings(cpu_cores="0"), environment)
         self._port = free_port()
         self._family = f"vllm-{self._port}"

@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
+from tests.support.engine_process import ONE_PROCESS
 from tests.support.fleet_processes import FleetProcesses
 from tests.vllm.gateway.gateway_fleet import GatewayProcess
 from tests.vllm.gateway.own_server import OwnServer
@@ -53,7 +54,7 @@ class Pair:
     async def start(self) -> None:
         """Start both at once, and wait until both serve."""
         await self.fleet.start()
-        self.fleet.launch("one", self._engine)
+        self.fleet.launch("one", self._engine, environment=ONE_PROCESS)
         await asyncio.gather(self._start_gateway(), self.theirs.start())
 
     async def _start_gateway(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from executor_svc.engine.tiny_model import make_tiny_model
+from tests.support.engine_process import ONE_PROCESS
 from tests.support.fleet_processes import FleetProcesses
 from tests.vllm.gateway.gateway_fleet import GatewayProcess
 from tests.vllm.gateway.http_answers import plain
@@ -93,7 +94,8 @@ def both_kinds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BothKinds]:
     async def start() -> BothKinds:
         await fleet.start()
         for kind, model in models.items():
-            fleet.launch(kind, ["--model", str(model), "--engine.model.served-name", kind, *ENGINE])
+            flags = ["--model", str(model), "--engine.model.served-name", kind, *ENGINE]
+            fleet.launch(kind, flags, environment=ONE_PROCESS)
         made.append(GatewayProcess(fleet, folder))
         await asyncio.gather(fleet.ready(*KINDS, within_s=UP_WITHIN_S), made[0].start(*KINDS))
         return BothKinds(fleet, made[0], models)

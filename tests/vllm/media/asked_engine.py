@@ -16,6 +16,7 @@ from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.starting import VllmEngineFactory
 from executor_svc.runtime.engine_port import EngineMedia, EngineRequest, Sampling
 from sage_media.kinds import MediaKind
+from tests.support.engine_process import ONE_PROCESS
 
 TOKENS = 24
 
@@ -31,7 +32,8 @@ async def started(model: Path, max_model_len: int) -> AsyncIterator[VllmEngine]:
         cpu_cores="0",
     )
     factory = VllmEngineFactory(ModelSettings(model=str(model), served_name="media"), settings, measure_speed_s=20.0)
-    with patch.dict(os.environ):  # an engine sets variables that executors of the same test run must not inherit
+    # An engine sets variables that executors of the same test run must not inherit.
+    with patch.dict(os.environ, ONE_PROCESS):
         engine = await factory.start(lambda *report: None)
         yield engine
         await engine.shutdown()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.engine_process import ONE_PROCESS
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.free_port import free_port
 from tests.vllm.gateway.gateway_fleet import GatewayProcess
@@ -24,7 +25,7 @@ def started_fleet(model: Path, folders: pytest.TempPathFactory) -> Iterator[Flee
 
     async def start() -> None:
         await fleet.start()
-        fleet.launch("one", executor_flags(str(model), core=0))
+        fleet.launch("one", executor_flags(str(model), core=0), environment=ONE_PROCESS)
         await fleet.ready("one", within_s=UP_WITHIN_S)
 
     try:

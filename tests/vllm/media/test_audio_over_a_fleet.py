@@ -13,6 +13,7 @@ from openai import BadRequestError
 
 from sage_client import AsyncClient, Audio, Completion, Image, InvalidRequestError
 from tests.support.counted_stream import CountedStream
+from tests.support.engine_process import ONE_PROCESS
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.raw_batches import CHAT, jsonl, line
 from tests.support.sounds import encoded, tone, wav
@@ -32,7 +33,8 @@ Clips = dict[str, bytes]
 @pytest.fixture(scope="module")
 def fleet(audio_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetProcesses]:
     with started_fleet(audio_model, tmp_path_factory) as made:
-        made.launch("two", executor_flags(str(audio_model), core=1))  # it starts while the others are asked
+        # It starts while the others are asked.
+        made.launch("two", executor_flags(str(audio_model), core=1), environment=ONE_PROCESS)
         yield made
 
 

@@ -14,6 +14,7 @@ from openai import BadRequestError
 
 from sage_client import AsyncClient, Completion, Image, InvalidRequestError
 from tests.support.counted_stream import CountedStream
+from tests.support.engine_process import ONE_PROCESS
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.raw_batches import CHAT, jsonl, line
 from tests.vllm.gateway.gateway_fleet import GatewayProcess
@@ -303,7 +304,7 @@ async def test_kill_9_of_one_of_two_executors_mid_stream(
     pictures: Pictures,
     undisturbed: list[Completion],
 ) -> None:
-    fleet.launch("two", executor_flags(str(vision_model), core=1))
+    fleet.launch("two", executor_flags(str(vision_model), core=1), environment=ONE_PROCESS)
     await fleet.ready("two", within_s=UP_WITHIN_S)
     streams = await streaming(client, pictures)
     victim = fleet.executors["one"]

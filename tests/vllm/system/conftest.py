@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from executor_svc.engine.tiny_model import make_tiny_model
 from sage_client import AsyncClient
+from tests.support.engine_process import ONE_PROCESS
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.free_port import free_port
 from tests.vllm.system.cases import GREEDY, SHORT, Reference
@@ -83,7 +84,7 @@ def session_fleet(
     async def start() -> None:
         await fleet.start()
         for core, name in enumerate(NAMES):
-            fleet.launch(name, executor_flags(str(tiny_model_float32), core))
+            fleet.launch(name, executor_flags(str(tiny_model_float32), core), environment=ONE_PROCESS)
         await fleet.ready(*NAMES, within_s=UP_WITHIN_S)
 
     try:

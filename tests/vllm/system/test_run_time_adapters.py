@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sage_client import AdapterState, AsyncClient, AsyncStream, InvalidRequestError
+from tests.support.engine_process import ONE_PROCESS
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.free_port import free_port
@@ -32,7 +33,7 @@ async def fleet_of_adapters(tiny_model_float32: Path, tmp_path: Path) -> AsyncIt
             flags = [*executor_flags(str(tiny_model_float32), core), "--engine.vllm.adapter-slots", "1"]
             if name == "two":
                 flags += ["--engine.vllm.adapters", json.dumps({STARTED_WITH: str(weights)})]
-            fleet.launch(name, flags)
+            fleet.launch(name, flags, environment=ONE_PROCESS)
         await fleet.ready("one", "two", within_s=UP_WITHIN_S)
         yield fleet
 

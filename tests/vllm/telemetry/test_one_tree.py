@@ -15,6 +15,7 @@ from sage.controlplane.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 from sage_telemetry.catalogue import BOTH, EXECUTOR
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver
 from tests.integration.telemetry.scraped_page import scrape
+from tests.support.engine_process import ONE_PROCESS
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.free_port import free_port
 
@@ -34,7 +35,8 @@ async def test_vllms_span_is_in_the_tree_and_its_metrics_on_the_page(tmp_path: P
         telemetry = ["--telemetry.otlp-endpoint", receiver.endpoint]
         async with FleetProcesses(tmp_path, ["--policy", "fifo", *telemetry]) as fleet:
             page = ["--telemetry.metrics-listen", f"127.0.0.1:{port}"]
-            executor = fleet.launch("one", [*engine_flags(model), *telemetry, *page, "--log-format", "json"])
+            flags = [*engine_flags(model), *telemetry, *page, "--log-format", "json"]
+            executor = fleet.launch("one", flags, environment=ONE_PROCESS)
             await fleet.ready("one", within_s=UP_WITHIN_S)
             output = await generate(fleet.address)
             tree = await receiver.until(TRACE, "sage.request", "sage.execute", "llm_request")

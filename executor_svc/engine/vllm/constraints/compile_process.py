@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from executor_svc.engine.vllm.constraints.trial_server import Attempt, Lines, TrialServer
+from sage_common.garbage import start_and_end_fast
 
 
 def compiler_of(xgrammar: Any, tokenizer: str) -> Attempt:
@@ -27,6 +28,7 @@ def compiler_of(xgrammar: Any, tokenizer: str) -> Attempt:
 
 def main() -> None:
     """Serve trials on standard input and output.  Ends if no first message comes."""
+    start_and_end_fast()
     answers = os.dup(1)
     os.dup2(2, 1)  # what a library prints is no answer
     import xgrammar  # takes seconds: while the engine loads, if this process was started with it

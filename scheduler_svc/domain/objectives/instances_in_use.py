@@ -23,7 +23,7 @@ LEAST_CARRIED = 0.4
 LOWERED = 0.95
 #: By how much the share rises, per second, whatever the instances carry.
 RAISED_PER_S = 2e-4
-#: A peak is taken to be this many times the mean load at least.
+#: A peak is taken to be this many times the load at least that is usual, or the present one where that is lower.
 LEAST_PEAK = 1.25
 #: Share of the misses allowed after which further instances are taken: more are under way when the first have ended.
 SPENT = 0.5
@@ -54,8 +54,8 @@ class InstancesInUse:
     They carry the latest peak of the load at a share of what they can do at most.  The share falls below what they
     carry when too many requests are late or one needs an instance besides them to meet its targets, and rises slowly;
     so it adapts to how tight the targets are.  Further ones are taken when requests were late, or a peak is far more
-    than they are meant to carry.  An instance stays in use for ``HOLD_S`` after it was last needed.  One that was left
-    costs more than another: the time since then is paid for as well, if it is used again.
+    than they are meant to carry, or the mean load is more.  An instance stays in use for ``HOLD_S`` after it was last
+    needed.  One that was left costs more than another: the time since then is paid for as well, if it is used again.
     """
 
     def __init__(self) -> None:

@@ -6,7 +6,8 @@ from math import exp, inf
 
 #: Share of requests that may miss their targets rather than take a further instance into use.
 MISSED = 0.0075
-#: Seconds over which requests are counted: one weighs 1/e of a new one after that.
+#: Seconds over which requests are counted: one weighs 1/e of a new one after that.  As long as peaks are remembered:
+#: what calm minutes spared, a peak may spend.
 MEMORY_S = 300.0
 
 

@@ -23,7 +23,7 @@ LEAST_CARRIED = 0.4
 LOWERED = 0.95
 #: By how much the share rises, per second, whatever the instances carry.
 RAISED_PER_S = 2e-4
-#: A peak is taken to be this many times the mean load at least.
+#: A peak is taken to be this many times the load at least that is usual, or the present one where that is lower.
 LEAST_PEAK = 1.25
 #: Share of the misses allowed after which further instances are taken: more are under way when the first have ended.
 SPENT = 0.5
@@ -54,8 +54,8 @@ class InstancesInUse:
     They carry the latest peak of the load at a share of what they can do at most.  The share falls below what they
     carry when too many requests are late or one needs an instance besides them to meet its targets, and rises slowly;
     so it adapts to how tight the targets are.  Further ones are taken when requests were late, or a peak is far more
-    than they are meant to carry.  An instance stays in use for ``HOLD_S`` after it was last needed.  One that was left
-    costs more than another: the time since then is paid for as well, if it is used again.
+    than they are meant to carry, or the mean load is more.  An instance stays in use for ``HOLD_S`` after it was last
+    needed.  One that was left costs more than another: the time since then is paid for as well, if it is used again.
     """
 
     def __init__(self) -> None:
@@ -71,6 +71,7 @@ class InstancesInUse:
         self._short = False  # whether too many missed their targets, or one needed another instance, since the review
         self._late: dict[str, int] = {}  # by instance id: requests that finished late there until the last review
         self._peak = PeakLoad()  # of the load, in its own unit of work
+        self._steepness = LEAST_PEAK  # a peak of the load by its mean
         self._learned_at = float("-inf")  # when the share fell last, seconds on the clock
         self._review_at = float("-inf")
         self._reviewed: Sequence[Account] = ()
@@ -118,11 +119,7 @@ class InstancesInUse:
         accounts, in_use = as_accounts(accounts), self._until
         soon = [(row, accounts[row]) for row in sorted(accounts.soon_rows)]
         return accounts.at(
-            [
-                row
-                for row, a in soon
-                if a.instance_id in in_use and a.free_tokens >= tokens and not _is_overdue(a, now)
-            ]
+            [row for row, a in soon if a.instance_id in in_use and a.free_tokens >= tokens and not _is_overdue(a, now)]
         )
 
     def review(self, accounts: Sequence[Account], load: OfferedLoad, now: float) -> None:
@@ -137,7 +134,10 @@ class InstancesInUse:
         ):
             return
         self._reviewed = accounts
-        self._age_s = load.age_s(now)
+        was_young, self._age_s = self._young, load.age_s(now)
+        if was_young and not self._young:  # what finished late so far teaches nothing, nor does what is under way
+            self._finished.forgive()
+            self._learned_at = now
         self._review_at = now + (_REVIEW_S if self._age_s > _REVIEW_S else _FIRST_REVIEWS_S)
         self._until = {i: until for i, until in self._until.items() if until > now}
         self._mask = None
@@ -181,8 +181,9 @@ class InstancesInUse:
             peak, usual = brief, mean
         else:
             peak, usual = self._peak.note(brief, now), self._peak.usual(mean, now)
-        factor = max(peak, LEAST_PEAK * (mean if self._young else min(mean, usual))) / mean if mean else LEAST_PEAK
-        return [factor * each for each in _with_untried(accounts, load.of_instances(accounts, now))]
+        least = LEAST_PEAK * (mean if self._young else min(mean, usual))
+        self._steepness = max(peak, least) / mean if mean else LEAST_PEAK
+        return [self._steepness * each for each in _with_untried(accounts, load.of_instances(accounts, now))]
 
     def _choose(self, carriers: Carriers, now: float) -> Sequence[Account]:
         """Return those that carry the load from now on: with little reason to change, the ones that did so far."""
@@ -194,7 +195,9 @@ class InstancesInUse:
         others = carriers.spared(carriers.with_enough((), share), share)
         if self._young:
             return needed if needed and load <= share <= load * WORTH_A_CHANGE else others
-        if self._short or load > share * (1 if self._finished.spent > SPENT else PASSES):
+        # A peak may pass; a mean above the share does not.
+        too_much = share * (1 if self._finished.spent > SPENT else min(PASSES, self._steepness))
+        if self._short or load > too_much:
             grown = carriers.spared(carriers.with_enough(needed, share), share)
             return min(grown, others, key=carriers.price)
         if not needed:

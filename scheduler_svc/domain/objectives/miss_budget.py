@@ -6,8 +6,9 @@ from math import exp, inf
 
 #: Share of requests that may miss their targets rather than take a further instance into use.
 MISSED = 0.0075
-#: Seconds over which requests are counted: one weighs 1/e of a new one after that.
-MEMORY_S = 120.0
+#: Seconds over which requests are counted: one weighs 1/e of a new one after that.  As long as peaks are remembered:
+#: what calm minutes spared, a peak may spend.
+MEMORY_S = 300.0
 
 
 class MissBudget:
@@ -28,6 +29,10 @@ class MissBudget:
             self._at = now
         self._requests += requests
         self._missed += missed
+
+    def forgive(self) -> None:
+        """Forget all misses so far, not the requests."""
+        self._missed = 0.0
 
     @property
     def left(self) -> float:

@@ -90,7 +90,7 @@ def _groups(options: argparse.Namespace) -> list[Group]:
         for traffic in _traffics(options.traffic, options.traces)
         for fleet in options.fleet or FLEETS
         for slots in options.slots or ([128] if quick else [64, 128, 256])
-        for targets in options.targets or (["mixed"] if quick else list(TARGETS))
+        for targets in options.targets or (["mixed"] if quick else ["mixed", "equal"])
     ]
 
 
@@ -128,7 +128,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--traces", type=Path, help="directory of the recorded traces")
     parser.add_argument("--fleet", action="append", choices=FLEETS, help="may be given again (default: all)")
     parser.add_argument("--slots", action="append", type=int, help="running sequences of an instance; again for more")
-    parser.add_argument("--targets", action="append", choices=list(TARGETS), help="what requests state; again for more")
+    parser.add_argument(
+        "--targets",
+        action="append",
+        choices=list(TARGETS),
+        help="what requests state; again for more (default: mixed, equal)",
+    )
     parser.add_argument("--policy", action="append", help=f"a policy, a policy/variant or {ORACLE}; again for more")
     parser.add_argument("--loads", type=_floats, help="grid of goodput, such as 0.3,0.6,0.9")
     parser.add_argument("--at", type=_floats, help="run every policy at these loads only, and search no goodput")

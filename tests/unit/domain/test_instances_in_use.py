@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.objectives.instances_in_use import HOLD_S, LESSON_S, YOUNG_S, InstancesInUse
 from scheduler_svc.domain.objectives.peak_load import MEMORY_S
 from scheduler_svc.domain.prediction.pace import Pace
 from tests.contract.policies.modelled_fleet import make_facts
+from tests.unit.domain.test_ledger import make_reservation
 
 
 def make_account(instance_id: str, *, speed: float = 1.0, price: float = 1.0, **facts: Any) -> Account:
@@ -132,7 +134,7 @@ def test_misses_teach_how_much_the_instances_carry() -> None:
     world = four()
     assert world.play(rate=7.5, seconds=60.0) == {"i0"}
 
-    world.in_use.take(world.accounts[3], world.now, risk=0.0)
+    world.in_use.take(world.accounts[3], world.accounts, world.now, risk=0.0)
 
     assert world.play(rate=7.5, seconds=2.0) == {"i0", "i1", "i3"}
     assert world.play(rate=7.5, seconds=HOLD_S + 30.0) == {"i0", "i1"}
@@ -142,7 +144,7 @@ def test_what_happens_to_the_first_requests_of_a_load_teaches_nothing() -> None:
     world = four()
     world.play(rate=7.5, seconds=YOUNG_S / 2)
 
-    world.in_use.take(world.accounts[3], world.now, risk=0.0)
+    world.in_use.take(world.accounts[3], world.accounts, world.now, risk=0.0)
     world.accounts[0].late += 5
 
     assert world.play(rate=7.5, seconds=HOLD_S + 60.0) == {"i0"}
@@ -162,7 +164,7 @@ def test_a_request_that_needs_another_instance_takes_it_into_use() -> None:
     world = World(make_account("cheap"), make_account("dear", price=9.0))
     world.play(rate=1.0, seconds=1.0)
 
-    world.in_use.take(world.accounts[1], world.now, risk=0.0)
+    world.in_use.take(world.accounts[1], world.accounts, world.now, risk=0.0)
 
     assert "dear" in world.in_use
 
@@ -172,10 +174,10 @@ def test_three_requests_in_four_hundred_may_miss_their_targets() -> None:
     world.play(rate=1.0, seconds=1.0)
     excuses = [world.in_use.excuses]
     for _ in range(134):
-        world.in_use.take(world.accounts[0], 1.0, risk=0.0)
+        world.in_use.take(world.accounts[0], world.accounts, 1.0, risk=0.0)
     excuses.append(world.in_use.excuses)
 
-    world.in_use.take(world.accounts[0], 1.0, risk=1.0)
+    world.in_use.take(world.accounts[0], world.accounts, 1.0, risk=1.0)
     excuses.append(world.in_use.excuses)
 
     assert excuses == [False, True, False]
@@ -204,11 +206,11 @@ def test_less_than_half_of_the_late_requests_allowed_teach_nothing() -> None:
     for _ in range(60):
         world.play(rate=7.5, seconds=1.0)
         for _ in range(20):
-            world.in_use.take(world.accounts[0], world.now, risk=0.0)
+            world.in_use.take(world.accounts[0], world.accounts, world.now, risk=0.0)
 
     world.accounts[0].late += 3
     spared = world.play(rate=7.5, seconds=2.0)
-    world.accounts[0].late += 1
+    world.accounts[0].late += 2
 
     assert (spared, world.play(rate=7.5, seconds=2.0)) == ({"i0"}, {"i0", "i1"})
 
@@ -222,3 +224,56 @@ def test_what_finished_late_before_a_change_teaches_nothing_more() -> None:
     world.accounts[0].late += 20
 
     assert world.play(rate=7.5, seconds=LESSON_S - 5.0) == {"i0", "i1"}
+
+
+def test_where_all_speeds_are_known_the_cheapest_set_is_in_use_from_the_start() -> None:
+    """In order of the price of their work all four would be taken, the dear one last."""
+    world = World(
+        make_account("a", speed=2.0, price=5.0),
+        make_account("b", speed=1.0, price=2.4),
+        make_account("c", speed=0.6, price=1.4),
+        make_account("d", speed=0.5, price=1.0),
+    )
+    for account in world.accounts:
+        account.is_tried = True
+
+    assert world.play(rate=24.0, seconds=5.0 + HOLD_S) == {"a", "c", "d"}
+
+
+def test_a_steady_height_asks_for_no_peak_above_it() -> None:
+    """After the load has doubled for a minute, its peaks are above what is usual, which is less."""
+    world = four()
+    world.play(rate=8.0, seconds=MEMORY_S)
+
+    assert len(world.play(rate=14.0, seconds=60.0)) == 2
+
+
+def test_instances_that_cannot_serve_a_request_are_needed_all_the_same() -> None:
+    """Requests for an adapter that the dearest holds alone."""
+    accounts = Accounts(four().accounts)
+    world = World(*accounts)
+    world.play(rate=4.0, seconds=YOUNG_S + LESSON_S)
+    holder = accounts.only("i3")
+
+    world.in_use.review(holder, world.load, world.now)
+    world.in_use.take(holder[0], holder, world.now, risk=0.0)
+
+    assert world.play(rate=4.0, seconds=5.0) == {"i0", "i3"}
+    assert world.play(rate=4.0, seconds=HOLD_S + 5.0) == {"i0"}
+
+
+def test_nobody_waits_for_prompts_that_are_long_overdue() -> None:
+    world = four()
+    account = world.accounts[0]
+    world.play(rate=4.0, seconds=1.0)
+    for number in (1, 2, 3):
+        reservation = make_reservation(prompt=4_000)
+        reservation.attempt_number = number
+        account.enter(reservation, world.now)
+    assert account.prefill_full
+    accounts = Accounts(world.accounts)
+    due = account.pending.busy_until
+
+    soon = [[a.instance_id for a in world.in_use.soon_with_capacity(accounts, 10, due + late)] for late in (0.1, 60.0)]
+
+    assert soon == [["i0"], []]

@@ -34,3 +34,12 @@ def test_a_miss_before_any_request_is_too_many() -> None:
     budget.add(0.0, missed=1.0)
 
     assert (fresh, budget.spent) == (0.0, inf)
+
+
+def test_what_is_forgiven_leaves_the_requests_counted() -> None:
+    budget = MissBudget()
+    budget.add(0.0, requests=400, missed=6.0)
+
+    budget.forgive()
+
+    assert (budget.left, budget.spent) == (pytest.approx(3.0), 0.0)

@@ -162,7 +162,7 @@ def cheapest_in_time(fleet: Fleet) -> int | None:
     least = min((shares[row] for row in unused), default=None)
     patient = least is None or not PATIENCE < least <= 1
     in_time = bool(unused) and any(shares[row] <= HEADROOM for row in used)
-    soon = {a.instance_id for a in in_use.soon_with_capacity(fleet.accounts, fleet.demand.tokens)}
+    soon = {a.instance_id for a in in_use.soon_with_capacity(fleet.accounts, fleet.demand.tokens, NOW)}
     full = any(fleet.each[row].instance_id in soon for row in within)
     if patient and (not mine or _may_wait(fleet)) and (full or in_time):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -153,3 +154,14 @@ def test_variants_run_where_they_change_something() -> None:
     assert run.policies_in(U8) == ["slo_aware", "round_robin", ORACLE]
     assert run.policies_in(replace(U8, traffic="mooncake")) == ["slo_aware", blind[0], "round_robin", ORACLE]
     assert run.policies_in(replace(U8, traffic="sessions")) == ["slo_aware", *blind, "round_robin", ORACLE]
+
+
+def test_a_load_that_shifts_is_of_the_second_kind_after_a_minute() -> None:
+    trace = SYNTHETIC["chat_then_code"].trace(rate=20.0, duration_s=120.0, seed=1, targets="default")
+    before = [each for each in trace if each.arrival_s < 60.0]
+    after = trace[len(before) :]
+
+    assert len(trace) == 2_400
+    assert len(before) == pytest.approx(1_800, rel=0.1)
+    assert median(each.output_tokens for each in before) > 100 > 50 > median(each.output_tokens for each in after)
+    assert all(each.ttft_target_s is None for each in trace)

@@ -117,11 +117,10 @@ class VllmEmbeddingEngine:
             await self._try_out(adapter_name)
 
     async def measure_speed(self, limit_s: float) -> None:
-        """Measure how fast the engine is, within so many seconds, and count its work from then on.  0: do nothing."""
-        if limit_s > 0:
-            self._facts = replace(self._facts, measured=await measured_speed(self, limit_s))
-            self._prompt_tokens = 0
-            self._load.forget_work()
+        """Measure how fast the engine is, within so many seconds, and count its work from then on."""
+        self._facts = replace(self._facts, measured=await measured_speed(self, limit_s))
+        await self._load.forget_work()
+        self._prompt_tokens = 0
 
     async def _try_out(self, adapter: str | None) -> None:
         """Make a vector.  Raises EngineError."""

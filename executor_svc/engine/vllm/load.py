@@ -17,6 +17,7 @@ from executor_svc.engine.vllm.step_means import TOGETHER, StepMeans
 from executor_svc.runtime.engine_port import EngineLoad, Iteration
 
 ITERATIONS_KEPT = 256
+_LAST_STEP_S = 1.0
 
 
 class VllmLoad:
@@ -52,8 +53,17 @@ class VllmLoad:
         """Note that the engine schedules a step while the one before runs: steps are reported as means of some."""
         self._means.together = TOGETHER
 
-    def forget_work(self) -> None:
-        """Count from here on: what ran so far was no request of anybody's."""
+    async def forget_work(self) -> None:
+        """Count from here on: what ran so far was no request of anybody's.
+
+        An engine whose requests were aborted says in its next step that none runs: wait for that, a second at most.
+        """
+        try:
+            async with asyncio.timeout(_LAST_STEP_S):
+                while self.running or self.waiting:
+                    await self.step_over()
+        except TimeoutError:
+            pass
         self.prefix_queries_tokens = self.prefix_hits_tokens = self.generation_tokens = self.iterations = 0
         self._recent.clear()
 

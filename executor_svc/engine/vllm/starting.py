@@ -74,8 +74,7 @@ class VllmEngineFactory:
             engine = VllmEngine(llm, load, model, settings, resolved, side_channel, cache_events, trials)
             report(EngineState.WARMING, None, f"warming up {model.name}")
             await engine.warm_up()
-            report(EngineState.WARMING, None, f"measuring the speed of {model.name}")
-            await engine.measure_speed(self._measure_speed_s)
+            await _measure_speed(engine, self._measure_speed_s, report)
             undo.pop_all()
         return engine
 
@@ -101,8 +100,7 @@ class VllmEmbeddingFactory:
             engine = VllmEmbeddingEngine(llm, load, model, settings, resolved, task)
             report(EngineState.WARMING, None, f"warming up {model.name}")
             await engine.warm_up()
-            report(EngineState.WARMING, None, f"measuring the speed of {model.name}")
-            await engine.measure_speed(self._measure_speed_s)
+            await _measure_speed(engine, self._measure_speed_s, report)
         except BaseException:
             await asyncio.shield(end_llm(llm))
             raise
@@ -135,6 +133,12 @@ async def started(
         raise EngineError(
             f"the engine was not up after {settings.start_timeout_s:.0f} s (vllm.start_timeout_s)"
         ) from error
+
+
+async def _measure_speed(engine: E, limit_s: float, report: ProgressListener) -> None:
+    if limit_s > 0:
+        report(EngineState.WARMING, None, f"measuring the speed of {engine.facts.model}")
+        await engine.measure_speed(limit_s)
 
 
 def _reserve_side_channel(transfer: KvTransferSettings) -> PortReservation | None:

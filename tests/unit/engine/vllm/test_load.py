@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from executor_svc.engine.vllm import load as vllm_load
 from executor_svc.engine.vllm.async_llm import time_steps
 from executor_svc.engine.vllm.load import ITERATIONS_KEPT, VllmLoad
 
@@ -86,6 +87,35 @@ async def test_steps_that_overlap_are_reported_as_means_of_eight(
     assert mean.prefill_tokens == (20 + 7 * 100) // 8
     assert mean.elapsed_s == pytest.approx((0.008 + 0.032) / 8)
     assert load.iterations == 9, "progress counts every step"
+
+
+async def test_work_that_is_forgotten_is_not_counted_and_its_last_step_is_waited_for(load: VllmLoad) -> None:
+    load.record(stats(), SimpleNamespace(num_generation_tokens=4))
+    forgetting = asyncio.create_task(load.forget_work())
+    await asyncio.sleep(0)
+    assert not forgetting.done(), "requests that were aborted are still said to run"
+
+    idle = stats(num_running_reqs=0, num_waiting_reqs=0, num_skipped_waiting_reqs=0, kv_cache_usage=0.0)
+    load.record(idle, SimpleNamespace(num_generation_tokens=4))
+    await forgetting
+
+    assert (load.running, load.kv_used_tokens) == (0, 0)
+    assert (load.generation_tokens, load.prefix_queries_tokens, load.prefix_hits_tokens, load.iterations) == (
+        0,
+        0,
+        0,
+        0,
+    )
+    assert load.take_iterations() == []
+
+
+async def test_an_engine_that_makes_no_further_step_is_not_waited_for_long(
+    load: VllmLoad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_load, "_LAST_STEP_S", 0.01)
+    load.record(stats(), None)
+    await load.forget_work()
+    assert load.iterations == 0
 
 
 async def test_steps_back_to_back_are_timed_from_end_to_end(load: VllmLoad, monkeypatch: pytest.MonkeyPatch) -> None:

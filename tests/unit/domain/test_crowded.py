@@ -61,7 +61,7 @@ def test_where_all_are_crowded_the_request_waits() -> None:
         objective = CheapestInTime(DEFAULT_TARGETS)
         in_use = objective._of(demand.request.model)
         for account in accounts:
-            in_use.take(account, NOW, risk=0.0)
+            in_use.take(account, accounts, NOW, risk=0.0)
         with patch.object(cheapest, "all_crowded", lambda *_, headroom: False):
             choice = objective.choose(demand, accounts, NOW)
         if crowded(demand, accounts, in_use):

@@ -42,4 +42,4 @@ def test_what_is_forgiven_leaves_the_requests_counted() -> None:
 
     budget.forgive()
 
-    assert (budget.left, budget.spent) == (pytest.approx(3.0), 0.0)
+    assert (budget.left, budget.spent) == pytest.approx((3.0, 0.0))

@@ -65,7 +65,7 @@ unexport PYTHONDONTWRITEBYTECODE
         test-vllm test fuzz \
         demo demo-pd up down bench lock clean need-libnuma unit integration integration-system-1 integration-system-2 \
         integration-pd integration-clients contract test-compiled compiled test-fleets test-skew test-images chaos chaos-1 chaos-2 \
-        node-packages vllm-one-engine vllm-two-engines
+        node-packages vllm-one-engine vllm-two-engines unit-computing
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -193,11 +193,17 @@ GIVES_WAY := nice -n 19
 ONCE_MORE := $(if $(CI),--reruns 1 -r fER --rerun-show-tracebacks)
 
 # The fast tests in parts, which run beside each other: some compute, the others mostly wait.
-FAST := integration-system-1 integration-system-2 unit contract integration-clients integration-pd integration \
+FAST := integration-system-1 integration-system-2 unit-computing unit contract integration-clients integration-pd integration \
 	types lint proto-check
 
+# More than half of the unit tests' time: they start no service, and whether vLLM is installed is nothing to them.
+COMPUTING := $(addprefix tests/unit/,bench control domain simulator)
+
 unit: setup
-	$(GIVES_WAY) $(PY) -m pytest tests/unit
+	$(GIVES_WAY) $(PY) -m pytest tests/unit $(addprefix --ignore=,$(COMPUTING))
+
+unit-computing: setup
+	$(GIVES_WAY) $(PY) -m pytest $(COMPUTING)
 
 contract: setup
 	$(PY) -m pytest tests/contract tests/architecture
@@ -268,14 +274,16 @@ vllm-two-engines: setup-vllm
 	$(foreach room,$(VLLM_TWO_ENGINES),$(call vllm-room,$(room)))
 
 # Engines that start and compute keep other processes from running for seconds, which tests of leases and deadlines notice:
-# those run before them, the longest first.  Of the first five, three wait for most of their time, and the two that compute
-# give way to them.
+# those run before them, the longest first.  What only computes runs beside the engines and gives way to them: they wait
+# for half of their time.
 test: setup node-packages ## everything that this machine can run; the last lines say what was left out
-	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target chaos-1 chaos-2 test-fleets unit \
+	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target chaos-1 chaos-2 test-fleets \
+		$(filter-out unit-computing,$(FAST)) test-skew test-stack test-fuzz test-otel-versions
+	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory setup-vllm; fi
+	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=line \
+		$$(if $(PACKAGES) has libnuma1; then echo vllm-two-engines vllm-one-engine; fi) unit-computing \
 		$$(if $(PACKAGES) has gcc && $(PACKAGES) has python3-dev; then echo test-compiled; fi) \
-		$(filter-out unit,$(FAST)) test-skew test-stack test-fuzz test-otel-versions \
 		COMPILED_ROOMS='$(wordlist 1,2,$(COMPILED_ROOMS))'
-	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory test-vllm; fi
 	@$(PACKAGES) left-out
 
 # What is measured goes to docs/chaos.md by hand: a run is worth a page only if somebody has looked at it.

@@ -12,7 +12,7 @@ from tests.architecture.source_tree import ROOT
 MAKEFILE = (ROOT / "Makefile").read_text()
 #: The parts of test-fast that are pytest, those of test-chaos and test-vllm, and what is done before some of them.
 PARTS = {
-    *("unit", "contract", "integration", "integration-clients", "integration-pd"),
+    *("unit", "unit-computing", "contract", "integration", "integration-clients", "integration-pd"),
     *("integration-system-1", "integration-system-2", "chaos-1", "chaos-2"),
     *("vllm-one-engine", "vllm-two-engines"),
 }

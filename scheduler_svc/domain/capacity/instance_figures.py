@@ -116,6 +116,7 @@ class InstanceFigures(EngineCapacity):
             self.decode_token_s,
             self.live,
             self.price_per_s,
+            self.chunk_s,
             self.first_token_margin,
             self.overtaken_s,
             self.prefill_token_s,

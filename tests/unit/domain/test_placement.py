@@ -587,7 +587,7 @@ def full_of_prompts() -> tuple[Scheduler, float]:
         add_instance(scheduler, name, facts=make_facts(max_running=64), price_per_hour=price)
     now = 0.0
     while not scheduler.waiting(MODEL):
-        now += 10
+        now += 0.01
         scheduler.enqueue(make_request(f"patient{now}", prompt=2_000, ttft_target_s=60.0, arrived_at=now), now)
         assert all(d.instance_id == "cheap" for d in scheduler.schedule(now))
     return scheduler, now
@@ -624,7 +624,7 @@ def test_a_request_waits_for_no_instance_in_use_that_lacks_kv_memory_for_it() ->
         add_instance(scheduler, name, facts=make_facts(max_running=64, kv_capacity_tokens=8_192), price_per_hour=price)
     now = 0.0
     while not scheduler.waiting(MODEL):
-        now += 10
+        now += 0.01
         scheduler.enqueue(make_request(f"patient{now}", prompt=1_000, ttft_target_s=60.0, arrived_at=now), now)
         assert all(d.instance_id == "cheap" for d in scheduler.schedule(now))
     scheduler.withdraw(make_request(f"patient{now}").key, now)

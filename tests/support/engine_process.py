@@ -11,5 +11,6 @@ ONE_PROCESS: Mapping[str, str] = {
 """Environment of an engine whose core computes in its own process, as vLLM has it on one GPU.
 
 The CPU build gives what computes another process, in order to bind its threads to cores.  That process imports vLLM
-once more, a quarter of an engine's start.  ``tests/vllm/engine``, ``pd`` and ``pd_system`` run engines that way.
+once more, a quarter of an engine's start.  ``tests/vllm/engine``, ``pd``, ``pd_system`` and ``ray`` run engines that
+way, and ``prefixes``, whose engines need their cores for themselves: where requests go depends on how fast each is.
 """

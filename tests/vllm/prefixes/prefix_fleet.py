@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from sage_client import AsyncClient
-from tests.support.engine_process import ONE_PROCESS
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.service_process import ServiceProcess
 
@@ -29,7 +28,7 @@ class PrefixFleet:
         """Start the scheduler and both executors, a core each."""
         await self._processes.start()
         for core, name in enumerate(NAMES):
-            self._processes.launch(name, self._flags(core), environment=ONE_PROCESS)
+            self._processes.launch(name, self._flags(core))
         await self._processes.ready(*NAMES, within_s=UP_WITHIN_S)
 
     def _flags(self, core: int) -> list[str]:

@@ -58,8 +58,8 @@ def loads(facts: EngineFacts) -> Sequence[Load]:
 async def measured_speed(engine: Engine, limit_s: float, source: random.Random | None = None) -> tuple[Iteration, ...]:
     """Run a few requests on an engine that has none, and return their iterations, those of one kind as one.
 
-    It takes ``limit_s`` seconds at most; then, and after a failure, it returns what was measured until then.  With 0
-    nothing runs.  ``source``: of the prompts' tokens.
+    It takes ``limit_s`` seconds at most, and then returns what was measured until then; after a failure nothing.  With 0
+    nothing runs.  ``source``: of the prompts' tokens.  Raises EngineDeadError if the engine dies of it.
     """
     if limit_s <= 0:
         return ()
@@ -71,6 +71,10 @@ async def measured_speed(engine: Engine, limit_s: float, source: random.Random |
         log.info("measuring the engine's speed was ended after %g s (engine.measure_speed_s)", limit_s)
     except Exception as error:
         log.warning("the engine's speed could not be measured: %s", _cause(error))
+        await engine.check_health()
+        probe.take()
+        return ()
+    await engine.check_health()
     found = probe.take()
     for each in found:
         log.debug("measured: %s", each)
@@ -87,21 +91,24 @@ class SpeedProbe:
         self._number = 0
         self._salt = secrets.token_hex(8)  # so that no other prompt shares their KV, and it is not reported
         self._tokens = _ordinary_tokens(engine.facts)
-        self._taken: list[Iteration] = []
+        self._first: list[Iteration] = []  # of the round that is not measured
+        self._later: list[Iteration] = []
 
     async def run(self) -> None:
         """Run all rounds.  Raises what the engine raises."""
-        for number in range(ROUNDS + 1):
+        self._engine.take_iterations()  # of its warm-up
+        for into in (self._first, *(self._later,) * ROUNDS):
             for load in loads(self._engine.facts):
                 await self._serve(load)
-            taken = self._engine.take_iterations()
-            if number:
-                self._taken += taken
+                into += self._engine.take_iterations()
 
     def take(self) -> tuple[Iteration, ...]:
-        """Return what was measured so far in whole rounds; the engine keeps none of these iterations."""
-        self._engine.take_iterations()
-        return by_kind(self._taken)
+        """Return what was measured so far; the engine keeps none of these iterations.
+
+        Of an engine so slow that it ran one round only, this is what it computed for the first time.
+        """
+        rest = self._engine.take_iterations()
+        return by_kind([*self._later, *rest] if self._later else [*self._first, *rest])
 
     async def _serve(self, load: Load) -> None:
         async with asyncio.TaskGroup() as group:

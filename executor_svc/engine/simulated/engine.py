@@ -120,7 +120,9 @@ class SimulatedEngine:
         )
 
     async def start(self, *, measure_speed_s: float = 0.0) -> None:
-        """Begin to serve, on the running event loop.  Raises EngineError if the side channel's port is in use.
+        """Begin to serve, on the running event loop.
+
+        Raises EngineError if the side channel's port is in use; EngineDeadError if it dies while it is measured.
 
         ``measure_speed_s``: most seconds in which the engine's speed is measured before; 0: it is not.
         """

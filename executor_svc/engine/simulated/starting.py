@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.simulated.engine import SimulatedEngine
 from executor_svc.engine.simulated.settings import SimulatedSettings
@@ -44,6 +46,10 @@ class SimulatedEngineFactory:
                 await self._clock.sleep(self._settings.load_s / 3 / _LOAD_TICKS)
             progress(state, 1.0, f"{state.value} {self._model.name}")
         engine = SimulatedEngine(self._model, self._settings, self._clock, self._channel, embeds=self._embeds)
-        await engine.start(measure_speed_s=self._measure_speed_s)
+        try:
+            await engine.start(measure_speed_s=self._measure_speed_s)
+        except BaseException:
+            await asyncio.shield(engine.shutdown())
+            raise
         progress(EngineState.READY, 1.0, f"{self._model.name} is ready")
         return engine

@@ -18,6 +18,7 @@ from executor_svc.runtime.engine_port import EngineLoad, Iteration
 
 ITERATIONS_KEPT = 256
 _LAST_STEP_S = 1.0
+_LEFT_OVER = 1  # steps that still compute requests after these were aborted; one more where steps overlap
 
 
 class VllmLoad:
@@ -43,6 +44,7 @@ class VllmLoad:
         self.iterations = 0
         self._recent: deque[Iteration] = deque(maxlen=ITERATIONS_KEPT)
         self._means = StepMeans()
+        self._left_over = 0  # steps to come that are not counted
         self._listeners: list[Callable[[], None]] = []
         self._awaiting: list[asyncio.Future[None]] = []  # resolved at the end of the current step
         self._last_record: float | None = None  # when the last step ended; None if nothing ran after it
@@ -57,15 +59,17 @@ class VllmLoad:
         """Count from here on: what ran so far was no request of anybody's.
 
         An engine whose requests were aborted says in its next step that none runs: wait for that, a second at most.
+        What still runs then is not counted when it ends.
         """
         try:
             async with asyncio.timeout(_LAST_STEP_S):
                 while self.running or self.waiting:
                     await self.step_over()
         except TimeoutError:
-            pass
+            self._left_over = _LEFT_OVER + (self._means.together > 1)
         self.prefix_queries_tokens = self.prefix_hits_tokens = self.generation_tokens = self.iterations = 0
         self._recent.clear()
+        self._means.clear()
 
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after each step, when all its outputs were taken."""
@@ -113,10 +117,12 @@ class VllmLoad:
 
     def record(self, scheduler_stats: Any | None, iteration_stats: Any | None) -> None:
         """Record the statistics of one output batch."""
-        if iteration_stats is not None:
+        counts = not self._left_over
+        if iteration_stats is not None and counts:
             self.generation_tokens += iteration_stats.num_generation_tokens
         if scheduler_stats is not None:
-            self._take_snapshot(scheduler_stats)
+            self._left_over -= not counts
+            self._take_snapshot(scheduler_stats, counts=counts)
         for over in self._awaiting:
             if not over.done():
                 over.set_result(None)
@@ -125,20 +131,20 @@ class VllmLoad:
         for listener in self._listeners:
             loop.call_soon(listener)  # runs after the readers of this batch, which were woken first
 
-    def _take_snapshot(self, stats: Any) -> None:
+    def _take_snapshot(self, stats: Any, *, counts: bool) -> None:
         now = self.step_ended_at if self.step_ended_at is not None else time.monotonic()
         self.running = stats.num_running_reqs
         self.blocked = stats.num_skipped_waiting_reqs
         self.waiting = stats.num_waiting_reqs + self.blocked
         self.kv_used_tokens = round(stats.kv_cache_usage * self.kv_capacity_tokens)
         prefix = stats.prefix_cache_stats
-        if prefix is not None:
+        if prefix is not None and counts:
             self.prefix_queries_tokens += prefix.queries
             self.prefix_hits_tokens += prefix.hits
         if self.count_transfers is not None and stats.kv_connector_stats:
             self._count(self.count_transfers(stats.kv_connector_stats))
         details = stats.iteration_details
-        if details is not None and not details.is_dummy:
+        if details is not None and not details.is_dummy and counts:
             self._note_iteration(details, now)
         self._last_record = now if self.running else None
 

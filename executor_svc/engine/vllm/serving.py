@@ -144,7 +144,10 @@ class VllmEngine:
             await self._try_history()
 
     async def measure_speed(self, limit_s: float) -> None:
-        """Measure how fast the engine is, within so many seconds, and count its work from then on."""
+        """Measure how fast the engine is, within so many seconds, and count its work from then on.
+
+        With 0 it only counts from then on.  Raises EngineDeadError.
+        """
         self._facts = replace(self._facts, measured=await measured_speed(self, limit_s))
         await self._load.forget_work()
         self._prompt_tokens = 0

@@ -41,7 +41,7 @@ class VllmEngineFactory:
         connector = configured_connector(self._settings.kv_transfer)
         if connector is not None:
             connector.refuse_missing()
-        return await started(self._model, self._settings, progress, self._load)
+        return await started(self._model, self._settings, progress, self._load, measure_speed_s=self._measure_speed_s)
 
     async def _load(self, resolved: ResolvedModel, report: ProgressListener) -> VllmEngine:
         side_channel = _reserve_side_channel(self._settings.kv_transfer)
@@ -90,7 +90,7 @@ class VllmEmbeddingFactory:
 
     async def start(self, progress: ProgressListener) -> VllmEmbeddingEngine:
         """Start as ``VllmEngineFactory.start`` does, and raise what it raises."""
-        return await started(self._model, self._settings, progress, self._load)
+        return await started(self._model, self._settings, progress, self._load, measure_speed_s=self._measure_speed_s)
 
     async def _load(self, resolved: ResolvedModel, report: ProgressListener) -> VllmEmbeddingEngine:
         model, settings, load = self._model, self._settings, VllmLoad()
@@ -112,9 +112,12 @@ async def started(
     settings: VllmSettings,
     progress: ProgressListener,
     load: Callable[[ResolvedModel, ProgressListener], Awaitable[E]],
+    *,
+    measure_speed_s: float = 0.0,
 ) -> E:
     """Return the engine that ``load`` makes of the model's files, within ``start_timeout_s``.
 
+    ``measure_speed_s``: what ``load`` may take beyond that to measure the engine's speed.
     ``progress`` may be reported from any thread.  Raises ModelError, EngineError.
     """
     loop = asyncio.get_running_loop()
@@ -124,7 +127,7 @@ async def started(
 
     resolved = await asyncio.to_thread(resolve_model, model, report)
     try:
-        async with asyncio.timeout(settings.start_timeout_s):
+        async with asyncio.timeout(settings.start_timeout_s + measure_speed_s):
             report(EngineState.LOADING, None, f"loading {model.name}")
             engine = await load(resolved, report)
             report(EngineState.READY, 1.0, f"{model.name} is ready")
@@ -138,7 +141,7 @@ async def started(
 async def _measure_speed(engine: E, limit_s: float, report: ProgressListener) -> None:
     if limit_s > 0:
         report(EngineState.WARMING, None, f"measuring the speed of {engine.facts.model}")
-        await engine.measure_speed(limit_s)
+    await engine.measure_speed(limit_s)
 
 
 def _reserve_side_channel(transfer: KvTransferSettings) -> PortReservation | None:

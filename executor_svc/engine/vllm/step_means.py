@@ -21,6 +21,10 @@ class StepMeans:
         self.together = 1  # 1: the engine's steps run one after the other
         self._steps: list[Iteration] = []
 
+    def clear(self) -> None:
+        """Forget the steps that no mean was told of yet."""
+        self._steps = []
+
     def add(self, step: Iteration) -> Iteration | None:
         """Take the next step.  Returns the mean of the latest, once there are enough."""
         self._steps.append(step)

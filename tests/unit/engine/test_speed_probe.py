@@ -15,7 +15,7 @@ from executor_svc.engine.simulated.engine import SimulatedEngine
 from executor_svc.engine.simulated.settings import FaultSettings, SimulatedSettings
 from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.engine.speed_probe import by_kind, loads, measured_speed
-from executor_svc.runtime.engine_port import EngineError, EngineOutput, EngineRequest, Iteration
+from executor_svc.runtime.engine_port import EngineDeadError, EngineError, EngineOutput, EngineRequest, Iteration
 from sage_common.virtual_clock import VirtualClock
 from sage_media.kinds import MediaInput, MediaKind
 from sage_simulator import speed_probe as modelled
@@ -113,6 +113,24 @@ async def test_an_engine_that_fails_is_used_without_a_measured_speed(caplog: pyt
     with caplog.at_level(logging.WARNING):
         assert await measured_speed(engine, LIMIT_S) == ()
     assert "could not be measured: injected error" in caplog.text
+    await engine.shutdown()
+
+
+async def test_an_engine_that_dies_while_it_is_measured_does_not_start() -> None:
+    settings = SETTINGS.model_copy(update={"fault": FaultSettings(kind="die")})
+    engine = await unmeasured(settings)
+
+    with pytest.raises(EngineDeadError):
+        await measured_speed(engine, LIMIT_S)
+    await engine.shutdown()
+
+
+async def test_of_an_engine_that_is_too_slow_for_two_rounds_the_first_is_told() -> None:
+    engine = await unmeasured(SETTINGS.model_copy(update={"step_base_s": 0.1}))
+
+    measured = await measured_speed(engine, 0.35)
+    assert measured
+    assert any(each.prefill_tokens for each in measured)
     await engine.shutdown()
 
 

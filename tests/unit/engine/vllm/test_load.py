@@ -117,6 +117,23 @@ async def test_an_engine_that_makes_no_further_step_is_not_waited_for_long(
     await load.forget_work()
     assert load.iterations == 0
 
+    load.record(stats(), SimpleNamespace(num_generation_tokens=4))  # the step that ran when its requests were aborted
+    assert (load.generation_tokens, load.prefix_queries_tokens, load.iterations) == (0, 0, 0)
+    assert load.take_iterations() == []
+    load.record(stats(), SimpleNamespace(num_generation_tokens=4))
+    assert (load.generation_tokens, load.iterations) == (4, 1)
+
+
+async def test_steps_of_work_that_is_forgotten_are_in_no_later_mean(load: VllmLoad) -> None:
+    load.steps_overlap()
+    load.record(stats(num_running_reqs=0, num_waiting_reqs=0, num_skipped_waiting_reqs=0), None)
+    await load.forget_work()
+
+    for _ in range(8):
+        load.record(stats(iteration_details=details(num_ctx_tokens=100)), None)
+    (mean,) = load.take_iterations()
+    assert mean.prefill_tokens == 100
+
 
 async def test_steps_back_to_back_are_timed_from_end_to_end(load: VllmLoad, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0

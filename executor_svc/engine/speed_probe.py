@@ -58,7 +58,7 @@ def loads(facts: EngineFacts) -> Sequence[Load]:
 async def measured_speed(engine: Engine, limit_s: float, source: random.Random | None = None) -> tuple[Iteration, ...]:
     """Run a few requests on an engine that has none, and return their iterations, those of one kind as one.
 
-    It takes ``limit_s`` seconds at most, and then returns what was measured until then; after a failure nothing.  With 0
+    It takes ``limit_s`` seconds at most and returns what was measured; after a failure nothing.  With 0
     nothing runs.  ``source``: of the prompts' tokens.  Raises EngineDeadError if the engine dies of it.
     """
     if limit_s <= 0:

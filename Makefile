@@ -32,7 +32,7 @@ PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
 
 # Half of the time that a lock file's packages take is compiling their Python to bytecode, which pip does on one core.
 # A few of them bring templates that are no Python.
-COMPILE_INSTALLED = $(PY) -m compileall -qq -j 0 $(VENV)/lib/python*/site-packages || true
+COMPILE_INSTALLED = $(PY) -W ignore -m compileall -qq -j $$(nproc) $(VENV)/lib/python*/site-packages || true
 
 V1        := sage/controlplane/v1
 PROTO_GEN := protos/gen
@@ -65,7 +65,7 @@ unexport PYTHONDONTWRITEBYTECODE
         test-vllm test fuzz \
         demo demo-pd up down bench lock clean need-libnuma unit integration integration-system-1 integration-system-2 \
         integration-pd integration-clients contract test-compiled compiled test-fleets test-skew test-images chaos chaos-1 chaos-2 \
-        node-packages vllm-one-engine vllm-two-engines unit-computing
+        node-packages vllm-one-engine vllm-two-engines unit-computing before-engines beside-engines
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -196,6 +196,9 @@ ONCE_MORE := $(if $(CI),--reruns 1 -r fER --rerun-show-tracebacks)
 FAST := integration-system-1 integration-system-2 unit-computing unit contract integration-clients integration-pd integration \
 	types lint proto-check
 
+# A test that gives way to engines gets a core for a part of the time only.
+WAITS_LONG := --timeout 600
+
 # More than half of the unit tests' time: they start no service, and whether vLLM is installed is nothing to them.
 COMPUTING := $(addprefix tests/unit/,bench control domain simulator)
 
@@ -203,7 +206,7 @@ unit: setup
 	$(GIVES_WAY) $(PY) -m pytest tests/unit $(addprefix --ignore=,$(COMPUTING))
 
 unit-computing: setup
-	$(GIVES_WAY) $(PY) -m pytest $(COMPUTING)
+	$(GIVES_WAY) $(PY) -m pytest $(WAITS_LONG) $(COMPUTING)
 
 contract: setup
 	$(PY) -m pytest tests/contract tests/architecture
@@ -223,11 +226,11 @@ integration-pd: setup
 test-fast: setup ## every check and test that needs no vLLM, in about four minutes on two cores
 	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target $(FAST)
 
-test-chaos: setup node-packages ## faults of every kind over real processes, for a few minutes (see `make chaos`)
+test-chaos: setup node-packages $(PROTOC_PY) ## faults of every kind over real processes, for a few minutes (see `make chaos`)
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target chaos-1 chaos-2
 
-# It waits more than it computes: its halves run beside each other, and others beside them.  What needs node-packages is
-# made after them: with a prerequisite that is still to be made, make would begin the halves after all other tests.
+# It waits more than it computes: its halves run beside each other, and others beside them.  What their clients in Node and
+# Go need is made before, not as a prerequisite: with one that is still to be made, make would begin the halves last.
 chaos-1 chaos-2: chaos-%: setup
 	$(PY) -m pytest $(ONCE_MORE) tests/chaos --part $*/2
 
@@ -254,7 +257,7 @@ test-otel-versions: setup ## the telemetry's unit tests on the oldest and the ne
 
 test-compiled: compiled ## the domain's tests on its compiled build, and its decisions beside those of the interpreted one
 	SAGE_COMPILED_BUILD=$(CURDIR)/$(COMPILED)/lib $(GIVES_WAY) $(PY) -m pytest -o pythonpath='$(COMPILED)/lib .' \
-		-m 'not interpreted' $(COMPILED_ROOMS)
+		-m 'not interpreted' $(WAITS_LONG) $(COMPILED_ROOMS)
 
 test-vllm: setup-vllm ## the tests on real vLLM engines
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=line vllm-two-engines vllm-one-engine
@@ -273,18 +276,29 @@ vllm-one-engine: setup-vllm
 vllm-two-engines: setup-vllm
 	$(foreach room,$(VLLM_TWO_ENGINES),$(call vllm-room,$(room)))
 
+# Each stage runs whatever failed before it; what a test of a later one lacks then, that test says.
+TEST_STAGES = node-packages $(PROTOC_PY) before-engines beside-engines
+
+test: setup ## everything that this machine can run; the last lines say what was left out and what failed
+	@failed=; \
+	for stage in $(TEST_STAGES); do $(MAKE) --no-print-directory $$stage || failed="$$failed $$stage"; done; \
+	$(PACKAGES) left-out || failed="$$failed left-out"; \
+	if [ -n "$$failed" ]; then echo "make test: FAILED, see above:$$failed" >&2; exit 1; fi
+
 # Engines that start and compute keep other processes from running for seconds, which tests of leases and deadlines notice:
-# those run before them, the longest first.  What only computes runs beside the engines and gives way to them: they wait
-# for half of their time.
-test: setup node-packages ## everything that this machine can run; the last lines say what was left out
+# those run before them, the longest first.
+before-engines: setup
 	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target chaos-1 chaos-2 test-fleets \
 		$(filter-out unit-computing,$(FAST)) test-skew test-stack test-fuzz test-otel-versions
-	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory setup-vllm; fi
+
+# What only computes runs beside the engines and gives way to them: they wait for half of their time.  It runs without
+# vLLM, too.
+beside-engines: setup
+	-@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory setup-vllm; fi
 	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=line \
 		$$(if $(PACKAGES) has libnuma1; then echo vllm-two-engines vllm-one-engine; fi) unit-computing \
 		$$(if $(PACKAGES) has gcc && $(PACKAGES) has python3-dev; then echo test-compiled; fi) \
 		COMPILED_ROOMS='$(wordlist 1,2,$(COMPILED_ROOMS))'
-	@$(PACKAGES) left-out
 
 # What is measured goes to docs/chaos.md by hand: a run is worth a page only if somebody has looked at it.
 chaos: setup ## long runs of faults of every kind over real processes: SEEDS="1 2 3", SAGE_CHAOS_S=120; a report of each

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import count
 from statistics import median
 
 from sage_simulator.engine_model import EngineModel
@@ -12,11 +14,33 @@ from scheduler_svc.domain.prediction.pace import Pace
 
 # As in executor_svc/engine/speed_probe.py.
 ROUNDS = 3  # that are measured
-ALONE_TOKENS = 16  # of the output behind a prompt that fills a step
+ALONE_TOKENS = 16  # of the outputs behind prompts that fill a step
 TOGETHER = 32  # sequences that decode together, at most
 SHORT_PROMPT_TOKENS = 16
 TOGETHER_TOKENS = 16  # of each of their outputs
 MOST_KINDS = 64  # of iterations that are told
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests that a modelled engine is given at the same time."""
+
+    prompts: tuple[int, ...]  # tokens of each
+    output_tokens: int  # of each
+
+
+def loads(facts: EngineFacts) -> Sequence[Load]:
+    """Return what one round gives to an engine that generates: those that an executor gives it."""
+    room = facts.kv_capacity_tokens // 2
+    request = max(2, min(facts.max_model_len, room))
+    alone = min(ALONE_TOKENS, request // 2)
+    longest = request - alone
+    whole, rest = divmod(max(1, min(facts.max_batched_tokens, room)), longest)
+    pieces = (*(longest,) * whole, *((rest,) if rest else ()))[: max(1, min(facts.max_running, room // request))]
+    outputs = min(TOGETHER_TOKENS, request // 2)
+    short = min(SHORT_PROMPT_TOKENS, request - outputs)
+    many = max(1, min(TOGETHER, facts.max_running, room // (short + outputs)))
+    return [Load(pieces, alone), Load((short,) * many, outputs)]
 
 
 def measured(facts: EngineFacts, pace: Pace, noise: Callable[[], float] | None = None) -> tuple[IterationSample, ...]:
@@ -24,15 +48,12 @@ def measured(facts: EngineFacts, pace: Pace, noise: Callable[[], float] | None =
 
     ``noise``: the factors of steps' times, as for the engine that then serves.
     """
-    engine = EngineModel(facts, pace, noise=noise)
-    longest = min(facts.max_model_len - ALONE_TOKENS, facts.kv_capacity_tokens // 2)
-    for number in range(ROUNDS):
-        engine.add(number, prompt_tokens=min(facts.max_batched_tokens, longest), output_tokens=ALONE_TOKENS)
-        _run(engine)
-        for each in range(min(TOGETHER, facts.max_running)):
-            many = ROUNDS + number * TOGETHER + each
-            engine.add(many, prompt_tokens=SHORT_PROMPT_TOKENS, output_tokens=TOGETHER_TOKENS)
-        _run(engine)
+    engine, numbers = EngineModel(facts, pace, noise=noise), count()
+    for _ in range(ROUNDS):
+        for load in loads(facts):
+            for tokens in load.prompts:
+                engine.add(next(numbers), prompt_tokens=tokens, output_tokens=load.output_tokens)
+            _run(engine)
     return _by_kind(engine.take_samples())
 
 

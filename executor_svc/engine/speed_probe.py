@@ -42,16 +42,19 @@ class Load:
 def loads(facts: EngineFacts) -> Sequence[Load]:
     """Return what one round gives to an engine: prompts that fill an iteration, then many short requests.
 
-    They fit half of its KV cache.  An engine that embeds gets a short prompt alone as well.
+    With their outputs they fit the model's length, and those of a load together half of the KV cache.  An engine that
+    embeds gets a short prompt alone as well.
     """
     room = facts.kv_capacity_tokens // 2
-    longest = max(1, min(facts.max_model_len - ALONE_TOKENS, room))
+    request = max(2, min(facts.max_model_len, room))
+    alone = min(ALONE_TOKENS, request // 2)
+    longest = request - alone
     whole, rest = divmod(max(1, min(facts.max_batched_tokens, room)), longest)
-    pieces = (*(longest,) * whole, *((rest,) if rest else ()))[: facts.max_running]
-    short = min(SHORT_PROMPT_TOKENS, longest)
-    many = max(1, min(TOGETHER, facts.max_running, room // (SHORT_PROMPT_TOKENS + TOGETHER_TOKENS)))
-    outputs = max(1, min(TOGETHER_TOKENS, facts.max_model_len - short))
-    both = [Load(pieces, ALONE_TOKENS), Load((short,) * many, outputs)]
+    pieces = (*(longest,) * whole, *((rest,) if rest else ()))[: max(1, min(facts.max_running, room // request))]
+    outputs = min(TOGETHER_TOKENS, request // 2)
+    short = min(SHORT_PROMPT_TOKENS, request - outputs)
+    many = max(1, min(TOGETHER, facts.max_running, room // (short + outputs)))
+    both = [Load(pieces, alone), Load((short,) * many, outputs)]
     return [*both, Load((short,), 1)] if facts.embedding_dimensions else both
 
 

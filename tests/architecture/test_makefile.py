@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.architecture.source_tree import ROOT
@@ -16,7 +18,9 @@ PARTS = {
     *("integration-system-1", "integration-system-2", "chaos-1", "chaos-2"),
     *("vllm-one-engine", "vllm-two-engines"),
 }
-INTERNAL = PARTS | {"need-libnuma", "node-packages"}
+#: What `make test` does one after the other, beside making a file.
+STAGES = {"node-packages", "before-engines", "beside-engines"}
+INTERNAL = PARTS | STAGES | {"need-libnuma"}
 
 
 def targets() -> set[str]:
@@ -33,6 +37,29 @@ def test_help_lists_every_target_with_one_line() -> None:
 def test_every_target_is_phony() -> None:
     [declared] = re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)
     assert set(declared.replace("\\", "").split()) == targets()
+
+
+@pytest.mark.parametrize("failing", [(), ("node-packages",), ("before-engines", "left-out"), ("generator",)])
+def test_make_test_runs_every_stage_and_says_in_its_last_line_which_failed(
+    tmp_path: Path, failing: tuple[str, ...]
+) -> None:
+    """The recipe itself, over stages that only say that they run."""
+    stages, recipe = (
+        re.search(pattern, MAKEFILE, re.MULTILINE)
+        for pattern in (r"^TEST_STAGES = .*\n", r"^test: setup .*\n(?:\t.*\n)+")
+    )
+    assert stages is not None
+    assert recipe is not None
+    every = ["node-packages", "generator", "before-engines", "beside-engines", "left-out"]
+    rules = [f"{each}: ; @echo {each}; exit {int(each in failing)}\n" for each in every]
+    given = ["PROTOC_PY := generator\n", "PACKAGES := $(MAKE) --no-print-directory\n", "setup:\n"]
+    (tmp_path / "Makefile").write_text("".join([*given, stages[0], recipe[0], *rules]))
+
+    made = subprocess.run(["make", "test"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+    assert made.stdout.split() == every
+    assert bool(made.returncode) == bool(failing)
+    said = [line for line in made.stderr.splitlines() if line.startswith("make test: FAILED")]
+    assert said == ([f"make test: FAILED, see above: {' '.join(failing)}"] if failing else [])
 
 
 def test_ci_runs_the_command_that_the_readme_names() -> None:

@@ -54,7 +54,6 @@ class InstanceFigures(EngineCapacity):
         "reservations",
         "slot_limit",
         "slot_limit_leaving_reserve",
-        "start_delay_s",
         "start_floor",
         "tightest_token_s",
         "token_targets",
@@ -79,7 +78,6 @@ class InstanceFigures(EngineCapacity):
         self.token_targets: list[float] = []  # ``reachable_token_s`` of what runs here, sorted
         self.last_chosen = 0  # number of the last attempt placed here
         self.closed = False  # kept for one quarantined request: it takes nothing else
-        self.start_delay_s = 0.0  # of one more prompt, in ``ready_at`` and ``start_floor``
         self.quiet = False  # takes prompts of CRITICAL requests only
 
     @property
@@ -130,6 +128,15 @@ class InstanceFigures(EngineCapacity):
             self.token_margin,
             self.urgent_limit,
         )
+
+    @property
+    def start_delay_s(self) -> float:
+        """How much later one more prompt starts than its engine's work says, in seconds.
+
+        That of a prompt behind others is in ``ready_at`` and ``start_floor``.  That of one alone is in predictions
+        only: where nothing runs, what noise taught of it is no reason to prefer one of equal instances.
+        """
+        return self.behind_delay_s if self.pending.prompts else self.alone_delay_s
 
     def used_tokens(self) -> int:
         """Return KV tokens in use: the reserved ones or, if more, those reported plus those not yet in the report."""
@@ -206,8 +213,8 @@ class InstanceFigures(EngineCapacity):
                 ready_at = slot_at
             if floor < step_s:
                 floor = step_s
-        delay_s = self.start_delay_s = self.behind_delay_s if pending.prompts else self.alone_delay_s
-        floor += delay_s
-        ready_at += delay_s
+        if pending.prompts:
+            floor += self.behind_delay_s
+            ready_at += self.behind_delay_s
         self.ready_at, self.start_floor = ready_at, floor
         self.first_step_at, self.first_step_floor = ready_at + step_s, floor + step_s

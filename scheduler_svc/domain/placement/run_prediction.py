@@ -12,10 +12,10 @@ def predict_run(account: Account, demand: Demand, now: float) -> Prediction:
     """Predict start, first token, finish and cost if the request were sent to this instance now.
 
     The formulas are those of ``objectives.scorers``, written for one instance: a decision predicts one run after it
-    scored every candidate.
+    scored every candidate.  Only here a prompt alone starts as late as was learned.
     """
     prompt, later_tokens = demand.prompt_tokens, demand.output_tokens - 1
-    start_s = max(account.ready_at - now, account.start_floor)
+    start_s = max(account.ready_at - now, account.start_floor) + _alone_delay_s(account)
     if demand.overtakes:
         start_s = max(start_s - account.overtaken_s, 0.0)
     prefill_s = account.prefill_s(prompt, demand.cached_on(account.instance_id))
@@ -37,14 +37,19 @@ def predict_split_run(split: Split, demand: Demand) -> Prediction:
     prompt, later_tokens = demand.prompt_tokens, demand.output_tokens - 1
     handoff_s = split.pair.handoff_s if split.pair.handoff_s is not None else HANDOFF_PRIOR_S
     prefill_s = prefill.prefill_s(prompt, demand.cached_on(prefill.instance_id))
-    first_token_s = split.prefill_start_s + prefill.decode_token_s + prefill_s + handoff_s
+    start_s = split.prefill_start_s + _alone_delay_s(prefill)
+    first_token_s = start_s + prefill.decode_token_s + prefill_s + handoff_s
     token_s = decode.output_token_s + decode.output_kv_token_s * (prompt + demand.output_tokens / 2)
     prefill_cost = prefill.price_per_s * prefill_s
     decode_cost = decode.price_per_s * later_tokens * token_s / (decode.live + 1)
     return Prediction(
-        start_s=split.prefill_start_s,
+        start_s=start_s,
         first_token_s=first_token_s,
         finish_s=first_token_s + later_tokens * token_s,
         output_tokens=demand.output_tokens,
         cost=prefill_cost + decode_cost,
     )
+
+
+def _alone_delay_s(account: Account) -> float:
+    return 0.0 if account.pending.prompts else account.alone_delay_s

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import astuple, replace
+from functools import cache
+from itertools import product
 
 import pytest
 
@@ -15,7 +17,14 @@ from executor_svc.engine.simulated.engine import SimulatedEngine
 from executor_svc.engine.simulated.settings import FaultSettings, SimulatedSettings
 from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.engine.speed_probe import by_kind, loads, measured_speed
-from executor_svc.runtime.engine_port import EngineDeadError, EngineError, EngineOutput, EngineRequest, Iteration
+from executor_svc.runtime.engine_port import (
+    EngineDeadError,
+    EngineError,
+    EngineFacts,
+    EngineOutput,
+    EngineRequest,
+    Iteration,
+)
 from sage_common.virtual_clock import VirtualClock
 from sage_media.kinds import MediaInput, MediaKind
 from sage_simulator import speed_probe as modelled
@@ -165,16 +174,30 @@ async def test_prompts_are_new_and_of_ordinary_text(monkeypatch: pytest.MonkeyPa
         ({"max_running": 4}, (2_048,), 4),
         ({"max_model_len": 1_000}, (984, 984, 80), 32),
         ({"max_model_len": 1_000, "max_running": 1}, (984,), 1),
-        ({"max_model_len": 500, "kv_capacity_tokens": 512}, (256,), 8),
-        ({"max_model_len": 2, "kv_capacity_tokens": 16, "max_batched_tokens": 2, "max_running": 1}, (1, 1), 1),
+        ({"max_model_len": 1_000, "kv_capacity_tokens": 4_096}, (984, 984), 32),
+        ({"max_model_len": 500, "kv_capacity_tokens": 512}, (240,), 8),
+        ({"max_model_len": 4_096, "kv_capacity_tokens": 32}, (8,), 1),
+        ({"max_model_len": 17}, (9,) * 227 + (5,), 32),
+        ({"max_model_len": 2, "kv_capacity_tokens": 16, "max_batched_tokens": 2, "max_running": 1}, (1,), 1),
     ],
 )
-async def test_what_is_run_fits_the_engine(changes: dict[str, int], prompts: tuple[int, ...], together: int) -> None:
-    engine = SimulatedEngine(ModelSettings(model="sim"), SETTINGS.model_copy(update=changes))
-    filling, short = loads(replace(engine.facts, **changes))  # type: ignore[arg-type]
-    assert filling.prompts == prompts[: changes.get("max_running", 99)]
-    assert len(short.prompts) == together
-    assert max(short.prompts) + short.output_tokens <= engine.facts.max_model_len
+def test_what_is_run_fits_the_engine(changes: dict[str, int], prompts: tuple[int, ...], together: int) -> None:
+    facts = limited(changes)
+    filling, short = loads(facts)
+    assert (filling.prompts, len(short.prompts)) == (prompts[: facts.max_running], together)
+    for load in (filling, short):
+        assert min(*load.prompts, load.output_tokens) >= 1
+        assert max(load.prompts) + load.output_tokens <= facts.max_model_len
+        assert sum(load.prompts) + len(load.prompts) * load.output_tokens <= facts.kv_capacity_tokens // 2
+
+
+@cache
+def facts_of_an_engine() -> EngineFacts:
+    return SimulatedEngine(ModelSettings(model="sim"), SETTINGS).facts
+
+
+def limited(changes: Mapping[str, int]) -> EngineFacts:
+    return replace(facts_of_an_engine(), **changes)  # type: ignore[arg-type]
 
 
 def test_of_iterations_of_one_kind_the_median_time_is_told() -> None:
@@ -191,6 +214,15 @@ def test_of_iterations_of_one_kind_the_median_time_is_told() -> None:
 def test_a_modelled_executor_measures_as_a_real_one_does() -> None:
     names = ("ROUNDS", "ALONE_TOKENS", "TOGETHER", "SHORT_PROMPT_TOKENS", "TOGETHER_TOKENS", "MOST_KINDS")
     assert [getattr(modelled, each) for each in names] == [getattr(speed_probe, each) for each in names]
+
+
+def test_a_modelled_executor_gives_the_loads_that_a_real_one_does() -> None:
+    names = ("max_model_len", "kv_capacity_tokens", "max_batched_tokens", "max_running")
+    for limits in product((2, 17, 500, 32_768), (16, 512, 4_096, 1_000_000), (2, 2_048, 8_192), (1, 4, 256)):
+        changes = dict(zip(names, limits, strict=True))
+        given = modelled.loads(replace(InstanceModel().facts(), **changes))  # type: ignore[arg-type]
+        wanted = loads(limited(changes))
+        assert [astuple(load) for load in given] == [astuple(load) for load in wanted], changes
 
 
 @pytest.mark.parametrize("speed", [0.4, 1.0, 2.0])

@@ -34,7 +34,7 @@ def request(name: str, prompt: Sequence[int], images: Sequence[bytes], **more: A
     return asked_engine.request(name, prompt, MediaKind.IMAGE, images, IMAGE_TOKENS, **more)
 
 
-async def test_its_speed_was_measured_by_text_alone(engine: VllmEngine) -> None:
+async def test_its_speed_was_measured_with_prompts_and_with_four_outputs_together(engine: VllmEngine) -> None:
     assert {0, 4} <= {each.decode_tokens for each in engine.facts.measured}
 
 

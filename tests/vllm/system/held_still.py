@@ -26,13 +26,13 @@ def engine_processes(executor: ServiceProcess) -> list[psutil.Process]:
 async def held_still(client: AsyncClient, executors: Mapping[str, ServiceProcess]) -> AsyncIterator[dict[str, int]]:
     """Hold the engines of ``executors`` and yield how many requests each has: none ends before the body does."""
     processes = [process for executor in executors.values() for process in engine_processes(executor)]
-    for process in processes:
-        process.suspend()
     try:
+        for process in processes:
+            process.suspend()
         yield await _counted(client, executors)
     finally:
         for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):  # the body may kill it
+            with contextlib.suppress(psutil.NoSuchProcess):  # the body may kill it, or it ends by itself
                 process.resume()
 
 

@@ -14,6 +14,8 @@ from scheduler_svc.domain.capacity.figures import highest
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.fleet.quiet_instances import quiet_ones
+from scheduler_svc.domain.hidden import hidden
+from scheduler_svc.domain.objectives import faster_full
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.ordering.base import goes_by_arrival
 from scheduler_svc.domain.pd.fallbacks import Fallback
@@ -29,7 +31,9 @@ from scheduler_svc.domain.shares.group import Charge
 from scheduler_svc.domain.targets import Targets, ttft_target_of
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
-_LOOKS = 256  # requests set aside from the head, or stepped back, in one pass; quarantined ones looked at
+#: Requests set aside from the head, or stepped back, in one pass; quarantined ones looked at; those behind the head
+#: of which some are looked at where others are held back.
+_LOOKS = 256
 _ALONE = "quarantined: runs alone, because it was present when engines died"
 #: Share of its TTFT target that a request of another class waits for before no instance is quiet.
 _PATIENCE = 0.5
@@ -254,7 +258,24 @@ class SchedulingPass:
             too_much=[blocked.demand] if not blocked.with_capacity and _any_can_serve(blocked.demand, pool) else [],
             most_room=None if self._placer.splits else MostRoom(pool.accounts),
         )
-        for waiting in queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context)):
+        behind = queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context))
+        self._place_each(behind, gap, queue, context, budget, result)
+        if gap.held_back and len(behind) == self._depth and result.failed is None:
+            further = queue.behind_head(_LOOKS, context.now, lambda w: self._unservable(w, context))
+            others = hidden(further, {head, *behind}, self._defaults, context.now, most=gap.held_back)
+            self._place_each(others, gap, queue, context, budget, result)
+
+    def _place_each(
+        self,
+        behind: list[WaitingRequest],
+        gap: _Gap,
+        queue: ModelQueue,
+        context: PassContext,
+        budget: int,
+        result: PassResult,
+    ) -> None:
+        """Place those of the requests behind the head that do not delay it.  Stops where the policy fails."""
+        for waiting in behind:
             if len(result.decisions) >= budget:
                 break
             try:
@@ -264,7 +285,7 @@ class SchedulingPass:
                 return
             if decision is not None:
                 result.placed(waiting, decision, queue)
-                gap.most_room = None if gap.most_room is None else MostRoom(pool.accounts)
+                gap.most_room = None if gap.most_room is None else MostRoom(context.pool.accounts)
 
     def _unservable(self, waiting: WaitingRequest, context: PassContext) -> bool:
         """Return whether no READY instance can serve a request, as a whole or split."""
@@ -300,6 +321,7 @@ class SchedulingPass:
             return None
         choice = self._placer.choose(offer, context)
         if choice.waits:
+            gap.held_back += choice.rule != faster_full.RULE  # those soon go on
             return None
         decision = self._placer.place_whole(waiting, offer, choice, context, remarks=gap.remarks(waiting), plan=plan)
         if gap.claim is not None and decision.instance_id == gap.claim.account.instance_id:
@@ -400,6 +422,7 @@ class _Gap:
     too_much: list[Demand]  # demands that no instance has capacity for
     most_room: MostRoom | None  # that any instance has now; None where requests may be split
     too_much_for_pairs: list[Demand] = field(default_factory=list)  # demands that no pair has capacity for
+    held_back: int = 0  # requests that their policy has wait beside capacity
 
     def remarks(self, waiting: WaitingRequest) -> tuple[str, ...]:
         """Return what the explanation of a request that goes before the head adds."""

@@ -167,7 +167,7 @@ class SchedulingPass:
             if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
                 return _Outcome.STEPPED_BACK
             if choice.waits:
-                if head.waits_since is None:
+                if head.waits_since is None and choice.rule == faster_full.RULE:
                     head.waits_since = context.now
                 self._backfill(head, offer, plan, queue, context, budget, result)
                 return _Outcome.BLOCKED

@@ -154,7 +154,7 @@ class SchedulingPass:
             decision = self._placer.place_split(head, demand, plan, plan.split, context, remarks=turn)
         else:
             offer = Offer.for_whole(demand, pool)
-            if not offer.able and not _waits_for_a_pair(plan):
+            if not offer.able and not _may_be_split_later(plan):
                 return _Outcome.UNSERVABLE
             if not offer.with_capacity and demand.must_leave_reserve and pool.quiet.give_way(offer.able):
                 offer = Offer.for_whole(demand, pool)
@@ -295,7 +295,7 @@ class SchedulingPass:
         if Offer.for_whole(demand, context.pool).able:
             return False
         plan = self._placer.plan_split(waiting, demand, context)
-        return plan is None or (plan.split is None and not _waits_for_a_pair(plan))
+        return plan is None or (plan.split is None and not _may_be_split_later(plan))
 
     def _place_behind(self, waiting: WaitingRequest, gap: _Gap, context: PassContext) -> Decision | None:
         """Place a request that is not the head, if that does not delay the head."""
@@ -339,6 +339,7 @@ class SchedulingPass:
         if split is None:
             if plan.fallback_cause is Fallback.NO_ROOM and _any_leg_can_serve(demand, context.pool):
                 gap.too_much_for_pairs.append(demand)
+            gap.held_back += plan.fallback_cause is Fallback.HELD_BACK
             return None
         if not gap.pairs or (gap.claim is not None and gap.claim.account in (split.decode, split.prefill)):
             return None
@@ -441,6 +442,11 @@ def _waits_for_a_pair(plan: SplitPlan | None) -> bool:
     Otherwise smaller split requests would take that capacity from the head again and again.
     """
     return plan is not None and plan.fallback_cause is Fallback.NO_ROOM
+
+
+def _may_be_split_later(plan: SplitPlan | None) -> bool:
+    """Whether a pair could serve the request, which waits for its capacity or for others."""
+    return plan is not None and plan.fallback_cause in (Fallback.NO_ROOM, Fallback.HELD_BACK)
 
 
 def _needs_as_much(demand: Demand, other: Demand) -> bool:

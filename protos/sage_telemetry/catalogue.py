@@ -406,8 +406,8 @@ PD_FALLBACKS = _counter(
     "Requests that should have been split and ran whole, or whose handoff failed; both count where one led to the "
     "other.",
     {
-        "reason": "no_pair, no_room, failed_before (runs whole because its handoff failed); of handoffs "
-        "prefill_failed, lease_expired, not_fetched, recomputed"
+        "reason": "no_pair, no_room, held_back (it would make those late who run on decode instances), failed_before "
+        "(runs whole because its handoff failed); of handoffs prefill_failed, lease_expired, not_fetched, recomputed"
     },
     observed=True,
 )

@@ -14,6 +14,8 @@ from scheduler_svc.domain.capacity.figures import highest
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.fleet.quiet_instances import quiet_ones
+from scheduler_svc.domain.hidden import hidden
+from scheduler_svc.domain.objectives import faster_full
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.ordering.base import goes_by_arrival
 from scheduler_svc.domain.pd.fallbacks import Fallback
@@ -29,7 +31,9 @@ from scheduler_svc.domain.shares.group import Charge
 from scheduler_svc.domain.targets import Targets, ttft_target_of
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
-_LOOKS = 256  # requests set aside from the head, or stepped back, in one pass; quarantined ones looked at
+#: Requests set aside from the head, or stepped back, in one pass; quarantined ones looked at; those behind the head
+#: of which some are looked at where others are held back.
+_LOOKS = 256
 _ALONE = "quarantined: runs alone, because it was present when engines died"
 #: Share of its TTFT target that a request of another class waits for before no instance is quiet.
 _PATIENCE = 0.5
@@ -150,7 +154,7 @@ class SchedulingPass:
             decision = self._placer.place_split(head, demand, plan, plan.split, context, remarks=turn)
         else:
             offer = Offer.for_whole(demand, pool)
-            if not offer.able and not _waits_for_a_pair(plan):
+            if not offer.able and not _may_be_split_later(plan):
                 return _Outcome.UNSERVABLE
             if not offer.with_capacity and demand.must_leave_reserve and pool.quiet.give_way(offer.able):
                 offer = Offer.for_whole(demand, pool)
@@ -163,7 +167,7 @@ class SchedulingPass:
             if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
                 return _Outcome.STEPPED_BACK
             if choice.waits:
-                if head.waits_since is None:
+                if head.waits_since is None and choice.rule == faster_full.RULE:
                     head.waits_since = context.now
                 self._backfill(head, offer, plan, queue, context, budget, result)
                 return _Outcome.BLOCKED
@@ -254,7 +258,24 @@ class SchedulingPass:
             too_much=[blocked.demand] if not blocked.with_capacity and _any_can_serve(blocked.demand, pool) else [],
             most_room=None if self._placer.splits else MostRoom(pool.accounts),
         )
-        for waiting in queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context)):
+        behind = queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context))
+        self._place_each(behind, gap, queue, context, budget, result)
+        if gap.held_back and len(behind) == self._depth and result.failed is None:
+            further = queue.behind_head(_LOOKS, context.now, lambda w: self._unservable(w, context))
+            others = hidden(further, {head, *behind}, self._defaults, context.now, most=gap.held_back)
+            self._place_each(others, gap, queue, context, budget, result)
+
+    def _place_each(
+        self,
+        behind: list[WaitingRequest],
+        gap: _Gap,
+        queue: ModelQueue,
+        context: PassContext,
+        budget: int,
+        result: PassResult,
+    ) -> None:
+        """Place those of the requests behind the head that do not delay it.  Stops where the policy fails."""
+        for waiting in behind:
             if len(result.decisions) >= budget:
                 break
             try:
@@ -264,7 +285,7 @@ class SchedulingPass:
                 return
             if decision is not None:
                 result.placed(waiting, decision, queue)
-                gap.most_room = None if gap.most_room is None else MostRoom(pool.accounts)
+                gap.most_room = None if gap.most_room is None else MostRoom(context.pool.accounts)
 
     def _unservable(self, waiting: WaitingRequest, context: PassContext) -> bool:
         """Return whether no READY instance can serve a request, as a whole or split."""
@@ -274,7 +295,7 @@ class SchedulingPass:
         if Offer.for_whole(demand, context.pool).able:
             return False
         plan = self._placer.plan_split(waiting, demand, context)
-        return plan is None or (plan.split is None and not _waits_for_a_pair(plan))
+        return plan is None or (plan.split is None and not _may_be_split_later(plan))
 
     def _place_behind(self, waiting: WaitingRequest, gap: _Gap, context: PassContext) -> Decision | None:
         """Place a request that is not the head, if that does not delay the head."""
@@ -300,6 +321,7 @@ class SchedulingPass:
             return None
         choice = self._placer.choose(offer, context)
         if choice.waits:
+            gap.held_back += choice.rule != faster_full.RULE  # those soon go on
             return None
         decision = self._placer.place_whole(waiting, offer, choice, context, remarks=gap.remarks(waiting), plan=plan)
         if gap.claim is not None and decision.instance_id == gap.claim.account.instance_id:
@@ -317,6 +339,7 @@ class SchedulingPass:
         if split is None:
             if plan.fallback_cause is Fallback.NO_ROOM and _any_leg_can_serve(demand, context.pool):
                 gap.too_much_for_pairs.append(demand)
+            gap.held_back += plan.fallback_cause is Fallback.HELD_BACK
             return None
         if not gap.pairs or (gap.claim is not None and gap.claim.account in (split.decode, split.prefill)):
             return None
@@ -400,6 +423,7 @@ class _Gap:
     too_much: list[Demand]  # demands that no instance has capacity for
     most_room: MostRoom | None  # that any instance has now; None where requests may be split
     too_much_for_pairs: list[Demand] = field(default_factory=list)  # demands that no pair has capacity for
+    held_back: int = 0  # requests that their policy has wait beside capacity
 
     def remarks(self, waiting: WaitingRequest) -> tuple[str, ...]:
         """Return what the explanation of a request that goes before the head adds."""
@@ -418,6 +442,11 @@ def _waits_for_a_pair(plan: SplitPlan | None) -> bool:
     Otherwise smaller split requests would take that capacity from the head again and again.
     """
     return plan is not None and plan.fallback_cause is Fallback.NO_ROOM
+
+
+def _may_be_split_later(plan: SplitPlan | None) -> bool:
+    """Whether a pair could serve the request, which waits for its capacity or for others."""
+    return plan is not None and plan.fallback_cause in (Fallback.NO_ROOM, Fallback.HELD_BACK)
 
 
 def _needs_as_much(demand: Demand, other: Demand) -> bool:

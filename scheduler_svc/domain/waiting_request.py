@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.prediction.pace import Pace
 from scheduler_svc.domain.request import Request
@@ -20,6 +22,7 @@ class WaitingRequest:
         "identity",
         "key",
         "late",
+        "looked_at",
         "number",
         "output_tokens",
         "pace",
@@ -58,7 +61,8 @@ class WaitingRequest:
         self.identity = identity  # of the model that began its output
         self.plain = identity is None and request.plain  # whether any engine that generates serves it
         self.unserved_since: float | None = None  # when it was set aside first; None if a READY instance can serve it
-        self.waits_since: float | None = None  # when it first waited though an instance had capacity for it
+        self.waits_since: float | None = None  # when it first waited for a faster instance, beside one with capacity
+        self.looked_at = -inf  # when it was looked at last because those before it were held back
         self.output_tokens = output_tokens  # predicted when it was enqueued
         self.pace = pace  # typical of the model's instances
         # Predicted seconds on the instance that is best for it, with margin; None until a placement was tried.

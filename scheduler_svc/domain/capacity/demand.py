@@ -28,7 +28,7 @@ class Demand:
     able: Sequence[Account] = ()  # instances that can serve it once they have capacity; () where nobody looked
     load: OfferedLoad = NO_LOAD  # of its model
     behind: int = 0  # requests of its model that wait and go after it
-    waits_since: float | None = None  # when it first waited though an instance had capacity; None: it never did
+    waits_since: float | None = None  # when it first waited for a faster instance; None: it never did
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
     #: By instance id: prompt tokens that its prefix cache is believed to hold; only instances with more than 0.
     cached_tokens: Mapping[str, int] = field(default_factory=dict)

@@ -13,7 +13,8 @@ from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import RELATIVE_TOLERANCE, TIME_TOLERANCE_S
 
-_RULE = "waits_for_faster"
+#: The rule by which a request waits for a faster instance.
+RULE = "waits_for_faster"
 
 
 def unless_faster_is_full(choice: Choice, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
@@ -56,7 +57,7 @@ def unless_faster_is_full(choice: Choice, demand: Demand, accounts: Sequence[Acc
     if first_tokens.item(row) + delay_s > first_s * least or finishes.item(row) + delay_s > finish_s * least:
         return choice
     why = f"waits for {found[row].instance_id}, where its first token comes sooner behind the prompts that are there"
-    return Choice(index=choice.index, why=why, rule=_RULE, scores=choice.scores, waits=True)
+    return Choice(index=choice.index, why=why, rule=RULE, scores=choice.scores, waits=True)
 
 
 def _full_of_prompts(accounts: Accounts, demand: Demand, now: float) -> Rows:

@@ -184,7 +184,7 @@ class SplitPlanner:
             return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_ROOM)
         choice = objective.choose(replace(demand, able=decoders, load=pool.load), options, now)
         if choice.waits:
-            return SplitPlan(phase=phase, fallback=choice.why, fallback_cause=Fallback.NO_ROOM)
+            return SplitPlan(phase=phase, fallback=choice.why, fallback_cause=Fallback.HELD_BACK)
         decode = options[choice.index]
         pairs = usable[decode.instance_id]
         prefillers = free.where(_mask(a.instance_id in pairs for a in free))

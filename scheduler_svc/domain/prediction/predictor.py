@@ -59,8 +59,10 @@ class Predictor:
         self._model = IterationModel(prior, forgetting=forgetting)
         usable = _usable(measured)
         times = -(-_TELLING_SAMPLES // len(usable)) if usable else 0
-        for sample in usable * times:
+        for number, sample in enumerate(usable * times, start=1):
             self._model.learn(sample)
+            if number % _SAMPLES_PER_HEARTBEAT == 0:  # what was learned so far weighs those that come
+                self._model.solve()
         self.iteration = ErrorTracker(forgetting)  # one engine iteration
         self.first_token = ErrorTracker(forgetting)  # decision to first token
         self.finish = ErrorTracker(forgetting)  # decision to end, for the output length that came

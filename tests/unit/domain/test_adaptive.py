@@ -105,6 +105,16 @@ def test_the_first_wish_is_followed_at_once() -> None:
     assert follow([signals(price_spread=1.0)] * 3) == [(0.0, "cost_optimized")]
 
 
+@pytest.mark.parametrize("load", [0.66, 0.79, 0.9])
+def test_a_load_that_begins_and_turns_out_not_to_be_light_is_not_held_for_a_light_one(load: float) -> None:
+    """In its first minute; later the band of the policy holds it."""
+    begins = signals(load=0.0, price_spread=1.0, targeted_share=1.0)
+    heavy = signals(load=load, price_spread=1.0, targeted_share=1.0)
+
+    assert follow([begins] + [heavy] * 200) == [(0.0, "cost_optimized"), (1.5, "slo_aware")]
+    assert (follow([begins] * 121 + [heavy] * 200) == [(0.0, "cost_optimized")]) == (load < 0.8)
+
+
 def test_a_peak_shorter_than_the_confirmation_changes_nothing() -> None:
     busy = signals(targeted_share=0.5)
     load = [signals(), busy, signals()] * 50

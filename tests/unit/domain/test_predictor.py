@@ -204,6 +204,17 @@ def test_iterations_without_a_duration_teach_nothing() -> None:
     assert predictor.pace == GPU_PRIOR
 
 
+@pytest.mark.parametrize("number", [5, 20, 33, 60])
+def test_iterations_that_were_measured_first_teach_as_those_of_heartbeats_do(number: int) -> None:
+    """The prior is far off: no iteration is weighed by it once others were learned from."""
+    measured = list(iterations(SLOW, number, noise=0.3))
+    times = -(-32 // number)
+
+    first = Predictor(GPU_PRIOR, forgetting=0.995, measured=measured)
+
+    assert first.pace == teach(Predictor(GPU_PRIOR, forgetting=0.995), measured * times).pace
+
+
 def test_prompts_that_the_prefix_cache_holds_need_less_prefill() -> None:
     predictor = Predictor(GPU_PRIOR, forgetting=0.98)
     assert predictor.uncached_share == 1

@@ -1,0 +1,41 @@
+"""The requests that others would hide which are held back before them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from scheduler_svc.domain.objectives.held_back import MOST_S, PATIENCE
+from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.targets import Targets, ttft_target_of
+from scheduler_svc.domain.waiting_request import WaitingRequest
+
+
+def hidden(
+    behind: Iterable[WaitingRequest],
+    seen: Collection[WaitingRequest],
+    defaults: Mapping[Priority, Targets],
+    now: float,
+    *,
+    most: int,
+) -> list[WaitingRequest]:
+    """Return the ``most`` of those ``behind`` that are to be looked at, though others were ``seen`` before them.
+
+    Those that nothing holds back go first: they began elsewhere, or have waited as long as one may.  The others take
+    turns from pass to pass, so that each is looked at after a few passes, however many are held back.  Notes the turn
+    of each that it returns.
+    """
+    found = [w for w in behind if w not in seen]
+    found.sort(key=lambda w: (_may_be_held_back(w, defaults, now), w.looked_at))
+    del found[most:]
+    for waiting in found:
+        waiting.looked_at = now
+    return found
+
+
+def _may_be_held_back(waiting: WaitingRequest, defaults: Mapping[Priority, Targets], now: float) -> bool:
+    """Whether some policy may hold a request back, by what it has waited."""
+    if waiting.emitted_tokens:
+        return False
+    request = waiting.request
+    ttft_s = ttft_target_of(request, defaults) or 0.0
+    return now - request.arrived_at < min(PATIENCE * ttft_s, MOST_S)

@@ -120,10 +120,11 @@ def earliest_finish(fleet: Fleet) -> int:
 
 
 def held_back(fleet: Fleet) -> bool:
-    """Whether ``LeastTargetUsed`` has the request wait: where it would be in time, others would be late."""
-    if not _may_wait(fleet) or not fleet.late:
+    """Whether ``LeastTargetUsed`` has the request wait: where it is in time, others are late, and it has headroom."""
+    if not _may_wait(fleet):
         return False
-    return all(row in fleet.late or fleet.shares[row] > 1 for row in fleet.rows)
+    in_time = [row for row in fleet.rows if fleet.shares[row] <= 1]
+    return set(in_time) <= set(fleet.late) and any(fleet.shares[row] <= HEADROOM for row in in_time)
 
 
 def never(fleet: Fleet) -> bool:
@@ -135,7 +136,8 @@ def least_target_used(fleet: Fleet) -> int:
     """Choose as ``LeastTargetUsed`` says of a request that is not held back."""
     shares = fleet.shares
     if fleet.demand.cached_tokens:
-        return fleet.least(fleet.weighed(fleet.finishes), fleet.free or fleet.rows, by_cache=True)
+        harmless = [row for row in fleet.free if row not in fleet.late and shares[row] <= 1] if fleet.late else []
+        return fleet.least(fleet.weighed(fleet.finishes), harmless or fleet.free or fleet.rows, by_cache=True)
     if min(shares) > 1:
         return fleet.least(fleet.finishes, fleet.rows)
     meets = [row for row in fleet.rows if shares[row] <= 1]
@@ -173,11 +175,12 @@ def cheapest_in_time(fleet: Fleet) -> int | None:
 
 
 def _may_wait(fleet: Fleet) -> bool:
-    """Whether less than half of the TTFT target is over, of the class's where the request states none."""
+    """Whether less than half of the time to the first token, the class's where none is stated, and deadline is over."""
     request = fleet.demand.request
     ttft_s = effective_targets(request, DEFAULT_TARGETS).ttft_s or DEFAULT_TARGETS[request.priority].ttft_s
     assert ttft_s is not None
-    return not fleet.demand.started and NOW - request.arrived_at < PATIENCE * ttft_s
+    whole_s = ttft_s if request.target_at is None else min(ttft_s, request.target_at - request.arrived_at)
+    return not fleet.demand.started and NOW - request.arrived_at < PATIENCE * whole_s
 
 
 @each_seed

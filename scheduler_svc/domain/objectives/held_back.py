@@ -12,6 +12,7 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, count, lowest
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.scorers import Scores
+from scheduler_svc.domain.prediction.margin import PRIOR_MARGINS
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets, ttft_target_of
 
@@ -58,17 +59,19 @@ def makes_late(each: Figures, per_token: Scores) -> Mask | None:
 
     Late is a time per token above the tightest TPOT target of those who run there.  ``per_token``: predicted seconds
     per token once one more is there.  More requests come later, so half of the margin that the engine's own times have
-    shown to be needed is added; but no step takes longer than one that is full of prompt tokens.
+    shown to be needed is added, but no more than of an engine of which nothing is known yet: a margin that is borrowed
+    with another engine's pace says how far that pace may be off.  No step takes longer than one that is full of prompt
+    tokens.
     """
     tightest = each.tightest_token_s
     if lowest(tightest) == inf:
         return None
-    with_margin = per_token * (1 + each.token_margin) / 2
+    with_margin = per_token * (1 + np.minimum(each.token_margin, PRIOR_MARGINS.token)) / 2
     late: Mask = np.minimum(with_margin, np.maximum(per_token, each.chunk_s)) > tightest
     return late if late.any() else None
 
 
 def one_makes_late(account: Account, token_s: float) -> bool:
     """Return for the only instance what ``makes_late`` does."""
-    with_margin = token_s * (1 + account.token_margin) / 2
+    with_margin = token_s * (1 + min(account.token_margin, PRIOR_MARGINS.token)) / 2
     return min(with_margin, max(token_s, account.chunk_s)) > account.tightest_token_s

@@ -13,14 +13,15 @@ from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
+from scheduler_svc.domain.objectives.cheapest import CheapestInTime
 from scheduler_svc.domain.objectives.held_back import MOST_S, PATIENCE
 from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
 from scheduler_svc.domain.objectives.objective import Choice
-from scheduler_svc.domain.prediction.margin import Margins
+from scheduler_svc.domain.prediction.margin import BORROWED_MARGINS, PRIOR_MARGINS, Margins
 from scheduler_svc.domain.prediction.pace import Pace
 from scheduler_svc.domain.request import Priority, RequestKey
 from scheduler_svc.domain.targets import DEFAULT_TARGETS
-from tests.contract.policies.modelled_fleet import make_facts, make_request
+from tests.contract.policies.modelled_fleet import MODEL, make_facts, make_request
 
 NOW = 1_000.0
 TOKEN_S = 0.02  # of a step without prompt tokens, on an engine of speed 1
@@ -29,11 +30,11 @@ CHUNK = 1_000  # so that a step full of prompt tokens takes 0.12 s
 MARGIN = 2.0  # so that half of it makes 0.03 s of a token's 0.02 s
 
 
-def instance(number: int, *tpot_targets_s: float, pace: Pace = PACE) -> Account:
+def instance(number: int, *tpot_targets_s: float, pace: Pace = PACE, margin: float = MARGIN) -> Account:
     """Make an instance on which requests with these targets run, their prompts computed."""
     ledger, account = Ledger(), Account(f"i{number}")
     facts = make_facts(max_running=64, max_batched_tokens=CHUNK, kv_capacity_tokens=200_000)
-    margins = Margins(first_token=1.0, token=MARGIN)
+    margins = Margins(first_token=1.0, token=margin)
     account.open(facts, pace, price_per_hour=1.0, uncached_share=1.0, margins=margins)
     for name, tpot_s in enumerate(tpot_targets_s):
         reservation = Reservation(
@@ -179,3 +180,24 @@ def test_a_cache_decides_where_nobody_is_late_only_where_the_request_would_be() 
     wanted = replace(demand(ttft_target_s=10.0, tpot_target_s=0.1, waited_s=6.0), cached_tokens={"i0": 16})
 
     assert choose(wanted, [instance(0, 0.025), instance(1, pace=SLOW)]).index == 0
+
+
+@pytest.mark.parametrize(("tpot_s", "waits"), [(0.034, True), (0.036, False)])
+def test_a_borrowed_margin_holds_back_no_more_than_that_of_an_engine_of_which_nothing_is_known(
+    tpot_s: float, waits: bool
+) -> None:
+    for margin in (BORROWED_MARGINS.token, PRIOR_MARGINS.token):
+        account = instance(0, tpot_s, margin=margin)
+        assert choose(demand(ttft_target_s=10.0), [account]).waits == waits
+        assert LeastTargetUsed(DEFAULT_TARGETS).choose_only(demand(ttft_target_s=10.0), account, NOW).waits == waits
+
+
+def test_cost_optimized_goes_where_nobody_is_late_though_another_scores_as_good_as_equal() -> None:
+    full, roomy = instance(0, TOKEN_S / 0.82), instance(1, TOKEN_S / 0.78)  # the first has the first turn
+    objective = CheapestInTime(DEFAULT_TARGETS)
+    for each in (full, roomy):  # takes both into use
+        objective._of(MODEL).take(each, (full, roomy), NOW, risk=0.0)
+
+    choice = objective.choose(demand(ttft_target_s=10.0), Accounts([full, roomy]), NOW)
+
+    assert (choice.waits, choice.index) == (False, 1)

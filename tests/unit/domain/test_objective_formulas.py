@@ -21,6 +21,7 @@ from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
 from scheduler_svc.domain.objectives.objective import Sparing
 from scheduler_svc.domain.placement.run_prediction import predict_run
+from scheduler_svc.domain.prediction.margin import PRIOR_MARGINS
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import DEFAULT_TARGETS, effective_targets
 from tests.unit.domain.random_accounts import NOW, make_accounts, make_demand
@@ -74,7 +75,7 @@ class Fleet:
     @staticmethod
     def _makes_late(account: Account, token_s: float) -> bool:
         """Whether some who run there would be late, with half of the margin and at most as a full step takes."""
-        likely_s = token_s * (1 + account.token_margin) / 2
+        likely_s = token_s * (1 + min(account.token_margin, PRIOR_MARGINS.token)) / 2
         return min(likely_s, max(token_s, account.chunk_s)) > min(account.token_targets, default=inf)
 
     def _shares(self) -> list[float]:
@@ -158,8 +159,8 @@ def cheapest_in_time(fleet: Fleet) -> int | None:
     if meets:
         tight = [token / a.tightest_token_s for token, a in zip(fleet.tokens, fleet.each, strict=True)]
         crowding = [max(share, other) for share, other in zip(shares, tight, strict=True)]
-        index = fleet.least(crowding, meets)
-        return None if crowding[index] > HEADROOM and _may_wait(fleet) else index
+        roomy = [row for row in meets if crowding[row] <= HEADROOM]
+        return None if not roomy and _may_wait(fleet) else fleet.least(crowding, roomy or meets)
     unused = [row for row in within if row not in used]
     least = min((shares[row] for row in unused), default=None)
     patient = least is None or not PATIENCE < least <= 1

@@ -153,10 +153,11 @@ class CheapestInTime:
         """Choose among instances in use that leave headroom, or have the request wait rather than make others late."""
         shares, tightest = scored.shares, scored.each.tightest_token_s
         crowding: Scores = np.maximum(shares, scored.per_token / tightest)
-        index = pick_of(scored.each, crowding, meets)
         scores: dict[str, Scores | LateScores] = {"cost": scored.costs, "target_share": shares}
-        if crowding[index] > _HEADROOM and may_wait(scored.demand, self._defaults, scored.now):
+        roomy = meets[crowding[meets] <= _HEADROOM]
+        if not len(roomy) and may_wait(scored.demand, self._defaults, scored.now):
             return held_back(scores)
+        index = pick_of(scored.each, crowding, roomy if len(roomy) else meets)
         why = f"uses {float(shares[index]):.0%} of its targets, one of {len(scored.mine)} in use"
         return Choice(index=index, why=why, rule="in_use", scores=scores)
 

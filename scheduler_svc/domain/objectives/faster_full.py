@@ -31,6 +31,8 @@ def unless_faster_is_full(choice: Choice, demand: Demand, accounts: Sequence[Acc
     It does not wait if it goes where it does for another reason: a cache, its session, its caller's wish, its class.
     """
     able, request = demand.able, demand.request
+    if choice.waits:  # for others, wherever it goes
+        return choice
     if len(able) <= len(accounts) or demand.overtakes or demand.cached_tokens:
         return choice
     if request.session or request.preferred_instance:

@@ -9,23 +9,43 @@ import numpy as np
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import Figures, Mask, lowest
+from scheduler_svc.domain.capacity.figures import Figures, Mask, count, lowest
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.scorers import Scores
+from scheduler_svc.domain.prediction.margin import PRIOR_MARGINS
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets, ttft_target_of
 
-#: Share of its TTFT target for which a request may be held back: the rest is for its prompt and for what is ahead.
+#: Share of its TTFT target, and of the time to its deadline, for which a request may be held back: the rest is for its
+#: prompt and for what is ahead.
 PATIENCE = 0.5
 #: Seconds for which a request is held back at most: half of what its class leaves a BACKGROUND request.
 MOST_S = 60.0
+#: Most of what is left of its targets that a request which is held back may be predicted to use: one whose prompt or
+#: output takes more goes before the wait makes it late.
+HEADROOM = 0.8
 
 
 def may_wait(demand: Demand, defaults: Mapping[Priority, Targets], now: float) -> bool:
-    """Whether a request has waited for less than ``PATIENCE`` of its TTFT target, or of its class's, and ``MOST_S``."""
+    """Whether a request has waited for less than ``PATIENCE`` of its TTFT target and deadline, and ``MOST_S``.
+
+    One that states no TTFT target waits as its class's allows.
+    """
     request = demand.request
-    ttft_s = ttft_target_of(request, defaults) or 0.0
-    return not demand.started and now - request.arrived_at < min(PATIENCE * ttft_s, MOST_S)
+    patience_s = min(PATIENCE * (ttft_target_of(request, defaults) or 0.0), MOST_S)
+    due_at = request.target_at
+    if due_at is not None:
+        patience_s = min(patience_s, PATIENCE * (due_at - request.arrived_at))
+    return not demand.started and now - request.arrived_at < patience_s
+
+
+def gives_way(late: Mask, shares: Scores) -> bool:
+    """Whether a request should wait: where it would be in time, it makes others late, and it stays in time meanwhile.
+
+    ``late``: where it makes others late.  ``shares``: of its targets that it is predicted to use.  One that would be in
+    time nowhere gains nothing for itself by waiting, and often others go before it anyway.
+    """
+    return count(late & (shares <= HEADROOM)) > 0 and count(~late & (shares <= 1)) == 0
 
 
 def held_back(scores: Mapping[str, Scores | Sequence[float]]) -> Choice:
@@ -39,17 +59,19 @@ def makes_late(each: Figures, per_token: Scores) -> Mask | None:
 
     Late is a time per token above the tightest TPOT target of those who run there.  ``per_token``: predicted seconds
     per token once one more is there.  More requests come later, so half of the margin that the engine's own times have
-    shown to be needed is added; but no step takes longer than one that is full of prompt tokens.
+    shown to be needed is added, but no more than of an engine of which nothing is known yet: a margin that is borrowed
+    with another engine's pace says how far that pace may be off.  No step takes longer than one that is full of prompt
+    tokens.
     """
     tightest = each.tightest_token_s
     if lowest(tightest) == inf:
         return None
-    with_margin = per_token * (1 + each.token_margin) / 2
+    with_margin = per_token * (1 + np.minimum(each.token_margin, PRIOR_MARGINS.token)) / 2
     late: Mask = np.minimum(with_margin, np.maximum(per_token, each.chunk_s)) > tightest
     return late if late.any() else None
 
 
 def one_makes_late(account: Account, token_s: float) -> bool:
     """Return for the only instance what ``makes_late`` does."""
-    with_margin = token_s * (1 + account.token_margin) / 2
+    with_margin = token_s * (1 + min(account.token_margin, PRIOR_MARGINS.token)) / 2
     return min(with_margin, max(token_s, account.chunk_s)) > account.tightest_token_s

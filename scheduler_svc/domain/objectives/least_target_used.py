@@ -9,11 +9,18 @@ from mypy_extensions import mypyc_attr
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import Column, Figures, Mask, count, highest, lowest
+from scheduler_svc.domain.capacity.figures import Column, Figures, Mask, Rows, highest, lowest
 from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.faster_full import unless_faster_is_full
-from scheduler_svc.domain.objectives.held_back import held_back, makes_late, may_wait, one_makes_late
+from scheduler_svc.domain.objectives.held_back import (
+    HEADROOM,
+    gives_way,
+    held_back,
+    makes_late,
+    may_wait,
+    one_makes_late,
+)
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import TIME_TOLERANCE_S, pick_of
 from scheduler_svc.domain.objectives.rejected import Rejected
@@ -36,11 +43,12 @@ class LeastTargetUsed:
 
     Where some instance holds a part of the prompt in its prefix cache, it chooses the earliest finish, weighed with
     what the request's prefill delays, whatever targets that keeps: to compute anew what a cache holds makes others
-    miss theirs.
+    miss theirs.  Those who run where the cache is come first, though: it goes where nobody is late for it, if it is in
+    time there.
 
     Where the time per token would be too long for some who run on an instance, it goes elsewhere; where that is so on
-    every instance on which it would be in time itself, it waits, if it can (``held_back``): those with loose targets
-    give way to those with tight ones.
+    every instance on which it would be in time itself, it waits, as long as it stays in time (``held_back``): those
+    with loose targets give way to those with tight ones.
     """
 
     reserved_slots = 0
@@ -51,8 +59,6 @@ class LeastTargetUsed:
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the least share of the targets, else the earliest finish."""
         runs = self._runs(demand, accounts, now)
-        if runs.all_late:
-            return runs.hold_back()
         if demand.cached_tokens:
             return runs.choose_by_cache(demand.cached_in(accounts))
         return unless_faster_is_full(runs.choose(), demand, accounts, now)
@@ -65,10 +71,10 @@ class LeastTargetUsed:
         """Choose the only account, whose cache holds nothing of the prompt."""
         targets = TargetShares(demand, self._defaults, now)
         token_s = one_candidate.token_s(account, demand)
-        if one_makes_late(account, token_s) and may_wait(demand, self._defaults, now):
-            return held_back({"token_s": (token_s,)})
         first_s = one_candidate.first_step_s(account, now) + one_candidate.prefill_s(account, demand)
         share = targets.of_one(first_s, token_s)
+        if share <= HEADROOM and one_makes_late(account, token_s) and may_wait(demand, self._defaults, now):
+            return held_back({"token_s": (token_s,)})
         times = targets.least_times_of_one(account, first_s, token_s, share=share)
         scores: dict[str, Sequence[float]] = {
             "target_share": (share,),
@@ -95,8 +101,6 @@ class LeastTargetUsed:
     ) -> Choice:
         """Choose by what the others hold, unless it is a too loaded instance whatever caches hold."""
         runs = self._runs(demand, accounts, now)
-        if runs.all_late:
-            return runs.hold_back()
         return runs.choose_by_cache(held) if held is not None and runs.spares(too_loaded) else runs.choose()
 
 
@@ -114,12 +118,6 @@ class _Runs:
         self._per_token = scorers.token_s(each, demand)
         self._late = makes_late(each, self._per_token)  # where those who run would be late
         self._patient = patient
-
-    @property
-    def all_late(self) -> bool:
-        """Whether the request is held back wherever it would be in time: it would make others late everywhere."""
-        late = self._late
-        return late is not None and self._patient and bool(late.all())
 
     def hold_back(self) -> Choice:
         """Have the request wait for those who would be late."""
@@ -151,12 +149,12 @@ class _Runs:
         """Choose with nothing in caches."""
         firsts, per_token = self._uncached_first_tokens(), self._per_token
         shares = self._shares.of(firsts, per_token)
+        if self._waits(shares):
+            return self.hold_back()
         index, least, finishes = self._pick(firsts, shares)
         scores: dict[str, Scores] = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
         if finishes is not None:
             scores["finish_s"] = finishes
-        if self._waits(shares):
-            return self.hold_back()
         times = self._least_times(firsts, least)
         if finishes is not None and least > 1:
             return _none_meets(index, float(finishes[index]), scores, times)
@@ -172,10 +170,11 @@ class _Runs:
         prefills = scorers.prefill_beside_s(self._each, demand, held)
         firsts = scorers.first_step_s(self._each, self._now) + prefills
         shares = self._shares.of(firsts, per_token)
+        if self._waits(shares):
+            return self.hold_back()
         finishes = scorers.finish_s(demand, firsts, per_token)
         weighed = with_delays(finishes, prefills)
-        rows = self._each.with_free_slot.nonzero()[0]
-        index = pick_of(self._each, weighed, rows if len(rows) else None, held=held)
+        index = pick_of(self._each, weighed, self._rows_by_cache(shares), held=held)
         why = (
             f"earliest predicted finish {float(finishes[index]):.2f} s, "
             f"{float(weighed[index]):.2f} s weighed with its prefill; "
@@ -189,8 +188,6 @@ class _Runs:
             "finish_s": finishes,
             "finish_and_prefill_s": weighed,
         }
-        if self._waits(shares):
-            return self.hold_back()
         return Choice(
             index=index,
             why=why,
@@ -199,10 +196,18 @@ class _Runs:
             least_times=self._least_times(firsts, least),
         )
 
+    def _rows_by_cache(self, shares: Scores) -> Rows | None:
+        """Return where it may go by what caches hold: with a free slot, and in time where nobody is late; None: all."""
+        free, late = self._each.with_free_slot, self._late
+        if late is not None and len(harmless := (free & ~late & (shares <= 1)).nonzero()[0]):
+            return harmless
+        rows = free.nonzero()[0]
+        return rows if len(rows) else None
+
     def _waits(self, shares: Scores) -> bool:
         """Whether the request is held back: wherever it would be in time itself, it would make others late."""
         late = self._late
-        return late is not None and self._patient and count(~late & (shares <= 1)) == 0
+        return late is not None and self._patient and gives_way(late, shares)
 
     def _least_times(self, firsts: Scores, least: float) -> tuple[float, float] | None:
         return self._shares.least_times(self._each, firsts, self._per_token, least_share=least)

@@ -9,8 +9,9 @@ from scheduler_svc.domain.scaling.carried_share import LEAST
 from scheduler_svc.domain.scaling.settings import Bounds, ScalingSettings
 from scheduler_svc.domain.scaling.signals import ScalingSignals
 
-#: Share of its TTFT target that a request may wait in the queue before another instance is wanted.
-WAITED = 0.5
+#: Share of its TTFT target that a request may wait in the queue before another instance is wanted.  Objectives hold
+#: requests back for others' sake for half of it (``held_back.PATIENCE``), which shows no lack: this is half the rest.
+WAITED = 0.75
 #: Share of KV tokens above which another instance is wanted: engines preempt soon after.
 KV_USE = 0.9
 #: Requests turned away recently from which another instance is wanted.

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.load_report import IterationSample
 from scheduler_svc.domain.ordering.base import Ordering
 from scheduler_svc.domain.policies.builtin import BUILTIN
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
@@ -32,6 +34,7 @@ from tests.contract.policies.modelled_fleet import (
     ModelledFleet,
     add_instance,
     make_facts,
+    make_load,
     make_request,
     make_scheduler,
     put_in_state,
@@ -334,6 +337,48 @@ class PolicyContract:
         # What arrived up to the bound may go first: twice as long as it took to arrive.
         assert fleet.waits()[background.key] <= 2 * (bound_s + 10) + service_s
 
+    @pytest.mark.parametrize("priority", [Priority.NORMAL, Priority.LOW, Priority.BACKGROUND])
+    def test_a_tight_stream_makes_nobody_else_miss_a_deadline(self, priority: Priority) -> None:
+        scheduler = self.beside_a_tight_stream()
+        due = make_request("due", priority=priority, arrived_at=0.5, deadline_at=2.5, deadline_stated=True)
+        scheduler.enqueue(due, 0.5)
+
+        placed_at, decision = first_decision(scheduler, 0.5)
+
+        assert placed_at + decision.prediction.finish_s <= 2.5
+
+    def test_a_tight_stream_keeps_out_nobody_who_began_elsewhere(self) -> None:
+        scheduler = self.beside_a_tight_stream()
+        moved = make_request("moved", priority=Priority.LOW, output=400, arrived_at=0.4, ttft_target_s=30.0)
+        scheduler.enqueue(moved, 0.5, resumed=True, emitted_tokens=5)
+
+        assert first_decision(scheduler, 0.5)[0] == 0.5
+
+    def test_a_tight_stream_keeps_others_out_for_half_of_their_target_at_most(self) -> None:
+        scheduler = self.beside_a_tight_stream()
+        scheduler.enqueue(make_request("loose", priority=Priority.LOW, arrived_at=0.5, ttft_target_s=4.0), 0.5)
+
+        assert first_decision(scheduler, 0.5)[0] <= 2.6
+
+    def beside_a_tight_stream(self) -> Scheduler:
+        """Make a scheduler with one instance of many slots, which runs a stream whose TPOT target it just meets."""
+        scheduler = self.scheduler()
+        measured = tuple(
+            IterationSample(
+                prefill_tokens=prefill,
+                decode_tokens=0 if prefill else running,
+                running=running,
+                kv_used_tokens=100,
+                elapsed_s=0.02 + 1e-4 * prefill,
+            )
+            for prefill, running in ((1_024, 1), (0, 1), (512, 8), (0, 8))
+        )
+        add_instance(scheduler, "i0", facts=make_facts(max_running=64, measured=measured))
+        scheduler.enqueue(make_request("stream", output=2_000, ttft_target_s=5.0, tpot_target_s=0.025), 0.0)
+        for decision in scheduler.schedule(0.0):
+            scheduler.first_token(decision.attempt_number, 0.2)
+        return scheduler
+
     def test_switching_to_it_and_away_loses_nobody(self) -> None:
         scheduler = make_scheduler("fifo", policies=PolicyCatalogue({**BUILTIN, NAME: self.factory}))
         keys = set()
@@ -347,6 +392,20 @@ class PolicyContract:
 
         add_instance(scheduler, "i0", facts=make_facts(max_running=64))
         assert {d.key for d in scheduler.schedule(3.0)} == keys
+
+
+def first_decision(scheduler: Scheduler, now: float) -> tuple[float, Decision]:
+    """Have passes every tenth of a second, with heartbeats, until something is placed; return when, and the decision.
+
+    A request that is given up, or is not placed within a minute, fails the test.
+    """
+    for tick in range(600):
+        at = round(now + tick / 10, 3)
+        assert not scheduler.given_up(at)
+        if decisions := scheduler.schedule(at):
+            return at, decisions[0]
+        scheduler.report("i0", make_load(tick + 1, running=1, unfinished=1, kv_used_tokens=1_000), at)
+    raise AssertionError("nothing was placed within a minute")
 
 
 def max_delay_s(policy: Policy) -> float:

@@ -23,6 +23,7 @@ class TestPriority(PolicyContract):
 
 class TestSloAware(PolicyContract):
     factory = staticmethod(make_slo_aware)
+    waits = True
 
 
 class TestCostOptimized(PolicyContract):

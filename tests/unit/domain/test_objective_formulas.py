@@ -21,6 +21,7 @@ from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
 from scheduler_svc.domain.objectives.objective import Sparing
 from scheduler_svc.domain.placement.run_prediction import predict_run
+from scheduler_svc.domain.prediction.margin import PRIOR_MARGINS
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import DEFAULT_TARGETS, effective_targets
 from tests.unit.domain.random_accounts import NOW, make_accounts, make_demand
@@ -74,7 +75,7 @@ class Fleet:
     @staticmethod
     def _makes_late(account: Account, token_s: float) -> bool:
         """Whether some who run there would be late, with half of the margin and at most as a full step takes."""
-        likely_s = token_s * (1 + account.token_margin) / 2
+        likely_s = token_s * (1 + min(account.token_margin, PRIOR_MARGINS.token)) / 2
         return min(likely_s, max(token_s, account.chunk_s)) > min(account.token_targets, default=inf)
 
     def _shares(self) -> list[float]:
@@ -120,10 +121,11 @@ def earliest_finish(fleet: Fleet) -> int:
 
 
 def held_back(fleet: Fleet) -> bool:
-    """Whether ``LeastTargetUsed`` has the request wait: where it would be in time, others would be late."""
-    if not _may_wait(fleet) or not fleet.late:
+    """Whether ``LeastTargetUsed`` has the request wait: where it is in time, others are late, and it has headroom."""
+    if not _may_wait(fleet):
         return False
-    return all(row in fleet.late or fleet.shares[row] > 1 for row in fleet.rows)
+    in_time = [row for row in fleet.rows if fleet.shares[row] <= 1]
+    return set(in_time) <= set(fleet.late) and any(fleet.shares[row] <= HEADROOM for row in in_time)
 
 
 def never(fleet: Fleet) -> bool:
@@ -135,7 +137,8 @@ def least_target_used(fleet: Fleet) -> int:
     """Choose as ``LeastTargetUsed`` says of a request that is not held back."""
     shares = fleet.shares
     if fleet.demand.cached_tokens:
-        return fleet.least(fleet.weighed(fleet.finishes), fleet.free or fleet.rows, by_cache=True)
+        harmless = [row for row in fleet.free if row not in fleet.late and shares[row] <= 1] if fleet.late else []
+        return fleet.least(fleet.weighed(fleet.finishes), harmless or fleet.free or fleet.rows, by_cache=True)
     if min(shares) > 1:
         return fleet.least(fleet.finishes, fleet.rows)
     meets = [row for row in fleet.rows if shares[row] <= 1]
@@ -156,8 +159,8 @@ def cheapest_in_time(fleet: Fleet) -> int | None:
     if meets:
         tight = [token / a.tightest_token_s for token, a in zip(fleet.tokens, fleet.each, strict=True)]
         crowding = [max(share, other) for share, other in zip(shares, tight, strict=True)]
-        index = fleet.least(crowding, meets)
-        return None if crowding[index] > HEADROOM and _may_wait(fleet) else index
+        roomy = [row for row in meets if crowding[row] <= HEADROOM]
+        return None if not roomy and _may_wait(fleet) else fleet.least(crowding, roomy or meets)
     unused = [row for row in within if row not in used]
     least = min((shares[row] for row in unused), default=None)
     patient = least is None or not PATIENCE < least <= 1
@@ -173,11 +176,12 @@ def cheapest_in_time(fleet: Fleet) -> int | None:
 
 
 def _may_wait(fleet: Fleet) -> bool:
-    """Whether less than half of the TTFT target is over, of the class's where the request states none."""
+    """Whether less than half of the time to the first token, the class's where none is stated, and deadline is over."""
     request = fleet.demand.request
     ttft_s = effective_targets(request, DEFAULT_TARGETS).ttft_s or DEFAULT_TARGETS[request.priority].ttft_s
     assert ttft_s is not None
-    return not fleet.demand.started and NOW - request.arrived_at < PATIENCE * ttft_s
+    whole_s = ttft_s if request.target_at is None else min(ttft_s, request.target_at - request.arrived_at)
+    return not fleet.demand.started and NOW - request.arrived_at < PATIENCE * whole_s
 
 
 @each_seed

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.objectives.held_back import PATIENCE
 from scheduler_svc.domain.scaling.carried_share import LEAST, CarriedShare
 from scheduler_svc.domain.scaling.need import Need, needed
 from scheduler_svc.domain.scaling.parts import is_asked, parts_of
@@ -61,7 +62,7 @@ def test_the_cheapest_for_what_they_do_are_counted_first() -> None:
     ("trouble", "said"),
     [
         ({"turned_away": 1.0}, "refused, or expire"),
-        ({"wait_share": 0.6}, "has waited 60% of its TTFT target"),
+        ({"wait_share": 0.8}, "has waited 80% of its TTFT target"),
         ({"late_share": 0.04}, "4.0% of the requests missed a target"),
         ({"kv_use": 0.95}, "95% of the KV tokens"),
     ],
@@ -70,6 +71,12 @@ def test_what_shows_a_lack_wants_another_instance(trouble: dict[str, Any], said:
     found = need(signals(load=1.0, forecast=1.0, **trouble))
     assert found.count == 3
     assert said in found.reason
+
+
+def test_a_request_that_was_held_back_for_others_shows_no_lack() -> None:
+    held = PATIENCE + 0.1  # it is asked about again a moment after its patience is over
+
+    assert need(signals(load=1.0, forecast=1.0, wait_share=held)).count == need(signals(load=1.0, forecast=1.0)).count
 
 
 def test_no_further_one_while_the_last_one_starts_or_is_new() -> None:

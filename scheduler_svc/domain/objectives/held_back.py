@@ -54,24 +54,29 @@ def held_back(scores: Mapping[str, Scores | Sequence[float]]) -> Choice:
     return Choice(index=0, why=why, rule="waits_for_others", scores=scores, waits=True)
 
 
-def makes_late(each: Figures, per_token: Scores) -> Mask | None:
+def makes_late(each: Figures, per_token: Scores, own_s: float) -> Mask | None:
     """Return for each instance whether one more request is predicted to make those late who run there; None: nowhere.
 
     Late is a time per token above the tightest TPOT target of those who run there.  ``per_token``: predicted seconds
-    per token once one more is there.  More requests come later, so half of the margin that the engine's own times have
-    shown to be needed is added, but no more than of an engine of which nothing is known yet: a margin that is borrowed
-    with another engine's pace says how far that pace may be off.  No step takes longer than one that is full of prompt
-    tokens.
+    per token once one more is there.  ``own_s``: the request's own TPOT target; infinite without one.
+
+    More requests come later.  So one whose own target is looser adds half of the margin that the engine's own times
+    have shown to be needed, but no more than of an engine of which nothing is known yet: a margin that is borrowed with
+    another engine's pace says how far that pace may be off.  One whose own target is as tight adds nothing: among
+    equals nobody would gain what the others lose.  No step takes longer than one that is full of prompt tokens.
     """
     tightest = each.tightest_token_s
     if lowest(tightest) == inf:
         return None
     with_margin = per_token * (1 + np.minimum(each.token_margin, PRIOR_MARGINS.token)) / 2
-    late: Mask = np.minimum(with_margin, np.maximum(per_token, each.chunk_s)) > tightest
+    expected = np.minimum(with_margin, np.maximum(per_token, each.chunk_s))
+    late: Mask = np.where(tightest < own_s, expected, per_token) > tightest
     return late if late.any() else None
 
 
-def one_makes_late(account: Account, token_s: float) -> bool:
+def one_makes_late(account: Account, token_s: float, own_s: float) -> bool:
     """Return for the only instance what ``makes_late`` does."""
+    if account.tightest_token_s >= own_s:
+        return token_s > account.tightest_token_s
     with_margin = token_s * (1 + min(account.token_margin, PRIOR_MARGINS.token)) / 2
     return min(with_margin, max(token_s, account.chunk_s)) > account.tightest_token_s

@@ -73,7 +73,11 @@ class LeastTargetUsed:
         token_s = one_candidate.token_s(account, demand)
         first_s = one_candidate.first_step_s(account, now) + one_candidate.prefill_s(account, demand)
         share = targets.of_one(first_s, token_s)
-        if share <= HEADROOM and one_makes_late(account, token_s) and may_wait(demand, self._defaults, now):
+        if (
+            share <= HEADROOM
+            and one_makes_late(account, token_s, targets.token_s)
+            and may_wait(demand, self._defaults, now)
+        ):
             return held_back({"token_s": (token_s,)})
         times = targets.least_times_of_one(account, first_s, token_s, share=share)
         scores: dict[str, Sequence[float]] = {
@@ -116,7 +120,7 @@ class _Runs:
         self._each = each
         self._now = now
         self._per_token = scorers.token_s(each, demand)
-        self._late = makes_late(each, self._per_token)  # where those who run would be late
+        self._late = makes_late(each, self._per_token, shares.token_s)  # where those who run would be late
         self._patient = patient
 
     def hold_back(self) -> Choice:

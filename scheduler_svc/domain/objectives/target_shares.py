@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 import numpy as np
 
@@ -40,6 +41,11 @@ class TargetShares:
         self._first_token_at = None if ttft_s is None else request.arrived_at + ttft_s
         self._deadline_at = request.target_at
         self._tpot_s = targets.tpot_s
+
+    @property
+    def token_s(self) -> float:
+        """The TPOT target, in seconds; infinite without one."""
+        return inf if self._tpot_s is None else self._tpot_s
 
     def of(self, first_tokens: Scores, per_token: Scores) -> Scores:
         """Return the share for each instance, huge where a target is past; 0 for a request without any target."""

@@ -72,11 +72,19 @@ class Fleet:
         self.free = [row for row in self.rows if self.each[row].free_slots > 0]
         self.late = [row for row in self.rows if self._makes_late(self.each[row], self.tokens[row])]
 
-    @staticmethod
-    def _makes_late(account: Account, token_s: float) -> bool:
-        """Whether some who run there would be late, with half of the margin and at most as a full step takes."""
+    def _makes_late(self, account: Account, token_s: float) -> bool:
+        """Whether some who run there would be late.
+
+        With half of the margin, and at most as a full step takes, if they have a tighter target than the request.
+        """
+        own_s, tightest_s = (
+            effective_targets(self.demand.request, DEFAULT_TARGETS).tpot_s,
+            min(account.token_targets, default=inf),
+        )
+        if own_s is not None and own_s <= tightest_s:
+            return token_s > tightest_s
         likely_s = token_s * (1 + min(account.token_margin, PRIOR_MARGINS.token)) / 2
-        return min(likely_s, max(token_s, account.chunk_s)) > min(account.token_targets, default=inf)
+        return min(likely_s, max(token_s, account.chunk_s)) > tightest_s
 
     def _shares(self) -> list[float]:
         request = self.demand.request

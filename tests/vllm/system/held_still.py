@@ -12,7 +12,8 @@ from sage_client import AsyncClient
 from tests.support.eventually import eventually
 from tests.support.service_process import ServiceProcess
 
-ARRIVED_S = 0.3  # in which what an engine made before it stood still has reached the scheduler
+ARRIVED_S = 0.3  # in which what an engine made before it stood still has mostly reached the scheduler
+MOST_ENDED = 2  # of the requests counted had ended, on a busy machine, and the scheduler was not told in that time
 
 
 def engine_processes(executor: ServiceProcess) -> list[psutil.Process]:

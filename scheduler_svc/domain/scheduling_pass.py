@@ -158,6 +158,7 @@ class SchedulingPass:
                 return _Outcome.UNSERVABLE
             if not offer.with_capacity and demand.must_leave_reserve and pool.quiet.give_way(offer.able):
                 offer = Offer.for_whole(demand, pool)
+            head.waits_for = ""
             if not offer.with_capacity:
                 self._backfill(head, offer, plan, queue, context, budget, result)
                 return _Outcome.BLOCKED
@@ -167,6 +168,7 @@ class SchedulingPass:
             if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
                 return _Outcome.STEPPED_BACK
             if choice.waits:
+                head.waits_for = choice.why
                 if head.waits_since is None and choice.rule == faster_full.RULE:
                     head.waits_since = context.now
                 self._backfill(head, offer, plan, queue, context, budget, result)

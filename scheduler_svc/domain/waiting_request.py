@@ -33,6 +33,7 @@ class WaitingRequest:
         "revisions",
         "total_tokens",
         "unserved_since",
+        "waits_for",
         "waits_since",
         "whole",
     )
@@ -62,6 +63,7 @@ class WaitingRequest:
         self.plain = identity is None and request.plain  # whether any engine that generates serves it
         self.unserved_since: float | None = None  # when it was set aside first; None if a READY instance can serve it
         self.waits_since: float | None = None  # when it first waited for a faster instance, beside one with capacity
+        self.waits_for = ""  # why its policy had it wait when it was next; empty: no instance had capacity
         self.looked_at = -inf  # when it was looked at last because those before it were held back
         self.output_tokens = output_tokens  # predicted when it was enqueued
         self.pace = pace  # typical of the model's instances

@@ -99,8 +99,9 @@ def _no_place(waiting: WaitingRequest, offer: Offer, pool: Pool, *, only_able: b
 def _behind(waiting: WaitingRequest, pool: Pool, queue: ModelQueue, now: float) -> str:
     head = queue.head(now)
     if head is waiting:
-        due = pool.changed or queue.changed
-        return "it is next; " + ("a scheduling pass is due" if due else "it waits for an instance that is full for now")
+        if pool.changed or queue.changed:
+            return "it is next; a scheduling pass is due"
+        return "it is next; it " + (waiting.waits_for or "waits for an instance that is full for now")
     claim = pool.claim
     if head is not None and pool.claimant is head and claim is not None:
         return f"{_named(head, waiting)} is ahead and claims capacity on {claim.account.instance_id}"

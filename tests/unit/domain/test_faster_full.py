@@ -68,7 +68,8 @@ def test_a_long_prompt_waits_for_the_fast_instance(policy: str) -> None:
     assert scheduler.schedule(0.0) == []
     view = scheduler.position(RequestKey("t", "r"), 0.0)
     assert view is not None
-    assert view.because == "it is next; it waits for an instance that is full for now"
+    why = "it waits for fast, where its first token comes sooner behind the prompts that are there"
+    assert view.because == f"it is next; {why}"
 
     for attempt in ahead:
         scheduler.first_token(attempt, 0.2)

@@ -56,6 +56,14 @@ def loose(name: object, **changes: Any) -> Any:
     return make_request(name, **{"arrived_at": NOW, **changes})
 
 
+def test_the_first_that_is_held_back_is_told_what_for() -> None:
+    scheduler = with_a_tight_stream(held=1)
+    assert not placed(scheduler)
+    view = scheduler.position(loose(0).key, NOW)
+    assert view is not None
+    assert view.because == "it is next; it waits until those who run on the instances are not late for it"
+
+
 def placed(scheduler: Scheduler, now: float = NOW) -> list[str]:
     return [d.key.request_id for d in scheduler.schedule(now)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -121,8 +122,9 @@ class VllmEmbeddingEngine:
 
         With 0 it only counts from then on.  Raises EngineDeadError.
         """
+        began_at = time.monotonic()
         self._facts = replace(self._facts, measured=await measured_speed(self, limit_s))
-        await self._load.forget_work()
+        await self._load.forget_work(aborted=0 < limit_s <= time.monotonic() - began_at)
         self._prompt_tokens = 0
 
     async def _try_out(self, adapter: str | None) -> None:

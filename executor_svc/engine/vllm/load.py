@@ -55,21 +55,25 @@ class VllmLoad:
         """Note that the engine schedules a step while the one before runs: steps are reported as means of some."""
         self._means.together = TOGETHER
 
-    async def forget_work(self) -> None:
+    async def forget_work(self, *, aborted: bool = False) -> None:
         """Count from here on: what ran so far was no request of anybody's.
 
-        An engine whose requests were aborted says in its next step that none runs: wait for that, a second at most.
-        What still runs then is not counted when it ends.
+        ``aborted``: its last requests were aborted.  Then the engine says in its next step that none runs: wait for
+        that, a second at most.  What still runs then is not counted when it ends.
         """
+        if aborted:
+            await self._wait_until_idle()
+        self.prefix_queries_tokens = self.prefix_hits_tokens = self.generation_tokens = self.iterations = 0
+        self._recent.clear()
+        self._means.clear()
+
+    async def _wait_until_idle(self) -> None:
         try:
             async with asyncio.timeout(_LAST_STEP_S):
                 while self.running or self.waiting:
                     await self.step_over()
         except TimeoutError:
             self._left_over = _LEFT_OVER + (self._means.together > 1)
-        self.prefix_queries_tokens = self.prefix_hits_tokens = self.generation_tokens = self.iterations = 0
-        self._recent.clear()
-        self._means.clear()
 
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after each step, when all its outputs were taken."""

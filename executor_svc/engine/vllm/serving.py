@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -148,8 +149,9 @@ class VllmEngine:
 
         With 0 it only counts from then on.  Raises EngineDeadError.
         """
+        began_at = time.monotonic()
         self._facts = replace(self._facts, measured=await measured_speed(self, limit_s))
-        await self._load.forget_work()
+        await self._load.forget_work(aborted=0 < limit_s <= time.monotonic() - began_at)
         self._prompt_tokens = 0
 
     async def _try_out(self, adapter: str | None) -> None:

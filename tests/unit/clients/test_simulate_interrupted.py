@@ -10,8 +10,9 @@ import sys
 import time
 
 import psutil
+import pytest
 
-_PATIENCE_S = 30.0
+_PATIENCE_S = 90.0  # the processes give way to all others where many tests run
 
 
 def computing(processes: list[psutil.Process]) -> int:
@@ -28,6 +29,7 @@ def until_it_has_children(process: psutil.Process, count: int) -> list[psutil.Pr
     return list(found)
 
 
+@pytest.mark.timeout(3 * _PATIENCE_S)
 def test_ctrl_c_ends_the_sweep_and_its_processes() -> None:
     sweep = ("simulate", "sweep", "--policy", "fifo", "--policy", "priority", "--duration", "600", "--workers", "2")
     command = [sys.executable, "-m", "sagectl", *sweep]

@@ -91,7 +91,7 @@ async def test_steps_that_overlap_are_reported_as_means_of_eight(
 
 async def test_work_that_is_forgotten_is_not_counted_and_its_last_step_is_waited_for(load: VllmLoad) -> None:
     load.record(stats(), SimpleNamespace(num_generation_tokens=4))
-    forgetting = asyncio.create_task(load.forget_work())
+    forgetting = asyncio.create_task(load.forget_work(aborted=True))
     await asyncio.sleep(0)
     assert not forgetting.done(), "requests that were aborted are still said to run"
 
@@ -114,7 +114,7 @@ async def test_an_engine_that_makes_no_further_step_is_not_waited_for_long(
 ) -> None:
     monkeypatch.setattr(vllm_load, "_LAST_STEP_S", 0.01)
     load.record(stats(), None)
-    await load.forget_work()
+    await load.forget_work(aborted=True)
     assert load.iterations == 0
 
     load.record(stats(), SimpleNamespace(num_generation_tokens=4))  # the step that ran when its requests were aborted

@@ -65,7 +65,7 @@ unexport PYTHONDONTWRITEBYTECODE
         test-vllm test fuzz \
         demo demo-pd up down bench lock clean need-libnuma unit integration integration-system-1 integration-system-2 \
         integration-pd integration-clients contract test-compiled compiled test-fleets test-skew test-images chaos chaos-1 chaos-2 \
-        node-packages vllm-one-engine vllm-two-engines unit-computing before-engines beside-engines
+        node-packages vllm-one-engine vllm-two-engines unit-computing before-engines engines
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -196,7 +196,7 @@ ONCE_MORE := $(if $(CI),--reruns 1 -r fER --rerun-show-tracebacks)
 FAST := integration-system-1 integration-system-2 unit-computing unit contract integration-clients integration-pd integration \
 	types lint proto-check
 
-# A test that gives way to engines gets a core for a part of the time only.
+# A test that gives way to others gets a core for a part of the time only.
 WAITS_LONG := --timeout 600
 
 # More than half of the unit tests' time: they start no service, and whether vLLM is installed is nothing to them.
@@ -277,7 +277,7 @@ vllm-two-engines: setup-vllm
 	$(foreach room,$(VLLM_TWO_ENGINES),$(call vllm-room,$(room)))
 
 # Each stage runs whatever failed before it; what a test of a later one lacks then, that test says.
-TEST_STAGES = node-packages $(PROTOC_PY) before-engines beside-engines
+TEST_STAGES = node-packages $(PROTOC_PY) before-engines engines
 
 test: setup ## everything that this machine can run; the last lines say what was left out and what failed
 	@failed=; \
@@ -288,17 +288,13 @@ test: setup ## everything that this machine can run; the last lines say what was
 # Engines that start and compute keep other processes from running for seconds, which tests of leases and deadlines notice:
 # those run before them, the longest first.
 before-engines: setup
-	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target chaos-1 chaos-2 test-fleets \
-		$(filter-out unit-computing,$(FAST)) test-skew test-stack test-fuzz test-otel-versions
+	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target chaos-1 chaos-2 test-fleets \
+		$(FAST) test-skew test-stack test-fuzz test-otel-versions COMPILED_ROOMS='$(wordlist 1,2,$(COMPILED_ROOMS))' \
+		$$(if $(PACKAGES) has gcc && $(PACKAGES) has python3-dev; then echo test-compiled; fi)
 
-# What only computes runs beside the engines and gives way to them: they wait for half of their time.  It runs without
-# vLLM, too.
-beside-engines: setup
-	-@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory setup-vllm; fi
-	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=line \
-		$$(if $(PACKAGES) has libnuma1; then echo vllm-two-engines vllm-one-engine; fi) unit-computing \
-		$$(if $(PACKAGES) has gcc && $(PACKAGES) has python3-dev; then echo test-compiled; fi) \
-		COMPILED_ROOMS='$(wordlist 1,2,$(COMPILED_ROOMS))'
+# Nothing runs beside them: what compiles a constraint is given up on a machine that is too busy.
+engines:
+	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory test-vllm; fi
 
 # What is measured goes to docs/chaos.md by hand: a run is worth a page only if somebody has looked at it.
 chaos: setup ## long runs of faults of every kind over real processes: SEEDS="1 2 3", SAGE_CHAOS_S=120; a report of each

@@ -19,7 +19,7 @@ PARTS = {
     *("vllm-one-engine", "vllm-two-engines"),
 }
 #: What `make test` does one after the other, beside making a file.
-STAGES = {"node-packages", "before-engines", "beside-engines"}
+STAGES = {"node-packages", "before-engines", "engines"}
 INTERNAL = PARTS | STAGES | {"need-libnuma"}
 
 
@@ -50,7 +50,7 @@ def test_make_test_runs_every_stage_and_says_in_its_last_line_which_failed(
     )
     assert stages is not None
     assert recipe is not None
-    every = ["node-packages", "generator", "before-engines", "beside-engines", "left-out"]
+    every = ["node-packages", "generator", "before-engines", "engines", "left-out"]
     rules = [f"{each}: ; @echo {each}; exit {int(each in failing)}\n" for each in every]
     given = ["PROTOC_PY := generator\n", "PACKAGES := $(MAKE) --no-print-directory\n", "setup:\n"]
     (tmp_path / "Makefile").write_text("".join([*given, stages[0], recipe[0], *rules]))

@@ -130,7 +130,7 @@ def test_a_missing_libnuma_matters_only_without_an_nvidia_gpu(machine: Machine) 
 def test_the_compiled_domain_needs_the_headers_of_python(machine: Machine) -> None:
     machine.put("python3", 'case "$2" in *Python.h*) exit 1 ;; esac')
     assert machine.run("left-out").stdout.endswith("install --no-install-recommends python3-dev\n")
-    [recipe] = re.findall(r"^beside-engines: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    [recipe] = re.findall(r"^before-engines: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert "has gcc && $(PACKAGES) has python3-dev; then echo test-compiled" in recipe
 
 

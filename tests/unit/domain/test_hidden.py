@@ -129,6 +129,7 @@ def passes(scheduler: Scheduler, number: int) -> list[list[str]]:
     return found
 
 
+@pytest.mark.interpreted
 def test_a_pass_looks_at_twice_the_depth_at_most(notes: Notes) -> None:
     scheduler = with_a_tight_stream(held=HELD)
     notes.asked.clear()
@@ -137,6 +138,7 @@ def test_a_pass_looks_at_twice_the_depth_at_most(notes: Notes) -> None:
     assert len(notes.asked) == 1 + 2 * DEPTH, "the head, those behind it, and as many more"
 
 
+@pytest.mark.interpreted
 def test_each_has_its_turn_within_a_few_passes(notes: Notes) -> None:
     scheduler = with_a_tight_stream(held=HELD)
     scheduler.enqueue(loose("goes", arrived_at=NOW + 0.01), NOW)  # the last of them
@@ -146,6 +148,7 @@ def test_each_has_its_turn_within_a_few_passes(notes: Notes) -> None:
     assert [each for each in found if each] == [["goes"]]
 
 
+@pytest.mark.interpreted
 def test_with_no_more_than_the_depth_nobody_is_asked_twice(notes: Notes) -> None:
     scheduler = with_a_tight_stream(held=1 + DEPTH)
     notes.asked.clear()

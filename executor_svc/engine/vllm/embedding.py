@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from executor_svc.engine.checks import Limits, refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
-from executor_svc.engine.speed_probe import measured_speed
 from executor_svc.engine.vllm.adapters import EngineAdapters
 from executor_svc.engine.vllm.async_llm import end_llm, end_outputs
 from executor_svc.engine.vllm.errors import VllmErrors
 from executor_svc.engine.vllm.facts import embedding_facts
 from executor_svc.engine.vllm.gpus import Gpus
 from executor_svc.engine.vllm.load import VllmLoad
+from executor_svc.engine.vllm.measuring import measured_facts
 from executor_svc.engine.vllm.models import ResolvedModel
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.sleep import EngineSleep
@@ -122,9 +121,7 @@ class VllmEmbeddingEngine:
 
         With 0 it only counts from then on.  Raises EngineDeadError.
         """
-        began_at = time.monotonic()
-        self._facts = replace(self._facts, measured=await measured_speed(self, limit_s))
-        await self._load.forget_work(aborted=0 < limit_s <= time.monotonic() - began_at)
+        self._facts = await measured_facts(self, self._load, limit_s)
         self._prompt_tokens = 0
 
     async def _try_out(self, adapter: str | None) -> None:

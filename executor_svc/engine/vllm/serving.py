@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -14,7 +13,6 @@ from typing import Any
 from executor_svc.engine.checks import refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.handoff_seal import opened
-from executor_svc.engine.speed_probe import measured_speed
 from executor_svc.engine.vllm.adapters import EngineAdapters
 from executor_svc.engine.vllm.async_llm import end_llm, end_outputs
 from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
@@ -28,6 +26,7 @@ from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.kv_connectors.connector import Pull, UnusableParams
 from executor_svc.engine.vllm.kv_release import KvRelease
 from executor_svc.engine.vllm.load import VllmLoad
+from executor_svc.engine.vllm.measuring import measured_facts
 from executor_svc.engine.vllm.media_input import forget_media, prompt_with_media
 from executor_svc.engine.vllm.models import ResolvedModel
 from executor_svc.engine.vllm.output_history.self_test import HistorySelfTest
@@ -149,9 +148,7 @@ class VllmEngine:
 
         With 0 it only counts from then on.  Raises EngineDeadError.
         """
-        began_at = time.monotonic()
-        self._facts = replace(self._facts, measured=await measured_speed(self, limit_s))
-        await self._load.forget_work(aborted=0 < limit_s <= time.monotonic() - began_at)
+        self._facts = await measured_facts(self, self._load, limit_s)
         self._prompt_tokens = 0
 
     async def _try_out(self, adapter: str | None) -> None:

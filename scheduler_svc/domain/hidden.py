@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from scheduler_svc.domain.objectives.held_back import MOST_S, PATIENCE
+from scheduler_svc.domain.objectives.held_back import is_patient
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.targets import Targets, ttft_target_of
+from scheduler_svc.domain.targets import Targets
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
@@ -34,8 +34,4 @@ def hidden(
 
 def _may_be_held_back(waiting: WaitingRequest, defaults: Mapping[Priority, Targets], now: float) -> bool:
     """Whether some policy may hold a request back, by what it has waited."""
-    if waiting.emitted_tokens:
-        return False
-    request = waiting.request
-    ttft_s = ttft_target_of(request, defaults) or 0.0
-    return now - request.arrived_at < min(PATIENCE * ttft_s, MOST_S)
+    return not waiting.emitted_tokens and is_patient(waiting.request, defaults, now)

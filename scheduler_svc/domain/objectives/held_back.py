@@ -13,7 +13,7 @@ from scheduler_svc.domain.capacity.figures import Figures, Mask, count, lowest
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.prediction.margin import PRIOR_MARGINS
-from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.request import Priority, Request
 from scheduler_svc.domain.targets import Targets, ttft_target_of
 
 #: Share of its TTFT target, and of the time to its deadline, for which a request may be held back: the rest is for its
@@ -27,16 +27,20 @@ HEADROOM = 0.8
 
 
 def may_wait(demand: Demand, defaults: Mapping[Priority, Targets], now: float) -> bool:
+    """Whether a request may be held back: it did not begin elsewhere, and is patient."""
+    return not demand.started and is_patient(demand.request, defaults, now)
+
+
+def is_patient(request: Request, defaults: Mapping[Priority, Targets], now: float) -> bool:
     """Whether a request has waited for less than ``PATIENCE`` of its TTFT target and deadline, and ``MOST_S``.
 
     One that states no TTFT target waits as its class's allows.
     """
-    request = demand.request
     patience_s = min(PATIENCE * (ttft_target_of(request, defaults) or 0.0), MOST_S)
     due_at = request.target_at
     if due_at is not None:
         patience_s = min(patience_s, PATIENCE * (due_at - request.arrived_at))
-    return not demand.started and now - request.arrived_at < patience_s
+    return now - request.arrived_at < patience_s
 
 
 def gives_way(late: Mask, shares: Scores) -> bool:

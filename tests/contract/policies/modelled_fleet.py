@@ -23,6 +23,19 @@ PREFILL_TOKEN_S = 1e-4
 STEP_S = 1e-2
 
 
+#: What an executor measured whose engine takes 20 ms for a step, and 0.1 ms for each prompt token in it.
+MEASURED = tuple(
+    IterationSample(
+        prefill_tokens=prompt,
+        decode_tokens=0 if prompt else running,
+        running=running,
+        kv_used_tokens=100,
+        elapsed_s=0.02 + 1e-4 * prompt,
+    )
+    for prompt, running in ((1_024, 1), (0, 1), (512, 8), (0, 8))
+)
+
+
 def make_facts(**changes: Any) -> EngineFacts:
     """Make the facts of an engine that runs four sequences at once, with changes."""
     values: dict[str, Any] = {

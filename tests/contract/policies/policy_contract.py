@@ -20,7 +20,6 @@ from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.instance_state import InstanceState
-from scheduler_svc.domain.load_report import IterationSample
 from scheduler_svc.domain.ordering.base import Ordering
 from scheduler_svc.domain.policies.builtin import BUILTIN
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
@@ -31,6 +30,7 @@ from scheduler_svc.domain.request import Priority, Request
 from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
 from scheduler_svc.domain.waiting_request import WaitingRequest
 from tests.contract.policies.modelled_fleet import (
+    MEASURED,
     ModelledFleet,
     add_instance,
     make_facts,
@@ -363,17 +363,7 @@ class PolicyContract:
     def beside_a_tight_stream(self) -> Scheduler:
         """Make a scheduler with one instance of many slots, which runs a stream whose TPOT target it just meets."""
         scheduler = self.scheduler()
-        measured = tuple(
-            IterationSample(
-                prefill_tokens=prefill,
-                decode_tokens=0 if prefill else running,
-                running=running,
-                kv_used_tokens=100,
-                elapsed_s=0.02 + 1e-4 * prefill,
-            )
-            for prefill, running in ((1_024, 1), (0, 1), (512, 8), (0, 8))
-        )
-        add_instance(scheduler, "i0", facts=make_facts(max_running=64, measured=measured))
+        add_instance(scheduler, "i0", facts=make_facts(max_running=64, measured=MEASURED))
         scheduler.enqueue(make_request("stream", output=2_000, ttft_target_s=5.0, tpot_target_s=0.025), 0.0)
         for decision in scheduler.schedule(0.0):
             scheduler.first_token(decision.attempt_number, 0.2)

@@ -9,13 +9,13 @@ import pytest
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.load_report import IterationSample
 from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
 from scheduler_svc.domain.waiting_request import WaitingRequest
 from tests.contract.policies.modelled_fleet import (
+    MEASURED,
     MODEL,
     add_instance,
     make_facts,
@@ -27,17 +27,6 @@ from tests.contract.policies.modelled_fleet import (
 DEPTH = SchedulerSettings().backfill_depth
 NOW = 1.0
 HELD = 5 * DEPTH
-STEPS = ((1024, 1), (0, 1), (512, 8), (0, 8))  # prompt tokens and requests of steps that take 0.02 s and more
-MEASURED = tuple(
-    IterationSample(
-        prefill_tokens=prompt,
-        decode_tokens=0 if prompt else running,
-        running=running,
-        kv_used_tokens=100,
-        elapsed_s=0.02 + 1e-4 * prompt,
-    )
-    for prompt, running in STEPS
-)
 
 
 def with_a_tight_stream(policy: str = "slo_aware", *, held: int = 0) -> Scheduler:

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.instance_spec import InstanceRole
-from scheduler_svc.domain.load_report import IterationSample
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.router import PhaseChoice
 from scheduler_svc.domain.placement.split_planner import SplitPlan
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.scheduler import Scheduler
-from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
+from tests.contract.policies.modelled_fleet import (
+    MEASURED,
+    MODEL,
+    add_instance,
+    make_facts,
+    make_request,
+    make_scheduler,
+)
 from tests.unit.domain.pd.test_behind_the_head import PD, THRESHOLD
 
-STEPS = ((1024, 1), (0, 1), (512, 8), (0, 8))  # prompt tokens and requests of steps that take 0.02 s and more
-MEASURED = tuple(
-    IterationSample(
-        prefill_tokens=prompt,
-        decode_tokens=0 if prompt else running,
-        running=running,
-        kv_used_tokens=100,
-        elapsed_s=0.02 + 1e-4 * prompt,
-    )
-    for prompt, running in STEPS
-)
 HELD = 40
 
 

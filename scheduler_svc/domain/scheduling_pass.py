@@ -162,7 +162,7 @@ class SchedulingPass:
             if not offer.with_capacity:
                 self._backfill(head, offer, plan, queue, context, budget, result)
                 return _Outcome.BLOCKED
-            demand.behind = queue.placeable - 1
+            demand.behind = demand.others_wait = queue.placeable - 1
             demand.waits_since = head.waits_since
             choice = self._placer.choose(offer, context)
             if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
@@ -257,6 +257,7 @@ class SchedulingPass:
             kept=kept,
             head=head,
             pairs=pairs,
+            waiting=queue.placeable - 1,
             too_much=[blocked.demand] if not blocked.with_capacity and _any_can_serve(blocked.demand, pool) else [],
             most_room=None if self._placer.splits else MostRoom(pool.accounts),
         )
@@ -321,6 +322,7 @@ class SchedulingPass:
             offer.respect(gap.claim, context.now)
         if not offer.with_capacity:
             return None
+        demand.others_wait = gap.waiting
         choice = self._placer.choose(offer, context)
         if choice.waits:
             gap.held_back += choice.rule != faster_full.RULE  # those soon go on
@@ -422,6 +424,7 @@ class _Gap:
     kept: Accounts  # instances on which none may go before the head
     head: WaitingRequest
     pairs: bool  # whether split requests may go
+    waiting: int  # requests that wait beside each of them
     too_much: list[Demand]  # demands that no instance has capacity for
     most_room: MostRoom | None  # that any instance has now; None where requests may be split
     too_much_for_pairs: list[Demand] = field(default_factory=list)  # demands that no pair has capacity for

@@ -28,6 +28,7 @@ class Demand:
     able: Sequence[Account] = ()  # instances that can serve it once they have capacity; () where nobody looked
     load: OfferedLoad = NO_LOAD  # of its model
     behind: int = 0  # requests of its model that wait and go after it
+    others_wait: int = 0  # requests of its model that wait beside it
     waits_since: float | None = None  # when it first waited for a faster instance; None: it never did
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
     #: By instance id: prompt tokens that its prefix cache is believed to hold; only instances with more than 0.

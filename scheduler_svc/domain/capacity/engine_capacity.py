@@ -36,6 +36,7 @@ class EngineCapacity:
         "instance_id",
         "is_tried",
         "load_pace",
+        "lone_token_s",
         "lookahead",
         "max_model_len",
         "max_running",
@@ -68,6 +69,7 @@ class EngineCapacity:
         self.alone_delay_s = self.behind_delay_s = 0.0  # as in ``Margins``
         self.uncached_share = 1.0  # of prompt tokens
         # what a step is predicted to take
+        self.lone_token_s = 0.0  # seconds per output token of a sequence beside which nothing runs, without its KV tokens
         self.decode_token_s = 0.0  # seconds of a step without prompt tokens
         self.chunk_s = 0.0  # seconds of a step that is full of prompt tokens
         self.computed_token_s = 0.0  # seconds until the first token, per prompt token that is not cached
@@ -88,8 +90,7 @@ class EngineCapacity:
 
     def _alone_token_s(self, prompt_tokens: int) -> float:
         """Predict seconds per output token behind a prompt if nothing else ran here."""
-        pace = self.pace
-        return pace.base_s + pace.running_s + pace.kv_token_s * prompt_tokens
+        return self.lone_token_s + self.pace.kv_token_s * prompt_tokens
 
     def _count_step(self, live: int, pending: int, used_tokens: int, prefill_rate: float) -> None:
         """Predict a step once one more sequence is there, and what a token costs then.
@@ -99,6 +100,7 @@ class EngineCapacity:
         """
         max_running, pace = self.max_running, self.pace
         running = live + 1 if live < max_running else max_running
+        self.lone_token_s = pace.base_s + pace.running_s
         step_s = self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used_tokens
         # A step that computes a chunk of prompts also computes a token of each sequence.  These come first: prompts get
         # what they leave of the step's tokens.

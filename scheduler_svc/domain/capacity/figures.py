@@ -40,6 +40,7 @@ NAMES = (
     "price_per_s",
     "chunk_s",
     "first_token_margin",
+    "lone_token_s",
     "overtaken_s",
     "prefill_token_s",
     "prompt_limit",
@@ -74,6 +75,7 @@ class Figures:
     free_tokens: Column
     full_prefill_s: Column
     live: Column
+    lone_token_s: Column
     output_kv_token_s: Column
     output_token_s: Column
     overtaken_s: Column

@@ -116,6 +116,7 @@ class InstanceFigures(EngineCapacity):
             self.price_per_s,
             self.chunk_s,
             self.first_token_margin,
+            self.lone_token_s,
             self.overtaken_s,
             self.prefill_token_s,
             self.prompt_limit,

@@ -24,6 +24,8 @@ MOST_S = 60.0
 #: Most of what is left of its targets that a request which is held back may be predicted to use: one whose prompt or
 #: output takes more goes before the wait makes it late.
 HEADROOM = 0.8
+#: How much what company adds to a time per token may grow: later requests come, and those who run get longer.
+COMPANY = 1.5
 
 
 def may_wait(demand: Demand, defaults: Mapping[Priority, Targets], now: float) -> bool:
@@ -62,25 +64,37 @@ def makes_late(each: Figures, per_token: Scores, own_s: float) -> Mask | None:
     """Return for each instance whether one more request is predicted to make those late who run there; None: nowhere.
 
     Late is a time per token above the tightest TPOT target of those who run there.  ``per_token``: predicted seconds
-    per token once one more is there.  ``own_s``: the request's own TPOT target; infinite without one.
+    per token once one more is there, its prompt beside them.  ``own_s``: the request's own TPOT target; infinite
+    without one.
 
     More requests come later.  So one whose own target is looser adds half of the margin that the engine's own times
     have shown to be needed, but no more than of an engine of which nothing is known yet: a margin that is borrowed with
-    another engine's pace says how far that pace may be off.  One whose own target is as tight adds nothing: among
-    equals nobody would gain what the others lose.  No step takes longer than one that is full of prompt tokens.
+    another engine's pace says how far that pace may be off.  No step takes longer than one that is full of prompt
+    tokens.  One whose own target is as tight adds some company (``with_company``).
     """
     tightest = each.tightest_token_s
     if lowest(tightest) == inf:
         return None
     with_margin = per_token * (1 + np.minimum(each.token_margin, PRIOR_MARGINS.token)) / 2
     expected = np.minimum(with_margin, np.maximum(per_token, each.chunk_s))
-    late: Mask = np.where(tightest < own_s, expected, per_token) > tightest
+    late: Mask = np.where(tightest < own_s, expected, with_company(each, per_token)) > tightest
     return late if late.any() else None
 
 
 def one_makes_late(account: Account, token_s: float, own_s: float) -> bool:
     """Return for the only instance what ``makes_late`` does."""
     if account.tightest_token_s >= own_s:
-        return token_s > account.tightest_token_s
+        lone_s = account.lone_token_s
+        return lone_s + COMPANY * max(token_s - lone_s, 0.0) > account.tightest_token_s
     with_margin = token_s * (1 + min(account.token_margin, PRIOR_MARGINS.token)) / 2
     return min(with_margin, max(token_s, account.chunk_s)) > account.tightest_token_s
+
+
+def with_company(each: Figures, per_token: Scores) -> Scores:
+    """Return the time per token with half as much company again.
+
+    What a sequence takes without any is known, and as good as certain.  So a target that an engine just reaches counts
+    as kept while next to nothing else runs there.
+    """
+    lone: Scores = each.lone_token_s
+    return lone + COMPANY * np.maximum(per_token - lone, 0.0)

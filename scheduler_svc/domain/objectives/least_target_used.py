@@ -7,27 +7,28 @@ from collections.abc import Mapping, Sequence
 from mypy_extensions import mypyc_attr
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import figures_of
+from scheduler_svc.domain.capacity.accounts import Accounts, as_accounts
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import Column, Figures, Mask, Rows, highest, lowest
+from scheduler_svc.domain.capacity.figures import Column, Mask, Rows, count, highest, lowest
 from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.faster_full import unless_faster_is_full
 from scheduler_svc.domain.objectives.held_back import (
-    HEADROOM,
+    MOST_S,
     gives_way,
     held_back,
     makes_late,
     may_wait,
     one_makes_late,
 )
+from scheduler_svc.domain.objectives.late_everywhere import LateEverywhere
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import TIME_TOLERANCE_S, pick_of
 from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.objectives.target_shares import TargetShares, reject_missed
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.targets import Targets
+from scheduler_svc.domain.targets import Targets, ttft_target_of
 
 #: Shares closer than this count as equal.
 _TOLERANCE = 0.01
@@ -48,7 +49,8 @@ class LeastTargetUsed:
 
     Where the time per token would be too long for some who run on an instance, it goes elsewhere; where that is so on
     every instance on which it would be in time itself, it waits, as long as it stays in time (``held_back``): those
-    with loose targets give way to those with tight ones.
+    with loose targets give way to those with tight ones.  Where that is so everywhere, and it cannot wait, it goes to
+    the instance where those who run are the latest, so that the others stay in time (``LateEverywhere``).
     """
 
     reserved_slots = 0
@@ -65,20 +67,18 @@ class LeastTargetUsed:
 
     def _runs(self, demand: Demand, accounts: Sequence[Account], now: float) -> _Runs:
         patient = may_wait(demand, self._defaults, now)
-        return _Runs(demand, figures_of(accounts), TargetShares(demand, self._defaults, now), now, patient=patient)
+        ttft_s = ttft_target_of(demand.request, self._defaults) or 0.0
+        targets = TargetShares(demand, self._defaults, now)
+        return _Runs(demand, as_accounts(accounts), targets, now, patient=patient, ttft_s=ttft_s)
 
     def choose_only(self, demand: Demand, account: Account, now: float) -> Choice:
         """Choose the only account, whose cache holds nothing of the prompt."""
         targets = TargetShares(demand, self._defaults, now)
+        if one_makes_late(account, one_candidate.token_beside_prompt_s(account, demand), targets.token_s):
+            return self.choose(demand, (account,), now)  # that it is the only one now says little: all have to be seen
         token_s = one_candidate.token_s(account, demand)
         first_s = one_candidate.first_step_s(account, now) + one_candidate.prefill_s(account, demand)
         share = targets.of_one(first_s, token_s)
-        if (
-            share <= HEADROOM
-            and one_makes_late(account, token_s, targets.token_s)
-            and may_wait(demand, self._defaults, now)
-        ):
-            return held_back({"token_s": (token_s,)})
         times = targets.least_times_of_one(account, first_s, token_s, share=share)
         scores: dict[str, Sequence[float]] = {
             "target_share": (share,),
@@ -111,17 +111,34 @@ class LeastTargetUsed:
 class _Runs:
     """The predicted runs of one request; what does not depend on caches is worked out once."""
 
-    __slots__ = ("_demand", "_each", "_late", "_now", "_patient", "_per_token", "_shares")
+    __slots__ = (
+        "_crowd",
+        "_demand",
+        "_each",
+        "_late",
+        "_now",
+        "_offered",
+        "_patient",
+        "_per_token",
+        "_shares",
+        "_ttft_s",
+    )
 
-    def __init__(self, demand: Demand, each: Figures, shares: TargetShares, now: float, *, patient: bool) -> None:
-        """``patient``: whether the request may be held back."""
+    def __init__(
+        self, demand: Demand, offered: Accounts, shares: TargetShares, now: float, *, patient: bool, ttft_s: float
+    ) -> None:
+        """``patient``: whether the request may be held back.  ``ttft_s``: its TTFT target."""
         self._demand = demand
         self._shares = shares
-        self._each = each
+        self._offered = offered
+        self._each = each = offered.figures
         self._now = now
         self._per_token = scorers.token_s(each, demand)
-        self._late = makes_late(each, self._per_token, shares.token_s)  # where those who run would be late
+        # Where those who run would be late.
+        self._late = makes_late(each, scorers.token_beside_prompt_s(each, demand), shares.token_s)
         self._patient = patient
+        self._ttft_s = ttft_s
+        self._crowd: int | None = None  # where those who run are late already, if the request is to go there
 
     def hold_back(self) -> Choice:
         """Have the request wait for those who would be late."""
@@ -209,9 +226,24 @@ class _Runs:
         return rows if len(rows) else None
 
     def _waits(self, shares: Scores) -> bool:
-        """Whether the request is held back: wherever it would be in time itself, it would make others late."""
+        """Whether the request is held back: wherever it would be in time itself, it would make others late.
+
+        Notes where it is to go if it makes others late everywhere and does not wait.
+        """
         late = self._late
-        return late is not None and self._patient and gives_way(late, shares)
+        if late is None or self._demand.started or count(~late & (shares <= 1) & self._each.with_free_slot):
+            return False
+        if self._patient and gives_way(late, shares):
+            return True
+        everywhere = LateEverywhere(self._demand, self._offered, self._shares.token_s, self._now)
+        if everywhere.room_soon and self._patient:
+            return True
+        if not everywhere.keeps_most or (crowded := everywhere.most_crowded()) is None:
+            return False
+        self._crowd = self._offered.find(crowded.instance_id)
+        if self._crowd is not None and not self._patient:
+            return False
+        return self._now - self._demand.request.arrived_at < MOST_S and everywhere.few_wait(self._ttft_s)
 
     def _least_times(self, firsts: Scores, least: float) -> tuple[float, float] | None:
         return self._shares.least_times(self._each, firsts, self._per_token, least_share=least)
@@ -232,14 +264,26 @@ class _Runs:
         finishes = scorers.finish_s(self._demand, firsts, self._per_token) if decides_finish else None
         ranked = shares if finishes is None else finishes
         if least > 1:
-            return pick_of(each, ranked, None), least, finishes
+            return self._pick_late(ranked), least, finishes
         free, meets = each.with_free_slot, shares <= 1 if most > 1 else None
         able = free if meets is None else meets & free
         at_once = able.nonzero()[0]
-        if self._late is not None and len(harmless := (able & ~self._late).nonzero()[0]):
-            at_once = harmless
+        if self._late is not None:
+            if len(harmless := (able & ~self._late).nonzero()[0]):
+                at_once = harmless
+            elif self._crowd is not None:
+                return self._crowd, least, finishes
         in_time = at_once if len(at_once) or meets is None else meets.nonzero()[0]
         return pick_of(each, ranked, in_time if len(in_time) else None, relative=_TOLERANCE), least, finishes
+
+    def _pick_late(self, finishes: Scores) -> int:
+        """Return the index of the earliest finish for a request that is late itself, where nobody else is for it."""
+        if self._late is not None:
+            if len(harmless := (self._each.with_free_slot & ~self._late).nonzero()[0]):
+                return pick_of(self._each, finishes, harmless)
+            if self._crowd is not None:
+                return self._crowd
+        return pick_of(self._each, finishes, None)
 
 
 def _none_meets(

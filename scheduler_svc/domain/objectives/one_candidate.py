@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.prefill_rate import PREFILL_MEMORY_S
+from scheduler_svc.domain.objectives.scorers import LEAST_LEFT
 
 
 def first_step_s(account: Account, now: float) -> float:
@@ -36,3 +38,10 @@ def token_s(account: Account, demand: Demand) -> float:
     """Predict what ``scorers.token_s`` does."""
     context = demand.prompt_tokens + demand.output_tokens / 2
     return account.output_token_s + account.output_kv_token_s * context
+
+
+def token_beside_prompt_s(account: Account, demand: Demand) -> float:
+    """Predict what ``scorers.token_beside_prompt_s`` does."""
+    left = account.decode_token_s / account.output_token_s
+    taken = account.prefill_token_s * (float(demand.prompt_tokens) / PREFILL_MEMORY_S)
+    return token_s(account, demand) * (left / max(left - taken, LEAST_LEFT))

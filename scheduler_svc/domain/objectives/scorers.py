@@ -15,10 +15,13 @@ from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column, Figures
+from scheduler_svc.domain.capacity.prefill_rate import PREFILL_MEMORY_S
 
 Scores = Column
 """A score for each account, in their order."""
 
+#: Least share of its time that an engine is taken to have left for output tokens.
+LEAST_LEFT = 0.05
 _ONE = np.array(1.0)  # added to a column in half the time that a number takes
 
 
@@ -68,6 +71,13 @@ def token_s(accounts: Sequence[Account] | Figures, demand: Demand) -> Scores:
     """Predict seconds per output token after the first, prefill that shares the iterations included."""
     each = figures_of(accounts)
     return each.output_token_s + each.output_kv_token_s * (demand.prompt_tokens + demand.output_tokens / 2)
+
+
+def token_beside_prompt_s(each: Figures, demand: Demand) -> Scores:
+    """Predict the same of those who run there meanwhile: the request's own prompt shares their iterations, too."""
+    left = each.decode_token_s / each.output_token_s  # of each second, for output tokens
+    taken = each.prefill_token_s * (float(demand.prompt_tokens) / PREFILL_MEMORY_S)
+    return token_s(each, demand) * (left / np.maximum(left - taken, LEAST_LEFT))
 
 
 def finish_s(demand: Demand, first_tokens: Scores, per_token: Scores) -> Scores:

@@ -69,7 +69,7 @@ class EngineCapacity:
         self.alone_delay_s = self.behind_delay_s = 0.0  # as in ``Margins``
         self.uncached_share = 1.0  # of prompt tokens
         # what a step is predicted to take
-        self.lone_token_s = 0.0  # seconds per output token of a sequence beside which nothing runs, without its KV tokens
+        self.lone_token_s = 0.0  # seconds per output token of a sequence beside which nothing runs; its KV tokens add
         self.decode_token_s = 0.0  # seconds of a step without prompt tokens
         self.chunk_s = 0.0  # seconds of a step that is full of prompt tokens
         self.computed_token_s = 0.0  # seconds until the first token, per prompt token that is not cached

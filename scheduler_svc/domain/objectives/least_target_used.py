@@ -230,12 +230,12 @@ class _Runs:
 
         Notes where it is to go if it makes others late everywhere and does not wait.
         """
-        late = self._late
-        if late is None or self._demand.started or count(~late & (shares <= 1) & self._each.with_free_slot):
+        late, demand = self._late, self._demand
+        if late is None or demand.started or count(~late & (shares <= 1) & self._each.with_free_slot):
             return False
         if self._patient and gives_way(late, shares):
             return True
-        everywhere = LateEverywhere(self._demand, self._offered, self._shares.token_s, self._now)
+        everywhere = LateEverywhere(demand, demand.able or self._offered, self._shares.token_s, self._now)
         if everywhere.room_soon and self._patient:
             return True
         if not everywhere.keeps_most or (crowded := everywhere.most_crowded()) is None:
@@ -243,7 +243,7 @@ class _Runs:
         self._crowd = self._offered.find(crowded.instance_id)
         if self._crowd is not None and not self._patient:
             return False
-        return self._now - self._demand.request.arrived_at < MOST_S and everywhere.few_wait(self._ttft_s)
+        return self._now - demand.request.arrived_at < MOST_S and everywhere.few_wait(self._ttft_s)
 
     def _least_times(self, firsts: Scores, least: float) -> tuple[float, float] | None:
         return self._shares.least_times(self._each, firsts, self._per_token, least_share=least)

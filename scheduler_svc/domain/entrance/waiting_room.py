@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from scheduler_svc.domain.device_groups.member import ModelDemand
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.entrance.policy_control import PolicyControl
@@ -94,7 +96,8 @@ class WaitingRoom(PolicyControl):
         """Count a request that waits now in the load of its model; a governor that has not decided yet does so."""
         request = waiting.request
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, waiting.emitted_tokens)
-        pool.load.add(waiting.prompt_tokens, expected, now)
+        tpot_s = self._signals.targets_of(request).tpot_s
+        pool.load.add(waiting.prompt_tokens, expected, now, tpot_target_s=inf if tpot_s is None else tpot_s)
         if not waiting.resumed:
             pool.drain.arrived(request.priority, waiting.key, now)
             self._signals.arrived(request)

@@ -9,13 +9,14 @@ import numpy as np
 from mypy_extensions import mypyc_attr
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import figures_of
+from scheduler_svc.domain.capacity.accounts import as_accounts, figures_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, Rows, count, highest, lowest
 from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.crowded import all_crowded
-from scheduler_svc.domain.objectives.held_back import held_back, may_wait
+from scheduler_svc.domain.objectives.held_back import MOST_S, held_back, may_wait
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
+from scheduler_svc.domain.objectives.late_everywhere import LateEverywhere
 from scheduler_svc.domain.objectives.late_scores import LateScores
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick, pick_of
@@ -23,7 +24,7 @@ from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.objectives.target_shares import TargetShares, reject_missed
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.targets import Targets
+from scheduler_svc.domain.targets import Targets, ttft_target_of
 
 #: A request waits for an instance in use as long as another one would use no more of its targets than this.
 _PATIENCE = 0.5
@@ -108,7 +109,7 @@ class CheapestInTime:
         )
         most = highest(shares)
         meets = mine[shares[mine] <= _HEADROOM] if most > _HEADROOM else mine
-        choice = self._among_used(scored, meets) if len(meets) else self._beside_used(scored, in_use)
+        choice = self._among_used(scored, meets, in_use) if len(meets) else self._beside_used(scored, in_use)
         choice.remarks, choice.rejected = remarks, rejected
         if choice.waits:
             return choice
@@ -149,7 +150,7 @@ class CheapestInTime:
             in_use.take(account, demand.able or (account,), now, risk=_risk(share))
         return choice
 
-    def _among_used(self, scored: _Scored, meets: Rows) -> Choice:
+    def _among_used(self, scored: _Scored, meets: Rows, in_use: InstancesInUse) -> Choice:
         """Choose among instances in use that leave headroom, or have the request wait rather than make others late."""
         shares, tightest = scored.shares, scored.each.tightest_token_s
         crowding: Scores = np.maximum(shares, scored.per_token / tightest)
@@ -157,7 +158,13 @@ class CheapestInTime:
         roomy = meets[crowding[meets] <= _HEADROOM]
         if not len(roomy) and may_wait(scored.demand, self._defaults, scored.now):
             return held_back(scores)
-        index = pick_of(scored.each, crowding, roomy if len(roomy) else meets)
+        if not len(roomy):
+            row, waits = self._crowd(scored, in_use)
+            if waits:
+                return held_back(scores)
+            index = row if row is not None else pick_of(scored.each, crowding, meets)
+        else:
+            index = pick_of(scored.each, crowding, roomy)
         why = f"uses {float(shares[index]):.0%} of its targets, one of {len(scored.mine)} in use"
         return Choice(index=index, why=why, rule="in_use", scores=scores)
 
@@ -176,9 +183,30 @@ class CheapestInTime:
             why = f"cheapest predicted cost {scored.costs[index]:.6f} beside {number} in use"
             return Choice(index=index, why=why, rule="cheapest", scores=scores, least_times=times)
         finishes = scores["finish_s"] = scorers.finish_s(scored.demand, scored.firsts, scored.per_token)
-        index = pick_of(scored.each, finishes, scored.mine) if number else _least(accounts, finishes, scored.within)
+        row, waits = self._crowd(scored, in_use) if number else (None, False)
+        if waits:
+            return held_back(scores)
+        if row is not None:
+            index = row
+        else:
+            index = pick_of(scored.each, finishes, scored.mine) if number else _least(accounts, finishes, scored.within)
         why = _none_meets(float(finishes[index]))
         return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
+
+    def _crowd(self, scored: _Scored, in_use: InstancesInUse) -> tuple[int | None, bool]:
+        """Return the row of the instance in use where those who run are the latest, or whether to wait for it."""
+        demand = scored.demand
+        if demand.started:
+            return None, False
+        accounts = as_accounts(demand.able or scored.accounts)
+        everywhere = LateEverywhere(demand, accounts.where(in_use.mask(accounts)), scored.targets.token_s, scored.now)
+        if not everywhere.keeps_most or (crowded := everywhere.most_crowded()) is None:
+            return None, False
+        row = as_accounts(scored.accounts).find(crowded.instance_id)
+        if row is not None:
+            return row, False
+        ttft_s = ttft_target_of(demand.request, self._defaults) or 0.0
+        return None, scored.now - demand.request.arrived_at < MOST_S and everywhere.few_wait(ttft_s)
 
     def _of(self, model: str) -> InstancesInUse:
         """Return what is in use of a model; the model that came first is forgotten where there are too many."""

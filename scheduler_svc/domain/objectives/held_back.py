@@ -12,7 +12,7 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, count, lowest
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.scorers import Scores
-from scheduler_svc.domain.prediction.margin import PRIOR_MARGINS
+from scheduler_svc.domain.prediction.margin import COMPANY, PRIOR_MARGINS
 from scheduler_svc.domain.request import Priority, Request
 from scheduler_svc.domain.targets import Targets, ttft_target_of
 
@@ -24,8 +24,6 @@ MOST_S = 60.0
 #: Most of what is left of its targets that a request which is held back may be predicted to use: one whose prompt or
 #: output takes more goes before the wait makes it late.
 HEADROOM = 0.8
-#: How much what company adds to a time per token may grow: later requests come, and those who run get longer.
-COMPANY = 1.5
 
 
 def may_wait(demand: Demand, defaults: Mapping[Priority, Targets], now: float) -> bool:

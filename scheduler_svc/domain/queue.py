@@ -77,6 +77,7 @@ class ModelQueue:
         self._aside: dict[RequestKey, WaitingRequest] = {}  # of ``_waiting``, the longest unserved first
         self._apart: dict[RequestKey, WaitingRequest] = {}  # of ``_waiting``, in order of arrival in the queue
         self.brought_back_at = 0  # the pool's generation when requests were brought back last
+        self.looked_further_at = float("-inf")  # when a pass looked behind what was held back last, on the clock
         self._classes: dict[Priority, dict[RequestKey, WaitingRequest]] = {p: {} for p in Priority}  # of ``_waiting``
         self._deadlines: list[float] = []  # stated by the requests in the order, sorted
         self._special = 0  # requests that wait and are not ``plain``

@@ -14,8 +14,9 @@ from scheduler_svc.domain.capacity.figures import highest
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.fleet.quiet_instances import quiet_ones
+from scheduler_svc.domain.held_alike import HeldAlike
 from scheduler_svc.domain.hidden import hidden
-from scheduler_svc.domain.objectives import faster_full
+from scheduler_svc.domain.objectives import faster_full, held_back
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.ordering.base import goes_by_arrival
 from scheduler_svc.domain.pd.fallbacks import Fallback
@@ -34,6 +35,8 @@ from scheduler_svc.domain.waiting_request import WaitingRequest
 #: Requests set aside from the head, or stepped back, in one pass; quarantined ones looked at; those behind the head
 #: of which some are looked at where others are held back.
 _LOOKS = 256
+#: Seconds between two looks behind those that are held back: a pass runs many times a second, and each walks the queue.
+_FURTHER_S = 0.025
 _ALONE = "quarantined: runs alone, because it was present when engines died"
 #: Share of its TTFT target that a request of another class waits for before no instance is quiet.
 _PATIENCE = 0.5
@@ -171,7 +174,8 @@ class SchedulingPass:
                 head.waits_for = choice.why
                 if head.waits_since is None and choice.rule == faster_full.RULE:
                     head.waits_since = context.now
-                self._backfill(head, offer, plan, queue, context, budget, result)
+                held = choice.rule == held_back.RULE
+                self._backfill(head, offer, plan, queue, context, budget, result, held=held)
                 return _Outcome.BLOCKED
             turn = queue.why_next(head)
             decision = self._placer.place_whole(head, offer, choice, context, remarks=turn, plan=plan)
@@ -242,8 +246,13 @@ class SchedulingPass:
         context: PassContext,
         budget: int,
         result: PassResult,
+        *,
+        held: bool = False,
     ) -> None:
-        """Place requests behind a head that fits nowhere or waits.  ``blocked``: what the head was offered."""
+        """Place requests behind a head that fits nowhere or waits.
+
+        ``blocked``: what the head was offered.  ``held``: whether it waits for others.
+        """
         pool = context.pool
         pairs = self._placer.pairs_open(pool) and not _waits_for_a_pair(plan)
         if len(queue) == 1 or not (pairs or highest(pool.accounts.figures.prompt_limit) > 0):
@@ -260,10 +269,15 @@ class SchedulingPass:
             waiting=queue.placeable - 1,
             too_much=[blocked.demand] if not blocked.with_capacity and _any_can_serve(blocked.demand, pool) else [],
             most_room=None if self._placer.splits else MostRoom(pool.accounts),
+            held=HeldAlike(self._defaults, context.now),
         )
+        if held:
+            gap.held.add(head)
         behind = queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context))
         self._place_each(behind, gap, queue, context, budget, result)
-        if gap.held_back and len(behind) == self._depth and result.failed is None:
+        due = context.now - queue.looked_further_at >= _FURTHER_S
+        if gap.held_back and due and len(behind) == self._depth and result.failed is None:
+            queue.looked_further_at = context.now
             further = queue.behind_head(_LOOKS, context.now, lambda w: self._unservable(w, context))
             others = hidden(further, {head, *behind}, self._defaults, context.now, most=gap.held_back)
             self._place_each(others, gap, queue, context, budget, result)
@@ -304,6 +318,9 @@ class SchedulingPass:
         """Place a request that is not the head, if that does not delay the head."""
         if gap.most_room is not None and self._placer.finds_no_room(waiting, context.policy, gap.most_room):
             return None
+        if gap.held.covers(waiting):
+            gap.held_back += 1
+            return None
         demand = self._placer.demand(waiting, context.policy)
         full = any(_needs_as_much(demand, other) for other in gap.too_much)
         if full and not gap.may_split(demand):
@@ -326,6 +343,8 @@ class SchedulingPass:
         choice = self._placer.choose(offer, context)
         if choice.waits:
             gap.held_back += choice.rule != faster_full.RULE  # those soon go on
+            if choice.rule == held_back.RULE:
+                gap.held.add(waiting)
             return None
         decision = self._placer.place_whole(waiting, offer, choice, context, remarks=gap.remarks(waiting), plan=plan)
         if gap.claim is not None and decision.instance_id == gap.claim.account.instance_id:
@@ -427,6 +446,7 @@ class _Gap:
     waiting: int  # requests that wait beside each of them
     too_much: list[Demand]  # demands that no instance has capacity for
     most_room: MostRoom | None  # that any instance has now; None where requests may be split
+    held: HeldAlike  # what waits for others
     too_much_for_pairs: list[Demand] = field(default_factory=list)  # demands that no pair has capacity for
     held_back: int = 0  # requests that their policy has wait beside capacity
 

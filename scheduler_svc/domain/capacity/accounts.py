@@ -344,6 +344,22 @@ def as_accounts(accounts: Sequence[Account]) -> Accounts:
     return Accounts(accounts)
 
 
+def row_of(accounts: Sequence[Account], instance_id: str) -> int | None:
+    """Return the row of an instance among accounts of whatever kind of sequence; None if it is not there."""
+    if hasattr(accounts, "find"):
+        row: int | None = accounts.find(instance_id)
+        return row
+    return next((row for row, account in enumerate(accounts) if account.instance_id == instance_id), None)
+
+
+def some_of(accounts: Sequence[Account], mask: Mask) -> Sequence[Account]:
+    """Return the accounts that the mask holds for, whatever kind of sequence they come in."""
+    if hasattr(accounts, "where"):
+        some: Sequence[Account] = accounts.where(mask)
+        return some
+    return [account for account, held in zip(accounts, mask.tolist(), strict=True) if held]
+
+
 def figures_of(accounts: Sequence[Account] | Figures) -> Figures:
     """Return the figures of the accounts as columns; of a plain sequence they are read now.
 

@@ -30,6 +30,7 @@ class EngineCapacity:
         "chunk",
         "chunk_s",
         "computed_token_s",
+        "decode_share",
         "decode_token_s",
         "facts",
         "first_token_margin",
@@ -75,6 +76,7 @@ class EngineCapacity:
         self.computed_token_s = 0.0  # seconds until the first token, per prompt token that is not cached
         self.prefill_token_s = 0.0  # the same, per prompt token of which that is not known
         self.prefill_limit_s = 0.0  # once so much prefill is ahead, the next prompt waits in the scheduler
+        self.decode_share = 1.0  # of the engine's time, what prompts leave for output tokens
         self.output_token_s = 0.0  # seconds per output token, beside the prefill that comes meanwhile
         self.output_kv_token_s = 0.0  # what each KV token of its sequence adds to that
 
@@ -117,6 +119,6 @@ class EngineCapacity:
         self.prefill_token_s = self.computed_token_s * self.uncached_share
         self.prefill_limit_s = chunk_s * _CHUNKS_AHEAD if chunk_s > ROUND_TRIP_S else chunk_s + ROUND_TRIP_S
         # Prompts that come later share the steps: of each second, output tokens get what prefill leaves.
-        left = 1 - (prefill_rate if prefill_rate < _MOST_PREFILL else _MOST_PREFILL)
+        left = self.decode_share = 1 - (prefill_rate if prefill_rate < _MOST_PREFILL else _MOST_PREFILL)
         self.output_token_s = step_s / left
         self.output_kv_token_s = pace.kv_token_s / left

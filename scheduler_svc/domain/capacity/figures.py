@@ -39,6 +39,7 @@ NAMES = (
     "live",
     "price_per_s",
     "chunk_s",
+    "decode_share",
     "first_token_margin",
     "lone_token_s",
     "overtaken_s",
@@ -67,6 +68,7 @@ class Figures:
 
     chunk_s: Column
     computed_token_s: Column
+    decode_share: Column
     decode_token_s: Column
     first_step_at: Column
     first_step_floor: Column

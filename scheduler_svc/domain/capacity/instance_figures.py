@@ -115,6 +115,7 @@ class InstanceFigures(EngineCapacity):
             self.live,
             self.price_per_s,
             self.chunk_s,
+            self.decode_share,
             self.first_token_margin,
             self.lone_token_s,
             self.overtaken_s,

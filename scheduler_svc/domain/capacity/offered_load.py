@@ -66,14 +66,15 @@ class TokenCosts:
     def in_time_of(self, rates: LoadRates, prefill: float) -> float:
         """Return how many such instances the load takes if output tokens are to come within their TPOT targets.
 
-        0 where no instance keeps those, so that nothing is gained by more.  ``prefill``: what ``prefill_of`` returned.
+        0 where there are none, or no instance keeps those, so that nothing is gained by more.  ``prefill``: what
+        ``prefill_of`` returned.
 
         An engine that makes a step in t seconds has 1 - alone_s / t of each second for what tokens add to its steps.
         Company to come is counted, as everywhere.
         """
         tpot_s = rates.tpot_s
         lone_s = self.alone_s + self.beside_s
-        if tpot_s <= lone_s:
+        if not lone_s < tpot_s < inf:
             return 0.0
         usual_s = lone_s + (tpot_s - lone_s) / COMPANY
         added = prefill + self.beside_s * rates.output + self.context_s * rates.context

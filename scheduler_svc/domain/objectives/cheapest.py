@@ -9,7 +9,7 @@ import numpy as np
 from mypy_extensions import mypyc_attr
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import as_accounts, figures_of
+from scheduler_svc.domain.capacity.accounts import figures_of, row_of, some_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, Rows, count, highest, lowest
 from scheduler_svc.domain.objectives import one_candidate, scorers
@@ -132,15 +132,17 @@ class CheapestInTime:
         first_s = one_candidate.first_step_s(account, now) + prefill_s
         share = targets.of_one(first_s, token_s)
         scores = {"cost": (one_candidate.cost(account, demand, token_s, prefill_s),), "target_share": (share,)}
-        if share <= _HEADROOM and account.free_slots > 0 and account.instance_id in in_use:
-            choice = Choice(
-                index=0, why=f"uses {share:.0%} of its targets, one of 1 in use", rule="in_use", scores=scores
-            )
-            if max(share, token_s / account.tightest_token_s) > _HEADROOM and may_wait(demand, self._defaults, now):
-                return held_back(scores)
+        patient = may_wait(demand, self._defaults, now)
+        mine = account.free_slots > 0 and account.instance_id in in_use
+        if mine and share <= _HEADROOM:
+            if max(share, token_s / account.tightest_token_s) > _HEADROOM:
+                return held_back(scores) if patient else self.choose(demand, (account,), now)
+            why = f"uses {share:.0%} of its targets, one of 1 in use"
+            choice = Choice(index=0, why=why, rule="in_use", scores=scores)
         else:
-            patient = may_wait(demand, self._defaults, now)
             choice = _only_beside_used(demand, account, in_use, share, scores, now, can_wait=patient)
+            if mine and choice.rule == "none_meets_targets":
+                return self.choose(demand, (account,), now)  # others may be where it goes
             choice.least_times = targets.least_times_of_one(account, first_s, token_s, share=share)
             if choice.rule == "none_meets_targets":
                 finish_s = first_s + float(demand.output_tokens - 1) * token_s
@@ -152,7 +154,7 @@ class CheapestInTime:
 
     def _among_used(self, scored: _Scored, meets: Rows, in_use: InstancesInUse) -> Choice:
         """Choose among instances in use that leave headroom, or have the request wait rather than make others late."""
-        shares, tightest = scored.shares, scored.each.tightest_token_s
+        shares, tightest, row = scored.shares, scored.each.tightest_token_s, None
         crowding: Scores = np.maximum(shares, scored.per_token / tightest)
         scores: dict[str, Scores | LateScores] = {"cost": scored.costs, "target_share": shares}
         roomy = meets[crowding[meets] <= _HEADROOM]
@@ -162,9 +164,7 @@ class CheapestInTime:
             row, waits = self._crowd(scored, in_use)
             if waits:
                 return held_back(scores)
-            index = row if row is not None else pick_of(scored.each, crowding, meets)
-        else:
-            index = pick_of(scored.each, crowding, roomy)
+        index = row if row is not None else pick_of(scored.each, crowding, roomy if len(roomy) else meets)
         why = f"uses {float(shares[index]):.0%} of its targets, one of {len(scored.mine)} in use"
         return Choice(index=index, why=why, rule="in_use", scores=scores)
 
@@ -188,8 +188,10 @@ class CheapestInTime:
             return held_back(scores)
         if row is not None:
             index = row
+        elif number:
+            index = pick_of(scored.each, finishes, scored.mine)
         else:
-            index = pick_of(scored.each, finishes, scored.mine) if number else _least(accounts, finishes, scored.within)
+            index = _least(accounts, finishes, scored.within)
         why = _none_meets(float(finishes[index]))
         return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
 
@@ -198,11 +200,12 @@ class CheapestInTime:
         demand = scored.demand
         if demand.started:
             return None, False
-        accounts = as_accounts(demand.able or scored.accounts)
-        everywhere = LateEverywhere(demand, accounts.where(in_use.mask(accounts)), scored.targets.token_s, scored.now)
+        able = demand.able or scored.accounts
+        used = some_of(able, in_use.mask(able))
+        everywhere = LateEverywhere(demand, used, scored.targets.token_s, scored.now)
         if not everywhere.keeps_most or (crowded := everywhere.most_crowded()) is None:
             return None, False
-        row = as_accounts(scored.accounts).find(crowded.instance_id)
+        row = row_of(scored.accounts, crowded.instance_id)
         if row is not None:
             return row, False
         ttft_s = ttft_target_of(demand.request, self._defaults) or 0.0

@@ -24,6 +24,8 @@ MOST_S = 60.0
 #: Most of what is left of its targets that a request which is held back may be predicted to use: one whose prompt or
 #: output takes more goes before the wait makes it late.
 HEADROOM = 0.8
+#: The rule by which a request waits for others.
+RULE = "waits_for_others"
 
 
 def may_wait(demand: Demand, defaults: Mapping[Priority, Targets], now: float) -> bool:
@@ -55,7 +57,7 @@ def gives_way(late: Mask, shares: Scores) -> bool:
 def held_back(scores: Mapping[str, Scores | Sequence[float]]) -> Choice:
     """Have a request wait for others.  ``scores``: of the accounts that were offered."""
     why = "waits until those who run on the instances are not late for it"
-    return Choice(index=0, why=why, rule="waits_for_others", scores=scores, waits=True)
+    return Choice(index=0, why=why, rule=RULE, scores=scores, waits=True)
 
 
 def makes_late(each: Figures, per_token: Scores, own_s: float) -> Mask | None:

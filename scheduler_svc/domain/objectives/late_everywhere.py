@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import as_accounts
+from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Mask, count
 from scheduler_svc.domain.objectives import scorers
@@ -18,6 +18,7 @@ from scheduler_svc.domain.objectives.held_back import with_company
 _NEARLY = 1.1
 #: As many requests wait at most as are predicted to end within so many times the TTFT target of the next one.
 _MOST_TARGETS = 2.0
+_LEAST_S = 1e-6  # per token of an engine that seems to take no time
 
 
 class LateEverywhere:
@@ -36,8 +37,8 @@ class LateEverywhere:
     def __init__(self, demand: Demand, accounts: Sequence[Account], own_s: float, now: float) -> None:
         """``accounts``: those that can serve the request.  ``own_s``: its TPOT target; infinite without one."""
         self._demand = demand
-        self._accounts = as_accounts(accounts)
-        self._each = each = self._accounts.figures
+        self._accounts = accounts
+        self._each = each = figures_of(accounts)
         self._token_s = scorers.token_beside_prompt_s(each, demand)
         # What is predicted per token, by the tightest target there: above 1, somebody is late.
         self._pressure = with_company(each, self._token_s) / np.minimum(each.tightest_token_s, own_s)
@@ -58,7 +59,8 @@ class LateEverywhere:
 
     def few_wait(self, ttft_s: float) -> bool:
         """Whether no more requests wait than end within some TTFT targets.  ``ttft_s``: that of the request."""
-        ends_per_s = float((self._each.live / (self._demand.output_tokens * self._token_s)).sum())
+        outputs_s = self._demand.output_tokens * np.maximum(self._token_s, _LEAST_S)
+        ends_per_s = float((self._each.live / outputs_s).sum())
         return self._demand.others_wait < ends_per_s * _MOST_TARGETS * ttft_s
 
     def most_crowded(self) -> Account | None:

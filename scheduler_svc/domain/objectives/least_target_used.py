@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from mypy_extensions import mypyc_attr
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import Accounts, as_accounts
+from scheduler_svc.domain.capacity.accounts import figures_of, row_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column, Mask, Rows, count, highest, lowest
 from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.faster_full import unless_faster_is_full
 from scheduler_svc.domain.objectives.held_back import (
+    HEADROOM,
     MOST_S,
     gives_way,
     held_back,
@@ -69,7 +70,7 @@ class LeastTargetUsed:
         patient = may_wait(demand, self._defaults, now)
         ttft_s = ttft_target_of(demand.request, self._defaults) or 0.0
         targets = TargetShares(demand, self._defaults, now)
-        return _Runs(demand, as_accounts(accounts), targets, now, patient=patient, ttft_s=ttft_s)
+        return _Runs(demand, accounts, targets, now, patient=patient, ttft_s=ttft_s)
 
     def choose_only(self, demand: Demand, account: Account, now: float) -> Choice:
         """Choose the only account, whose cache holds nothing of the prompt."""
@@ -125,13 +126,20 @@ class _Runs:
     )
 
     def __init__(
-        self, demand: Demand, offered: Accounts, shares: TargetShares, now: float, *, patient: bool, ttft_s: float
+        self,
+        demand: Demand,
+        offered: Sequence[Account],
+        shares: TargetShares,
+        now: float,
+        *,
+        patient: bool,
+        ttft_s: float,
     ) -> None:
         """``patient``: whether the request may be held back.  ``ttft_s``: its TTFT target."""
         self._demand = demand
         self._shares = shares
         self._offered = offered
-        self._each = each = offered.figures
+        self._each = each = figures_of(offered)
         self._now = now
         self._per_token = scorers.token_s(each, demand)
         # Where those who run would be late.
@@ -170,7 +178,7 @@ class _Runs:
         """Choose with nothing in caches."""
         firsts, per_token = self._uncached_first_tokens(), self._per_token
         shares = self._shares.of(firsts, per_token)
-        if self._waits(shares):
+        if self._waits(firsts, shares):
             return self.hold_back()
         index, least, finishes = self._pick(firsts, shares)
         scores: dict[str, Scores] = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
@@ -191,7 +199,7 @@ class _Runs:
         prefills = scorers.prefill_beside_s(self._each, demand, held)
         firsts = scorers.first_step_s(self._each, self._now) + prefills
         shares = self._shares.of(firsts, per_token)
-        if self._waits(shares):
+        if self._waits(firsts, shares):
             return self.hold_back()
         finishes = scorers.finish_s(demand, firsts, per_token)
         weighed = with_delays(finishes, prefills)
@@ -225,7 +233,7 @@ class _Runs:
         rows = free.nonzero()[0]
         return rows if len(rows) else None
 
-    def _waits(self, shares: Scores) -> bool:
+    def _waits(self, firsts: Scores, shares: Scores) -> bool:
         """Whether the request is held back: wherever it would be in time itself, it would make others late.
 
         Notes where it is to go if it makes others late everywhere and does not wait.
@@ -235,13 +243,15 @@ class _Runs:
             return False
         if self._patient and gives_way(late, shares):
             return True
+        due = self._shares.of_due(firsts, self._per_token)
+        patient = self._patient and (due is None or lowest(due) <= HEADROOM)
         everywhere = LateEverywhere(demand, demand.able or self._offered, self._shares.token_s, self._now)
-        if everywhere.room_soon and self._patient:
+        if patient and everywhere.room_soon:
             return True
         if not everywhere.keeps_most or (crowded := everywhere.most_crowded()) is None:
             return False
-        self._crowd = self._offered.find(crowded.instance_id)
-        if self._crowd is not None and not self._patient:
+        self._crowd = row_of(self._offered, crowded.instance_id)
+        if self._crowd is not None and not patient:
             return False
         return self._now - demand.request.arrived_at < MOST_S and everywhere.few_wait(self._ttft_s)
 

@@ -42,6 +42,6 @@ def token_s(account: Account, demand: Demand) -> float:
 
 def token_beside_prompt_s(account: Account, demand: Demand) -> float:
     """Predict what ``scorers.token_beside_prompt_s`` does."""
-    left = account.decode_token_s / account.output_token_s
+    left = account.decode_share
     taken = account.prefill_token_s * (float(demand.prompt_tokens) / PREFILL_MEMORY_S)
     return token_s(account, demand) * (left / max(left - taken, LEAST_LEFT))

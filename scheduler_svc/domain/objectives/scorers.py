@@ -75,7 +75,7 @@ def token_s(accounts: Sequence[Account] | Figures, demand: Demand) -> Scores:
 
 def token_beside_prompt_s(each: Figures, demand: Demand) -> Scores:
     """Predict the same of those who run there meanwhile: the request's own prompt shares their iterations, too."""
-    left = each.decode_token_s / each.output_token_s  # of each second, for output tokens
+    left = each.decode_share
     taken = each.prefill_token_s * (float(demand.prompt_tokens) / PREFILL_MEMORY_S)
     beside: Scores = token_s(each, demand) * (left / np.maximum(left - taken, LEAST_LEFT))
     return beside

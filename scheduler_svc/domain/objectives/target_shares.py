@@ -49,20 +49,25 @@ class TargetShares:
 
     def of(self, first_tokens: Scores, per_token: Scores) -> Scores:
         """Return the share for each instance, huge where a target is past; 0 for a request without any target."""
-        found: Scores | None = None
+        found = self.of_due(first_tokens, per_token)
+        if self._tpot_s is not None:
+            shares = per_token * (1 / self._tpot_s)
+            found = shares if found is None else np.maximum(found, shares)
+        return np.zeros(len(first_tokens)) if found is None else found
+
+    def of_due(self, first_tokens: Scores, per_token: Scores) -> Scores | None:
+        """Return the share of the TTFT target and the deadline, which a wait uses up; None without either."""
         deadline_at, now = self._deadline_at, self._now
+        found: Scores | None = None
         if self._first_token_at is not None:
             left_s = self._first_token_at - now
             # A first token that is too late everywhere is no reason to miss the deadline as well.
             counts = deadline_at is None or lowest(first_tokens) <= left_s
             found = first_tokens * (1 / max(left_s, _LEAST_S) if counts else 0.0)
-        if self._tpot_s is not None:
-            shares = per_token * (1 / self._tpot_s)
-            found = shares if found is None else np.maximum(found, shares)
         if deadline_at is not None:
             shares = finish_s(self._demand, first_tokens, per_token) * (1 / max(deadline_at - now, _LEAST_S))
             found = shares if found is None else np.maximum(found, shares)
-        return np.zeros(len(first_tokens)) if found is None else found
+        return found
 
     def of_one(self, first_token_s: float, token_s: float) -> float:
         """Return the share for the only instance, as ``of`` does."""

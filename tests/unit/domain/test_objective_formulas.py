@@ -70,35 +70,63 @@ class Fleet:
         self.shares = self._shares()
         self.rows = range(len(self.each))
         self.free = [row for row in self.rows if self.each[row].free_slots > 0]
-        self.late = [row for row in self.rows if self._makes_late(self.each[row], self.tokens[row])]
+        own_s = effective_targets(self.demand.request, DEFAULT_TARGETS).tpot_s
+        self.own_s = inf if own_s is None else own_s
+        self.beside = [self._beside(a, token_s) for a, token_s in zip(self.each, self.tokens, strict=True)]
+        self.late = [row for row in self.rows if self._makes_late(self.each[row], self.beside[row])]
+        self.crowd = self._crowd()
+
+    def _beside(self, account: Account, token_s: float) -> float:
+        """Return seconds per token beside the request's own prompt, which weighs as one of ten seconds."""
+        left = account.decode_share
+        return token_s * left / max(left - account.prefill_token_s * self.demand.prompt_tokens / 10, 0.05)
+
+    def _pressure(self, account: Account, token_s: float) -> float:
+        """Return the time per token with half as much company again, by the tightest target there."""
+        return _with_company(account, token_s) / min(self.own_s, *account.token_targets, inf)
+
+    def _crowd(self) -> int | None:
+        """Return the row where those who run are the latest; None if no room is anywhere, or less than half is kept."""
+        pressures = [self._pressure(a, token_s) for a, token_s in zip(self.each, self.beside, strict=True)]
+        if sum(pressure <= 1.1 for pressure in pressures) * 2 < len(pressures):
+            return None
+        wanted = self.demand
+        taking = [
+            row
+            for row in self.free
+            if self.each[row].slot_limit >= wanted.prompt_tokens
+            and self.each[row].free_tokens >= wanted.tokens
+            and (not self.each[row].prefill_full or self.each[row].ready_at > NOW)
+        ]
+        self.room_soon = any(pressures[row] <= 1 for row in taking)
+        return max(taking, key=lambda row: pressures[row], default=None)
 
     def _makes_late(self, account: Account, token_s: float) -> bool:
         """Whether some who run there would be late.
 
-        With half of the margin, and at most as a full step takes, if they have a tighter target than the request.
+        With half of the margin, and at most as a full step takes, if they have a tighter target than the request; else
+        with half as much company again.
         """
-        own_s, tightest_s = (
-            effective_targets(self.demand.request, DEFAULT_TARGETS).tpot_s,
-            min(account.token_targets, default=inf),
-        )
-        if own_s is not None and own_s <= tightest_s:
-            return token_s > tightest_s
+        tightest_s = min(account.token_targets, default=inf)
+        if self.own_s <= tightest_s:
+            return _with_company(account, token_s) > tightest_s
         likely_s = token_s * (1 + min(account.token_margin, PRIOR_MARGINS.token)) / 2
         return min(likely_s, max(token_s, account.chunk_s)) > tightest_s
 
     def _shares(self) -> list[float]:
         request = self.demand.request
         targets = effective_targets(request, DEFAULT_TARGETS)
-        shares = [0.0 for _ in self.each]
+        shares = [0.0 for _ in self.each]  # of what a wait uses up
         if targets.ttft_s is not None and not self.demand.started:
             left_s = request.arrived_at + targets.ttft_s - NOW
             if request.target_at is None or min(self.firsts) <= left_s:
                 shares = [first / max(left_s, 1e-6) for first in self.firsts]
-        if targets.tpot_s is not None:
-            shares = [max(share, token / targets.tpot_s) for share, token in zip(shares, self.tokens, strict=True)]
         if request.target_at is not None:
             left_s = max(request.target_at - NOW, 1e-6)
             shares = [max(share, finish / left_s) for share, finish in zip(shares, self.finishes, strict=True)]
+        self.due = shares
+        if targets.tpot_s is not None:
+            shares = [max(share, token / targets.tpot_s) for share, token in zip(shares, self.tokens, strict=True)]
         return shares
 
     def weighed(self, times: Sequence[float]) -> list[float]:
@@ -118,6 +146,10 @@ class Fleet:
         return min(near, key=lambda row: (-cached.get(self.each[row].instance_id, 0), self.each[row].turn, row))
 
 
+def _with_company(account: Account, token_s: float) -> float:
+    return account.lone_token_s + 1.5 * max(token_s - account.lone_token_s, 0.0)
+
+
 def earliest_finish(fleet: Fleet) -> int:
     """Choose as ``EarliestFinish`` says."""
     times = fleet.finishes
@@ -129,11 +161,17 @@ def earliest_finish(fleet: Fleet) -> int:
 
 
 def held_back(fleet: Fleet) -> bool:
-    """Whether ``LeastTargetUsed`` has the request wait: where it is in time, others are late, and it has headroom."""
-    if not _may_wait(fleet):
-        return False
+    """Whether ``LeastTargetUsed`` has the request wait.
+
+    Where it is in time, others are late, and it has headroom; or where it makes others late everywhere, as long as it
+    has headroom before its first token and its end.
+    """
     in_time = [row for row in fleet.rows if fleet.shares[row] <= 1]
-    return set(in_time) <= set(fleet.late) and any(fleet.shares[row] <= HEADROOM for row in in_time)
+    if not fleet.late or not _may_wait(fleet) or not set(in_time) & set(fleet.free) <= set(fleet.late):
+        return False
+    if set(in_time) <= set(fleet.late) and any(fleet.shares[row] <= HEADROOM for row in in_time):
+        return True
+    return fleet.crowd is not None and min(fleet.due) <= HEADROOM
 
 
 def never(fleet: Fleet) -> bool:
@@ -148,10 +186,16 @@ def least_target_used(fleet: Fleet) -> int:
         harmless = [row for row in fleet.free if row not in fleet.late and shares[row] <= 1] if fleet.late else []
         return fleet.least(fleet.weighed(fleet.finishes), harmless or fleet.free or fleet.rows, by_cache=True)
     if min(shares) > 1:
-        return fleet.least(fleet.finishes, fleet.rows)
+        harmless = [row for row in fleet.free if row not in fleet.late] if fleet.late else []
+        if fleet.late and not harmless and fleet.crowd is not None and not fleet.demand.started:
+            return fleet.crowd
+        return fleet.least(fleet.finishes, harmless or fleet.rows)
     meets = [row for row in fleet.rows if shares[row] <= 1]
     at_once = [row for row in meets if row in fleet.free]
-    at_once = [row for row in at_once if row not in fleet.late] or at_once
+    harmless = [row for row in at_once if row not in fleet.late]
+    if fleet.late and not harmless and fleet.crowd is not None and not fleet.demand.started:
+        return fleet.crowd
+    at_once = harmless or at_once
     return fleet.least(shares if max(shares) > 0 else fleet.finishes, at_once or meets, relative=0.01)
 
 

@@ -1,0 +1,131 @@
+"""A request that makes somebody late wherever it goes does so where those who run are late already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import Accounts
+from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.objectives.cheapest import CheapestInTime
+from scheduler_svc.domain.objectives.held_back import MOST_S
+from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
+from scheduler_svc.domain.objectives.objective import Choice
+from scheduler_svc.domain.prediction.pace import Pace
+from scheduler_svc.domain.targets import DEFAULT_TARGETS
+from tests.contract.policies.modelled_fleet import MODEL
+from tests.unit.domain.test_held_back import NOW, TOKEN_S, demand, instance
+
+TARGET_S = 0.05
+#: Each sequence adds to a step, so that 20 of them take a token of 0.04 s: with half as much company again, just in time.
+PACE = Pace(base_s=TOKEN_S, prefill_token_s=1e-4, running_s=1e-3, kv_token_s=0.0)
+FULL = 20
+
+
+def running(number: int, sequences: int, *, prompts_ahead: bool = False) -> Account:
+    account = instance(number, *[TARGET_S] * sequences, pace=PACE)
+    if prompts_ahead:
+        account.full_prefill_s = 0.5
+        account.ready_at = NOW + 0.5
+    return account
+
+
+def wanted(*, waited_s: float = 6.0, ttft_target_s: float = 10.0) -> Demand:
+    """Return the demand of a request as tight as those who run, whose patience is over."""
+    return demand(ttft_target_s=ttft_target_s, tpot_target_s=TARGET_S, waited_s=waited_s)
+
+
+def choose(demanded: Demand, offered: Sequence[Account], *, able: Sequence[Account] = ()) -> Choice:
+    demanded.able = Accounts(able or offered)
+    return LeastTargetUsed(DEFAULT_TARGETS).choose(demanded, Accounts(offered), NOW)
+
+
+def test_it_goes_where_those_who_run_are_the_latest() -> None:
+    choice = choose(wanted(), [running(0, FULL), running(1, FULL + 10), running(2, FULL)])
+
+    assert (choice.waits, choice.index) == (False, 1)
+
+
+def test_it_goes_where_nobody_is_late_if_there_is_such_a_place() -> None:
+    choice = choose(wanted(), [running(0, FULL), running(1, FULL + 10), running(2, FULL - 5)])
+
+    assert (choice.waits, choice.index) == (False, 2)
+
+
+def test_it_waits_while_it_is_patient() -> None:
+    assert choose(wanted(waited_s=1.0), [running(0, FULL), running(1, FULL + 10), running(2, FULL)]).waits
+
+
+def test_it_waits_for_the_latest_instance_while_prompts_are_ahead_there() -> None:
+    latest = running(1, FULL + 10, prompts_ahead=True)
+    offered = [running(0, FULL), running(2, FULL)]
+
+    assert choose(wanted(), offered, able=[offered[0], latest, offered[1]]).waits
+
+
+def test_it_waits_so_for_a_minute_at_most() -> None:
+    latest = running(1, FULL + 10, prompts_ahead=True)
+    offered = [running(0, FULL), running(2, FULL)]
+
+    assert not choose(wanted(waited_s=MOST_S), offered, able=[offered[0], latest, offered[1]]).waits
+
+
+def test_it_does_not_wait_for_an_instance_whose_prompts_are_overdue() -> None:
+    stopped = running(1, FULL + 10, prompts_ahead=True)
+    stopped.ready_at = NOW - 1.0
+    offered = [running(0, FULL), running(2, FULL + 1)]
+
+    choice = choose(wanted(), offered, able=[offered[0], stopped, offered[1]])
+
+    assert (choice.waits, choice.index) == (False, 1)
+
+
+@pytest.mark.parametrize(("others", "waits"), [(0, True), (10_000, False)])
+def test_no_more_wait_than_end_soon(others: int, waits: bool) -> None:
+    demanded = wanted(waited_s=1.0)
+    demanded.others_wait = others
+
+    assert choose(demanded, [running(0, FULL), running(1, FULL + 10), running(2, FULL)]).waits == waits
+
+
+def test_where_most_are_far_too_late_requests_are_spread_out_and_nobody_waits() -> None:
+    choice = choose(wanted(waited_s=1.0), [running(0, FULL), running(1, FULL + 30), running(2, FULL + 20)])
+
+    assert (choice.waits, choice.index) == (False, 0)
+
+
+def test_a_target_that_engines_just_reach_alone_is_kept_beside_little_company() -> None:
+    tight_s = TOKEN_S + 0.004  # a lone sequence takes 0.021 s
+    offered = [instance(number, tight_s, pace=PACE) for number in range(3)]
+
+    assert not choose(demand(ttft_target_s=10.0, tpot_target_s=tight_s), offered).waits
+
+
+def test_a_long_prompt_counts_for_those_who_run_beside_it() -> None:
+    offered = [running(number, FULL - 4) for number in range(3)]
+    demanded = wanted(waited_s=1.0)
+
+    assert not choose(demanded, offered).waits
+    assert choose(replace(demanded, prompt_tokens=20_000), offered).waits
+
+
+def test_a_request_that_began_elsewhere_goes_where_it_is_fastest() -> None:
+    choice = choose(replace(wanted(), started=True), [running(0, FULL), running(1, FULL + 10), running(2, FULL)])
+
+    assert (choice.waits, choice.index) == (False, 0)
+
+
+def test_cost_optimized_sends_it_there_as_well() -> None:
+    each = [running(0, FULL), running(1, FULL + 10), running(2, FULL)]
+    objective = CheapestInTime(DEFAULT_TARGETS)
+    for account in each:
+        objective._of(MODEL).take(account, each, NOW, risk=0.0)
+    demanded = wanted()
+    demanded.able = Accounts(each)
+
+    choice = objective.choose(demanded, Accounts(each), NOW)
+
+    assert (choice.waits, choice.index) == (False, 1)

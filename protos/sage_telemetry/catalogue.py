@@ -172,8 +172,8 @@ DECISIONS = _counter(
     POLICY,
     {
         "phase": "hybrid (whole), decoding (split)",
-        "reason": "earliest_finish, earliest_first_token, least_target_used, none_meets_targets, in_use, cheapest, "
-        "session, preferred, kept (for a quarantined request); other for policies that name none",
+        "reason": "earliest_finish, earliest_first_token, least_target_used, none_meets_targets, most_crowded, "
+        "in_use, cheapest, session, preferred, kept (for a quarantined request); other for policies that name none",
     },
 )
 DECISION_DURATION = _histogram(

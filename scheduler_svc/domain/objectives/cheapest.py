@@ -12,7 +12,7 @@ from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of, row_of, some_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, Rows, count, highest, lowest
-from scheduler_svc.domain.objectives import one_candidate, scorers
+from scheduler_svc.domain.objectives import late_everywhere, one_candidate, scorers
 from scheduler_svc.domain.objectives.crowded import all_crowded
 from scheduler_svc.domain.objectives.held_back import MOST_S, held_back, may_wait
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
@@ -31,6 +31,7 @@ _PATIENCE = 0.5
 #: Most of its targets that a request may be predicted to use where it goes: the rest is for what comes after it.
 _HEADROOM = 0.8
 _COST_TOLERANCE = 1e-12
+_NOT_BY_TARGETS = ("none_meets_targets", late_everywhere.RULE)
 _WAITS = "waits for an instance in use"
 _MOST_MODELS = 1_024  # whose instances in use are remembered
 
@@ -113,7 +114,7 @@ class CheapestInTime:
         choice.remarks, choice.rejected = remarks, rejected
         if choice.waits:
             return choice
-        if choice.rule != "none_meets_targets" and most > 1:
+        if choice.rule not in _NOT_BY_TARGETS and most > 1:
             reject_missed(rejected, shares)
         if choice.rule == "in_use" and demand.request.session:  # it shall not go back to one that is to stay unused
             rejected.add(~used, lambda _: ("not_in_use", "is not in use"))
@@ -154,7 +155,7 @@ class CheapestInTime:
 
     def _among_used(self, scored: _Scored, meets: Rows, in_use: InstancesInUse) -> Choice:
         """Choose among instances in use that leave headroom, or have the request wait rather than make others late."""
-        shares, tightest, row = scored.shares, scored.each.tightest_token_s, None
+        shares, tightest = scored.shares, scored.each.tightest_token_s
         crowding: Scores = np.maximum(shares, scored.per_token / tightest)
         scores: dict[str, Scores | LateScores] = {"cost": scored.costs, "target_share": shares}
         roomy = meets[crowding[meets] <= _HEADROOM]
@@ -164,7 +165,9 @@ class CheapestInTime:
             row, waits = self._crowd(scored, in_use)
             if waits:
                 return held_back(scores)
-        index = row if row is not None else pick_of(scored.each, crowding, roomy if len(roomy) else meets)
+            if row is not None:
+                return Choice(index=row, why=late_everywhere.WHY, rule=late_everywhere.RULE, scores=scores)
+        index = pick_of(scored.each, crowding, roomy if len(roomy) else meets)
         why = f"uses {float(shares[index]):.0%} of its targets, one of {len(scored.mine)} in use"
         return Choice(index=index, why=why, rule="in_use", scores=scores)
 
@@ -187,11 +190,9 @@ class CheapestInTime:
         if waits:
             return held_back(scores)
         if row is not None:
-            index = row
-        elif number:
-            index = pick_of(scored.each, finishes, scored.mine)
-        else:
-            index = _least(accounts, finishes, scored.within)
+            why, rule = late_everywhere.WHY, late_everywhere.RULE
+            return Choice(index=row, why=why, rule=rule, scores=scores, least_times=times)
+        index = pick_of(scored.each, finishes, scored.mine) if number else _least(accounts, finishes, scored.within)
         why = _none_meets(float(finishes[index]))
         return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
 

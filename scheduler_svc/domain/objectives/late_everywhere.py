@@ -18,6 +18,9 @@ from scheduler_svc.domain.objectives.held_back import with_company
 _NEARLY = 1.1
 #: As many requests wait at most as are predicted to end within so many times the TTFT target of the next one.
 _MOST_TARGETS = 2.0
+#: The rule by which a request goes to the most crowded instance, and why it does.
+RULE = "most_crowded"
+WHY = "somebody is late wherever it goes: it goes where those who run are the latest"
 _LEAST_S = 1e-6  # per token of an engine that seems to take no time
 
 

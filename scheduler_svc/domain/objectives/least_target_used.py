@@ -10,7 +10,7 @@ from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of, row_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column, Mask, Rows, count, highest, lowest
-from scheduler_svc.domain.objectives import one_candidate, scorers
+from scheduler_svc.domain.objectives import late_everywhere, one_candidate, scorers
 from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.faster_full import unless_faster_is_full
 from scheduler_svc.domain.objectives.held_back import (
@@ -185,6 +185,9 @@ class _Runs:
         if finishes is not None:
             scores["finish_s"] = finishes
         times = self._least_times(firsts, least)
+        if index == self._crowd:
+            rule, why = late_everywhere.RULE, late_everywhere.WHY
+            return Choice(index=index, why=why, rule=rule, scores=scores, least_times=times)
         if finishes is not None and least > 1:
             return _none_meets(index, float(finishes[index]), scores, times)
         choice = _least_used(index, float(shares[index]), float(firsts[index]), float(per_token[index]), scores, times)

@@ -13,8 +13,9 @@ from scheduler_svc.domain.prediction.margin import COMPANY
 MEMORY_S = 30.0
 #: The same of the load at a time, whose peaks count.
 BRIEF_S = 10.0
-#: What a load is taken to be by its mean where time per token binds: it rises before those who run slow down.
-_RISE = 1.2
+#: Power of what steps that carry fewer tokens cost more: a load rises before those who run slow down, and the tighter
+#: the targets are, the less of that is in time.
+_RISE = 1.5
 _FIRST_S = 1.0  # the first requests count as the load of one second
 
 
@@ -78,7 +79,7 @@ class TokenCosts:
             return 0.0
         usual_s = lone_s + (tpot_s - lone_s) / COMPANY
         added = prefill + self.beside_s * rates.output + self.context_s * rates.context
-        return _RISE * added / (1 - self.alone_s / usual_s)
+        return added / (1 - self.alone_s / usual_s) ** _RISE
 
 
 #: Of an instance that loads of any two times can be compared by.

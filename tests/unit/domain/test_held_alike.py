@@ -18,9 +18,7 @@ TTFT_S = 10.0
 def waiting(
     *, prompt: int = 100, output: int = 100, tpot_s: float = 0.05, waited_s: float = 1.0, emitted: int = 0
 ) -> WaitingRequest:
-    request = make_request(
-        "r", prompt=prompt, arrived_at=NOW - waited_s, ttft_target_s=TTFT_S, tpot_target_s=tpot_s
-    )
+    request = make_request("r", prompt=prompt, arrived_at=NOW - waited_s, ttft_target_s=TTFT_S, tpot_target_s=tpot_s)
     return WaitingRequest(
         request,
         enqueued_at=NOW - waited_s,

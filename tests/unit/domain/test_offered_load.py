@@ -42,7 +42,7 @@ def test_a_tight_target_leaves_less_of_each_second() -> None:
     lone_s = STEP_S + PACE.running_s
     usual_s = lone_s + (0.03 - lone_s) / 1.5  # with half as much company again, 0.03 s
 
-    assert taken(0.03) == pytest.approx(1.2 * ADDED / (1 - STEP_S / usual_s), rel=0.01)
+    assert taken(0.03) == pytest.approx(ADDED / (1 - STEP_S / usual_s) ** 1.5, rel=0.01)
     assert taken(0.03) > taken(0.06) > AT_MOST
 
 

@@ -20,7 +20,7 @@ from tests.contract.policies.modelled_fleet import MODEL
 from tests.unit.domain.test_held_back import NOW, TOKEN_S, demand, instance
 
 TARGET_S = 0.05
-#: Each sequence adds to a step, so that 20 of them take a token of 0.04 s: with half as much company again, just in time.
+#: Each sequence adds to a step: 20 of them take a token of 0.04 s, with half as much company again just in time.
 PACE = Pace(base_s=TOKEN_S, prefill_token_s=1e-4, running_s=1e-3, kv_token_s=0.0)
 FULL = 20
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sage_common.near_names import names_instead
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.prediction.pace import Pace
@@ -152,7 +153,7 @@ def _group(group: str, kinds: Mapping[str, InstanceModel]) -> tuple[int, Instanc
     first, *others = rest.split(",")
     if first.strip() and "=" not in first:
         if first.strip() not in kinds:
-            raise FleetSpecError(f"{group!r}: no kind {first.strip()!r}; there are: {', '.join(kinds) or 'none'}")
+            raise FleetSpecError(f"{group!r}: no kind {first.strip()!r}{names_instead(first.strip(), kinds)}")
         return int(count), _changed(kinds[first.strip()], others)
     return int(count), _changed(InstanceModel(), [first, *others])
 
@@ -176,4 +177,4 @@ def named_fleet(name: str) -> tuple[InstanceModel, ...]:
     try:
         return tuple(NAMED_FLEETS[name])
     except KeyError:
-        raise FleetSpecError(f"no fleet {name!r}; there are: {', '.join(NAMED_FLEETS)}") from None
+        raise FleetSpecError(f"no fleet {name!r}{names_instead(name, NAMED_FLEETS)}") from None

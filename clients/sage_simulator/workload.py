@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sage_common.near_names import names_instead
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces.classes import MIXES, with_classes
 from sage_simulator.traces.synthetic.lengths import Lengths
@@ -59,7 +60,7 @@ class Workload:
         if self.day_s is not None and self.day_s <= 0:
             raise ValueError(f"a day of {self.day_s} s is not above 0")
         if self.classes and self.classes not in MIXES:
-            raise ValueError(f"no classes {self.classes!r}; there are: {', '.join(MIXES)}")
+            raise ValueError(f"no classes {self.classes!r}{names_instead(self.classes, MIXES)}")
 
     @property
     def seeded(self) -> bool:

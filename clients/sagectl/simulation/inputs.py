@@ -33,9 +33,23 @@ def errors_in_one_line() -> Iterator[None]:
         raise click.UsageError(str(error)) from None
 
 
+@contextmanager
+def named(option: str) -> Iterator[None]:
+    """Name the option whose value is at fault in an error, which is a sentence."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from None
+
+
 def policies_of(options: dict[str, Any]) -> tuple[str, ...]:
     """Return the policies that were named, else the default."""
-    return tuple(options["policies"]) or (DEFAULT_POLICY,)
+    from sage_simulator.policy_run import known_policies
+
+    policies = tuple(options["policies"]) or (DEFAULT_POLICY,)
+    with named("--policy"):
+        known_policies(*policies)
+    return policies
 
 
 def seeds_of(options: dict[str, Any], workload: Workload, *, default: int) -> range:

@@ -92,6 +92,7 @@ def _run(options: dict[str, Any]) -> None:
     from sage_simulator.over_seeds import OverSeeds
     from sage_simulator.policy_run import PolicyRun
 
+    policies = policies_of(options)
     fleet, workload = fleet_of(options), workload_of(options, requests=_REQUESTS)
     settings = settings_of(options, fleet)
     capacity = capacity_of(fleet, workload, settings)
@@ -103,7 +104,7 @@ def _run(options: dict[str, Any]) -> None:
     runs = _run_all(
         [
             PolicyRun(workload=workload, fleet=fleet, policy=policy, rate=rate, seed=seed, settings=settings)
-            for policy in policies_of(options)
+            for policy in policies
             for seed in seeds
         ],
         options["workers"],

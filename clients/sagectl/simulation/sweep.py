@@ -32,6 +32,8 @@ from sagectl.simulation.report import check_report, report_cheapest_fleets, repo
 from sagectl.simulation.sweep_tables import cheapest_fleets_table, highest_loads_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sage_simulator.workload import Workload
 
 _DURATION_S = 120.0  # of a synthetic trace
@@ -96,14 +98,15 @@ def sweep(**options: Any) -> None:
     """
     check_report(options["report"])
     with errors_in_one_line():
+        policies = policies_of(options)
         workload = workload_of(options, duration_s=_DURATION_S)
         if options["kinds"] is not None:
-            _cheapest_fleet(options, workload)
+            _cheapest_fleet(options, policies, workload)
         else:
-            _highest_load(options, workload)
+            _highest_load(options, policies, workload)
 
 
-def _highest_load(options: dict[str, Any], workload: Workload) -> None:
+def _highest_load(options: dict[str, Any], policies: Sequence[str], workload: Workload) -> None:
     from sage_simulator.highest_load import LoadSearch
     from sage_simulator.parallel_runs import run_all
     from sage_simulator.policy_run import PolicyRun
@@ -121,7 +124,7 @@ def _highest_load(options: dict[str, Any], workload: Workload) -> None:
             share=options["share"],
             resolution=options["resolution"],
         )
-        for policy in policies_of(options)
+        for policy in policies
         for seed in seeds
     ]
     done = dict(progress(run_all(searches, options["workers"]), len(searches), "searches"))
@@ -136,7 +139,7 @@ def _highest_load(options: dict[str, Any], workload: Workload) -> None:
         highest_loads_table(title, found, capacity).show()
 
 
-def _cheapest_fleet(options: dict[str, Any], workload: Workload) -> None:
+def _cheapest_fleet(options: dict[str, Any], policies: Sequence[str], workload: Workload) -> None:
     from sage_simulator.cheapest_fleet import CheapestFleet, CheapestFleetSearch
     from sage_simulator.fleet_search import Kind
     from sage_simulator.fleet_spec import parse_groups
@@ -157,7 +160,7 @@ def _cheapest_fleet(options: dict[str, Any], workload: Workload) -> None:
     settings = settings_of(options, [each.instance for each in kinds])
     search = CheapestFleetSearch(
         kinds=kinds,
-        policies=policies_of(options),
+        policies=policies,
         seeds=seeds_of(options, workload, default=_SEEDS),
         run=PolicyRun(workload=workload, fleet=(), policy="", rate=rate, settings=settings),
         share=options["share"],

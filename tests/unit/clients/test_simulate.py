@@ -148,8 +148,13 @@ def test_a_trace_keeps_its_own_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--policy", "fastest"), "unknown policy 'fastest'; there are: adaptive, cost_optimized, "),
+        (("--policy", "fastest"), "--policy: unknown policy 'fastest'; there are: adaptive, cost_optimized, "),
+        (
+            ("--policy", "slo-aware"),
+            "--policy: unknown policy 'slo-aware'; did you mean slo_aware? There are: adaptive, ",
+        ),
         (("--fleet", "E9"), "no fleet 'E9'; there are: E8, U8, PD"),
+        (("--fleet", "u8"), "no fleet 'u8'; did you mean U8? There are: E8, U8, PD"),
         (("--instances", "2xcolour=red"), "the keys are speed, price"),
         (("--instances", "2xrole=embedding"), "the simulator's instances generate"),
         (("--fleet", "E8", "--instances", "1x"), "--fleet and --instances exclude one another"),

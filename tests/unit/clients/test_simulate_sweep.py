@@ -59,7 +59,7 @@ def test_where_nothing_is_enough_that_is_said() -> None:
         (("--rate", "1"), "--rate is for --kinds"),
         (("--kinds", "1x", "--rate", "1000"), "of their computed capacity"),
         (("--requests", "5"), "--requests and --duration exclude one another"),
-        (("--policy", "fastest"), "unknown policy 'fastest'"),
+        (("--policy", "prority"), "--policy: unknown policy 'prority'; did you mean priority? There are: adaptive, "),
         (("--classes", "gold"), "no classes 'gold'"),
         (("--model", "a=x"), "'x' is no weight"),
     ],

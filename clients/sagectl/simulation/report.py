@@ -45,8 +45,7 @@ def check_report(file: Path | None, option: str = "--report") -> None:
     """Raise UsageError if plots are asked for and cannot be written; called before anything is simulated."""
     if file is None:
         return
-    if not file.parent.is_dir():
-        raise click.UsageError(f"{option} {file}: there is no folder {file.parent}")
+    check_folder(file, option)
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
@@ -54,6 +53,12 @@ def check_report(file: Path | None, option: str = "--report") -> None:
             f"{option} needs the package matplotlib, which is not installed; install the extra simulator: "
             "pip install 'sage-control-plane[simulator]' (in a checkout: '.[simulator]')"
         ) from None
+
+
+def check_folder(file: Path | None, option: str) -> None:
+    """Raise UsageError if a file that is to be written has no folder; called before anything is simulated."""
+    if file is not None and not file.parent.is_dir():
+        raise click.UsageError(f"{option} {file}: there is no folder {file.parent}")
 
 
 def report_runs(file: Path, title: str, figures: Sequence[OverSeeds], runs: Sequence[Summary]) -> None:

@@ -30,6 +30,7 @@ from sagectl.simulation.options import (
 from sagectl.simulation.progress import progress
 from sagectl.simulation.report import check_report, report_runs
 from sagectl.simulation.tables import instances_table, remarks, runs_table
+from sagectl.simulation.values import Number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +69,7 @@ _LOAD = 0.6  # of a synthetic trace, as a share of the fleet's capacity
 @click.option("--rate", type=POSITIVE, metavar="R", help="Mean arrivals per second.  [default: the trace's own]")
 @click.option(
     "--load",
-    type=POSITIVE,
+    type=Number(0, 1_000_000, min_open=True),
     metavar="X",
     help="Mean arrivals as a share of the fleet's computed capacity, instead of --rate.  "
     f"[default: {_LOAD} for a synthetic trace]",

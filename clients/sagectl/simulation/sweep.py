@@ -11,6 +11,7 @@ from sagectl.simulation.inputs import (
     capacity_of,
     errors_in_one_line,
     fleet_of,
+    named,
     named_kinds,
     policies_of,
     seeds_of,
@@ -30,6 +31,7 @@ from sagectl.simulation.options import (
 from sagectl.simulation.progress import progress
 from sagectl.simulation.report import check_report, report_cheapest_fleets, report_highest_loads
 from sagectl.simulation.sweep_tables import cheapest_fleets_table, highest_loads_table
+from sagectl.simulation.values import Number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +54,7 @@ _SEEDS = 3
 @world_options
 @click.option(
     "--share",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Number(0, 1, min_open=True),
     default=0.9,
     show_default=True,
     metavar="X",
@@ -60,7 +62,7 @@ _SEEDS = 3
 )
 @click.option(
     "--resolution",
-    type=click.FloatRange(0.001, 1),
+    type=Number(0.001, 1),
     default=0.02,
     show_default=True,
     metavar="X",
@@ -110,9 +112,13 @@ def _highest_load(options: dict[str, Any], policies: Sequence[str], workload: Wo
     from sage_simulator.highest_load import LoadSearch
     from sage_simulator.parallel_runs import run_all
     from sage_simulator.policy_run import PolicyRun
+    from sage_simulator.traces import requests_per_s
 
     if options["rate"] is not None:
         raise click.UsageError("--rate is for --kinds; without it, the load is what is searched for")
+    if workload.replayed:
+        with named(f"--trace {options['trace_file']}"):
+            requests_per_s(workload.replayed)
     fleet = fleet_of(options)
     settings = settings_of(options, fleet)
     capacity = capacity_of(fleet, workload, settings)
@@ -153,10 +159,11 @@ def _cheapest_fleet(options: dict[str, Any], policies: Sequence[str], workload: 
     if rate is None:
         if not workload.replayed:
             raise click.UsageError("--kinds needs --rate for a synthetic trace")
-        rate = requests_per_s(workload.replayed)
-    kinds = [
-        Kind(instance=instance, most=most) for most, instance in parse_groups(options["kinds"], named_kinds(options))
-    ]
+        with named(f"--trace {options['trace_file']}"):
+            rate = requests_per_s(workload.replayed)
+    with named("--kinds"):
+        groups = parse_groups(options["kinds"], named_kinds(options))
+    kinds = [Kind(instance=instance, most=most) for most, instance in groups]
     settings = settings_of(options, [each.instance for each in kinds])
     search = CheapestFleetSearch(
         kinds=kinds,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sage_simulator.executor_model import ExecutorModel
+from sage_simulator.followed_policies import FollowedPolicy
 from sage_simulator.outcome import End
 from sage_simulator.simulation import SimulationResult
 from sage_simulator.timeline import TimelinePoint
@@ -69,6 +70,7 @@ class Summary:
     fleet_cost: float  # price x hours of each instance's presence
     cost_per_million_tokens: float | None  # ``cost`` by output tokens
     policy_switches: int
+    followed: tuple[FollowedPolicy, ...]  # which policy each model followed, from when to when
     stalls: int
     failovers: int  # requests that went on elsewhere after their instance was lost
     splits: int  # placements on a prefill and a decode instance
@@ -106,6 +108,7 @@ def summarize(result: SimulationResult) -> Summary:
         fleet_cost=sum(each.price_per_hour * each.present_s for each in instances) / 3600,
         cost_per_million_tokens=cost * 1e6 / tokens if tokens else None,
         policy_switches=len(result.switches),
+        followed=result.followed,
         stalls=result.stalls,
         failovers=result.failovers,
         splits=result.split_counts.splits,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sagectl.simulation.sweep_tables import cheapest_fleets_table, highest_loads_table
-from sagectl.simulation.tables import Table, runs_table
+from sagectl.simulation.tables import Table, followed_table, runs_table
 
 if TYPE_CHECKING:
     from sage_simulator.cheapest_fleet import CheapestFleet
@@ -63,7 +63,9 @@ def check_folder(file: Path | None, option: str) -> None:
 
 def report_runs(file: Path, title: str, figures: Sequence[OverSeeds], runs: Sequence[Summary]) -> None:
     """Report simulations of one load."""
-    _write(file, title, [runs_table(title, figures)], _plots_of(_by_policy(runs)))
+    followed = followed_table(runs)
+    tables = [runs_table(title, figures), *((followed,) if followed is not None else ())]
+    _write(file, title, tables, _plots_of(_by_policy(runs)))
 
 
 def report_highest_loads(file: Path, title: str, found: Sequence[HighestLoad], capacity: float, share: float) -> None:

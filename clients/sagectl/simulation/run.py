@@ -29,7 +29,7 @@ from sagectl.simulation.options import (
 )
 from sagectl.simulation.progress import progress
 from sagectl.simulation.report import check_report, report_runs
-from sagectl.simulation.tables import instances_table, remarks, runs_table
+from sagectl.simulation.tables import followed_table, instances_table, remarks, runs_table
 from sagectl.simulation.values import Number
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ def _show(title: str, figures: Sequence[OverSeeds], runs: Sequence[Summary]) -> 
     runs_table(title, figures).show()
     if len(runs) == 1:
         instances_table(runs[0]).show()
+        if (followed := followed_table(runs)) is not None:
+            followed.show()
     for each in runs:
         for remark in remarks(each):
             click.echo(remark)

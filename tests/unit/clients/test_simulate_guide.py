@@ -18,7 +18,7 @@ COMMANDS = re.findall(r"```sh\n(sagectl simulate .*?)\n```", GUIDE, re.DOTALL)
 
 def shortened(command: str) -> list[str]:
     """The words of a command, for a trace of a few seconds and one seed."""
-    text = re.sub(r"--(requests|duration|seeds|event) ('[^']*'|\S+)", "", command.replace("\\\n", " "))
+    text = re.sub(r"--(requests|duration|seeds|event|stretch) ('[^']*'|\S+)", "", command.replace("\\\n", " "))
     words = shlex.split(text)[1:]
     events = [
         option for event in re.findall(r"--event '\d+s ([^']*)'", command) for option in ("--event", f"1s {event}")

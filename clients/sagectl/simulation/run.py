@@ -29,7 +29,7 @@ from sagectl.simulation.options import (
 )
 from sagectl.simulation.progress import progress
 from sagectl.simulation.report import check_report, report_runs
-from sagectl.simulation.tables import followed_table, instances_table, remarks, runs_table
+from sagectl.simulation.tables import counted, followed_table, instances_table, remarks, runs_table
 from sagectl.simulation.values import Number
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _run(options: dict[str, Any]) -> None:
     figures = [OverSeeds.of(runs[first : first + len(seeds)]) for first in range(0, len(runs), len(seeds))]
     at = f" at {rate:.2f}/s, {rate / capacity:.2f} of capacity" if rate is not None else ""
     many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
-    title = f"{runs[0].requests} requests on {len(fleet)} instances{at}{many}"
+    title = f"{counted(runs[0].requests, 'request')} on {counted(len(fleet), 'instance')}{at}{many}"
     if options["report"] is not None:
         report_runs(options["report"], title, figures, runs)
     if not write_json(options, capacity_per_s=capacity, rate_per_s=rate, runs=runs, figures=figures):

@@ -31,6 +31,7 @@ from sagectl.simulation.options import (
 from sagectl.simulation.progress import progress
 from sagectl.simulation.report import check_report, report_cheapest_fleets, report_highest_loads
 from sagectl.simulation.sweep_tables import cheapest_fleets_table, highest_loads_table
+from sagectl.simulation.tables import counted
 from sagectl.simulation.values import Number
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ def _highest_load(options: dict[str, Any], policies: Sequence[str], workload: Wo
     done = dict(progress(run_all(searches, options["workers"]), len(searches), "searches"))
     found = [done[index] for index in range(len(searches))]
     title = (
-        f"Highest load with {options['share']:.0%} in target on {len(fleet)} instances, {len(seeds)} seeds; "
+        f"Highest load with {options['share']:.0%} in target on {counted(len(fleet), 'instance')}, "
+        f"{counted(len(seeds), 'seed')}; "
         f"1 is {capacity:.2f}/s"
     )
     if options["report"] is not None:
@@ -177,7 +179,9 @@ def _cheapest_fleet(options: dict[str, Any], policies: Sequence[str], workload: 
         ended = list(progress(search.find(crew), None, "fleets"))
     found = [each for each in ended if isinstance(each, CheapestFleet)]
     found.sort(key=lambda each: search.policies.index(each.policy))
-    title = f"Cheapest fleet with {options['share']:.0%} in target at {rate:.2f}/s, {len(search.seeds)} seeds"
+    title = (
+        f"Cheapest fleet with {options['share']:.0%} in target at {rate:.2f}/s, {counted(len(search.seeds), 'seed')}"
+    )
     names = options["kinds"].split(";")
     if options["report"] is not None:
         report_cheapest_fleets(options["report"], title, names, found, options["share"])

@@ -95,6 +95,11 @@ class Table:
         show_table(self.title, self.columns, self.rows, right=figures, whole=whole, drop=drop, all_by="--json")
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words: ``1 instance``, ``2 instances``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def runs_table(title: str, figures: Sequence[OverSeeds]) -> Table:
     """Make a table with a line for each policy.
 

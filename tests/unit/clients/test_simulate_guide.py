@@ -39,6 +39,10 @@ def test_every_command_of_the_guide_runs(command: str, tmp_path: Path, monkeypat
     assert re.search(r"^(POLICY|INSTANCE)  ", done.stdout, re.MULTILINE)
 
 
+def test_every_command_of_the_guide_stands_with_what_it_prints() -> None:
+    assert re.findall(r"```sh\n(sagectl simulate [^`]*?)\n```\n(?!\n```text\n)", GUIDE) == []
+
+
 def test_every_output_in_the_guide_has_the_title_of_its_command() -> None:
     for command, output in re.findall(r"```sh\n(sagectl simulate .*?)\n```\n\n```text\n(.*?)\n", GUIDE, re.DOTALL):
         expected = "Cheapest fleet" if "--kinds" in command else "Highest load" if "sweep" in command else "requests on"

@@ -20,7 +20,7 @@ def sweep(*arguments: str) -> Result:
 def test_the_highest_load_is_shown_for_each_policy() -> None:
     shown = sweep("--instances", "1xslots=8", "--policy", "fifo", "--policy", "priority", "--ttft-target", "0.5")
     assert (shown.exit_code, shown.stderr) == (0, "")
-    assert shown.stdout.startswith("Highest load with 90% in target on 1 instances, 2 seeds; 1 is ")
+    assert shown.stdout.startswith("Highest load with 90% in target on 1 instance, 2 seeds; 1 is ")
     assert "fifo" in shown.stdout
     assert "±" in shown.stdout
 

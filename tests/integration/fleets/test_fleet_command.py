@@ -125,6 +125,15 @@ def test_a_port_that_is_taken_is_named(fleet: Fleet) -> None:
     assert (up.returncode, up.stderr) == (1, f"error: cannot listen on {address}: Address already in use\n")
 
 
+def test_a_policy_that_there_is_not_is_named_with_the_one_that_was_meant(fleet: Fleet) -> None:
+    up = fleet(*UP, "--address", free_address(), "--policy", "slo-aware")
+
+    assert up.returncode == 1
+    assert (
+        "configuration: policy: unknown policy 'slo-aware'; did you mean slo_aware? There are: adaptive, " in up.stdout
+    )
+
+
 def test_a_failed_start_shows_the_last_lines_and_leaves_nothing(fleet: Fleet) -> None:
     wrong = "--executor-arg=--engine.simulated.step-base-s=-1"
     up = fleet(*UP, "--address", free_address(), wrong)

@@ -15,7 +15,7 @@ start_and_end_fast()
 
 try:
     from sage_common.addresses import is_loopback
-    from sage_common.configuration import exit_for
+    from sage_common.configuration import ConfigError, exit_for
     from sage_common.event_loop import loop_factory
     from sage_telemetry.prometheus import CannotServe
     from scheduler_svc.config import PROGRAM, SchedulerConfig, load_or_exit
@@ -56,6 +56,8 @@ def main() -> None:
     try:
         with asyncio.Runner(loop_factory=loop_factory(uvloop=config.uvloop)) as runner:
             status = runner.run(_serve(config))
+    except UnknownPolicy as error:
+        exit_for(ConfigError(f"policy: {error}"), PROGRAM)
     except CANNOT_START as error:
         exit_for(error, PROGRAM)
     raise SystemExit(status)

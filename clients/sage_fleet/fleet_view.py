@@ -35,6 +35,7 @@ class FleetView:
     place: str
     running: bool
     scheduler: str  # host:port; empty where it cannot be reached from here
+    gateway: str  # host:port of its HTTP gateway; empty without one, and where it cannot be reached from here
     wanted: Mapping[str, int]  # executors, by group
     executors: tuple[ExecutorView, ...]
     problems: tuple[str, ...]
@@ -59,6 +60,7 @@ async def view_of(fleet: Fleet, place: Place) -> FleetView:
         place=fleet.place,
         running=status.running,
         scheduler=status.scheduler,
+        gateway=fleet.gateway.address if fleet.gateway is not None and status.scheduler else "",
         wanted={name: group.wanted for name, group in status.groups.items()},
         executors=tuple(_executors(status, instances)),
         problems=status.problems,

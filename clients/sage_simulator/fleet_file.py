@@ -17,6 +17,8 @@ from scheduler_svc.domain.prediction.pace import Pace
 FORMAT = "sage_fleet"
 VERSION = 1
 
+_NEITHER = "neither a fleet of `sagectl simulate calibrate --out` nor a recording"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FleetFile:
@@ -50,7 +52,7 @@ def read_fleet(path: Path) -> FleetFile:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise FleetSpecError(f"{path}: not JSON: {error}") from None
+        raise FleetSpecError(f"{path}: {_NEITHER}: not JSON: {error}") from None
     try:
         return _fleet(content)
     except (KeyError, TypeError, ValueError) as error:
@@ -61,7 +63,7 @@ def read_fleet(path: Path) -> FleetFile:
 def _fleet(content: Any) -> FleetFile:
     found = _object(content, "the file")
     if (found.get("format"), found.get("version")) != (FORMAT, VERSION):
-        raise ValueError(f"expected the format {FORMAT!r}, version {VERSION}")
+        raise ValueError(f"{_NEITHER}: expected the format {FORMAT!r}, version {VERSION}")
     instances = found["instances"]
     if not isinstance(instances, list) or not instances:
         raise ValueError("instances: expected a list of at least one")

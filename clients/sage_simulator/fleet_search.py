@@ -40,14 +40,20 @@ class FleetSearch:
 
         Raises FleetSpecError where there are too many mixes, or none within the highest load.
         """
-        if not kinds or prod(kind.most + 1 for kind in kinds) > _MOST_MIXES:
-            raise FleetSpecError(f"{len(kinds)} kinds of instances: their mixes are to be 1 to {_MOST_MIXES}")
+        mixes = prod(kind.most + 1 for kind in kinds)
+        if not kinds or mixes > _MOST_MIXES:
+            raise FleetSpecError(
+                f"{len(kinds)} kinds of instances have {mixes} mixes; from 1 to {_MOST_MIXES} can be tried"
+            )
         self._prices = [kind.instance.price_per_hour for kind in kinds]
         self._loads = {counts: load(counts) for counts in product(*(range(kind.most + 1) for kind in kinds))}
         self._open = [counts for counts, value in self._loads.items() if value <= most_load]
         if not self._open:
             least = min(self._loads.values())
-            raise FleetSpecError(f"all instances together are loaded to {least:.2f} of their computed capacity")
+            raise FleetSpecError(
+                f"all instances together would be loaded to {least:.2f} of their computed capacity; "
+                "more instances or a lower rate are needed"
+            )
         self._open.sort(key=self._rank)
         self.best: Counts | None = None
         self._highest_enough = 0.0  # load of a mix that was enough

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sage_common.near_names import names_instead
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.prediction.pace import Pace
@@ -120,6 +121,9 @@ _KEYS: Mapping[str, tuple[str, Callable[[str], object]]] = {
 }
 
 
+_ROLES = [each.value for each in InstanceRole if not each.embeds]
+
+
 def parse_instances(text: str, kinds: Mapping[str, InstanceModel] | None = None) -> tuple[InstanceModel, ...]:
     """Read groups such as ``4xspeed=1,price=2;2xA,slots=64``.
 
@@ -151,8 +155,10 @@ def _group(group: str, kinds: Mapping[str, InstanceModel]) -> tuple[int, Instanc
         raise FleetSpecError(f"{group!r}: a group begins with a number of instances up to 4096, such as 4xspeed=1")
     first, *others = rest.split(",")
     if first.strip() and "=" not in first:
+        if first.strip() in _KEYS:
+            raise FleetSpecError(f"{group!r}: {first.strip()} has no value, as in {first.strip()}=...")
         if first.strip() not in kinds:
-            raise FleetSpecError(f"{group!r}: no kind {first.strip()!r}; there are: {', '.join(kinds) or 'none'}")
+            raise FleetSpecError(f"{group!r}: no kind {first.strip()!r}{names_instead(first.strip(), kinds)}")
         return int(count), _changed(kinds[first.strip()], others)
     return int(count), _changed(InstanceModel(), [first, *others])
 
@@ -162,13 +168,18 @@ def _changed(instance: InstanceModel, pairs: Sequence[str]) -> InstanceModel:
     for pair in filter(None, map(str.strip, pairs)):
         key, _, value = pair.partition("=")
         if key.strip() not in _KEYS:
-            raise FleetSpecError(f"{pair!r}: the keys are {', '.join(_KEYS)}")
+            instead = names_instead(key.strip(), _KEYS, title="the keys are")
+            raise FleetSpecError(f"{pair!r}: no key {key.strip()!r}{instead}")
         name, read = _KEYS[key.strip()]
         try:
             changes[name] = read(value.strip())
         except ValueError:
-            raise FleetSpecError(f"{pair!r}: {value.strip()!r} is no {key.strip()}") from None
-    return replace(instance, **changes)  # type: ignore[arg-type]
+            instead = names_instead(value.strip(), _ROLES) if name == "role" else ""
+            raise FleetSpecError(f"{pair!r}: {value.strip()!r} is no {key.strip()}{instead}") from None
+    try:
+        return replace(instance, **changes)  # type: ignore[arg-type]
+    except FleetSpecError as error:
+        raise FleetSpecError(f"{','.join(pairs)!r}: {error}") from None
 
 
 def named_fleet(name: str) -> tuple[InstanceModel, ...]:
@@ -176,4 +187,4 @@ def named_fleet(name: str) -> tuple[InstanceModel, ...]:
     try:
         return tuple(NAMED_FLEETS[name])
     except KeyError:
-        raise FleetSpecError(f"no fleet {name!r}; there are: {', '.join(NAMED_FLEETS)}") from None
+        raise FleetSpecError(f"no fleet {name!r}{names_instead(name, NAMED_FLEETS)}") from None

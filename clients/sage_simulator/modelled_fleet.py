@@ -64,7 +64,9 @@ class ModelledFleet:
                     self._model_of(instance)
             elif event.instance_id not in map(instance_id_of, range(known)):
                 there = f"{instance_id_of(0)} to {instance_id_of(known - 1)}"
-                raise SimulationError(f"no instance {event.instance_id!r} at {event.at_s:g} s; there are {there}")
+                raise SimulationError(
+                    f"event: no instance {event.instance_id!r} at {event.at_s:g} s; there are {there}"
+                )
             self._events.at(event.at_s, self._play, event)
         self._further_numbers = count(known)
 

@@ -12,7 +12,7 @@ from sage_simulator.simulation_settings import SimulationError, SimulationSettin
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.workload import Workload
 from scheduler_svc.domain.errors import UnknownPolicy
-from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue, PolicyLoadError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,20 @@ def run_policy(
     """
     world = settings or SimulationSettings()
     world = replace(world, scheduler=replace(world.scheduler, policy=policy))
+    policies = known_policies(policy)
+    return summarize(Simulation(trace, fleet, world, policies).run())
+
+
+def known_policies(*wanted: str) -> PolicyCatalogue:
+    """Return all policies, those of other distributions too.
+
+    Raises SimulationError if one that is wanted is unknown, or one of another distribution cannot be loaded.
+    """
     try:
-        return summarize(Simulation(trace, fleet, world, PolicyCatalogue.with_plugins()).run())
-    except UnknownPolicy as e:
+        policies = PolicyCatalogue.with_plugins()
+        for name in wanted:
+            if name not in policies:
+                raise UnknownPolicy(name, policies.names())
+    except (UnknownPolicy, PolicyLoadError) as e:
         raise SimulationError(str(e)) from None
+    return policies

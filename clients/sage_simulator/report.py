@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sage_simulator.executor_model import ExecutorModel
+from sage_simulator.followed_policies import FollowedPolicy
 from sage_simulator.outcome import End
 from sage_simulator.simulation import SimulationResult
 from sage_simulator.timeline import TimelinePoint
+from sage_simulator.traced_request import TracedRequest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,16 +61,18 @@ class Summary:
     requests: int
     ends: Mapping[str, int]  # requests by how they ended
     in_target_share: float  # of the requests that their clients did not cancel
-    goodput_per_s: float  # requests in target per second of the span
+    goodput_per_s: float  # requests in target per second of ``arrivals_s``: those of the arriving ones that are kept
     ttft: Quantiles
     tpot: Quantiles
     queue_wait: Quantiles  # from arrival to placement
+    arrivals_s: float  # in which the requests arrive at their mean rate; the span where all arrive at one moment
     span_s: float  # from the first arrival to the last end
     output_tokens: int
     cost: float  # price x hours of each instance from its first request to the end of its last one
     fleet_cost: float  # price x hours of each instance's presence
     cost_per_million_tokens: float | None  # ``cost`` by output tokens
     policy_switches: int
+    followed: tuple[FollowedPolicy, ...]  # which policy each model followed, from when to when
     stalls: int
     failovers: int  # requests that went on elsewhere after their instance was lost
     splits: int  # placements on a prefill and a decode instance
@@ -85,6 +89,7 @@ def summarize(result: SimulationResult) -> Summary:
     outcomes = result.outcomes
     begin = min(each.request.arrival_s for each in outcomes)
     span_s = max(max(each.ended_at for each in outcomes) - begin, 1e-9)
+    arrivals_s = _arrivals_s([each.request for each in outcomes]) or span_s
     kept = Counter(each.instance_id for each in outcomes if each.in_target)
     instances = tuple(_instance(each, kept[each.instance_id], begin, begin + span_s) for each in result.executors)
     cost = sum(each.price_per_hour * each.used_s for each in instances) / 3600
@@ -96,16 +101,18 @@ def summarize(result: SimulationResult) -> Summary:
         requests=len(outcomes),
         ends={end.value: sum(each.end is end for each in outcomes) for end in End},
         in_target_share=in_target / max(1, sum(each.end is not End.CANCELLED for each in outcomes)),
-        goodput_per_s=in_target / span_s,
+        goodput_per_s=in_target / arrivals_s,
         ttft=Quantiles.of(each.ttft_s for each in outcomes),
         tpot=Quantiles.of(each.tpot_s for each in outcomes),
         queue_wait=Quantiles.of(each.queue_wait_s for each in outcomes),
+        arrivals_s=arrivals_s,
         span_s=span_s,
         output_tokens=tokens,
         cost=cost,
         fleet_cost=sum(each.price_per_hour * each.present_s for each in instances) / 3600,
         cost_per_million_tokens=cost * 1e6 / tokens if tokens else None,
         policy_switches=len(result.switches),
+        followed=result.followed,
         stalls=result.stalls,
         failovers=result.failovers,
         splits=result.split_counts.splits,
@@ -116,6 +123,12 @@ def summarize(result: SimulationResult) -> Summary:
         tpot_percentiles_s=_percentiles(each.tpot_s for each in outcomes),
         timeline=result.timeline,
     )
+
+
+def _arrivals_s(trace: Sequence[TracedRequest]) -> float:
+    """Return a mean gap for each request, so that requests by it are the trace's rate; 0 where all arrive at once."""
+    first, last = min(each.arrival_s for each in trace), max(each.arrival_s for each in trace)
+    return (last - first) * len(trace) / (len(trace) - 1) if last > first else 0.0
 
 
 def _percentiles(values: Iterable[float | None]) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from sage_simulator.autoscaler import Autoscaler
 from sage_simulator.event_queue import EventQueue
 from sage_simulator.executor_model import ExecutorModel
 from sage_simulator.fleet_spec import InstanceModel
+from sage_simulator.followed_policies import FollowedPolicies, FollowedPolicy
 from sage_simulator.live_request import LiveRequest
 from sage_simulator.modelled_fleet import ModelledFleet
 from sage_simulator.outcome import End, Outcome
@@ -49,6 +50,7 @@ class SimulationResult:
     timeline: tuple[TimelinePoint, ...]
     ended_at: float  # seconds
     role_changes: tuple[RoleChange, ...] = ()
+    followed: tuple[FollowedPolicy, ...] = ()  # by model and in order
 
 
 class Simulation:
@@ -79,6 +81,7 @@ class Simulation:
         self._left = len(trace)
         self._progress_due: dict[str, float] = {}  # by instance, seconds
         self._wake = False
+        self._followed = FollowedPolicies(self.scheduler)
         self._decisions = 0
         self._stalls = 0
         self._unserved_since: dict[str, float] = {}
@@ -122,6 +125,7 @@ class Simulation:
             role_changes=tuple(self._roles.changes),
             timeline=tuple(self._timeline.points),
             ended_at=ended_at,
+            followed=self._followed.until(ended_at),
         )
 
     # ------------------------------------------------------------------ requests
@@ -152,6 +156,7 @@ class Simulation:
         except (QueueFull, NoInstance, LimitReached, TenantLimitReached, Overloaded) as refusal:
             self._end(live, End.REFUSED, str(refusal))
             return
+        self._followed.arrived(traced.model, now)
         self._waiting[request.key] = live
         for key, error in self.scheduler.take_displaced():
             self._give_up(self._waiting[key], End.REFUSED, str(error))
@@ -239,6 +244,7 @@ class Simulation:
         self._fleet.prove_pairs()
         if self.scheduler.tick(now):
             self._wake = True
+        self._followed.look(now)
         self._end_orphans(now)
         for key, error in self.scheduler.given_up(now):
             self._give_up(self._waiting[key], End.EXPIRED, str(error))

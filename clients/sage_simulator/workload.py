@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sage_simulator.traced_request import TracedRequest
-from sage_simulator.traces.classes import MIXES, with_classes
+from sage_simulator.traces.classes import MIXES, check_mix, with_classes
 from sage_simulator.traces.synthetic.lengths import Lengths
 from sage_simulator.traces.synthetic.poisson_trace import OUTPUTS, PROMPTS, poisson_trace
 from sage_simulator.traces.synthetic.stretches import Stretch, stretched_trace
@@ -20,6 +20,8 @@ from sage_simulator.traces.transformations import (
     with_models,
 )
 
+MOST_REQUESTS = 10_000_000  # of one simulation, which takes hours
+LONGEST_S = 366 * 86_400.0  # of one simulation: a year of virtual time, whose heartbeats alone take hours
 _SAMPLE = 2_000  # requests of a synthetic trace that its mean lengths are taken from
 
 
@@ -58,8 +60,10 @@ class Workload:
             raise ValueError("a trace from a file has its own times of day")
         if self.day_s is not None and self.day_s <= 0:
             raise ValueError(f"a day of {self.day_s} s is not above 0")
-        if self.classes and self.classes not in MIXES:
-            raise ValueError(f"no classes {self.classes!r}; there are: {', '.join(MIXES)}")
+        check_mix(self.classes)
+        expected = sum(each.length_s * each.rate for each in self.stretches)
+        if expected > MOST_REQUESTS:
+            raise ValueError(f"the stretches hold {expected:.3g} requests; at most {MOST_REQUESTS} are simulated")
 
     @property
     def seeded(self) -> bool:
@@ -74,8 +78,18 @@ class Workload:
     def trace(self, *, rate: float | None, seed: int) -> list[TracedRequest]:
         """Make the trace at a mean rate, in requests per second; None: at its own, where it has one.
 
-        Raises ValueError, also where a synthetic trace has no rate.
+        Raises ValueError, also where a synthetic trace has no rate, and for more requests or time than a simulation
+        takes.
         """
+        trace = self._made(rate, seed)
+        last_s = max((each.arrival_s for each in trace), default=0.0)
+        if not last_s <= LONGEST_S:
+            raise ValueError(
+                f"the requests take {last_s:.3g} s to arrive; at most a year, {LONGEST_S:.0f} s, is simulated"
+            )
+        return trace
+
+    def _made(self, rate: float | None, seed: int) -> list[TracedRequest]:
         if self.stretches:
             trace = stretched_trace(self.stretches, seed)
             return self._dressed(scale_to_rate(trace, rate) if rate is not None else trace, _chance(seed))
@@ -101,7 +115,12 @@ class Workload:
     def _count(self, rate: float | None) -> int | None:
         if self.duration_s is None:
             return self.requests
-        return max(2, round(self.duration_s * (rate if rate is not None else requests_per_s(self.replayed))))
+        per_s = rate if rate is not None else requests_per_s(self.replayed)
+        count = self.duration_s * per_s
+        if not count <= MOST_REQUESTS:
+            told = f"a duration of {self.duration_s:g} s at {per_s:.4g}/s is {count:.3g} requests"
+            raise ValueError(f"{told}; at most {MOST_REQUESTS} are simulated")
+        return max(2, round(count))
 
     def _dressed(self, trace: Sequence[TracedRequest], rng: random.Random) -> list[TracedRequest]:
         """Give the requests classes, models, cancellations and targets."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 import sage_client as sage
+from sage_common.near_names import did_you_mean
 from sagectl.commands.adapter import adapter
 from sagectl.commands.attach import attach
 from sagectl.commands.batch import batch
@@ -129,9 +129,7 @@ class _Commands(Group):
         """Find a command; for a name that is none, say which are like it."""
         name = args[0]
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
-            close = difflib.get_close_matches(name, self.list_commands(ctx))
-            meant = f"; did you mean {' or '.join(close)}?" if close else ""
-            ctx.fail(f"no command {name!r}{meant}")
+            ctx.fail(f"no command {name!r}{did_you_mean(name, self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
 

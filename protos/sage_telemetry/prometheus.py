@@ -65,7 +65,7 @@ class MetricsPage:
             server = make_server(host, port, _only_metrics(make_wsgi_app(registry)), _server_for(host), _Handler)
             server.tls = tls
         except OSError as error:
-            raise CannotServe(f"cannot serve metrics on {self._address}: {error}") from error
+            raise CannotServe(f"telemetry.metrics_listen: cannot serve metrics on {self._address}: {error}") from error
         self._server = server
         self._thread = threading.Thread(
             target=server.serve_forever, args=(POLL_INTERVAL_S,), name="metrics-page", daemon=True

@@ -8,7 +8,7 @@ SchedulerError
 ├── BatchNotFound
 ├── FileNotFound          a file that is kept for a tenant
 ├── InstanceNotFound      names the instances there are
-├── UnknownPolicy         names the policies there are
+├── UnknownPolicy         names the policies there are, and the nearest
 ├── InvalidTransition     the object is in a state that does not allow this
 ├── QueueFull             carries the expected wait
 ├── TenantLimitReached    a limit of the request's tenant; names it and carries the expected wait
@@ -32,6 +32,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from sage_common.near_names import names_instead
 
 
 class SchedulerError(Exception):
@@ -60,8 +62,7 @@ class UnknownModel(SchedulerError):
     def __init__(self, model: str, known: Iterable[str], *, what: str = "model") -> None:
         self.model = model
         self.known = tuple(sorted(known))
-        there_are = ", ".join(self.known) or "none"
-        super().__init__(f"unknown {what} {model!r}; served now: {there_are}")
+        super().__init__(f"unknown {what} {model!r}{names_instead(model, self.known, title='served now')}")
 
 
 class RequestConflict(SchedulerError):
@@ -101,16 +102,15 @@ class InstanceNotFound(SchedulerError):
 
     def __init__(self, instance_id: str, known: Iterable[str]) -> None:
         self.instance_id = instance_id
-        there_are = ", ".join(sorted(known)) or "none"
-        super().__init__(f"no instance {instance_id!r}; there are: {there_are}")
+        super().__init__(f"no instance {instance_id!r}{names_instead(instance_id, sorted(known))}")
 
 
 class UnknownPolicy(SchedulerError):
-    """There is no policy of this name; names the policies there are."""
+    """There is no policy of this name; names the policies there are, and the nearest."""
 
     def __init__(self, policy: str, known: Iterable[str]) -> None:
         self.policy = policy
-        super().__init__(f"unknown policy {policy!r}; there are: {', '.join(sorted(known))}")
+        super().__init__(f"unknown policy {policy!r}{names_instead(policy, sorted(known))}")
 
 
 class InvalidTransition(SchedulerError):

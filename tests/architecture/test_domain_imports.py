@@ -2,7 +2,8 @@
 
 `mypy_extensions` marks classes for its compiled build and does nothing else.
 
-It names kinds of media as executors, clients and the gateway do (`sage_media.kinds`), which is as pure.
+It names kinds of media as executors, clients and the gateway do (`sage_media.kinds`), and suggests names as the clients
+do (`sage_common.near_names`); both are as pure.
 A simulator, a test and the service share it.
 """
 
@@ -11,13 +12,14 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.architecture.source_tree import ROOT, imported_modules, parse, python_files, shown
 
 OWN = "scheduler_svc.domain"
-MEDIA = "sage_media.kinds"
+SHARED = ("sage_media.kinds", "sage_common.near_names")
 ALLOWED = {
     "numpy",  # scores of all instances at once
     "mypy_extensions",  # marks of the compiled build
@@ -33,16 +35,20 @@ NOT_PURE = {
 def test_domain_imports_only_the_pure_part_of_the_standard_library_numpy_and_itself() -> None:
     offences = [
         f"{shown(path, line)}: imports {module}"
-        for path in [*python_files(ROOT / "scheduler_svc" / "domain"), ROOT / "protos" / "sage_media" / "kinds.py"]
+        for path in [*python_files(ROOT / "scheduler_svc" / "domain"), *(module_file(each) for each in SHARED)]
         for line, module in offences_in(parse(path))
     ]
     assert offences == []
 
 
+def module_file(module: str) -> Path:
+    return ROOT.joinpath("protos", *module.split(".")).with_suffix(".py")
+
+
 def offences_in(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for line, module in imported_modules(tree):
         top = module.partition(".")[0]
-        if f"{module}.".startswith((f"{OWN}.", f"{MEDIA}.")) or top in ALLOWED:
+        if f"{module}.".startswith((f"{OWN}.", *(f"{each}." for each in SHARED))) or top in ALLOWED:
             continue
         if top not in sys.stdlib_module_names or top in NOT_PURE:
             yield line, module
@@ -57,6 +63,7 @@ def offences_in(tree: ast.Module) -> Iterator[tuple[int, str]]:
         "from scheduler_svc.control import relay",
         "import scheduler_svc.config",
         "from sage_media.urls import shown",
+        "from sage_common.clock import AsyncioClock",
         "from sage.controlplane.v1 import common_pb2",
         "def f():\n    import pydantic",
     ],
@@ -74,6 +81,7 @@ def test_the_lint_catches(source: str) -> None:
         "from scheduler_svc.domain.request import Request",
         "from .request import Request",
         "from sage_media.kinds import MediaKind",
+        "from sage_common.near_names import names_instead",
     ],
 )
 def test_the_lint_lets_pass(source: str) -> None:

@@ -27,7 +27,7 @@ class ProcessSpec:
     environment: dict[str, str]
     stop_timeout_s: float  # seconds from SIGTERM to SIGKILL
     cores: str = ""  # CPU cores of the process and its children, like "0,1"; empty: any
-    where: str = ""  # the devices that it runs on, in words
+    where: str = ""  # an executor's devices, in words; of the others the address that they listen on
     warning: str = ""  # why it may be slow, in words; empty if there is no warning
 
 
@@ -66,6 +66,7 @@ def _scheduler_process(spec: FleetSpec, name: str, address: str, flags: list[str
         command=tuple(command),
         environment=own_environment(),
         stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
+        where=address,
     )
 
 
@@ -80,6 +81,7 @@ def gateway_process(spec: FleetSpec) -> ProcessSpec | None:
         command=tuple(command),
         environment=own_environment(),
         stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
+        where=f"http://{spec.http}",
     )
 
 

@@ -30,7 +30,7 @@ class ProcessStatus:
     pid: int | None  # process id of the latest start; also the id of its session
     restarts: int
     last_exit: int | None  # exit status; negative: the signal
-    where: str  # the devices that it runs on, in words
+    where: str  # an executor's devices, in words; of the others the address that they listen on
     warning: str  # in words; empty if there is no warning
     started: int | None = None  # when ``pid`` started, in clock ticks since the machine booted
 

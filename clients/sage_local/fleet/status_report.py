@@ -75,5 +75,6 @@ def _lines(status: FleetStatus, instances: list[sage.Instance]) -> Iterator[str]
     for process in status.processes:
         known = states.get(process.name, "")
         exit_ = f", last exit {process.last_exit}" if process.last_exit is not None else ""
-        line = f"{process.name:<14} {process.state:<8} pid {process.pid}  restarts {process.restarts}{exit_}  {known}"
-        yield line.rstrip()
+        where = f"  on {process.where}" if process.where else ""
+        line = f"{process.name:<14} {process.state:<8} pid {process.pid}{where}  restarts {process.restarts}{exit_}"
+        yield f"{line}  {known}".rstrip()

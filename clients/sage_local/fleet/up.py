@@ -31,6 +31,9 @@ from sage_local.fleet.supervise import supervise
 POLL_S = 0.1
 SUPERVISOR_MARGIN_S = 60.0  # added to the start timeout, which the supervisor keeps itself unless it is stuck
 
+METRICS_FLAG = "--telemetry.metrics-listen="
+"""What a further argument of the scheduler begins with that serves its metrics to Prometheus."""
+
 FAILED, NOT_INSTALLED, INTERRUPTED = 1, 2, 130
 """Exit statuses, as ``sagectl --help`` documents them."""
 
@@ -78,7 +81,7 @@ def _foreground(spec: FleetSpec, state: StateDir) -> int:
         lines.show(status)
         if status.phase is FleetPhase.READY and not announced:
             announced = True
-            _announce(spec, status, how_to_stop="press Ctrl-C")
+            _announce(spec, status, state, how_to_stop="press Ctrl-C")
 
     result = supervise(spec, state, show)
     status = state.read_status()
@@ -118,7 +121,7 @@ def _follow(supervisor: subprocess.Popen[bytes], spec: FleetSpec, state: StateDi
         if status is not None:
             lines.show(status)
             if status.phase is FleetPhase.READY and not ended:
-                _announce(spec, status, how_to_stop=sagectl_command("down"))
+                _announce(spec, status, state, how_to_stop=sagectl_command("down"))
                 return 0
         if ended:
             return _explain(status, state)
@@ -136,11 +139,12 @@ def _explain(status: FleetStatus | None, state: StateDir) -> int:
     return _fail(status.reason if status and status.reason else "the supervisor ended while the fleet started")
 
 
-def _announce(spec: FleetSpec, status: FleetStatus, *, how_to_stop: str) -> None:
+def _announce(spec: FleetSpec, status: FleetStatus, state: StateDir, *, how_to_stop: str) -> None:
     executors = f"{spec.executors} executor{'s' if spec.executors != 1 else ''}"
-    _say(f"ready: model {served_name_of(spec)} on {executors} with the {spec.engine} engine, behind {spec.addresses}")
-    if spec.http:
-        _say(f"OpenAI's API: http://{spec.http}/v1")
+    _say(f"ready: model {served_name_of(spec)} on {executors} with the {spec.engine} engine")
+    for what, where in listening(spec).items():
+        _say(f"  {what:<17} {where}")
+    _say(f"  {'logs':<17} {state.path / 'logs'}")
     if spec.splits:
         roles = ", ".join(f"{name} {role}" for name, role in zip(executor_names(spec), spec.roles, strict=False))
         _say(f"prefill/decode separation: {roles}")
@@ -150,6 +154,7 @@ def _announce(spec: FleetSpec, status: FleetStatus, *, how_to_stop: str) -> None
             _say(f"a pair of them can hand over; all pairs: {pairs}")
         else:
             _say(f"their pair still warms up: until it is usable, requests run whole; to see it: {pairs}")
+    _say(f"to watch the fleet: {sagectl_command('top', address=spec.addresses)}")
     _say(f"to stop the fleet: {how_to_stop}")
     _say("to send a request:")
     for arguments in first_requests(spec):
@@ -157,6 +162,18 @@ def _announce(spec: FleetSpec, status: FleetStatus, *, how_to_stop: str) -> None
     if spec.standby:
         _say("to see which scheduler leads:")
         _say(sagectl_command("doctor", address=spec.addresses))
+
+
+def listening(spec: FleetSpec) -> dict[str, str]:
+    """Return where each service of a fleet listens, by what it is; why not, where it does not."""
+    found = {"scheduler, gRPC": spec.address}
+    if spec.standby:
+        found["second scheduler"] = spec.standby_address
+    found["OpenAI's API"] = f"http://{spec.http}/v1" if spec.http else "off: no HTTP gateway runs"
+    pages = [each.removeprefix(METRICS_FLAG) for each in spec.scheduler_arguments if each.startswith(METRICS_FLAG)]
+    found["metrics"] = f"http://{pages[-1]}/metrics" if pages else f"off; --scheduler-arg {METRICS_FLAG}127.0.0.1:9464"
+    found["dashboards"] = "none; Grafana and Jaeger are in docker/compose.yaml"
+    return found
 
 
 def first_requests(spec: FleetSpec) -> list[str]:

@@ -9,11 +9,13 @@ from statistics import fmean
 
 from sage_simulator.fleet_file import FleetFile
 from sage_simulator.simulation import Simulation
+from sage_simulator.simulation_settings import SimulationError
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces.recording.as_trace import as_trace
 from sage_simulator.traces.recording.recorded_lines import RecordedRequest
+from scheduler_svc.domain.errors import UnknownPolicy
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
-from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue, PolicyLoadError
 from scheduler_svc.domain.settings import SchedulerSettings
 
 _LEAD_S = 1.0  # seconds of heartbeats before the first arrival, as in a scheduler that runs already
@@ -75,7 +77,7 @@ def replay(
 ) -> Replay:
     """Simulate recorded requests on a fleet, under the policy that placed most of them.
 
-    Raises ValueError without a request that was placed; SimulationError; UnknownPolicy if the policy is not installed.
+    Raises ValueError without a request that was placed; SimulationError, also if the policy is not installed.
     """
     placed_by = Counter(each.policy for each in requests if each.policy)
     if not placed_by:
@@ -86,7 +88,10 @@ def replay(
         fleet.settings(),
         scheduler=SchedulerSettings(policy=policy, pd=PdSettings(mode=SplitMode.ALWAYS if split else SplitMode.NEVER)),
     )
-    result = Simulation(_moved(requests), fleet.instances, settings, policies()).run()
+    try:
+        result = Simulation(_moved(requests), fleet.instances, settings, policies()).run()
+    except (UnknownPolicy, PolicyLoadError) as e:
+        raise SimulationError(f"the policy that was recorded: {e}") from None
     return Replay(
         requests=len(requests),
         policy=policy,

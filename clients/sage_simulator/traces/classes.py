@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from sage_common.near_names import names_instead
 from sage_simulator.traced_request import TracedRequest
 from scheduler_svc.domain.request import Priority
 
@@ -40,6 +41,12 @@ MIXES: Mapping[str, Sequence[RequestClass]] = MappingProxyType(
         "untargeted": tuple(RequestClass(weight=1, priority=priority) for priority in Priority),
     }
 )
+
+
+def check_mix(name: str) -> None:
+    """Raise ValueError if there is no mix of classes of this name; an empty one is none, which is allowed."""
+    if name and name not in MIXES:
+        raise ValueError(f"no classes {name!r}{names_instead(name, MIXES)}")
 
 
 def with_classes(

@@ -19,6 +19,8 @@ class JsonRecord(Record):
         """Parse a line.  Raises TraceError where it is no JSON object."""
         try:
             fields = json.loads(line.text)
+        except json.JSONDecodeError as error:  # its own words name a line within this one
+            raise line.error(f"not JSON: {error.msg} (column {error.colno})") from error
         except (ValueError, RecursionError) as error:
             raise line.error(f"not JSON: {error}") from error
         if not isinstance(fields, dict):

@@ -11,6 +11,9 @@ from sage_simulator.traces.trace_error import TraceError
 LONGEST_LINE_BYTES = 64 << 20  # a file without line ends must not be read whole into memory
 
 
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh", b"PK\x03\x04")  # gzip, zstd, xz, bzip2, zip
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceLine:
     """One line of a trace file."""
@@ -32,6 +35,8 @@ def source_lines(path: Path) -> Iterator[SourceLine]:
             number += 1
             if len(raw) > LONGEST_LINE_BYTES:
                 raise TraceError(path, f"the line is longer than {LONGEST_LINE_BYTES} bytes", line=number)
+            if number == 1 and raw.startswith(_COMPRESSED):
+                raise TraceError(path, "the file is compressed; unpack it first")
             try:
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:

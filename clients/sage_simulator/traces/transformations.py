@@ -14,7 +14,7 @@ def requests_per_s(trace: Sequence[TracedRequest]) -> float:
     """Return the mean rate between the first and the last arrival.  Raises ValueError where they are one moment."""
     span_s = trace[-1].arrival_s - trace[0].arrival_s if trace else 0.0
     if span_s <= 0:
-        raise ValueError("a trace whose requests do not arrive at different times has no rate")
+        raise ValueError("all requests arrive at the same moment, so the trace has no rate")
     return (len(trace) - 1) / span_s
 
 

@@ -32,6 +32,7 @@ def show_fleet(view: FleetView, output: Output) -> None:
         click.echo(f"{view.name}: does not run on {view.place}")
         return
     behind = f", behind {view.scheduler}" if view.scheduler else ""
+    behind += f" and http://{view.gateway}/v1" if view.gateway else ""
     ready = sum(each.state == "ready" for each in view.executors)
     asleep = sum(each.state == "sleeping" for each in view.executors)
     rest = f", {asleep} asleep" if asleep else ""

@@ -8,10 +8,12 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from sagectl.options.command import command
+from sagectl.simulation.inputs import named
 from sagectl.simulation.json_file import write_json
 from sagectl.simulation.predictions import draw_predictions, show_predictions
-from sagectl.simulation.report import check_report
+from sagectl.simulation.report import check_folder, check_report
 from sagectl.simulation.tables import Table
+from sagectl.simulation.values import Number, OutputFile
 
 if TYPE_CHECKING:
     from sage_simulator.calibration.calibration import Calibration, InstanceFit
@@ -40,10 +42,8 @@ _FIT_COLUMNS = (
 @click.argument("recording", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Fleet file to write.")
 @click.option("--model", metavar="NAME", help="Fit the instances of this model only.")
-@click.option(
-    "--from", "from_s", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Leave out what came before."
-)
-@click.option("--to", "to_s", type=click.FloatRange(0), default=float("inf"), metavar="SECONDS", help="And after.")
+@click.option("--from", "from_s", type=Number(0), default=0.0, metavar="SECONDS", help="Leave out what came before.")
+@click.option("--to", "to_s", type=Number(0), metavar="SECONDS", help="And after.")
 @click.option(
     "--replay",
     "replayed",
@@ -59,15 +59,13 @@ _FIT_COLUMNS = (
     metavar="FILE",
     help="Draw what was predicted against what came, as SVG.",
 )
-@click.option(
-    "--json", "json_file", type=click.File("w"), metavar="FILE", help="Write the result as JSON; - for stdout."
-)
+@click.option("--json", "json_file", type=OutputFile(), metavar="FILE", help="Write the result as JSON; - for stdout.")
 def calibrate(
     recording: Path,
     out: Path | None,
     model: str | None,
     from_s: float,
-    to_s: float,
+    to_s: float | None,
     replayed: int,
     plot: Path | None,
     json_file: IO[str] | None,
@@ -86,14 +84,19 @@ def calibrate(
     from sage_simulator.traces.recording.log_reader import read_log
 
     check_report(plot, "--plot")
+    check_folder(out, "--out")
+    until_s = float("inf") if to_s is None else to_s
+    if until_s <= from_s:
+        raise click.UsageError(f"--to {until_s:g} is not after --from {from_s:g}")
     try:
         whole = read_log(recording)
-        log = whole.between(from_s, to_s)
-        found = fit(log, model)
+        log = whole.between(from_s, until_s)
+        with named(str(recording)):
+            found = fit(log, model)
         names = {each.instance for each in found.instances}
         requests = [each for each in log.requests if each.instance in names][-replayed:] if replayed else []
         again = replay(requests, found.fleet) if requests else None
-        told = predictions((each for each in whole.requests if each.instance in names), from_s, to_s)
+        told = predictions((each for each in whole.requests if each.instance in names), from_s, until_s)
         if out is not None:
             write_fleet(found.fleet, out)
         if plot is not None:

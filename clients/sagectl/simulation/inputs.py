@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from sage_simulator.fleet_file import FleetFile
     from sage_simulator.fleet_spec import InstanceModel
     from sage_simulator.simulation_settings import SimulationSettings
+    from sage_simulator.traced_request import TracedRequest
+    from sage_simulator.traces.synthetic.lengths import Lengths
     from sage_simulator.traces.synthetic.stretches import Stretch
     from sage_simulator.workload import Workload
 
@@ -33,9 +36,23 @@ def errors_in_one_line() -> Iterator[None]:
         raise click.UsageError(str(error)) from None
 
 
+@contextmanager
+def named(option: str) -> Iterator[None]:
+    """Name the option whose value is at fault in an error, which is a sentence."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from None
+
+
 def policies_of(options: dict[str, Any]) -> tuple[str, ...]:
     """Return the policies that were named, else the default."""
-    return tuple(options["policies"]) or (DEFAULT_POLICY,)
+    from sage_simulator.policy_run import known_policies
+
+    policies = tuple(options["policies"]) or (DEFAULT_POLICY,)
+    with named("--policy"):
+        known_policies(*policies)
+    return policies
 
 
 def seeds_of(options: dict[str, Any], workload: Workload, *, default: int) -> range:
@@ -72,21 +89,23 @@ def capacity_of(fleet: Sequence[InstanceModel], workload: Workload, settings: Si
 
 def workload_of(options: dict[str, Any], *, requests: int | None = None, duration_s: float | None = None) -> Workload:
     """Make the load; ``requests`` and ``duration_s`` are a synthetic trace's defaults.  Raises ValueError."""
-    from sage_simulator.traces import read_trace
-    from sage_simulator.traces.synthetic.poisson_trace import LONGEST_OUTPUT, LONGEST_PROMPT, lengths
+    from sage_simulator.traces.classes import check_mix
     from sage_simulator.workload import Workload
 
     if options["requests"] is not None and options["duration"] is not None:
         raise click.UsageError("--requests and --duration exclude one another")
-    replayed = read_trace(options["trace_file"]) if options["trace_file"] is not None else ()
     stretches = tuple(_stretch(each, options) for each in options.get("stretches", ()))
+    _check_together(options)
+    replayed = _replayed(options)
+    with named("--classes"):
+        check_mix(options["classes"])
     sized = replayed or stretches or options["requests"] is not None or options["duration"] is not None
     return Workload(
         replayed=tuple(replayed),
         requests=options["requests"] if sized else requests,
         duration_s=options["duration"] if sized else duration_s,
-        prompts=lengths(options["prompt_median"], options["prompt_sigma"], LONGEST_PROMPT),
-        outputs=lengths(options["output_median"], options["output_sigma"], LONGEST_OUTPUT),
+        prompts=_stated_lengths("prompt", options),
+        outputs=_stated_lengths("output", options),
         day_s=options["day_s"],
         stretches=stretches,
         classes=options["classes"],
@@ -98,29 +117,69 @@ def workload_of(options: dict[str, Any], *, requests: int | None = None, duratio
     )
 
 
-def _stretch(text: str, options: dict[str, Any]) -> Stretch:
-    """Read SECONDS:RATE:PROMPT:OUTPUT, the last two median tokens.  Raises ValueError."""
+def _check_together(options: dict[str, Any]) -> None:
+    """Refuse options of which one says what another one says too."""
+    trace, day = options["trace_file"] is not None, options["day_s"] is not None
+    if trace and day:
+        raise click.UsageError("--day is for a synthetic trace; --trace has its own times of day")
+    others = {"--trace": trace, "--requests": options["requests"], "--duration": options["duration"], "--day": day}
+    if options.get("stretches") and any(others.values()):
+        named_too = next(name for name, given in others.items() if given)
+        raise click.UsageError(f"--stretch and {named_too} exclude one another: stretches say all of their trace")
+
+
+def _replayed(options: dict[str, Any]) -> Sequence[TracedRequest]:
+    """Return the trace of a file, if one is named.  Raises TraceError."""
+    from sage_simulator.traces import read_trace, requests_per_s
+
+    if options["trace_file"] is None:
+        return ()
+    trace = read_trace(options["trace_file"])
+    if any(options.get(each) is not None for each in ("rate", "load", "duration")):
+        with named(f"--trace {options['trace_file']}"):
+            requests_per_s(trace)
+    return trace
+
+
+def _lengths(what: str, median: float, options: dict[str, Any]) -> Lengths:
+    """Return the distribution of prompts or outputs with this median.  Raises ValueError."""
     from sage_simulator.traces.synthetic.poisson_trace import LONGEST_OUTPUT, LONGEST_PROMPT, lengths
+
+    return lengths(median, options[f"{what}_sigma"], LONGEST_PROMPT if what == "prompt" else LONGEST_OUTPUT)
+
+
+def _stated_lengths(what: str, options: dict[str, Any]) -> Lengths:
+    """Return the distribution of prompts or outputs that the options state."""
+    with named(f"--{what}-median"):
+        return _lengths(what, options[f"{what}_median"], options)
+
+
+def _stretch(text: str, options: dict[str, Any]) -> Stretch:
+    """Read SECONDS:RATE:PROMPT:OUTPUT, the last two median tokens."""
     from sage_simulator.traces.synthetic.stretches import Stretch
 
     try:
         length_s, rate, prompt, output = map(float, text.split(":"))
     except ValueError:
         raise click.UsageError(f"--stretch {text}: it is SECONDS:RATE:PROMPT:OUTPUT, such as 300:7:3000:40") from None
-    return Stretch(
-        length_s=length_s,
-        rate=rate,
-        prompts=lengths(prompt, options["prompt_sigma"], LONGEST_PROMPT),
-        outputs=lengths(output, options["output_sigma"], LONGEST_OUTPUT),
-    )
+    with named(f"--stretch {text}"):
+        return Stretch(
+            length_s=length_s,
+            rate=rate,
+            prompts=_lengths("prompt", prompt, options),
+            outputs=_lengths("output", output, options),
+        )
 
 
 def _weight(text: str) -> tuple[str, float]:
     name, _, weight = text.partition("=")
     try:
-        return name, float(weight or 1)
+        number = float(weight or 1)
     except ValueError:
         raise click.UsageError(f"--model {text}: {weight!r} is no weight") from None
+    if not name or not 0 < number < math.inf:
+        raise click.UsageError(f"--model {text}: it is NAME=WEIGHT, the weight a number above 0")
+    return name, number
 
 
 def fleet_of(options: dict[str, Any]) -> tuple[InstanceModel, ...]:
@@ -130,9 +189,15 @@ def fleet_of(options: dict[str, Any]) -> tuple[InstanceModel, ...]:
     if options["fleet"] is not None and options["instances"] is not None:
         raise click.UsageError("--fleet and --instances exclude one another")
     if options["instances"] is not None:
-        return parse_instances(options["instances"], named_kinds(options))
+        with named("--instances"):
+            return parse_instances(options["instances"], named_kinds(options))
     described = _described(options)
-    return tuple(described.instances) if described is not None else named_fleet(options["fleet"] or "E8")
+    if described is not None:
+        return tuple(described.instances)
+    try:
+        return named_fleet("E8" if options["fleet"] is None else options["fleet"])
+    except ValueError as error:
+        raise click.UsageError(f"--fleet: {error}; nor is there a file of this name") from None
 
 
 def _described(options: dict[str, Any]) -> FleetFile | None:
@@ -143,14 +208,16 @@ def _described(options: dict[str, Any]) -> FleetFile | None:
     name = options["fleet"]
     if name is None or name in NAMED_FLEETS or not Path(name).is_file():
         return None
-    return described_fleet(Path(name))
+    with named("--fleet"):
+        return described_fleet(Path(name))
 
 
 def named_kinds(options: dict[str, Any]) -> dict[str, InstanceModel]:
     """Return the kinds of instances that were named.  Raises FleetSpecError."""
     from sage_simulator.fleet_spec import parse_kind
 
-    return dict(map(parse_kind, options["kinds_named"]))
+    with named("--kind"):
+        return dict(map(parse_kind, options["kinds_named"]))
 
 
 def _autoscaled(settings: SimulationSettings, options: dict[str, Any]) -> SimulationSettings:
@@ -161,9 +228,10 @@ def _autoscaled(settings: SimulationSettings, options: dict[str, Any]) -> Simula
     least, _, most = text.partition("-")
     if not (least.isdigit() and most.isdigit()):
         raise click.UsageError(f"--autoscale {text}: it is MIN-MAX, such as 1-4")
-    return settings.autoscaled(
-        int(least), int(most), warm_up_s=options["warm_up_s"], down_delay_s=options["down_delay_s"]
-    )
+    with named(f"--autoscale {text}"):
+        return settings.autoscaled(
+            int(least), int(most), warm_up_s=options["warm_up_s"], down_delay_s=options["down_delay_s"]
+        )
 
 
 def settings_of(options: dict[str, Any], instances: Iterable[InstanceModel]) -> SimulationSettings:
@@ -179,12 +247,14 @@ def settings_of(options: dict[str, Any], instances: Iterable[InstanceModel]) -> 
     roles = {each.role.value for each in instances}
     by_default = "always" if {"prefilling", "decoding"} <= roles else "never"
     described = _described(options)
+    with named("--event"):
+        events = tuple(parse_event(text, kinds) for text in options["events"])
     world = replace(
         described.settings() if described is not None else SimulationSettings(),
         scheduler=splitting(options["pd"] or by_default),
         kv_transfer=KvTransfer(latency_s=options["kv_latency"], bytes_per_s=options["kv_bandwidth"] * 1e9),
         noise=_noise(options),
-        events=tuple(parse_event(text, kinds) for text in options["events"]),
+        events=events,
     )
     if options.get("automatic_roles"):
         world = world.with_automatic_roles()

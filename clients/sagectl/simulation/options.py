@@ -8,10 +8,15 @@ from typing import Any, TypeVar
 
 import click
 
+from sagectl.simulation.values import Number, OutputFile
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Option = Callable[[_Command], _Command]
 
-POSITIVE = click.FloatRange(0, min_open=True)
+POSITIVE = Number(0, min_open=True)
+
+MOST_REQUESTS = 10_000_000
+"""Requests of a simulation: what takes hours."""
 
 
 def _length_options(what: str, median: int, sigma: float) -> list[Any]:
@@ -27,7 +32,7 @@ def _length_options(what: str, median: int, sigma: float) -> list[Any]:
         ),
         click.option(
             f"--{what}-sigma",
-            type=click.FloatRange(0),
+            type=Number(0),
             default=sigma,
             show_default=True,
             metavar="X",
@@ -47,7 +52,7 @@ _WORKLOAD = [
         "--duration",
         type=POSITIVE,
         metavar="SECONDS",
-        help="As many requests as arrive in this time, instead of --requests.",
+        help="As many requests as arrive in this time, but at least 2, instead of --requests.",
     ),
     click.option(
         "--day",
@@ -74,7 +79,7 @@ _WORKLOAD = [
     click.option(
         "--cancel",
         "cancel_share",
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         default=0.0,
         metavar="SHARE",
         help="Share of clients that cancel.",
@@ -110,7 +115,7 @@ _RUNS = [
     click.option(
         "--json",
         "json_file",
-        type=click.File("w"),
+        type=OutputFile(),
         is_flag=False,
         flag_value="-",
         metavar="[FILE]",
@@ -158,7 +163,7 @@ _WORLD = [
     ),
     click.option(
         "--noise",
-        type=click.FloatRange(0, 2),
+        type=Number(0, 2),
         metavar="SIGMA",
         help="Random variation of the engines' steps: sigma of the logarithm of a factor of mean 1.  [default: that of "
         "a fleet's file, else 0]",
@@ -171,7 +176,7 @@ _WORLD = [
     ),
     click.option(
         "--kv-latency",
-        type=click.FloatRange(0),
+        type=Number(0),
         default=0.005,
         show_default=True,
         metavar="SECONDS",
@@ -198,7 +203,7 @@ _AUTOSCALE = [
     click.option(
         "--warm-up",
         "warm_up_s",
-        type=click.FloatRange(0),
+        type=Number(0),
         default=60.0,
         show_default=True,
         metavar="SECONDS",
@@ -207,7 +212,7 @@ _AUTOSCALE = [
     click.option(
         "--down-delay",
         "down_delay_s",
-        type=click.FloatRange(0),
+        type=Number(0),
         default=300.0,
         show_default=True,
         metavar="SECONDS",
@@ -225,7 +230,7 @@ def requests_option(default: int | None) -> Callable[[_Command], _Command]:
     """Make the option of the number of requests."""
     return click.option(
         "--requests",
-        type=click.IntRange(1),
+        type=click.IntRange(1, MOST_REQUESTS),
         metavar="N",
         help="Requests; a trace from a file is cut or repeated.  "
         + (f"[default: {default}, or all of a file]" if default is not None else "[default: see --duration]"),

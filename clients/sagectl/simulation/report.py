@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sagectl.simulation.sweep_tables import cheapest_fleets_table, highest_loads_table
-from sagectl.simulation.tables import Table, runs_table
+from sagectl.simulation.tables import Table, followed_table, runs_table
 
 if TYPE_CHECKING:
     from sage_simulator.cheapest_fleet import CheapestFleet
@@ -45,8 +45,7 @@ def check_report(file: Path | None, option: str = "--report") -> None:
     """Raise UsageError if plots are asked for and cannot be written; called before anything is simulated."""
     if file is None:
         return
-    if not file.parent.is_dir():
-        raise click.UsageError(f"{option} {file}: there is no folder {file.parent}")
+    check_folder(file, option)
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
@@ -56,9 +55,17 @@ def check_report(file: Path | None, option: str = "--report") -> None:
         ) from None
 
 
+def check_folder(file: Path | None, option: str) -> None:
+    """Raise UsageError if a file that is to be written has no folder; called before anything is simulated."""
+    if file is not None and not file.parent.is_dir():
+        raise click.UsageError(f"{option} {file}: there is no folder {file.parent}")
+
+
 def report_runs(file: Path, title: str, figures: Sequence[OverSeeds], runs: Sequence[Summary]) -> None:
     """Report simulations of one load."""
-    _write(file, title, [runs_table(title, figures)], _plots_of(_by_policy(runs)))
+    followed = followed_table(runs)
+    tables = [runs_table(title, figures), *((followed,) if followed is not None else ())]
+    _write(file, title, tables, _plots_of(_by_policy(runs)))
 
 
 def report_highest_loads(file: Path, title: str, found: Sequence[HighestLoad], capacity: float, share: float) -> None:

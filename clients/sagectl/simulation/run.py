@@ -29,7 +29,8 @@ from sagectl.simulation.options import (
 )
 from sagectl.simulation.progress import progress
 from sagectl.simulation.report import check_report, report_runs
-from sagectl.simulation.tables import instances_table, remarks, runs_table
+from sagectl.simulation.tables import counted, followed_table, instances_table, remarks, runs_table
+from sagectl.simulation.values import Number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +69,7 @@ _LOAD = 0.6  # of a synthetic trace, as a share of the fleet's capacity
 @click.option("--rate", type=POSITIVE, metavar="R", help="Mean arrivals per second.  [default: the trace's own]")
 @click.option(
     "--load",
-    type=POSITIVE,
+    type=Number(0, 1_000_000, min_open=True),
     metavar="X",
     help="Mean arrivals as a share of the fleet's computed capacity, instead of --rate.  "
     f"[default: {_LOAD} for a synthetic trace]",
@@ -92,6 +93,7 @@ def _run(options: dict[str, Any]) -> None:
     from sage_simulator.over_seeds import OverSeeds
     from sage_simulator.policy_run import PolicyRun
 
+    policies = policies_of(options)
     fleet, workload = fleet_of(options), workload_of(options, requests=_REQUESTS)
     settings = settings_of(options, fleet)
     capacity = capacity_of(fleet, workload, settings)
@@ -103,7 +105,7 @@ def _run(options: dict[str, Any]) -> None:
     runs = _run_all(
         [
             PolicyRun(workload=workload, fleet=fleet, policy=policy, rate=rate, seed=seed, settings=settings)
-            for policy in policies_of(options)
+            for policy in policies
             for seed in seeds
         ],
         options["workers"],
@@ -111,7 +113,7 @@ def _run(options: dict[str, Any]) -> None:
     figures = [OverSeeds.of(runs[first : first + len(seeds)]) for first in range(0, len(runs), len(seeds))]
     at = f" at {rate:.2f}/s, {rate / capacity:.2f} of capacity" if rate is not None else ""
     many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
-    title = f"{runs[0].requests} requests on {len(fleet)} instances{at}{many}"
+    title = f"{counted(runs[0].requests, 'request')} on {counted(len(fleet), 'instance')}{at}{many}"
     if options["report"] is not None:
         report_runs(options["report"], title, figures, runs)
     if not write_json(options, capacity_per_s=capacity, rate_per_s=rate, runs=runs, figures=figures):
@@ -129,6 +131,8 @@ def _show(title: str, figures: Sequence[OverSeeds], runs: Sequence[Summary]) -> 
     runs_table(title, figures).show()
     if len(runs) == 1:
         instances_table(runs[0]).show()
+        if (followed := followed_table(runs)) is not None:
+            followed.show()
     for each in runs:
         for remark in remarks(each):
             click.echo(remark)

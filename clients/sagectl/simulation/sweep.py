@@ -11,6 +11,7 @@ from sagectl.simulation.inputs import (
     capacity_of,
     errors_in_one_line,
     fleet_of,
+    named,
     named_kinds,
     policies_of,
     seeds_of,
@@ -30,8 +31,12 @@ from sagectl.simulation.options import (
 from sagectl.simulation.progress import progress
 from sagectl.simulation.report import check_report, report_cheapest_fleets, report_highest_loads
 from sagectl.simulation.sweep_tables import cheapest_fleets_table, highest_loads_table
+from sagectl.simulation.tables import counted
+from sagectl.simulation.values import Number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sage_simulator.workload import Workload
 
 _DURATION_S = 120.0  # of a synthetic trace
@@ -50,7 +55,7 @@ _SEEDS = 3
 @world_options
 @click.option(
     "--share",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Number(0, 1, min_open=True),
     default=0.9,
     show_default=True,
     metavar="X",
@@ -58,7 +63,7 @@ _SEEDS = 3
 )
 @click.option(
     "--resolution",
-    type=click.FloatRange(0.001, 1),
+    type=Number(0.001, 1),
     default=0.02,
     show_default=True,
     metavar="X",
@@ -96,20 +101,25 @@ def sweep(**options: Any) -> None:
     """
     check_report(options["report"])
     with errors_in_one_line():
+        policies = policies_of(options)
         workload = workload_of(options, duration_s=_DURATION_S)
         if options["kinds"] is not None:
-            _cheapest_fleet(options, workload)
+            _cheapest_fleet(options, policies, workload)
         else:
-            _highest_load(options, workload)
+            _highest_load(options, policies, workload)
 
 
-def _highest_load(options: dict[str, Any], workload: Workload) -> None:
+def _highest_load(options: dict[str, Any], policies: Sequence[str], workload: Workload) -> None:
     from sage_simulator.highest_load import LoadSearch
     from sage_simulator.parallel_runs import run_all
     from sage_simulator.policy_run import PolicyRun
+    from sage_simulator.traces import requests_per_s
 
     if options["rate"] is not None:
         raise click.UsageError("--rate is for --kinds; without it, the load is what is searched for")
+    if workload.replayed:
+        with named(f"--trace {options['trace_file']}"):
+            requests_per_s(workload.replayed)
     fleet = fleet_of(options)
     settings = settings_of(options, fleet)
     capacity = capacity_of(fleet, workload, settings)
@@ -121,13 +131,14 @@ def _highest_load(options: dict[str, Any], workload: Workload) -> None:
             share=options["share"],
             resolution=options["resolution"],
         )
-        for policy in policies_of(options)
+        for policy in policies
         for seed in seeds
     ]
     done = dict(progress(run_all(searches, options["workers"]), len(searches), "searches"))
     found = [done[index] for index in range(len(searches))]
     title = (
-        f"Highest load with {options['share']:.0%} in target on {len(fleet)} instances, {len(seeds)} seeds; "
+        f"Highest load with {options['share']:.0%} in target on {counted(len(fleet), 'instance')}, "
+        f"{counted(len(seeds), 'seed')}; "
         f"1 is {capacity:.2f}/s"
     )
     if options["report"] is not None:
@@ -136,7 +147,7 @@ def _highest_load(options: dict[str, Any], workload: Workload) -> None:
         highest_loads_table(title, found, capacity).show()
 
 
-def _cheapest_fleet(options: dict[str, Any], workload: Workload) -> None:
+def _cheapest_fleet(options: dict[str, Any], policies: Sequence[str], workload: Workload) -> None:
     from sage_simulator.cheapest_fleet import CheapestFleet, CheapestFleetSearch
     from sage_simulator.fleet_search import Kind
     from sage_simulator.fleet_spec import parse_groups
@@ -150,14 +161,15 @@ def _cheapest_fleet(options: dict[str, Any], workload: Workload) -> None:
     if rate is None:
         if not workload.replayed:
             raise click.UsageError("--kinds needs --rate for a synthetic trace")
-        rate = requests_per_s(workload.replayed)
-    kinds = [
-        Kind(instance=instance, most=most) for most, instance in parse_groups(options["kinds"], named_kinds(options))
-    ]
+        with named(f"--trace {options['trace_file']}"):
+            rate = requests_per_s(workload.replayed)
+    with named("--kinds"):
+        groups = parse_groups(options["kinds"], named_kinds(options))
+    kinds = [Kind(instance=instance, most=most) for most, instance in groups]
     settings = settings_of(options, [each.instance for each in kinds])
     search = CheapestFleetSearch(
         kinds=kinds,
-        policies=policies_of(options),
+        policies=policies,
         seeds=seeds_of(options, workload, default=_SEEDS),
         run=PolicyRun(workload=workload, fleet=(), policy="", rate=rate, settings=settings),
         share=options["share"],
@@ -167,7 +179,9 @@ def _cheapest_fleet(options: dict[str, Any], workload: Workload) -> None:
         ended = list(progress(search.find(crew), None, "fleets"))
     found = [each for each in ended if isinstance(each, CheapestFleet)]
     found.sort(key=lambda each: search.policies.index(each.policy))
-    title = f"Cheapest fleet with {options['share']:.0%} in target at {rate:.2f}/s, {len(search.seeds)} seeds"
+    title = (
+        f"Cheapest fleet with {options['share']:.0%} in target at {rate:.2f}/s, {counted(len(search.seeds), 'seed')}"
+    )
     names = options["kinds"].split(";")
     if options["report"] is not None:
         report_cheapest_fleets(options["report"], title, names, found, options["share"])

@@ -84,14 +84,20 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: int = 1  # columns that are aligned left
+    text: Sequence[str] = ()  # further columns that are aligned left, and folded where they do not fit
     drop: Sequence[str] = ()  # to leave out on a narrow terminal, the least important first; empty: from the right
 
     def show(self) -> None:
         """Print it to stdout; figures are never cut."""
-        figures = self.columns[self.left :]
+        figures = [each for each in self.columns[self.left :] if each not in self.text]
         whole = (self.columns[0], *figures)
         drop = self.drop or tuple(reversed(figures[1:]))
         show_table(self.title, self.columns, self.rows, right=figures, whole=whole, drop=drop, all_by="--json")
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words: ``1 instance``, ``2 instances``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def runs_table(title: str, figures: Sequence[OverSeeds]) -> Table:
@@ -135,9 +141,45 @@ def instances_table(each: Summary) -> Table:
     return Table(title="Instances", columns=_INSTANCE_COLUMNS, rows=rows, left=2)
 
 
+def followed_table(runs: Sequence[Summary]) -> Table | None:
+    """Make a table with a line for each time in which a model followed one policy; None if each run has its own only.
+
+    Times are in seconds; those in ``from`` since the trace began.
+    """
+    rows = [
+        (
+            run.policy,
+            str(run.seed),
+            each.model or "-",
+            each.policy,
+            _one(each.from_s),
+            _one(each.until_s - each.from_s),
+            each.reason or "it begins with it",
+        )
+        for run in runs
+        if follows_others(run)
+        for each in run.followed
+    ]
+    columns = ("policy", "seed", "model", "followed", "from", "for", "why")
+    title = "Policies followed; seconds, from the beginning of the trace"
+    return Table(title=title, columns=columns, rows=rows, left=4, text=("why",), drop=("seed",)) if rows else None
+
+
+def follows_others(run: Summary) -> bool:
+    """Whether a run's policy follows others, as ``adaptive`` does."""
+    return any(each.policy != run.policy for each in run.followed)
+
+
 def remarks(each: Summary) -> list[str]:
-    """Say what the tables do not: splits, changes of roles, failovers, stalls."""
+    """Say what the tables do not: policies followed, splits, changes of roles, failovers, stalls."""
+    # The simulator needs the scheduler's package, which the other commands do without.
+    from sage_simulator.followed_policies import shares
+
     said = []
+    if follows_others(each):
+        parts = ", ".join(f"{policy} {share:.0%}" for policy, share in shares(each.followed).items())
+        changes = len(each.followed) - len({one.model for one in each.followed})
+        said.append(f"followed {parts} of the time, {changes} {'switch' if changes == 1 else 'switches'}")
     if each.splits or each.split_fallbacks:
         causes = ", ".join(f"{cause} {count}" for cause, count in sorted(each.split_fallbacks.items()))
         said.append(f"{each.splits} placements on two instances" + (f"; not split: {causes}" if causes else ""))

@@ -26,6 +26,10 @@ class PolicyControl(Parts):
         """Name of the policy that the one in force follows now; empty if it decides itself."""
         return self._policy.delegate
 
+    def followed(self, model: str) -> str:
+        """Return the name of the policy that orders and places a model's requests now."""
+        return self._policy.acting(model).name
+
     @property
     def switches(self) -> tuple[PolicySwitch, ...]:
         """The latest switches of policy, at most ``max_switches``, oldest first."""

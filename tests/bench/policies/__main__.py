@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sage_common.near_names import names_instead
 from sage_simulator.oracle import ORACLE
 from sage_simulator.parallel_runs import Crew, available_workers
 from scheduler_svc.domain.policies.baselines.table import BASELINES
@@ -62,7 +63,7 @@ def _readings(options: argparse.Namespace) -> Readings:
     there, quick = {*PolicyCatalogue.with_plugins().names(), ORACLE}, options.quick
     unknown = [each for each in options.policy or () if policy_of(each) not in there]
     if unknown:
-        raise ValueError(f"no policy {', '.join(unknown)}; there are: {', '.join(sorted(there))}")
+        raise ValueError(f"no policy {unknown[0]!r}{names_instead(policy_of(unknown[0]), sorted(there))}")
     return Readings(
         results=Results(options.results, any_source=options.report),
         groups=_groups(options),

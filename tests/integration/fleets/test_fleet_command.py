@@ -63,7 +63,15 @@ def test_a_life(fleet: Fleet, home: Path) -> None:
     address = free_address()
     up = fleet(*UP, "--address", address, "--model", "sim", "--price-per-hour", "3")
     assert (up.returncode, up.stderr) == (0, "")
-    assert f"ready: model sim on 1 executor with the simulated engine, behind {address}" in up.stdout
+    said = up.stdout.splitlines()
+    assert f"scheduler: process {pids(home)['scheduler']} on {address}" in said
+    assert said[said.index("ready: model sim on 1 executor with the simulated engine") + 1 :][:5] == [
+        f"  scheduler, gRPC   {address}",
+        "  OpenAI's API      off: no HTTP gateway runs",
+        "  metrics           off; --scheduler-arg --telemetry.metrics-listen=127.0.0.1:9464",
+        "  dashboards        none; Grafana and Jaeger are in docker/compose.yaml",
+        f"  logs              {home / 'logs'}",
+    ]
 
     command = up.stdout.splitlines()[-1]
     printed = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=100, check=False)
@@ -82,6 +90,7 @@ def test_a_life(fleet: Fleet, home: Path) -> None:
     os.kill(first["executor-1"], signal.SIGKILL)
     until(lambda: pids(home)["executor-1"] != first["executor-1"])
     until(lambda: fleet("status").returncode == 0)
+    assert f"pid {first['scheduler']}  on {address}  restarts 0" in fleet("status").stdout
     shown = json.loads(fleet("status", "--json").stdout)
     assert [each["restarts"] for each in shown["processes"]] == [0, 1]
 
@@ -116,6 +125,15 @@ def test_a_port_that_is_taken_is_named(fleet: Fleet) -> None:
     assert (up.returncode, up.stderr) == (1, f"error: cannot listen on {address}: Address already in use\n")
 
 
+def test_a_policy_that_there_is_not_is_named_with_the_one_that_was_meant(fleet: Fleet) -> None:
+    up = fleet(*UP, "--address", free_address(), "--policy", "slo-aware")
+
+    assert up.returncode == 1
+    assert (
+        "configuration: policy: unknown policy 'slo-aware'; did you mean slo_aware? There are: adaptive, " in up.stdout
+    )
+
+
 def test_a_failed_start_shows_the_last_lines_and_leaves_nothing(fleet: Fleet) -> None:
     wrong = "--executor-arg=--engine.simulated.step-base-s=-1"
     up = fleet(*UP, "--address", free_address(), wrong)
@@ -142,6 +160,6 @@ def test_the_foreground_stops_at_a_signal(tmp_path: Path) -> None:
     process.stdout.close()
 
     assert process.wait(20) == 0
-    sessions = {int(line.rpartition("process ")[2]) for line in lines if ": process " in line}
+    sessions = {int(line.rpartition("process ")[2].split()[0]) for line in lines if ": process " in line}
     assert len(sessions) == 2
     assert members(sessions) == []

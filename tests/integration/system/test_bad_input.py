@@ -273,6 +273,8 @@ async def test_an_unknown_adapter_names_those_there_are(channel: grpc.aio.Channe
 async def test_an_unknown_policy_names_those_there_are(client: AsyncClient, channel: grpc.aio.Channel) -> None:
     with pytest.raises(UnknownPolicyError, match=r"fifo, .*priority, .*slo_aware"):
         await client.set_policy("shortest")
+    with pytest.raises(UnknownPolicyError, match=r"did you mean slo_aware\?"):
+        await client.set_policy("slo-aware")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await admin_pb2_grpc.AdminServiceStub(channel).SetPolicy(admin_pb2.SetPolicyRequest(policy="shortest"))
     found = refusal(caught.value)
@@ -552,7 +554,13 @@ def test_bad_configuration_is_one_line_that_names_the_key(
 @pytest.mark.parametrize(
     ("service", "flags", "key"),
     [
-        ("scheduler_svc", ["--policy", "shortest"], "shortest"),
+        ("scheduler_svc", ["--policy", "shortest"], "configuration: policy: unknown policy 'shortest'"),
+        ("scheduler_svc", ["--policy", "slo-aware"], "did you mean slo_aware? There are: adaptive, "),
+        (
+            "scheduler_svc",
+            ["--listen", "127.0.0.1:0", "--telemetry.metrics-listen", "192.0.2.1:9464", "--insecure"],
+            "telemetry.metrics_listen: cannot serve",
+        ),
         ("executor_svc", ["--model", "m", "--engine.kind", "abacus"], "engine.kind"),
     ],
 )

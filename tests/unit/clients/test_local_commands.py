@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from sage_local.fleet import requirements, sagectl_command
 from sage_local.fleet.requirements import NotInstalled, missing_packages, require_installed
 from sage_local.fleet.spec import DEFAULT_HTTP, FleetSpec
-from sage_local.fleet.up import first_requests
+from sage_local.fleet.up import first_requests, listening
 from sagectl import cli
 from sagectl.commands import up as local
 
@@ -247,3 +247,15 @@ def test_a_printed_command_names_an_address_that_sagectl_would_not_use(
 )  # fmt: skip
 def test_the_commands_to_try_name_a_model_where_there_are_two(roles: tuple[str, ...], expected: list[str]) -> None:
     assert first_requests(FleetSpec(engine="simulated", executors=2, roles=roles)) == expected
+
+
+def test_a_start_says_where_each_service_listens() -> None:
+    metrics = "--telemetry.metrics-listen=127.0.0.1:9464"
+    spec = FleetSpec(address="127.0.0.1:6000", standby=True, http="127.0.0.1:8001", scheduler_arguments=(metrics,))
+    assert listening(spec) == {
+        "scheduler, gRPC": "127.0.0.1:6000",
+        "second scheduler": "127.0.0.1:6001",
+        "OpenAI's API": "http://127.0.0.1:8001/v1",
+        "metrics": "http://127.0.0.1:9464/metrics",
+        "dashboards": "none; Grafana and Jaeger are in docker/compose.yaml",
+    }

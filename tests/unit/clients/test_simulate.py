@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,19 @@ def test_several_policies_are_compared() -> None:
     shown = run("--requests", "20", "--policy", "fifo", "--policy", "priority", "--rate", "5")
     assert "at 5.00/s" in shown.stdout
     assert [name in shown.stdout for name in ("fifo", "priority", "i001")] == [True, True, False]
+
+
+def test_the_policies_that_adaptive_followed_are_told_with_times_and_reasons() -> None:
+    load = ("--requests", "40", "--load", "0.2", "--instances", "1xprice=5;1xprice=1")
+    alone = run(*load, "--policy", "adaptive")
+    assert "Policies followed" in alone.stdout
+    assert re.search(r"adaptive +1 +model +cost_optimized +0\.0 +\d+\.\d  .*prices differ by 400%", alone.stdout)
+    several = run(*load, "--policy", "adaptive", "--policy", "fifo")
+    assert "Policies followed" not in several.stdout, "a line for each, where there are many"
+    assert "adaptive, seed 1: followed cost_optimized 100% of the time, 0 switches" in several.stdout
+    assert "fifo, seed 1" not in several.stdout
+    [found] = json.loads(run(*load, "--policy", "adaptive", "--json").stdout)["runs"]
+    assert found["followed"][0].keys() == {"model", "policy", "from_s", "until_s", "reason"}
 
 
 def test_roles_follow_the_load_where_they_are_automatic() -> None:
@@ -148,15 +162,44 @@ def test_a_trace_keeps_its_own_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--policy", "fastest"), "unknown policy 'fastest'; there are: adaptive, cost_optimized, "),
-        (("--fleet", "E9"), "no fleet 'E9'; there are: E8, U8, PD"),
-        (("--instances", "2xcolour=red"), "the keys are speed, price"),
+        (("--policy", "fastest"), "--policy: unknown policy 'fastest'; there are: adaptive, cost_optimized, "),
+        (
+            ("--policy", "slo-aware"),
+            "--policy: unknown policy 'slo-aware'; did you mean slo_aware? There are: adaptive, ",
+        ),
+        (("--fleet", "E9"), "--fleet: no fleet 'E9'; there are: E8, U8, PD"),
+        (("--fleet", "u8"), "no fleet 'u8'; did you mean U8? There are: E8, U8, PD"),
+        (("--instances", "2xcolour=red"), "--instances: 'colour=red': no key 'colour'; the keys are: speed, price"),
         (("--instances", "2xrole=embedding"), "the simulator's instances generate"),
         (("--fleet", "E8", "--instances", "1x"), "--fleet and --instances exclude one another"),
         (("--rate", "1", "--load", "1"), "--rate and --load exclude one another"),
-        (("--load", "0"), "'--load'"),
+        (("--load", "0"), "'--load': 0 is not a number above 0 and up to 1,000,000"),
+        (("--load", "nan"), "'--load': nan is not a finite number"),
+        (("--load", "many"), "'--load': 'many' is not a number"),
+        (("--rate", "inf"), "'--rate': inf is not a finite number"),
+        (("--rate", "1e-300"), "s to arrive; at most a year, 31622400 s, is simulated"),
+        (("--ttft-target", "nan"), "'--ttft-target': nan is not a finite number"),
+        (("--cancel", "2"), "'--cancel': 2 is not a number from 0 to 1"),
+        (("--kv-latency", "-1"), "'--kv-latency': -1 is not a number of 0 or more"),
+        (("--fleet", ""), "--fleet: no fleet ''; there are: E8, U8, PD; nor is there a file of this name"),
+        (("--fleet", __file__), "--fleet: " + __file__ + ": neither a fleet of `sagectl simulate calibrate --out` nor"),
+        (
+            ("--instances", "4xsped=1"),
+            "--instances: 'sped=1': no key 'sped'; did you mean speed? The keys are: speed, ",
+        ),
+        (("--instances", "4xspeed"), "--instances: '4xspeed': speed has no value, as in speed=..."),
+        (("--instances", "4xspeed=0"), "--instances: 'speed=0': speed: 0.0 is not a positive number"),
+        (("--instances", "4xrole=prefill"), "'prefill' is no role; did you mean prefilling? There are: general, "),
+        (("--kind", "A:sped=2"), "--kind: 'sped=2': no key 'sped'; did you mean speed?"),
+        (("--output-median", "1e18"), "--output-median: the median must be from 1 to 2048 tokens, got 1e+18"),
+        (("--classes", "mixd"), "--classes: no classes 'mixd'; did you mean mixed? There are: mixed, chat, untargeted"),
+        (("--model", "=1"), "--model =1: it is NAME=WEIGHT, the weight a number above 0"),
+        (("--autoscale", "4-1"), "--autoscale 4-1: min 4, max 1"),
+        (("--stretch", "10:4:800:10"), "--stretch and --requests exclude one another"),
+        (("--json", "/nowhere/x.json"), "'--json': there is no folder /nowhere for x.json"),
+        (("--json", "/"), "'--json': / is a folder"),
         (("--event", "5s fail i009"), "no instance 'i009' at 5 s; there are i000 to i007"),
-        (("--event", "soon fail i000"), "an event is a time"),
+        (("--event", "soon fail i000"), "--event: 'soon fail i000': an event is a time"),
         (("--kind", "A"), "a kind is a name, a colon and keys"),
         (("--model", "a=1", "--model", "b=1", "--instances", "1xmodel=a"), "no instance for each of the models a, b"),
         (("--instances", "2xB"), "no kind 'B'; there are: none"),
@@ -166,4 +209,61 @@ def test_a_trace_keeps_its_own_rate(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_in_one_line(arguments: tuple[str, ...], said: str) -> None:
     refused = run("--requests", "5", *arguments)
     assert refused.exit_code == 2
+    assert said in refused.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--duration", "-5"), "'--duration': -5 is not a number above 0"),
+        (("--duration", "nan"), "'--duration': nan is not a finite number"),
+        (("--duration", "inf"), "'--duration': inf is not a finite number"),
+        (("--duration", "1e12"), "is 6.9e+13 requests; at most 10000000 are simulated"),
+        (("--requests", "10000001"), "'--requests': 10000001 is not in the range"),
+        (
+            ("--stretch", "10:0:800:10"),
+            "--stretch 10:0:800:10: a stretch's rate must be a finite number above 0, got 0.0",
+        ),
+        (("--stretch", "10:4:0:10"), "--stretch 10:4:0:10: the median must be from 1 to 16384 tokens, got 0"),
+        (("--stretch", "1e9:9:800:10"), "the stretches hold 9e+09 requests; at most 10000000 are simulated"),
+    ],
+)
+def test_a_load_that_is_none_or_too_long_is_refused(arguments: tuple[str, ...], said: str) -> None:
+    refused = run(*arguments)
+    assert refused.exit_code == 2
+    assert said in refused.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "said"),
+    [
+        ("", (), "trace: the file is empty"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n", (), "trace: the trace has no requests"),
+        (
+            "TIMESTAMP,ContextTokens,Generated\n",
+            (),
+            "trace, line 1: the header lacks GeneratedTokens of the format azure; it has TIMESTAMP, Cont",
+        ),
+        (
+            "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00,5,5\n",
+            ("--load", "1"),
+            "so the trace has no rate",
+        ),
+        (
+            "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00,5,x\n",
+            (),
+            "line 2: GeneratedTokens: expected an",
+        ),
+        ('{"prompt": "hello"}\n', (), 'mooncake: {"timestamp": ..., "input_length": ..., '),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n", ("--day", "60"), "--day is for a synthetic trace"),
+    ],
+)
+def test_a_wrong_trace_is_named_with_its_line_and_field(
+    tmp_path: Path, content: str, arguments: tuple[str, ...], said: str
+) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text(content)
+    refused = run("--trace", str(trace), *arguments)
+    assert refused.exit_code == 2
+    assert str(trace) in refused.stderr or "--day" in arguments
     assert said in refused.stderr.splitlines()[-1]

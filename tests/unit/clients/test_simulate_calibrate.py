@@ -117,7 +117,6 @@ def test_requests_need_not_be_replayed(recording: Path) -> None:
     [
         (("--model", "other"), "no instance of model 'other' was ready; the recording has: m"),
         (("--to", "2"), "0 iterations were recorded, 32 are needed"),
-        (("--out", "/nowhere/fleet.json"), "/nowhere/fleet.json: No such file or directory"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(recording: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -196,3 +195,30 @@ def test_a_plot_for_a_folder_that_is_not_there_is_refused_before_anything_is_rea
     shown = sagectl("calibrate", str(recording), "--plot", "/not/there/p.svg")
     assert shown.exit_code == 2
     assert "--plot /not/there/p.svg: there is no folder /not/there" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--from", "5", "--to", "3"), "--to 3 is not after --from 5"),
+        (("--from", "nan"), "'--from': nan is not a finite number"),
+        (("--out", "/nowhere/fleet.json"), "--out /nowhere/fleet.json: there is no folder /nowhere"),
+        (("--json", "/nowhere/x.json"), "'--json': there is no folder /nowhere for x.json"),
+        (("--model", "other"), "log.jsonl: no instance of model 'other' was ready; the recording has: m"),
+    ],
+)
+def test_what_cannot_be_fitted_names_the_option_or_the_recording(
+    recording: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    refused = sagectl("calibrate", str(recording), *arguments)
+    assert refused.exit_code == 2
+    assert said in refused.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("content", ["TIMESTAMP,ContextTokens,GeneratedTokens\n", '{"kind": "instance"}\n', "[]\n"])
+def test_a_file_that_is_no_recording_is_refused_with_what_one_begins_with(tmp_path: Path, content: str) -> None:
+    other = tmp_path / "other"
+    other.write_text(content)
+    refused = sagectl("calibrate", str(other))
+    assert refused.exit_code == 2
+    assert f'{other}, line 1: no recording of `sage-scheduler --record`: that begins with {{"format"' in refused.stderr

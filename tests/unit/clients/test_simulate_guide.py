@@ -18,7 +18,7 @@ COMMANDS = re.findall(r"```sh\n(sagectl simulate .*?)\n```", GUIDE, re.DOTALL)
 
 def shortened(command: str) -> list[str]:
     """The words of a command, for a trace of a few seconds and one seed."""
-    text = re.sub(r"--(requests|duration|seeds|event) ('[^']*'|\S+)", "", command.replace("\\\n", " "))
+    text = re.sub(r"--(requests|duration|seeds|event|stretch) ('[^']*'|\S+)", "", command.replace("\\\n", " "))
     words = shlex.split(text)[1:]
     events = [
         option for event in re.findall(r"--event '\d+s ([^']*)'", command) for option in ("--event", f"1s {event}")
@@ -37,6 +37,10 @@ def test_every_command_of_the_guide_runs(command: str, tmp_path: Path, monkeypat
     done = CliRunner().invoke(cli.sagectl, shortened(command), prog_name="sagectl")
     assert (done.exit_code, done.stderr) == (0, "")
     assert re.search(r"^(POLICY|INSTANCE)  ", done.stdout, re.MULTILINE)
+
+
+def test_every_command_of_the_guide_stands_with_what_it_prints() -> None:
+    assert re.findall(r"```sh\n(sagectl simulate [^`]*?)\n```\n(?!\n```text\n)", GUIDE) == []
 
 
 def test_every_output_in_the_guide_has_the_title_of_its_command() -> None:

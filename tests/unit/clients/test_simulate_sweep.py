@@ -20,7 +20,7 @@ def sweep(*arguments: str) -> Result:
 def test_the_highest_load_is_shown_for_each_policy() -> None:
     shown = sweep("--instances", "1xslots=8", "--policy", "fifo", "--policy", "priority", "--ttft-target", "0.5")
     assert (shown.exit_code, shown.stderr) == (0, "")
-    assert shown.stdout.startswith("Highest load with 90% in target on 1 instances, 2 seeds; 1 is ")
+    assert shown.stdout.startswith("Highest load with 90% in target on 1 instance, 2 seeds; 1 is ")
     assert "fifo" in shown.stdout
     assert "±" in shown.stdout
 
@@ -57,9 +57,15 @@ def test_where_nothing_is_enough_that_is_said() -> None:
         (("--kinds", "2x"), "--kinds needs --rate"),
         (("--kinds", "2x", "--rate", "1", "--fleet", "E8"), "--kinds excludes --fleet"),
         (("--rate", "1"), "--rate is for --kinds"),
-        (("--kinds", "1x", "--rate", "1000"), "of their computed capacity"),
+        (("--kinds", "1x", "--rate", "1000"), "of their computed capacity; more instances or a lower rate are needed"),
+        (("--kinds", "1x", "--rate", "nan"), "'--rate': nan is not a finite number"),
+        (("--kinds", "2xA", "--rate", "1"), "--kinds: '2xA': no kind 'A'; there are: none"),
+        (("--kinds", "999xprice=1;999xprice=2", "--rate", "1"), "2 kinds of instances have 1000000 mixes; from 1 to"),
+        (("--share", "1.5"), "'--share': 1.5 is not a number above 0 and up to 1"),
+        (("--resolution", "nan"), "'--resolution': nan is not a finite number"),
+        (("--json", "/nowhere/x.json"), "'--json': there is no folder /nowhere for x.json"),
         (("--requests", "5"), "--requests and --duration exclude one another"),
-        (("--policy", "fastest"), "unknown policy 'fastest'"),
+        (("--policy", "prority"), "--policy: unknown policy 'prority'; did you mean priority? There are: adaptive, "),
         (("--classes", "gold"), "no classes 'gold'"),
         (("--model", "a=x"), "'x' is no weight"),
     ],

@@ -73,6 +73,14 @@ def test_a_run_is_reported_with_its_table_and_its_plots(tmp_path: Path) -> None:
         assert {"fifo", "priority"} <= set(re.findall(r">([a-z_]+)<", svg))
 
 
+def test_the_policies_that_were_followed_are_reported_for_each_seed(tmp_path: Path) -> None:
+    load = ("--requests", "40", "--load", "0.2", "--instances", "1xprice=5;1xprice=1", "--seeds", "2")
+    cells = page_of(tmp_path / "run.html", "run", *load, "--policy", "fifo", "--policy", "adaptive").cells
+    assert "followed" in cells
+    assert cells.count("cost_optimized") == 2
+    assert "followed" not in page_of(tmp_path / "fifo.html", "run", *load, "--policy", "fifo").cells
+
+
 def test_a_search_for_the_highest_load_is_reported_with_attainment_against_load(tmp_path: Path) -> None:
     fleet = ("--instances", "1xslots=8", "--duration", "10", "--seeds", "1", "--resolution", "0.2")
     page = page_of(tmp_path / "sweep.html", "sweep", *fleet, "--policy", "fifo")

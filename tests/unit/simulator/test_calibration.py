@@ -18,6 +18,7 @@ from sage_simulator.calibration.nonnegative import solve_nonnegative
 from sage_simulator.calibration.pace_fit import fit_pace
 from sage_simulator.calibration.replay import replay
 from sage_simulator.heartbeats import HeartbeatTimes
+from sage_simulator.simulation_settings import SimulationError
 from sage_simulator.traces.recording.recorded_lines import (
     RecordedInstance,
     RecordedLoad,
@@ -284,6 +285,14 @@ def test_requests_that_ran_as_the_model_says_are_replayed_as_they_ran() -> None:
     again = replay(alone, replace(found.fleet, noise=0.0), PolicyCatalogue)
     assert (again.requests, again.policy) == (20, "fifo")
     assert all(error == pytest.approx(0, abs=0.01) for error in again.errors().values())
+
+
+def test_requests_of_a_policy_that_is_not_installed_cannot_be_replayed() -> None:
+    fleet = calibrate(log(instance(), load(iterations()))).fleet
+    with pytest.raises(
+        SimulationError, match="the policy that was recorded: unknown policy 'fifoo'; did you mean fifo"
+    ):
+        replay([request(1.0, 1.1, 1.5, policy="fifoo")], fleet, PolicyCatalogue)
 
 
 def test_requests_that_were_never_placed_cannot_be_replayed() -> None:

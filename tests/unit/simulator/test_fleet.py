@@ -43,7 +43,7 @@ def test_groups_of_instances_are_read() -> None:
         ("", "number of instances"),
         ("speed=1", "number of instances"),
         ("0xspeed=1", "number of instances"),
-        ("1xcolour=red", "the keys are speed"),
+        ("1xcolour=red", "the keys are: speed"),
         ("1xspeed=fast", "'fast' is no speed"),
         ("1xspeed=-1", "not a positive number"),
         ("1xspeed=nan", "not a positive number"),

@@ -53,6 +53,23 @@ def test_quantiles_are_values_that_were_measured() -> None:
     assert Quantiles.of([None]) == Quantiles(p50_s=None, p90_s=None, p99_s=None)
 
 
+@pytest.mark.parametrize("requests", [4, 40])
+def test_goodput_is_what_is_kept_of_the_arriving_requests_however_short_the_run_is(requests: int) -> None:
+    trace = [TracedRequest(arrival_s=9 + n / 2, prompt_tokens=100, output_tokens=500) for n in range(requests)]
+    summary = summarize(Simulation(trace, [InstanceModel()], SimulationSettings()).run())
+    assert summary.in_target_share == 1.0
+    assert summary.arrivals_s == pytest.approx(requests / 2)
+    assert summary.span_s > summary.arrivals_s + 2, "the last requests take seconds"
+    assert summary.goodput_per_s == pytest.approx(2.0)
+
+
+def test_requests_of_one_moment_have_no_rate_and_count_by_the_time_that_they_took() -> None:
+    trace = [TracedRequest(arrival_s=9, prompt_tokens=100, output_tokens=50)] * 3
+    summary = summarize(Simulation(trace, [InstanceModel()], SimulationSettings()).run())
+    assert summary.arrivals_s == summary.span_s
+    assert summary.goodput_per_s == pytest.approx(3 / summary.span_s)
+
+
 def test_cost_is_price_by_hours_of_use_and_the_fleets_by_hours_of_the_run() -> None:
     trace = [TracedRequest(arrival_s=100.0, prompt_tokens=100, output_tokens=500)]
     fleet = [InstanceModel(price_per_hour=3_600.0), InstanceModel(price_per_hour=7_200.0)]

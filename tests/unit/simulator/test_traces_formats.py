@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,27 @@ def test_a_file_without_line_ends_is_not_read_whole(tmp_path: Path, monkeypatch:
 def test_a_missing_file_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_trace(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("TIMESTAMP,ContextTokens\n", "lacks GeneratedTokens of the format azure; it has TIMESTAMP, ContextTokens"),
+        (
+            "timestamp,context_tokens,generated_tokens\n",
+            "lacks TIMESTAMP, ContextTokens, GeneratedTokens of the format azure",
+        ),
+        ("Timestamp,Model,Request tokens\n", "lacks Response tokens, Total tokens, Log Type of the format burstgpt"),
+        ("TIMESTAMP;ContextTokens;GeneratedTokens\n", "the 3 cells are not separated by commas"),
+        ('[{"timestamp": 0}]\n', "a list in JSON; a trace has one object on each line"),
+    ],
+)
+def test_what_a_beginning_lacks_of_the_format_that_it_is_like(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, text)
+    assert said in assert_broken(lambda: read_trace(path), line=1, field=None)
+
+
+def test_a_compressed_file_is_said_to_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    path.write_bytes(gzip.compress(EXAMPLES["azure"].encode()))
+    assert "compressed" in assert_broken(lambda: read_trace(path), line=None, field=None)

@@ -9,8 +9,9 @@ from typing import Any
 from sage_simulator.traces.json_record import JsonRecord
 from sage_simulator.traces.recording.recorded_lines import RecordedInstance, RecordedLoad, RecordedLog, RecordedRequest
 from sage_simulator.traces.request_fields import block_hashes, check_format, optional_number, optional_text, priority
-from sage_simulator.traces.source_lines import source_lines
+from sage_simulator.traces.source_lines import SourceLine, source_lines
 from sage_simulator.traces.trace_error import TraceError
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.load_report import IterationSample
 
 FORMAT = "sage_log"
@@ -39,6 +40,10 @@ def read_log(path: Path) -> RecordedLog:
     loads: list[RecordedLoad] = []
     began: str | None = None
     for line in source_lines(path):
+        if began is None and not _has_format(line):
+            raise line.error(
+                f'no recording of `sage-scheduler --record`: that begins with {{"format": "{FORMAT}", ...}}'
+            )
         record = JsonRecord.of(line)
         if began is None or record.has("format"):
             began = _check_header(record, began)
@@ -53,6 +58,14 @@ def read_log(path: Path) -> RecordedLog:
     if began is None:
         raise TraceError(path, "the file is empty")
     return RecordedLog(requests=tuple(requests), instances=tuple(instances), loads=tuple(loads))
+
+
+def _has_format(line: SourceLine) -> bool:
+    """Whether a line is a JSON object that states a format."""
+    try:
+        return JsonRecord.of(line).has("format")
+    except TraceError:
+        return False
 
 
 def _check_header(record: JsonRecord, began: str | None) -> str:
@@ -100,7 +113,7 @@ def _instance(record: JsonRecord) -> RecordedInstance:
         instance=record.text("instance"),
         model=record.text("model"),
         state=record.text("state"),
-        role=record.text("role"),
+        role=_role(record),
         price_per_hour=record.number("price_per_hour"),
         engine_start=optional_text(record, "engine_start"),
         max_model_len=_count(record, "max_model_len"),
@@ -111,6 +124,13 @@ def _instance(record: JsonRecord) -> RecordedInstance:
         gpu_count=_count(record, "gpu_count"),
         gpu_name=optional_text(record, "gpu_name"),
     )
+
+
+def _role(record: JsonRecord) -> str:
+    role, roles = record.text("role"), [each.value for each in InstanceRole]
+    if role not in roles:
+        raise record.error("role", f"expected one of {', '.join(roles)}, got {role!r:.80}")
+    return role
 
 
 def _load(record: JsonRecord) -> RecordedLoad:

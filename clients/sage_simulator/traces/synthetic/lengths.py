@@ -46,8 +46,10 @@ class LognormalLengths:
     most: int  # tokens
 
     def __post_init__(self) -> None:
-        if not 1 <= self.least <= self.median <= self.most:
-            raise ValueError(f"expected 1 <= least <= median <= most, got {self.least}, {self.median}, {self.most}")
+        if not 1 <= self.least <= self.most:
+            raise ValueError(f"lengths must be from 1 token on, got {self.least} to {self.most}")
+        if not self.least <= self.median <= self.most:
+            raise ValueError(f"the median must be from {self.least} to {self.most} tokens, got {self.median:g}")
         if not 0 < self.sigma < math.inf:
             raise ValueError(f"sigma must be a finite number above 0, got {self.sigma}")
 

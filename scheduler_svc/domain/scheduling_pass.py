@@ -14,7 +14,8 @@ from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
 from scheduler_svc.domain.quarantined import Quarantined
-from scheduler_svc.domain.queue import ModelQueue, OrderingFailed
+from scheduler_svc.domain.queue import ModelQueue
+from scheduler_svc.domain.queue_order import OrderingFailed
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.servability import all_can_serve_waiting
 from scheduler_svc.domain.targets import Targets, ttft_target_of
@@ -136,7 +137,7 @@ class SchedulingPass:
         demand = self._placer.demand(head, context.policy)
         plan = self._placer.plan_split(head, demand, context)
         if plan is not None and plan.split is not None:
-            turn = queue.why_next(head)
+            turn = queue.order.why_next(head)
             decision = self._placer.place_split(head, demand, plan, plan.split, context, remarks=turn)
         else:
             offer = Offer.for_whole(demand, pool)
@@ -159,7 +160,7 @@ class SchedulingPass:
                     head.waits_since = context.now
                 self._backfilling.place(head, offer, plan, queue, context, budget, result)
                 return _Outcome.BLOCKED
-            turn = queue.why_next(head)
+            turn = queue.order.why_next(head)
             decision = self._placer.place_whole(head, offer, choice, context, remarks=turn, plan=plan)
         head.unserved_since = None
         result.placed(head, decision, queue)
@@ -170,7 +171,7 @@ class SchedulingPass:
     ) -> bool:
         """Whether a head that no instance is predicted to serve in time lets those go first that can be.
 
-        Each request steps back at most ``ModelQueue.MAX_REVISIONS`` times.
+        Each request steps back at most ``QueueOrder.MAX_REVISIONS`` times.
         """
         first_token_s, finish_s = least_times
         return queue.placeable > 1 and queue.reconsider(head, now, first_token_s=first_token_s, finish_s=finish_s)

@@ -33,6 +33,7 @@ BEHIND = {
         "fleet.pool.Pool",
         "quarantined.Quarantined",
         "queue.ModelQueue",
+        "queue_order.QueueOrder",
         "fleet.registry.Registry",
         "fleet.running_attempts.RunningAttempts",
         "roles.role_balancer.RoleBalancer",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scheduler_svc.domain.errors import QueueFull
 from scheduler_svc.domain.most_asked import MostAsked
 from scheduler_svc.domain.ordering.base import Ordering
-from scheduler_svc.domain.queue_order import QueueOrder, TakenOut
+from scheduler_svc.domain.queue_order import REVISIONS_PER_CALL, QueueOrder, TakenOut
 from scheduler_svc.domain.request import Priority, Request, RequestKey
 from scheduler_svc.domain.shares.group import Charge
 from scheduler_svc.domain.shares.settings import ShareSettings
@@ -223,10 +223,10 @@ class ModelQueue:
     ) -> list[WaitingRequest]:
         """Return up to ``depth`` requests after the head, in order, as if each were placed.  They stay in the queue.
 
-        Those that are ``unservable`` are set aside instead, at most ``QueueOrder.REVISIONS_PER_CALL`` of them.
+        Those that are ``unservable`` are set aside instead, at most ``REVISIONS_PER_CALL`` of them.
         """
         taken: list[TakenOut] = []
-        aside_left = QueueOrder.REVISIONS_PER_CALL
+        aside_left = REVISIONS_PER_CALL
         try:
             while len(taken) <= depth and (waiting := self.head(now)) is not None:
                 if taken and aside_left and unservable(waiting):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable
 from math import isfinite
-from typing import ClassVar
+from typing import Final
 
 from scheduler_svc.domain.ordering.base import Ordering, goes_by_arrival, separates_classes
 from scheduler_svc.domain.request import Priority, Request
@@ -14,6 +14,11 @@ from scheduler_svc.domain.shares.group import Charge, ShareGroup
 from scheduler_svc.domain.shares.settings import ShareSettings
 from scheduler_svc.domain.shares.tenant_use import TenantUses
 from scheduler_svc.domain.waiting_request import WaitingRequest
+
+#: How often one key is revised at most, so that an ordering cannot make the queue spin.
+MAX_REVISIONS: Final = 4
+#: How many keys one call revises at most, so that a burst of late requests does not hold up everything else.
+REVISIONS_PER_CALL: Final = 512
 
 #: A request that is taken out for a moment: its group, its entry there, and what its tenant was charged meanwhile.
 TakenOut = tuple[ShareGroup, Entry, float]
@@ -35,11 +40,6 @@ class QueueOrder:
     key.  Within a class the share decides between tenants (``shares/``), and the ordering between a tenant's requests.
     An ordering that does not look at the class (``by_class`` is False) has all requests in one class.
     """
-
-    #: How often one key is revised at most, so that an ordering cannot make the queue spin.
-    MAX_REVISIONS: ClassVar[int] = 4
-    #: How many keys one call revises at most, so that a burst of late requests does not hold up everything else.
-    REVISIONS_PER_CALL: ClassVar[int] = 512
 
     def __init__(
         self, ordering: Ordering, shares: ShareSettings, uses: TenantUses, tell_changed: Callable[[], None]
@@ -118,7 +118,7 @@ class QueueOrder:
         The ordering may first move late requests further back, at most ``REVISIONS_PER_CALL`` of them; after that the
         head is returned as it is.
         """
-        revisions_left = self.REVISIONS_PER_CALL
+        revisions_left = REVISIONS_PER_CALL
         while (waiting := self._first()) is not None:
             if not revisions_left or not self._revise(waiting, now):
                 return waiting
@@ -236,7 +236,7 @@ class QueueOrder:
         return best
 
     def _revise(self, waiting: WaitingRequest, now: float) -> bool:
-        if waiting.revisions >= self.MAX_REVISIONS:
+        if waiting.revisions >= MAX_REVISIONS:
             return False
         try:
             key = self._ordering.revise(waiting, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Final
 
 from scheduler_svc.domain.backfilling import Backfilling
 from scheduler_svc.domain.fleet.quiet_instances import quiet_ones
@@ -21,9 +22,9 @@ from scheduler_svc.domain.servability import all_can_serve_waiting
 from scheduler_svc.domain.targets import Targets, ttft_target_of
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
-_LOOKS = 256  # requests set aside from the head, or stepped back, in one pass
+_LOOKS: Final = 256  # requests set aside from the head, or stepped back, in one pass
 #: Share of its TTFT target that a request of another class waits for before no instance is quiet.
-_PATIENCE = 0.5
+_PATIENCE: Final = 0.5
 
 
 class _Outcome(Enum):
@@ -171,7 +172,7 @@ class SchedulingPass:
     ) -> bool:
         """Whether a head that no instance is predicted to serve in time lets those go first that can be.
 
-        Each request steps back at most ``QueueOrder.MAX_REVISIONS`` times.
+        Each request steps back at most ``MAX_REVISIONS`` times (``queue_order.py``).
         """
         first_token_s, finish_s = least_times
         return queue.placeable > 1 and queue.reconsider(head, now, first_token_s=first_token_s, finish_s=finish_s)

@@ -57,10 +57,10 @@ class Instance(Plain):
     assigned: int  # attempts that have not ended
     prompt_tokens_per_s: float
     generation_tokens_per_s: float
-    iterations: int  # since the engine's start
+    iterations: int  # since the engine was ready
     heartbeat_age_s: float  # seconds
-    prefix_queries_tokens: int  # since the engine's start
-    prefix_hits_tokens: int  # since the engine's start
+    prefix_queries_tokens: int  # since the engine was ready
+    prefix_hits_tokens: int  # since the engine was ready
     gpu_memory_used_bytes: int
     gpu_memory_bytes: int
     known_wait: str  # why the engine makes no progress now; empty if no reason is known

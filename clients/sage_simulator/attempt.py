@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from sage_simulator.executor_model import ExecutorModel
+from sage_simulator.live_request import LiveRequest
 from scheduler_svc.domain.decision import Decision
-
-if TYPE_CHECKING:
-    from sage_simulator.live_request import LiveRequest
 
 
 class Leg(Enum):

@@ -38,6 +38,7 @@ class AttemptRunner:
         self._end = end
         self._requeued = requeued
         self._attempts: dict[int, Attempt] = {}  # by number, until their capacity is free
+        self._under_way: dict[int, Attempt] = {}  # of each request that runs, by its index: the attempt that counts
         self.failovers = 0  # requests that were requeued
 
     def __len__(self) -> int:
@@ -58,7 +59,7 @@ class AttemptRunner:
 
     def stop(self, live: LiveRequest) -> None:
         """Have the executor drop what a request runs.  Its capacity stays taken until the executor confirms."""
-        attempt, live.attempt = live.attempt, None
+        attempt = self._under_way.pop(live.index, None)
         if attempt is None:
             return
         attempt.counts = False
@@ -112,7 +113,7 @@ class AttemptRunner:
         live = attempt.live
         self._scheduler.release(number, self._events.now, output_tokens=live.output_tokens, finished=True)
         if attempt.counts:  # otherwise it finished while its abort was on the way
-            live.attempt = None
+            del self._under_way[live.index]
             live.emitted = live.output_tokens
             self._end(live, End.FINISHED, "")
 
@@ -151,7 +152,7 @@ class AttemptRunner:
         prefill: Attempt | None = None,
     ) -> None:
         executor = self._executors[instance_id]
-        attempt = live.attempt = self._attempts[number] = Attempt(number, leg, live, decision, executor)
+        attempt = self._attempts[number] = self._under_way[live.index] = Attempt(number, leg, live, decision, executor)
         attempt.prefill = prefill
         assign_number = executor.assign(
             Assignment(
@@ -213,7 +214,7 @@ class AttemptRunner:
         if attempt.leg is Leg.PREFILL:
             self._release(attempt.decision.attempt_number)
         self._give_up_kv(attempt)
-        live.attempt = None
+        del self._under_way[live.index]
         live.emitted += attempt.executor.engine.emitted_by(attempt.number) if attempt.leg is not Leg.PREFILL else 0
         self._requeue(live, excluded=instance_id, whole=attempt.leg is Leg.PREFILL)
 

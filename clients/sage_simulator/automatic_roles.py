@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sage_simulator.event_queue import EventQueue
 from sage_simulator.modelled_fleet import ModelledFleet
-from scheduler_svc.domain.roles.role_change import RoleChange
+from scheduler_svc.domain.role_change import RoleChange
 from scheduler_svc.domain.scheduler import Scheduler
 
 

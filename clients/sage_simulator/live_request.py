@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sage_simulator.attempt import Attempt
 from sage_simulator.outcome import Outcome
 from sage_simulator.traced_request import TracedRequest
 from scheduler_svc.domain.request import Request
@@ -12,7 +11,6 @@ class LiveRequest:
     """A request that has arrived, until its one end."""
 
     __slots__ = (
-        "attempt",
         "attempts",
         "emitted",
         "excluded",
@@ -30,7 +28,6 @@ class LiveRequest:
         self.index = index  # in the trace
         self.traced = traced
         self.request = request
-        self.attempt: Attempt | None = None  # the one under way; None while it waits
         self.attempts = 0  # placements so far
         self.emitted = 0  # output tokens that attempts which are over delivered
         self.excluded: frozenset[str] = frozenset()  # instances that it failed on

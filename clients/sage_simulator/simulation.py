@@ -25,7 +25,7 @@ from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
-from scheduler_svc.domain.roles.role_change import RoleChange
+from scheduler_svc.domain.role_change import RoleChange
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.targets import effective_targets
 

@@ -8,8 +8,7 @@ import random
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from statistics import median
+from dataclasses import replace
 
 from executor_svc.runtime.engine_port import (
     EmbeddingOptions,
@@ -19,43 +18,11 @@ from executor_svc.runtime.engine_port import (
     Iteration,
     Sampling,
 )
+from sage_common.speed_measurement import ROUNDS, Load, by_kind, loads
 
 log = logging.getLogger(__name__)
 
-ROUNDS = 3  # that are measured, after one that is not: an engine prepares for what it computes the first time
-ALONE_TOKENS = 16  # of the outputs behind prompts that fill an iteration: twice what an overlapping engine tells as one
-TOGETHER = 32  # sequences that decode together, at most
-SHORT_PROMPT_TOKENS = 16
-TOGETHER_TOKENS = 16  # of each of their outputs
-MOST_KINDS = 64  # of iterations that are told
 _UNSAMPLED = "00"  # trace flags: the engine's own spans of these requests are not recorded
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Requests that an engine is given at the same time."""
-
-    prompts: tuple[int, ...]  # tokens of each
-    output_tokens: int  # of each; an engine that embeds makes none
-
-
-def loads(facts: EngineFacts) -> Sequence[Load]:
-    """Return what one round gives to an engine: prompts that fill an iteration, then many short requests.
-
-    With their outputs they fit the model's length, and those of a load together half of the KV cache.  An engine that
-    embeds gets a short prompt alone as well.
-    """
-    room = facts.kv_capacity_tokens // 2
-    request = max(2, min(facts.max_model_len, room))
-    alone = min(ALONE_TOKENS, request // 2)
-    longest = request - alone
-    whole, rest = divmod(max(1, min(facts.max_batched_tokens, room)), longest)
-    pieces = (*(longest,) * whole, *((rest,) if rest else ()))[: max(1, min(facts.max_running, room // request))]
-    outputs = min(TOGETHER_TOKENS, request // 2)
-    short = min(SHORT_PROMPT_TOKENS, request - outputs)
-    many = max(1, min(TOGETHER, facts.max_running, room // (short + outputs)))
-    both = [Load(pieces, alone), Load((short,) * many, outputs)]
-    return [*both, Load((short,), 1)] if facts.embedding_dimensions else both
 
 
 async def measured_speed(engine: Engine, limit_s: float, source: random.Random | None = None) -> tuple[Iteration, ...]:
@@ -100,8 +67,9 @@ class SpeedProbe:
     async def run(self) -> None:
         """Run all rounds.  Raises what the engine raises."""
         self._engine.take_iterations()  # of its warm-up
-        for into in (self._first, *(self._later,) * ROUNDS):
-            for load in loads(self._engine.facts):
+        facts = self._engine.facts
+        for into in (self._first, *(self._later,) * ROUNDS):  # an engine prepares for what it computes the first time
+            for load in loads(facts, embeds=bool(facts.embedding_dimensions)):
                 await self._serve(load)
                 into += self._engine.take_iterations()
 
@@ -111,7 +79,7 @@ class SpeedProbe:
         Of an engine so slow that it ran one round only, this is what it computed for the first time.
         """
         rest = self._engine.take_iterations()
-        return by_kind([*self._later, *rest] if self._later else [*self._first, *rest])
+        return _told([*self._later, *rest] if self._later else [*self._first, *rest])
 
     async def _serve(self, load: Load) -> None:
         async with asyncio.TaskGroup() as group:
@@ -142,24 +110,17 @@ def _ordinary_tokens(facts: EngineFacts) -> Sequence[int]:
     return [token for token in range(first, last) if token not in placeholders] or [first]
 
 
-def by_kind(iterations: Iterable[Iteration]) -> tuple[Iteration, ...]:
-    """Put iterations that computed the same amount together, with the median of their times; the most frequent first.
-
-    A median leaves out those that something else on the machine made slow.
-    """
-    kinds: dict[tuple[int, int, int], list[Iteration]] = {}
-    for each in iterations:
-        kinds.setdefault((each.prefill_tokens, each.decode_tokens, each.running), []).append(each)
-    most = sorted(kinds.values(), key=len, reverse=True)[:MOST_KINDS]
+def _told(iterations: Iterable[Iteration]) -> tuple[Iteration, ...]:
+    """Return those of one kind as one."""
     return tuple(
         replace(
-            found[0],
+            kind.iterations[0],
             index=0,
-            kv_used_tokens=round(sum(each.kv_used_tokens for each in found) / len(found)),
-            elapsed_s=median(each.elapsed_s for each in found),
-            steps=sum(each.steps for each in found),
+            kv_used_tokens=kind.kv_used_tokens,
+            elapsed_s=kind.elapsed_s,
+            steps=sum(each.steps for each in kind.iterations),
         )
-        for found in most
+        for kind in by_kind(iterations)
     )
 
 

@@ -511,7 +511,11 @@ ITL = _histogram(
     weighted=True,
 )
 ENGINE_TOKENS = _counter(
-    "sage.engine.tokens", "{token}", "Tokens since the engine's start.", {"kind": "prompt, generation"}, observed=True
+    "sage.engine.tokens",
+    "{token}",
+    "Tokens since the engine was ready: of prompts, cached ones included, and of outputs.",
+    {"kind": "prompt, generation"},
+    observed=True,
 )
 ENGINE_PREFIX_CACHE = _counter(
     "sage.engine.prefix_cache.tokens",

@@ -66,7 +66,7 @@ def predicted_wait(pool: Pool | None, request: Request, now: float) -> float | N
     own_s = turns_s(pool, request, now)
     if queue.placeable <= itself and any(a.prompt_limit > 0 for a in pool.accounts):
         return own_s
-    ahead = max(0, queue.ahead_of_new(request.priority, request.key.tenant) - itself)
+    ahead = max(0, queue.order.ahead_of_new(request.priority, request.key.tenant) - itself)
     return max(own_s, pool.drain.wait_s(ahead, pool.placement_s(now), request.priority, now))
 
 
@@ -86,4 +86,4 @@ def least_wait(pool: Pool, request: Request, now: float) -> float:
     accounts = {a.instance_id: a for side in (pool.accounts, pool.decoders) for a in side}.values()
     slots = sum(a.max_running for a in accounts)
     free = sum(max(0, a.free_slots) for a in accounts)
-    return max(0, pool.queue.surely_ahead_of_new(request) - free) * pool.service_s(now) / slots
+    return max(0, pool.queue.order.surely_ahead_of_new(request) - free) * pool.service_s(now) / slots

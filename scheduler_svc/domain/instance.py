@@ -10,7 +10,7 @@ from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.pd.specialization import Specialization, specialization
 from scheduler_svc.domain.prediction.predictor import Predictor
 from scheduler_svc.domain.progress_watch import ProgressWatch
-from scheduler_svc.domain.roles.role_change import RoleChange
+from scheduler_svc.domain.role_change import RoleChange
 
 _TROUBLED = frozenset({InstanceState.SUSPECT, InstanceState.STALLED})
 

@@ -26,8 +26,8 @@ class LoadReport:
     waiting: int  # sequences in the engine's own queue
     unfinished: int  # requests the engine holds
     kv_used_tokens: int
-    iterations: int  # since the engine's start: progress
-    prefix_queries_tokens: int = 0  # prompt tokens looked up in the prefix cache, since the engine's start
+    iterations: int  # since the engine was ready: progress
+    prefix_queries_tokens: int = 0  # prompt tokens looked up in the prefix cache, since the engine was ready
     prefix_hits_tokens: int = 0  # of those, found there
     prompt_tokens_per_s: float = 0.0
     generation_tokens_per_s: float = 0.0

@@ -1,33 +1,21 @@
-"""The waiting requests of one model, in the order in which they are placed."""
+"""The waiting requests of one model."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import isfinite
-from typing import ClassVar
 
 from scheduler_svc.domain.errors import QueueFull
 from scheduler_svc.domain.most_asked import MostAsked
-from scheduler_svc.domain.ordering.base import Ordering, goes_by_arrival, separates_classes
+from scheduler_svc.domain.ordering.base import Ordering
+from scheduler_svc.domain.queue_order import REVISIONS_PER_CALL, QueueOrder, TakenOut
 from scheduler_svc.domain.request import Priority, Request, RequestKey
-from scheduler_svc.domain.shares.flow import Entry
-from scheduler_svc.domain.shares.group import Charge, ShareGroup
+from scheduler_svc.domain.shares.group import Charge
 from scheduler_svc.domain.shares.settings import ShareSettings
 from scheduler_svc.domain.shares.tenant_use import TenantUse, TenantUses
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _LOOKS = 512  # requests looked at for one that makes room
-
-
-class OrderingFailed(Exception):
-    """The ordering raised an error for one request."""
-
-    def __init__(self, waiting: WaitingRequest, error: Exception) -> None:
-        self.waiting = waiting
-        self.error = error
-        super().__init__(f"the ordering failed for {waiting.request.key}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,20 +28,11 @@ class QueueView:
 
 
 class ModelQueue:
-    """Keeps waiting requests by class, tenant and the ordering's static keys.
-
-    Which class goes next is up to the ordering: of the requests that are next in their class, the one with the smallest
-    key.  Within a class the share decides between tenants (``shares/``), and the ordering between a tenant's requests.
-    An ordering that does not look at the class (``by_class`` is False) has all requests in one class.
+    """Keeps the requests that wait, and their order (``QueueOrder``).
 
     Requests that no READY instance can serve are set aside, out of the order, until ``bring_back``.  Quarantined ones
     never enter it: ``all_apart`` has them.
     """
-
-    #: How often one key is revised at most, so that an ordering cannot make the queue spin.
-    MAX_REVISIONS: ClassVar[int] = 4
-    #: How many keys one call revises at most, so that a burst of late requests does not hold up everything else.
-    REVISIONS_PER_CALL: ClassVar[int] = 512
 
     def __init__(
         self,
@@ -67,19 +46,16 @@ class ModelQueue:
         self.model = model
         self.limit = limit
         self.changed = False  # requests were added or reordered since the last pass
-        self._shares = shares if shares is not None else ShareSettings()
-        self._uses = uses if uses is not None else TenantUses(self._shares)
+        shares = shares if shares is not None else ShareSettings()
+        self._uses = uses if uses is not None else TenantUses(shares)
         self._limited = self._uses.counts
-        self._ordering = ordering
-        self._by_class = separates_classes(ordering)
-        self._groups: dict[int, ShareGroup] = {}  # by class; 0 where the ordering does not look at classes
+        self.order = QueueOrder(ordering, shares, self._uses, self._tell_changed)
         self._waiting: dict[RequestKey, WaitingRequest] = {}
         self._aside: dict[RequestKey, WaitingRequest] = {}  # of ``_waiting``, the longest unserved first
         self._apart: dict[RequestKey, WaitingRequest] = {}  # of ``_waiting``, in order of arrival in the queue
         self.brought_back_at = 0  # the pool's generation when requests were brought back last
         self.looked_further_at = float("-inf")  # when a pass looked behind what was held back last, on the clock
         self._classes: dict[Priority, dict[RequestKey, WaitingRequest]] = {p: {} for p in Priority}  # of ``_waiting``
-        self._deadlines: list[float] = []  # stated by the requests in the order, sorted
         self._special = 0  # requests that wait and are not ``plain``
         self._most = MostAsked()
         self._last_number = 0
@@ -96,8 +72,7 @@ class ModelQueue:
     @property
     def garbage(self) -> int:
         """Entries of the heaps whose request has left.  Looks at every tenant."""
-        entries = sum(len(flow.heap) for group in self._groups.values() for flow in group.flows.values())
-        return entries - len(self._waiting) + len(self._aside) + len(self._apart)
+        return self.order.entries - len(self._waiting) + len(self._aside) + len(self._apart)
 
     @property
     def waits_since(self) -> float | None:
@@ -142,7 +117,7 @@ class ModelQueue:
             raise ValueError(f"request {key} waits already")
         self._last_number += 1
         waiting.number = self._last_number
-        waiting.key = _key_of(waiting, self._ordering, now)
+        waiting.key = self.order.key_of(waiting, now)
         self._waiting[key] = waiting
         self._classes[waiting.request.priority][key] = waiting
         if not waiting.plain:
@@ -154,7 +129,7 @@ class ModelQueue:
         if waiting.alone:
             self._apart[key] = waiting
         else:
-            self._enter(waiting)
+            self.order.enter(waiting)
 
     def find(self, key: RequestKey) -> WaitingRequest | None:
         """Return a waiting request; None if it does not wait."""
@@ -175,7 +150,7 @@ class ModelQueue:
             self._most = MostAsked()
         waiting.number = -1
         if out is None:
-            self._leave(waiting)
+            self.order.leave(waiting)
         return waiting
 
     def place(self, waiting: WaitingRequest, output_tokens: int) -> Charge | None:
@@ -183,7 +158,7 @@ class ModelQueue:
 
         Returns the charge; None while the tenant is alone in its class.
         """
-        charge = None if waiting.alone else self._group_of(waiting).served(waiting, output_tokens)
+        charge = None if waiting.alone else self.order.charge(waiting, output_tokens)
         self.remove(waiting.request.key)
         if self._limited and (use := self._uses.find(waiting.request.key.tenant)) is not None:
             use.placed()
@@ -211,8 +186,7 @@ class ModelQueue:
 
         None unless that is more than the named tenant would have with another request.
         """
-        group = self._groups.get(int(priority) if self._by_class else 0)
-        most = group.beyond_share(tenant) if group is not None else None
+        most = self.order.tenant_beyond_share(priority, tenant)
         return self._youngest(priority, most) if most is not None else None
 
     def _youngest(self, priority: Priority, tenant: str | None = None) -> WaitingRequest | None:
@@ -225,25 +199,6 @@ class ModelQueue:
                 return waiting
         return None
 
-    def ahead_of_new(self, priority: Priority, tenant: str) -> int:
-        """Estimate how many requests would be placed before a new one of this class and tenant.
-
-        Those of other tenants at their running limit delay nobody.
-        """
-        if not self._by_class:
-            group = self._groups.get(0)
-            return self._ahead_in(group, tenant) if group is not None else 0
-        higher = sum(g.count - self._held(g, tenant) for cls, g in self._groups.items() if cls < priority)
-        own = self._groups.get(int(priority))
-        return higher + (self._ahead_in(own, tenant) if own is not None else 0)
-
-    def _ahead_in(self, group: ShareGroup, tenant: str) -> int:
-        return max(0, group.ahead_of_new(tenant) - self._held(group, tenant))
-
-    def _held(self, group: ShareGroup, tenant: str) -> int:
-        """Count the requests of tenants at their running limit, this one left out."""
-        return group.held_beside(tenant) if self._limited else 0
-
     def turns_of_tenant(self, request: Request) -> float:
         """Return how many times a request waits for one of its tenant to end, because of the tenant's running limit."""
         use = self._uses.find(request.key.tenant) if self._limited else None
@@ -252,37 +207,9 @@ class ModelQueue:
         before = use.waiting - (1 if request.key in self._waiting else 0)
         return max(0, use.running + before + 1 - use.limits.running_limit) / use.limits.running_limit
 
-    def surely_ahead_of_new(self, request: Request) -> int:
-        """Estimate how many requests at least would be placed before a new one with a deadline.
-
-        Unless the ordering goes by arrival, those without a stated deadline that is as early may all go later.
-        """
-        ahead = self.ahead_of_new(request.priority, request.key.tenant)
-        if request.deadline_at is not None and not goes_by_arrival(self._ordering):
-            ahead = min(ahead, bisect_right(self._deadlines, request.deadline_at))
-        return ahead
-
-    def why_next(self, waiting: WaitingRequest) -> tuple[str, ...]:
-        """Say why the tenant of the head is next; nothing where it is alone in its class."""
-        return self._group_of(waiting).why_next(waiting)
-
-    def share_of(self, waiting: WaitingRequest) -> str:
-        """Say where a request's tenant stands among those that wait; empty where it is alone in its class."""
-        return self._group_of(waiting).share_of(waiting.request.key.tenant)
-
     def head(self, now: float) -> WaitingRequest | None:
-        """Return the request that goes next; None if none waits, or only those of tenants at their running limit.
-
-        The ordering may first move late requests further back, at most ``REVISIONS_PER_CALL`` of them; after that the
-        head is returned as it is.
-        """
-        revisions_left = self.REVISIONS_PER_CALL
-        while (waiting := self._first()) is not None:
-            if not revisions_left or not self._revise(waiting, now):
-                return waiting
-            revisions_left -= 1
-            self._group_of(waiting).renew(waiting)
-        return None
+        """Return the request that goes next (``QueueOrder.head``)."""
+        return self.order.head(now)
 
     def reconsider(self, waiting: WaitingRequest, now: float, *, first_token_s: float, finish_s: float) -> bool:
         """Let the ordering judge the head by the times predicted for it now, in seconds; False if it keeps its key.
@@ -290,10 +217,7 @@ class ModelQueue:
         If it steps back, another request may be the head.
         """
         waiting.first_token_s, waiting.finish_s = first_token_s, finish_s
-        if not self._revise(waiting, now):
-            return False
-        self._group_of(waiting).renew(waiting)
-        return True
+        return self.order.reconsider(waiting, now)
 
     def behind_head(
         self, depth: int, now: float, unservable: Callable[[WaitingRequest], bool] = lambda _: False
@@ -302,27 +226,22 @@ class ModelQueue:
 
         Those that are ``unservable`` are set aside instead, at most ``REVISIONS_PER_CALL`` of them.
         """
-        taken: list[tuple[ShareGroup, Entry, float]] = []
-        aside_left = self.REVISIONS_PER_CALL
+        taken: list[TakenOut] = []
+        aside_left = REVISIONS_PER_CALL
         try:
             while len(taken) <= depth and (waiting := self.head(now)) is not None:
                 if taken and aside_left and unservable(waiting):
                     aside_left -= 1
                     self.set_aside(waiting, now)
                     continue
-                group = self._group_of(waiting)
-                taken.append((group, group.pop(), group.count_provisionally(waiting)))
+                taken.append(self.order.take_out(waiting))
         finally:
-            for group, entry, counted in reversed(taken):
-                group.push_back(entry, counted)
+            self.order.put_back(taken)
         return [entry[2] for _, entry, _ in taken[1:]]
 
     def set_aside(self, waiting: WaitingRequest, now: float) -> None:
         """Take the request that is at the head now out of the order until ``bring_back``; it still waits."""
-        group = self._group_of(waiting)
-        assert group.first() is waiting, "only a head is set aside"
-        group.pop()
-        self._leave(waiting)
+        self.order.drop_head(waiting)
         if waiting.unserved_since is None:
             waiting.unserved_since = now
         self._aside[waiting.request.key] = waiting
@@ -330,7 +249,7 @@ class ModelQueue:
     def bring_back(self) -> None:
         """Put all requests that were set aside back into the order: their model's instances changed."""
         for waiting in self._aside.values():
-            self._enter(waiting)
+            self.order.enter(waiting)
         self._aside.clear()
 
     @property
@@ -351,41 +270,22 @@ class ModelQueue:
     def reorder(self, ordering: Ordering, now: float) -> int:
         """Reorder all requests; ties keep the order of arrival in the queue.  Returns the number of requests.
 
-        Tenants' counters are kept, unless one of the orderings looks at classes and the other does not: then tenants
-        begin equal.
+        What becomes of tenants' counters: ``QueueOrder.arrange``.
         """
-        self._ordering = ordering
-        for waiting in self._waiting.values():
-            waiting.late = False
-            waiting.revisions = 0
-            waiting.key = _key_of(waiting, ordering, now)
+        self.order.reorder(ordering, self._waiting.values(), now)
         out = self._aside.keys() | self._apart.keys()
-        in_order = [waiting for key, waiting in self._waiting.items() if key not in out]
-        if separates_classes(ordering) != self._by_class:
-            self._by_class = not self._by_class
-            self._groups = {}
-            for waiting in in_order:
-                self._group_of(waiting).add(waiting)
-        else:
-            self._renew_all(in_order)
+        self.order.arrange([waiting for key, waiting in self._waiting.items() if key not in out])
         self.changed = True
         return len(self._waiting)
 
     def position(self, waiting: WaitingRequest) -> int:
         """Return the place of a request in the order; 1 is next.  Looks at every waiting request.
 
-        Requests that are set aside delay nobody, so they do not count.  Among tenants it is an estimate: those of one
-        class are taken to take turns by their weights, beginning at their counters.
+        Requests that are set aside delay nobody, so they do not count.
         """
         mine = (waiting.key, waiting.number)
         others = (w for k, w in self._waiting.items() if k not in self._aside)
-        before = [w for w in others if (w.key, w.number) < mine]
-        group = self._group_of(waiting)
-        if len(group.flows) < 2 or waiting.alone:
-            return 1 + len(before)
-        elsewhere = sum(self._group_of(w) is not group for w in before)
-        own = sum(w.request.key.tenant == waiting.request.key.tenant and self._group_of(w) is group for w in before)
-        return 1 + elsewhere + own + group.ahead_of(waiting.request.key.tenant, own)
+        return self.order.place_behind(waiting, [w for w in others if (w.key, w.number) < mine])
 
     def __iter__(self) -> Iterator[WaitingRequest]:
         """Iterate over the waiting requests in the order of arrival in the queue."""
@@ -420,73 +320,5 @@ class ModelQueue:
         use = self._uses.find(waiting.request.key.tenant)
         return use if use is not None and use.at_running_limit else None
 
-    def _enter(self, waiting: WaitingRequest) -> None:
-        """Enter a request in the order."""
-        self._group_of(waiting).add(waiting)
-        if (target_at := waiting.request.target_at) is not None:
-            insort(self._deadlines, target_at)
-
-    def _leave(self, waiting: WaitingRequest) -> None:
-        """Take a request out of the order."""
-        self._group_of(waiting).remove(waiting)
-        if (target_at := waiting.request.target_at) is not None:
-            del self._deadlines[bisect_left(self._deadlines, target_at)]
-
-    def _group_of(self, waiting: WaitingRequest) -> ShareGroup:
-        cls = int(waiting.request.priority) if self._by_class else 0
-        group = self._groups.get(cls)
-        if group is None:
-            group = self._groups[cls] = ShareGroup(self._shares, self._uses, self._tell_changed)
-        return group
-
-    def _first(self) -> WaitingRequest | None:
-        """Return the request that is next, of those that are next in their class the one with the smallest key."""
-        if len(self._groups) == 1:
-            (only,) = self._groups.values()
-            return only.first() if only.count else None
-        best = None
-        for group in self._groups.values():
-            first = group.first() if group.count else None
-            if first is not None and (
-                best is None or first.key < best.key or (first.key == best.key and first.number < best.number)
-            ):
-                best = first
-        return best
-
-    def _renew_all(self, in_order: list[WaitingRequest]) -> None:
-        by_group: dict[ShareGroup, list[WaitingRequest]] = {group: [] for group in self._groups.values()}
-        for waiting in in_order:
-            by_group[self._group_of(waiting)].append(waiting)
-        for group, all_waiting in by_group.items():
-            group.reorder(all_waiting)
-
-    def _revise(self, waiting: WaitingRequest, now: float) -> bool:
-        if waiting.revisions >= self.MAX_REVISIONS:
-            return False
-        try:
-            key = self._ordering.revise(waiting, now)
-            if key is not None and not isfinite(key):
-                raise _not_finite(key, waiting)
-        except Exception as error:
-            raise OrderingFailed(waiting, error) from error
-        if key is None or key <= waiting.key:
-            return False
-        waiting.key = key
-        waiting.revisions += 1
-        return True
-
     def _tell_changed(self) -> None:
         self.changed = True
-
-
-def _key_of(waiting: WaitingRequest, ordering: Ordering, now: float) -> float:
-    """Ask the ordering for a request's key.  Raises ValueError unless it is a finite number."""
-    key = ordering.key(waiting, now)
-    if not isfinite(key):
-        raise _not_finite(key, waiting)
-    return key
-
-
-def _not_finite(key: float, waiting: WaitingRequest) -> ValueError:
-    """Return the error of a key that is no finite number: with it the request would be lost in the order."""
-    return ValueError(f"the ordering gives {waiting.request.key} the key {key}")

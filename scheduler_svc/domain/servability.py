@@ -5,15 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.placement.filters import cannot_serve
 from scheduler_svc.domain.request import Request
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _REASONS_SHOWN = 4
 _PRESENT = frozenset({InstanceState.READY, InstanceState.SUSPECT})
+
+
+def all_can_serve(demand: Demand, pool: Pool) -> bool:
+    """Return whether every READY instance can serve the request once it is free."""
+    return not demand.constrained and pool.serves_alike(demand.request, demand.total_tokens)
+
+
+def all_can_serve_a_leg(demand: Demand, pool: Pool) -> bool:
+    """Return whether every READY instance that takes legs can serve the request once it is free."""
+    return not demand.constrained and pool.legs_serve_alike(demand.request, demand.total_tokens)
+
+
+def all_can_serve_waiting(waiting: WaitingRequest, pool: Pool) -> bool:
+    """Return whether every READY instance can serve a waiting request.  Cheap: looks at no instance."""
+    return waiting.plain and pool.serves_alike(waiting.request, waiting.total_tokens)
 
 
 def why_refused(request: Request, pool: Pool | None) -> str | None:

@@ -79,7 +79,7 @@ class LoadLine:
     running: int
     waiting: int
     kv_used_tokens: int
-    iterations: int  # since the engine's start
+    iterations: int  # since the engine was ready
     prefix_queries_tokens: int
     prefix_hits_tokens: int
     #: Prefill tokens, decode tokens, running sequences, KV tokens in use, seconds; oldest first.

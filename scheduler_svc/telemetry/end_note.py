@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sage_telemetry.otlp_attributes import Attributes
-from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observed_request import ObservedRequest
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.telemetry.outcomes import in_words, invalid_fields, reason_of
@@ -46,7 +46,7 @@ def of_refused(error: BaseException) -> EndNote:
     )
 
 
-def of_ended(live: LiveRequest, *, content: bool) -> EndNote:
+def of_ended(live: ObservedRequest, *, content: bool) -> EndNote:
     """Make the note of a request that has ended.  ``content``: whether its output is noted."""
     outcome = live.outcome
     assert outcome is not None, "an ended request has an outcome"
@@ -64,7 +64,7 @@ def of_ended(live: LiveRequest, *, content: bool) -> EndNote:
     )
 
 
-def _answered(live: LiveRequest) -> Attributes:
+def _answered(live: ObservedRequest) -> Attributes:
     request, sampling, outcome = live.request, live.request.sampling, live.outcome
     finished = outcome if isinstance(outcome, Finished) else None
     first = live.first_token_at
@@ -90,7 +90,7 @@ def _answered(live: LiveRequest) -> Attributes:
     }
 
 
-def _per_token(live: LiveRequest) -> float | None:
+def _per_token(live: ObservedRequest) -> float | None:
     first, last = live.first_token_at, live.last_token_at
     if first is None or last is None or len(live.output) < 2:
         return None

@@ -10,7 +10,7 @@ from sage_telemetry.catalogue import LOOP_LAG
 from sage_telemetry.meter import Meter
 from sage_telemetry.span_export import SpanExport
 from sage_telemetry.trace_context import HeadSampling, parent_of
-from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observed_request import ObservedRequest
 from scheduler_svc.control.requests.observer import RequestObserver
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.decision import Decision
@@ -58,7 +58,7 @@ class TelemetryObserver:
                 notes = notes_on(submission, context, parent, now, content=self._content)
         return self._watch(submission, context, notes)
 
-    def adopted(self, live: LiveRequest, decision: Decision | None, now: float) -> RequestObserver:
+    def adopted(self, live: ObservedRequest, decision: Decision | None, now: float) -> RequestObserver:
         """Return the observer of a request that an earlier scheduler accepted; its span is of the same trace."""
         context = notes = None
         if self._spans is not None:

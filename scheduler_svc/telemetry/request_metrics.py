@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 
 from sage_telemetry import catalogue
 from sage_telemetry.meter import Meter
-from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observed_request import ObservedRequest
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.outcome import Finished, Outcome
 from scheduler_svc.control.requests.submission import Submission
@@ -95,12 +95,12 @@ class RequestMetrics:
             self._decisions.labels(decision.policy, decision.phase.value, decision.rule).inc()
         self._decision_duration.observe(each_s, len(decisions))
 
-    def waited(self, live: LiveRequest, decision: Decision) -> None:
+    def waited(self, live: ObservedRequest, decision: Decision) -> None:
         """Record the time in the queue of a request that was placed for the first time."""
         child = self._queue_time.labels(live.request.model, _name(live.request.priority), decision.policy)
         child.observe(decision.waited_s)
 
-    def first_token(self, live: LiveRequest, decision: Decision, now: float, *, gap_s: float | None) -> None:
+    def first_token(self, live: ObservedRequest, decision: Decision, now: float, *, gap_s: float | None) -> None:
         """Record the first token of the current attempt.
 
         ``gap_s``: seconds since the last token of the attempt that failed, or None if none failed.  Times are seconds
@@ -115,28 +115,28 @@ class RequestMetrics:
         if not _is_adopted(live, decision):
             self._predicted("first_token", decision.prediction.first_token_s, now - decision.decided_at)
 
-    def charged(self, live: LiveRequest, cost: float) -> None:
+    def charged(self, live: ObservedRequest, cost: float) -> None:
         """Add the cost of an attempt that is over, in the currency of the instances' prices."""
         # A counter raises for a negative amount, and an executor may report any duration.
         self._cost.labels(live.request.model, _name(live.request.priority)).inc(max(0.0, cost))
 
-    def requeued(self, live: LiveRequest, cause: FailoverCause) -> None:
+    def requeued(self, live: ObservedRequest, cause: FailoverCause) -> None:
         """Count a request that is requeued."""
         self._failovers.labels(live.request.model, cause.value).inc()
 
-    def continued(self, live: LiveRequest, mode: ContinuationMode) -> None:
+    def continued(self, live: ObservedRequest, mode: ContinuationMode) -> None:
         """Count an attempt that goes on after delivered tokens."""
         self._continuations.labels(live.request.model, mode.value).inc()
 
-    def quarantined(self, live: LiveRequest) -> None:
+    def quarantined(self, live: ObservedRequest) -> None:
         """Count a request that was present at engine deaths and runs alone."""
         self._quarantined.labels(live.request.model).inc()
 
-    def handed_over(self, live: LiveRequest, took_s: float) -> None:
+    def handed_over(self, live: ObservedRequest, took_s: float) -> None:
         """Record the seconds from the end of prefill to the first token of decode."""
         self._handoff.labels(live.request.model).observe(took_s)
 
-    def ended(self, live: LiveRequest, outcome: Outcome, now: float) -> slo.Attainment:
+    def ended(self, live: ObservedRequest, outcome: Outcome, now: float) -> slo.Attainment:
         """Count an accepted request that ended at ``now``.  Returns which targets it met and missed."""
         request = live.request
         model, priority, state = request.model, _name(request.priority), live.state.value
@@ -159,7 +159,7 @@ class RequestMetrics:
         self._count_slo(model, priority, attainment)
         return attainment
 
-    def _finished(self, live: LiveRequest, outcome: Finished, model: str, priority: str, now: float) -> None:
+    def _finished(self, live: ObservedRequest, outcome: Finished, model: str, priority: str, now: float) -> None:
         self._tokens.labels(model, "cached_prompt").inc(outcome.cached_prompt_tokens)
         if outcome.completion_tokens > 1 and outcome.decode_s is not None:
             self._tpot.labels(model, priority).observe(outcome.decode_s / (outcome.completion_tokens - 1))
@@ -186,7 +186,7 @@ class RequestMetrics:
             self._slo.labels(model, priority, target, "missed").inc()
 
 
-def _is_adopted(live: LiveRequest, decision: Decision) -> bool:
+def _is_adopted(live: ObservedRequest, decision: Decision) -> bool:
     """Return whether an attempt began before its decision here was made: then its times say nothing about it."""
     return live.adopted is not None and live.adopted.number_here == decision.attempt_number
 

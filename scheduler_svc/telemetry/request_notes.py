@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from opentelemetry.trace import SpanContext
 
 from sage_telemetry.trace_context import child_of
-from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observed_request import ObservedRequest
 from scheduler_svc.control.requests.submission import ChatPrompt, Prompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.watching.attainment import NOTHING_COUNTS, Attainment
 from scheduler_svc.domain.decision import Decision, Phase
@@ -118,7 +118,7 @@ def notes_on(
 
 
 def notes_on_adopted(
-    live: LiveRequest, decision: Decision | None, context: SpanContext, parent: SpanContext | None, now: float
+    live: ObservedRequest, decision: Decision | None, context: SpanContext, parent: SpanContext | None, now: float
 ) -> RequestNotes:
     """Begin the notes of a request that an earlier scheduler accepted; they hold nothing of its prompt.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from opentelemetry.trace import SpanContext
 
 from sage_telemetry.trace_context import child_of, headers_of
-from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observed_request import ObservedRequest
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
@@ -89,14 +89,14 @@ class RequestWatch:
             self._notes.attainment = attainment
             self._hand_in(self._notes, end_note.of_refused(error), now)
 
-    def accepted(self, live: LiveRequest, now: float) -> None:
+    def accepted(self, live: ObservedRequest, now: float) -> None:
         """Note that the request waits in its queue."""
         self._submission = None  # releases its copy of the prompt
         if self._notes is not None:
             self._notes.accepted_at = now
             self._notes.waits.append(WaitNote(since=now, resumed=False))
 
-    def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
+    def decided(self, live: ObservedRequest, decision: Decision, now: float) -> None:
         """Note a decision; the first one also ends the measured time in the queue."""
         if not live.placements:
             self._metrics.waited(live, decision)
@@ -109,7 +109,7 @@ class RequestWatch:
             notes.waits[-1].left_behind = decision.queue_length
 
     def sent(
-        self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
+        self, live: ObservedRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
     ) -> Mapping[str, str]:
         """Note an attempt that is sent, and return the trace headers for its executor."""
         if live.continuation is not None:
@@ -135,17 +135,17 @@ class RequestWatch:
             notes.attempts.append(note)
         return headers_of(child)
 
-    def charged(self, live: LiveRequest, cost: float) -> None:
+    def charged(self, live: ObservedRequest, cost: float) -> None:
         """Count the cost of an attempt that is over."""
         self._metrics.charged(live, cost)
 
-    def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
+    def reported(self, live: ObservedRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
         """Note how an attempt's executor says it ended."""
         note = self._notes.attempt if self._notes is not None else None
         if note is not None and note.number == end.attempt_number:
             note.close(now, end.cause.value, _failure(end))
 
-    def first_token(self, live: LiveRequest, now: float) -> None:
+    def first_token(self, live: ObservedRequest, now: float) -> None:
         """Record the first token of the current attempt."""
         decision = self._decision
         assert decision is not None, "an attempt begins with a decision"
@@ -155,11 +155,11 @@ class RequestWatch:
         if self._notes is not None and self._notes.attempt is not None:
             self._notes.attempt.first_token_at = now
 
-    def handed_over(self, live: LiveRequest, took_s: float) -> None:
+    def handed_over(self, live: ObservedRequest, took_s: float) -> None:
         """Record the seconds of a handoff from prefill to decode."""
         self._metrics.handed_over(live, took_s)
 
-    def requeued(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+    def requeued(self, live: ObservedRequest, cause: FailoverCause, why: str, now: float) -> None:
         """Count a failover, and note that the request waits again."""
         self._metrics.requeued(live, cause)
         if self._gap_since is None and len(live.output):
@@ -172,11 +172,11 @@ class RequestWatch:
             note.fail(now, cause.value, why)
         notes.waits.append(WaitNote(since=now, resumed=True))
 
-    def quarantined(self, live: LiveRequest, now: float) -> None:
+    def quarantined(self, live: ObservedRequest, now: float) -> None:
         """Count a request that runs alone from now on."""
         self._metrics.quarantined(live)
 
-    def ended(self, live: LiveRequest, now: float) -> None:
+    def ended(self, live: ObservedRequest, now: float) -> None:
         """Count the end of an accepted request, and hand in the notes."""
         assert live.outcome is not None, "an ended request has an outcome"
         attainment = self._metrics.ended(live, live.outcome, now)

@@ -8,7 +8,7 @@ from sage.controlplane.v1 import admin_pb2, executor_pb2
 from sage_wire import durations
 from scheduler_svc.control.roles.kept_role import KeptRole
 from scheduler_svc.domain.instance_spec import InstanceRole
-from scheduler_svc.domain.roles.role_change import Cause, RoleChange
+from scheduler_svc.domain.role_change import Cause, RoleChange
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport.clipping import REASON_BYTES, clipped
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sage.controlplane.v1 import common_pb2, decision_pb2, inference_pb2
 from sage_wire import durations
-from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.placement import Placement
 from scheduler_svc.domain.decision import Candidate, Decision, Prediction, PrefillLeg
 from scheduler_svc.domain.engine_facts import Parallelism
 from scheduler_svc.domain.instance import Instance

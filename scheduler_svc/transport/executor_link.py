@@ -11,7 +11,7 @@ from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_names import AttemptNames
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
-from scheduler_svc.domain.roles.role_change import RoleChange
+from scheduler_svc.domain.role_change import RoleChange
 from scheduler_svc.transport.adapters import source_to_wire
 from scheduler_svc.transport.assign import fill_assign
 from scheduler_svc.transport.automatic_roles import kept_role_to_wire

@@ -12,9 +12,10 @@ from sage.controlplane.v1 import batch_pb2, inference_pb2, inference_pb2_grpc
 from sage_wire.metadata import trace_headers
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.requests.intake import Intake
-from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import CLIENT_GONE, DELIVERY_FAILED, Finished, RecordedFailure
 from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.placement import Placement
 from scheduler_svc.control.requests.request_group import MemberFailed, RequestGroup
 from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
 from scheduler_svc.domain.errors import SchedulerError

@@ -15,7 +15,8 @@ from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.control.adoption.held_request import HeldRequest
 from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.executor_link import AssignOrder
-from scheduler_svc.control.requests.live_request import AdoptedAttempt, LiveRequest
+from scheduler_svc.control.requests.earlier_attempt import AdoptedAttempt
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.domain import admission
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.engine_facts import ModelIdentity

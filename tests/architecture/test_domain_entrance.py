@@ -18,6 +18,7 @@ DOMAIN = "scheduler_svc.domain"
 BEHIND = {
     f"{DOMAIN}.{name}"
     for name in (
+        "backfilling.Backfilling",
         "door.Door",
         "entrance.parts.Parts",
         "give_ups.GiveUps",
@@ -25,11 +26,14 @@ BEHIND = {
         "capacity.ledger.Ledger",
         "fleet.engine_reports.EngineReports",
         "pd.pairs.PairBook",
+        "placement.chooser.Chooser",
         "placement.split_planner.SplitPlanner",
         "placement.placer.Placer",
         "policies.in_force.PolicyInForce",
         "fleet.pool.Pool",
+        "quarantined.Quarantined",
         "queue.ModelQueue",
+        "queue_order.QueueOrder",
         "fleet.registry.Registry",
         "fleet.running_attempts.RunningAttempts",
         "roles.role_balancer.RoleBalancer",

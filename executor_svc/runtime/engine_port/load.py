@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 class Iteration:
     """One engine iteration that scheduled tokens, or the mean of some consecutive ones."""
 
-    index: int  # counts iterations with scheduled tokens, from 1; of several, the last
+    index: int  # counts iterations with scheduled tokens, from 1; of several, the last; 0 in facts
     prefill_tokens: int
     decode_tokens: int
     running: int  # sequences
@@ -21,7 +21,10 @@ class Iteration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineLoad:
-    """A snapshot for the heartbeat.  Counters count from the engine's start."""
+    """A snapshot for the heartbeat.
+
+    Counters count from when the engine was ready: neither its warm-up nor the measuring of its speed counts.
+    """
 
     running: int
     waiting: int
@@ -29,7 +32,7 @@ class EngineLoad:
     kv_used_tokens: int
     prefix_queries_tokens: int
     prefix_hits_tokens: int
-    prompt_tokens_total: int
+    prompt_tokens_total: int  # of requests, cached ones included
     generation_tokens_total: int
     iterations: int  # iterations with scheduled tokens so far: progress
     known_wait: str | None = None  # why the engine makes no progress now (grammar compile, KV pull), else None

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from sage_common.clock import Clock
 from scheduler_svc.control.adoption.held_request import HeldRequest
-from scheduler_svc.control.requests.choices import Choices, split
-from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.choices import split
+from scheduler_svc.control.requests.live_request import LiveRequest, join_choices
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.domain.request import RequestKey
@@ -82,7 +82,7 @@ class Regrouping:
             LiveRequest(request=request, digest=held.digest, detached=held.detached, warnings=held.warnings)
             for request in split(held.request)
         ]
-        Choices(members)
+        join_choices(members)
         self.join(members)
 
 

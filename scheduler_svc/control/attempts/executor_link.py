@@ -11,7 +11,7 @@ from scheduler_svc.domain.adapters.registered_adapter import AdapterSource
 from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.request import Request, Sampling
-from scheduler_svc.domain.roles.role_change import RoleChange
+from scheduler_svc.domain.role_change import RoleChange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

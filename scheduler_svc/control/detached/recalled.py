@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from scheduler_svc.control.detached.codec import Codec
 from scheduler_svc.control.journal.detached import StoredRequest
-from scheduler_svc.control.requests.choices import Choices, split
-from scheduler_svc.control.requests.live_request import RESTORED_ATTEMPT, LiveRequest, RestoredOutput
+from scheduler_svc.control.requests.choices import split
+from scheduler_svc.control.requests.earlier_attempt import RESTORED_ATTEMPT, RestoredOutput
+from scheduler_svc.control.requests.live_request import LiveRequest, join_choices
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.domain.request import Request, RequestState
 
@@ -28,7 +29,7 @@ def with_output(stored: StoredRequest, request: Request, warnings: tuple[str, ..
     """
     made = [_choice(stored, each, warnings, wall_s) for each in split(request)]
     if len(made) > 1:
-        Choices(made)
+        join_choices(made)
     return made[0]
 
 

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from scheduler_svc.control.requests.outcome import Finished, Outcome, SloOutcome
 from scheduler_svc.domain.request import Request, RequestState
 
-if TYPE_CHECKING:
-    from scheduler_svc.control.requests.live_request import LiveRequest
+
+class Choice(Protocol):
+    """What one of several choices says of itself."""
+
+    @property
+    def state(self) -> RequestState:
+        """Its own state."""
+        ...
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None before."""
+        ...
+
+    @property
+    def published_outcome(self) -> Outcome | None:
+        """The same, once readers may have it."""
+        ...
 
 
-class Choices:
-    """Joins the live requests of several choices.
+ChoiceT = TypeVar("ChoiceT", bound=Choice)
+
+
+class Choices(Generic[ChoiceT]):
+    """Joins the live requests of several choices (``live_request.join_choices``).
 
     Each is queued, placed, generated and continued by itself.  Together they have one end: that of the last one, if all
     finish; else that of the first one that does not, which ends the others (``RequestTable.end``).
@@ -22,12 +41,10 @@ class Choices:
 
     __slots__ = ("members", "missing")
 
-    def __init__(self, members: Sequence[LiveRequest]) -> None:
+    def __init__(self, members: Sequence[ChoiceT]) -> None:
         """``members``: by index of the choice."""
         self.members = tuple(members)
         self.missing = 0  # those of an earlier scheduler's request that may still come back with their executor
-        for each in self.members:
-            each.choices = self
 
     @property
     def over(self) -> bool:

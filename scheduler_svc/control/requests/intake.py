@@ -9,13 +9,13 @@ from dataclasses import replace
 from sage_common.clock import Clock
 from scheduler_svc.control.requests.acceptance import Acceptance
 from scheduler_svc.control.requests.arriving import Arriving
-from scheduler_svc.control.requests.choices import Choices, split
+from scheduler_svc.control.requests.choices import split
 from scheduler_svc.control.requests.detached_port import DetachedPort
 from scheduler_svc.control.requests.grace import Grace
 from scheduler_svc.control.requests.intake_settings import IntakeSettings
 from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.known_requests import KnownRequests
-from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.live_request import LiveRequest, join_choices
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
 from scheduler_svc.control.requests.outcome import caused_by_service
@@ -228,7 +228,7 @@ class Intake:
             for each in split(request)
         ]
         if len(made) > 1:
-            Choices(made)
+            join_choices(made)
         return made[0]
 
     async def first_pass(self, reader: OutputReader) -> None:

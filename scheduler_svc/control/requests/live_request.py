@@ -8,9 +8,11 @@ from typing import Protocol
 
 from sage_common.clock import Timer
 from scheduler_svc.control.requests.choices import Choices
+from scheduler_svc.control.requests.earlier_attempt import RESTORED_ATTEMPT, AdoptedAttempt, RestoredOutput
 from scheduler_svc.control.requests.observer import UNOBSERVED, RequestObserver
 from scheduler_svc.control.requests.outcome import Outcome, SloOutcome
 from scheduler_svc.control.requests.output_log import OutputLog
+from scheduler_svc.control.requests.placement import Placement
 from scheduler_svc.control.requests.prompt_facts import PromptFacts
 from scheduler_svc.control.requests.published_output import PublishedOutput
 from scheduler_svc.control.requests.setbacks import Setbacks
@@ -54,47 +56,6 @@ class HistoryEntry:
     at: float  # seconds on the scheduler's clock
     event: str
     detail: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Placement:
-    """A decision, and the output position that its attempt starts at."""
-
-    decision: Decision
-    from_token: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AdoptedAttempt:
-    """An attempt that an earlier scheduler began."""
-
-    epoch: int  # of that scheduler
-    number: int  # in that epoch
-    number_here: int = 0  # 0: it is not adopted yet
-    tokens: int  # output positions that its executor held
-
-    @property
-    def name(self) -> tuple[int, int]:
-        """Epoch and number: the later one of two attempts has the larger name."""
-        return self.epoch, self.number
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RestoredOutput:
-    """Output that the journal had of a detached request when this scheduler began to go on with it."""
-
-    tokens: int  # output positions
-    epoch: int  # of the attempt that made the last of them
-    number: int  # of that attempt, in that epoch
-
-    @property
-    def name(self) -> tuple[int, int]:
-        """Epoch and number, as in ``AdoptedAttempt``."""
-        return self.epoch, self.number
-
-
-RESTORED_ATTEMPT = 0
-"""The attempt number of restored output; attempts of this scheduler have larger ones."""
 
 
 class Reader(Protocol):
@@ -145,7 +106,7 @@ class LiveRequest:
     journaled: bool = False  # the journal has it: readers get only what is written down
     end_is_published: bool = False  # of a journaled request: its end is written down
     prompt: PromptFacts | None = None  # None: the engine told nothing of it
-    choices: Choices | None = None  # of several choices: all of them, this one included
+    choices: Choices[LiveRequest] | None = None  # of several choices: all of them, this one included
 
     def __post_init__(self) -> None:
         self.output = self.published = OutputLog(limit=self.request.sampling.max_tokens)
@@ -295,6 +256,13 @@ class LiveRequest:
             prefix_block_tokens=0,
             sampling=_without_lists(request.sampling),
         )
+
+
+def join_choices(members: Sequence[LiveRequest]) -> None:
+    """Make the live requests of several choices one request.  ``members``: by index of the choice."""
+    choices = Choices(members)
+    for each in members:
+        each.choices = choices
 
 
 def _without_lists(sampling: Sampling) -> Sampling:

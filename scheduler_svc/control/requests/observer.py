@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from scheduler_svc.control.requests.live_request import LiveRequest
-    from scheduler_svc.control.requests.submission import Submission
-    from scheduler_svc.domain.attempt_end import AttemptEnd
-    from scheduler_svc.domain.decision import Decision, Phase
+from scheduler_svc.control.requests.observed_request import ObservedRequest
+from scheduler_svc.control.requests.submission import Submission
+from scheduler_svc.domain.attempt_end import AttemptEnd
+from scheduler_svc.domain.decision import Decision, Phase
 
 
 class FailoverCause(Enum):
@@ -41,45 +40,45 @@ class RequestObserver(Protocol):
         """Note that the request was not accepted."""
         ...
 
-    def accepted(self, live: LiveRequest, now: float) -> None:
+    def accepted(self, live: ObservedRequest, now: float) -> None:
         """Note that the request waits from now on."""
         ...
 
-    def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
+    def decided(self, live: ObservedRequest, decision: Decision, now: float) -> None:
         """Note that the request is placed and no longer waits."""
         ...
 
     def sent(
-        self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
+        self, live: ObservedRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
     ) -> Mapping[str, str]:
         """Note that an attempt is sent; return the trace headers that its executor gets."""
         ...
 
-    def charged(self, live: LiveRequest, cost: float) -> None:
+    def charged(self, live: ObservedRequest, cost: float) -> None:
         """Note what an attempt cost, in the unit of the instances' prices, whether its end was reported or not."""
         ...
 
-    def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
+    def reported(self, live: ObservedRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
         """Note how an attempt ended, even a fenced one, whose request may have ended before."""
         ...
 
-    def first_token(self, live: LiveRequest, now: float) -> None:
+    def first_token(self, live: ObservedRequest, now: float) -> None:
         """Note the first token of the current attempt."""
         ...
 
-    def handed_over(self, live: LiveRequest, took_s: float) -> None:
+    def handed_over(self, live: ObservedRequest, took_s: float) -> None:
         """Note that a split request's KV was fetched; ``took_s`` runs from prefill's end to decode's first token."""
         ...
 
-    def requeued(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+    def requeued(self, live: ObservedRequest, cause: FailoverCause, why: str, now: float) -> None:
         """Note that the request's attempt failed: it is requeued, unless it ends now."""
         ...
 
-    def quarantined(self, live: LiveRequest, now: float) -> None:
+    def quarantined(self, live: ObservedRequest, now: float) -> None:
         """Note that the request runs alone from now on, because it was present at engine deaths."""
         ...
 
-    def ended(self, live: LiveRequest, now: float) -> None:
+    def ended(self, live: ObservedRequest, now: float) -> None:
         """Note that the request ended; ``live.outcome`` is set."""
         ...
 
@@ -91,7 +90,7 @@ class Observer(Protocol):
         """Return the observer of a request that arrives and is not known yet."""
         ...
 
-    def adopted(self, live: LiveRequest, decision: Decision | None, now: float) -> RequestObserver:
+    def adopted(self, live: ObservedRequest, decision: Decision | None, now: float) -> RequestObserver:
         """Return the observer of a request that an earlier scheduler accepted.
 
         ``decision``: where its attempt runs; None: it is placed anew.
@@ -115,37 +114,37 @@ class Unobserved:
     def refused(self, error: BaseException, now: float) -> None:
         """Do nothing."""
 
-    def accepted(self, live: LiveRequest, now: float) -> None:
+    def accepted(self, live: ObservedRequest, now: float) -> None:
         """Do nothing."""
 
-    def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
+    def decided(self, live: ObservedRequest, decision: Decision, now: float) -> None:
         """Do nothing."""
 
     def sent(
-        self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
+        self, live: ObservedRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
     ) -> Mapping[str, str]:
         """Return the caller's trace headers."""
         return live.request.trace_headers
 
-    def charged(self, live: LiveRequest, cost: float) -> None:
+    def charged(self, live: ObservedRequest, cost: float) -> None:
         """Do nothing."""
 
-    def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
+    def reported(self, live: ObservedRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
         """Do nothing."""
 
-    def first_token(self, live: LiveRequest, now: float) -> None:
+    def first_token(self, live: ObservedRequest, now: float) -> None:
         """Do nothing."""
 
-    def handed_over(self, live: LiveRequest, took_s: float) -> None:
+    def handed_over(self, live: ObservedRequest, took_s: float) -> None:
         """Do nothing."""
 
-    def requeued(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+    def requeued(self, live: ObservedRequest, cause: FailoverCause, why: str, now: float) -> None:
         """Do nothing."""
 
-    def quarantined(self, live: LiveRequest, now: float) -> None:
+    def quarantined(self, live: ObservedRequest, now: float) -> None:
         """Do nothing."""
 
-    def ended(self, live: LiveRequest, now: float) -> None:
+    def ended(self, live: ObservedRequest, now: float) -> None:
         """Do nothing."""
 
 
@@ -159,7 +158,7 @@ class NullObserver:
         """Return an observer that does nothing."""
         return UNOBSERVED
 
-    def adopted(self, live: LiveRequest, decision: Decision | None, now: float) -> RequestObserver:
+    def adopted(self, live: ObservedRequest, decision: Decision | None, now: float) -> RequestObserver:
         """Return an observer that does nothing."""
         return UNOBSERVED
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Outcome
 from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.placement import Placement
 from scheduler_svc.control.requests.read_from import ReadFrom
 
 Event = Placement | TokenSlice | Outcome

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sys import getsizeof
 
-from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished, Outcome
+from scheduler_svc.control.requests.placement import Placement
 from scheduler_svc.domain.errors import InvalidRequest
 
 REQUEST_BYTES = 4_096  # of a request that holds nothing of what is counted below, about

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 
 from sage_common.clock import Clock, Timer
 from scheduler_svc.control.leadership.earlier_instance import EarlierInstance
-from scheduler_svc.control.requests.live_request import AdoptedAttempt, LiveRequest
+from scheduler_svc.control.requests.earlier_attempt import AdoptedAttempt
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.missing_instances import MissingInstances
 from scheduler_svc.domain.errors import OutputLost, Recovering
 from scheduler_svc.domain.request import RequestKey

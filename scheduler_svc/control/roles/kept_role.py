@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scheduler_svc.domain.instance_spec import InstanceRole
-from scheduler_svc.domain.roles.role_change import Cause
+from scheduler_svc.domain.role_change import Cause
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from scheduler_svc.control.attempts.executor_links import ExecutorLinks
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.roles.kept_role import KeptRole
 from scheduler_svc.domain.instance import Instance
-from scheduler_svc.domain.roles.role_change import RoleChange
+from scheduler_svc.domain.role_change import RoleChange
 from scheduler_svc.domain.roles.sides import SIDES
 from scheduler_svc.domain.scheduler import Scheduler
 

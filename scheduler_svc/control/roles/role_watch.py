@@ -11,7 +11,7 @@ from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.roles.kept_roles import KeptRoles
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.instance_spec import InstanceRole
-from scheduler_svc.domain.roles.role_change import Cause, RoleChange
+from scheduler_svc.domain.role_change import Cause, RoleChange
 from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.scheduler import Scheduler
 

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observed_request import ObservedRequest
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.errors import InvalidRequest, RequestCancelled, RequestConflict, UnknownModel
 from scheduler_svc.domain.request import Priority, RequestState
@@ -61,7 +61,7 @@ def of_refused(submission: Submission, error: BaseException) -> Attainment:
     return Attainment(missed=(*(name for name, target in stated.items() if target is not None), ANY))
 
 
-def of_ended(live: LiveRequest, now: float, defaults: Mapping[Priority, Targets]) -> Attainment:
+def of_ended(live: ObservedRequest, now: float, defaults: Mapping[Priority, Targets]) -> Attainment:
     """Judge a request that ended ``now``, by its own targets or else by its class's default."""
     if isinstance(live.outcome, CALLERS_OWN):
         return NOTHING_COUNTS
@@ -79,13 +79,13 @@ def of_ended(live: LiveRequest, now: float, defaults: Mapping[Priority, Targets]
     return Attainment(met=(*met, ANY))
 
 
-def _stated(live: LiveRequest) -> list[str]:
+def _stated(live: ObservedRequest) -> list[str]:
     request = live.request
     stated = {"ttft": request.ttft_target_s, "tpot": request.tpot_target_s, "deadline": request.target_at}
     return [name for name, target in stated.items() if target is not None]
 
 
-def _default_met(live: LiveRequest, now: float, defaults: Mapping[Priority, Targets]) -> bool:
+def _default_met(live: ObservedRequest, now: float, defaults: Mapping[Priority, Targets]) -> bool:
     """Return whether a request without a stated target met its class's default for the first token."""
     wanted = defaults[live.request.priority].ttft_s
     if states_targets(live.request) or wanted is None:

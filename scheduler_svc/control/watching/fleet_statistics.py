@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observed_request import ObservedRequest
 from scheduler_svc.control.requests.observer import FailoverCause, Observer, RequestObserver
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.control.watching import attainment
@@ -66,7 +66,7 @@ class FleetStatistics:
         """Return an observer that counts the request."""
         return CountedRequest(self, self._next.arrived(submission, now), submission)
 
-    def adopted(self, live: LiveRequest, decision: Decision | None, now: float) -> RequestObserver:
+    def adopted(self, live: ObservedRequest, decision: Decision | None, now: float) -> RequestObserver:
         """Return an observer that counts the end of the request; an earlier scheduler counted its acceptance."""
         return CountedRequest(self, self._next.adopted(live, decision, now), None)
 
@@ -91,13 +91,13 @@ class FleetStatistics:
             counts.refused += 1
             _judge(counts, submission.priority, found)
 
-    def requeued(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+    def requeued(self, live: ObservedRequest, cause: FailoverCause, why: str, now: float) -> None:
         """Count and keep a failover."""
         self.failovers.append(RecentFailover(at=now, key=live.key, cause=cause, why=why))
         for counts in self.counts.open(now):
             counts.failovers += 1
 
-    def ended(self, live: LiveRequest, now: float) -> None:
+    def ended(self, live: ObservedRequest, now: float) -> None:
         """Count a request that ended, with its output and its targets."""
         found = attainment.of_ended(live, now, self._default_targets)
         for counts in self.counts.open(now):
@@ -128,54 +128,54 @@ class CountedRequest:
             self._statistics.refused(self._submission, error, now)
         self._next.refused(error, now)
 
-    def accepted(self, live: LiveRequest, now: float) -> None:
+    def accepted(self, live: ObservedRequest, now: float) -> None:
         """Count the accepted request."""
         self._submission = None  # frees its copy of the prompt
         self._statistics.accepted(now)
         self._next.accepted(live, now)
 
-    def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
+    def decided(self, live: ObservedRequest, decision: Decision, now: float) -> None:
         """Pass the event on."""
         self._next.decided(live, decision, now)
 
     def sent(
-        self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
+        self, live: ObservedRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
     ) -> Mapping[str, str]:
         """Pass the event on."""
         return self._next.sent(live, now, attempt_number=attempt_number, instance_id=instance_id, phase=phase)
 
-    def charged(self, live: LiveRequest, cost: float) -> None:
+    def charged(self, live: ObservedRequest, cost: float) -> None:
         """Pass the event on."""
         self._next.charged(live, cost)
 
-    def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
+    def reported(self, live: ObservedRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
         """Pass the event on."""
         self._next.reported(live, decision, end, now)
 
-    def first_token(self, live: LiveRequest, now: float) -> None:
+    def first_token(self, live: ObservedRequest, now: float) -> None:
         """Pass the event on."""
         self._next.first_token(live, now)
 
-    def handed_over(self, live: LiveRequest, took_s: float) -> None:
+    def handed_over(self, live: ObservedRequest, took_s: float) -> None:
         """Pass the event on."""
         self._next.handed_over(live, took_s)
 
-    def requeued(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+    def requeued(self, live: ObservedRequest, cause: FailoverCause, why: str, now: float) -> None:
         """Count the failover."""
         self._statistics.requeued(live, cause, why, now)
         self._next.requeued(live, cause, why, now)
 
-    def quarantined(self, live: LiveRequest, now: float) -> None:
+    def quarantined(self, live: ObservedRequest, now: float) -> None:
         """Pass the event on."""
         self._next.quarantined(live, now)
 
-    def ended(self, live: LiveRequest, now: float) -> None:
+    def ended(self, live: ObservedRequest, now: float) -> None:
         """Count the request's end."""
         self._statistics.ended(live, now)
         self._next.ended(live, now)
 
 
-def _note_latencies(counts: Counts, live: LiveRequest, now: float) -> None:
+def _note_latencies(counts: Counts, live: ObservedRequest, now: float) -> None:
     if live.first_token_at is None:
         return
     counts.first_token.note(live.first_token_at - live.request.arrived_at)

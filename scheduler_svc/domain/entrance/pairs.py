@@ -9,7 +9,7 @@ from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import Pair
 from scheduler_svc.domain.pd.settings import PdSettings
 from scheduler_svc.domain.placement.split_planner import SplitCounts
-from scheduler_svc.domain.roles.role_change import RoleChange
+from scheduler_svc.domain.role_change import RoleChange
 from scheduler_svc.domain.roles.side import Side
 
 

@@ -201,7 +201,9 @@ class WaitingRoom(PolicyControl):
         plan = self._placer.plan_split(waiting, demand, PassContext(pool, policy, now))
         return WaitingView(
             position=queue.position(waiting),
-            ordering_key="; ".join(filter(None, (policy.ordering.describe(waiting, now), queue.share_of(waiting)))),
+            ordering_key="; ".join(
+                filter(None, (policy.ordering.describe(waiting, now), queue.order.share_of(waiting)))
+            ),
             because=why_waiting(waiting, Offer.for_whole(demand, pool), plan, pool, queue, now),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp
+from scheduler_svc.domain.prediction.fading_memory import FadingMemory
 
 MEMORY_S = 30.0
 """Seconds after which a placement weighs 1/e of a new one."""
@@ -12,10 +12,10 @@ _FEW = 1.0  # placements: fewer count as so many
 class RecentLegs:
     """Averages over recent placements; all fade."""
 
-    __slots__ = ("_at", "_placed", "_token", "_tokens", "_wait", "_waits", "_wanted")
+    __slots__ = ("_memory", "_placed", "_token", "_tokens", "_wait", "_waits", "_wanted")
 
     def __init__(self) -> None:
-        self._at = float("-inf")
+        self._memory = FadingMemory(MEMORY_S)
         self._placed = self._wanted = 0.0
         self._wait = self._waits = 0.0  # the sum, and the number of those with a TTFT target
         self._token = self._tokens = 0.0  # the same of those with a TPOT target
@@ -58,12 +58,10 @@ class RecentLegs:
         return self._token / max(self._tokens, _FEW)
 
     def _fade(self, now: float) -> None:
-        if now > self._at:
-            kept = exp((self._at - now) / MEMORY_S)
-            self._placed *= kept
-            self._wanted *= kept
-            self._wait *= kept
-            self._waits *= kept
-            self._token *= kept
-            self._tokens *= kept
-            self._at = now
+        kept = self._memory.kept(now)
+        self._placed *= kept
+        self._wanted *= kept
+        self._wait *= kept
+        self._waits *= kept
+        self._token *= kept
+        self._tokens *= kept

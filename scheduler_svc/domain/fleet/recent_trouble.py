@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp
+from scheduler_svc.domain.prediction.fading_memory import FadingMemory
 
 TURNED_AWAY_S = 30.0
 """Seconds after which a request that was turned away weighs 1/e of a new one."""
@@ -14,10 +14,10 @@ _FEW = 100.0  # requests that finished: fewer count as so many, the others in ti
 class RecentTrouble:
     """Counts requests that finished, those that missed a target, and those that were turned away; all fade."""
 
-    __slots__ = ("_at", "_finished", "_late", "_turned_away")
+    __slots__ = ("_finished", "_finished_memory", "_late", "_turned_away", "_turned_away_memory")
 
     def __init__(self) -> None:
-        self._at = float("-inf")
+        self._finished_memory, self._turned_away_memory = FadingMemory(FINISHED_S), FadingMemory(TURNED_AWAY_S)
         self._finished = self._late = self._turned_away = 0.0
 
     def finished(self, now: float, *, late: bool) -> None:
@@ -42,9 +42,7 @@ class RecentTrouble:
         return self._turned_away
 
     def _fade(self, now: float) -> None:
-        if now > self._at:
-            kept = exp((self._at - now) / FINISHED_S)
-            self._finished *= kept
-            self._late *= kept
-            self._turned_away *= exp((self._at - now) / TURNED_AWAY_S)
-            self._at = now
+        kept = self._finished_memory.kept(now)
+        self._finished *= kept
+        self._late *= kept
+        self._turned_away *= self._turned_away_memory.kept(now)

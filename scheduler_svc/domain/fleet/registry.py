@@ -10,7 +10,7 @@ from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import GONE, STARTING, InstanceState
-from scheduler_svc.domain.roles.role_change import RoleChange
+from scheduler_svc.domain.role_change import RoleChange
 
 #: States that an engine reports while it starts.  One that runs already and registers anew does not report them.
 _SEEN_STARTING = frozenset({InstanceState.LOADING, InstanceState.WARMING})

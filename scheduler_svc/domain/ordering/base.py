@@ -31,7 +31,7 @@ class Ordering(Protocol):
     def revise(self, waiting: WaitingRequest, now: float) -> float | None:
         """Return a later key if the request should step back now, else None; called when it comes to the head.
 
-        The queue calls it again after a revision, and follows at most ``ModelQueue.MAX_REVISIONS`` revisions.
+        The queue calls it again after a revision, and follows at most ``queue_order.MAX_REVISIONS`` revisions.
         """
         ...
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
-from typing import cast
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import Accounts
-from scheduler_svc.domain.capacity.cached_tokens import NOTHING_CACHED
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.decision import Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.fleet.pool import Pool
-from scheduler_svc.domain.objectives.objective import Choice, ChoosesOnly, Objective, Sparing, has_way
+from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.placement.candidates import CandidateTable
+from scheduler_svc.domain.placement.chooser import PREFERRED, Chooser, prefer
 from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.filters import prompt_limit
 from scheduler_svc.domain.placement.offer import Offer
+from scheduler_svc.domain.placement.reasons import ADOPTED, cached_at, changed_roles, order_of, unusual_at, why_whole
 from scheduler_svc.domain.placement.room import MostRoom
 from scheduler_svc.domain.placement.run_prediction import predict_run, predict_split_run
 from scheduler_svc.domain.placement.shadow_policy import ShadowPolicy
@@ -29,17 +27,9 @@ from scheduler_svc.domain.policies.fleet_signals import FleetSignals
 from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.prediction.output_length import OutputLengths
 from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
-from scheduler_svc.domain.prefixes.too_loaded import TooLoaded
 from scheduler_svc.domain.request import Priority, Request
 from scheduler_svc.domain.targets import Targets
 from scheduler_svc.domain.waiting_request import WaitingRequest
-
-_WHOLE = "runs whole on one instance"
-_ADOPTED = "an earlier scheduler placed it here, where it runs"
-_SPECIALISTS = "no instance for whole requests is ready: runs whole on one meant for legs of split requests"
-#: The rule of a choice that its caller made.
-PREFERRED = "preferred"
-_RESERVE = "takes the slot that is reserved for CRITICAL"
 
 
 class Placer:
@@ -66,6 +56,7 @@ class Placer:
         self._signals = signals
         self._splits = splits
         self._prefixes = prefixes
+        self._chooser = Chooser(prefixes)
         self.shadow: ShadowPolicy | None = None  # decides beside each decision; None: none
 
     def demand(self, waiting: WaitingRequest, policy: Policy) -> Demand:
@@ -111,47 +102,13 @@ class Placer:
             return None
         pool = context.pool
         objective = context.policy.objective
-        chosen_by = self._balanced(self._balanced(demand, pool.prefillers, objective), pool.decoders, objective)
+        prefilled_by = self._chooser.balanced(demand, pool.prefillers, objective)
+        chosen_by = self._chooser.balanced(prefilled_by, pool.decoders, objective)
         return self._splits.plan(chosen_by, pool, objective, context.now, failed_before=waiting.whole)
-
-    def _balanced(self, demand: Demand, accounts: Accounts, objective: Objective) -> Demand:
-        """Return the demand without what the caches of too loaded instances hold, so that their prefixes spread.
-
-        For an objective that gathers load on few instances, none is too loaded.
-        """
-        cached = demand.cached_tokens
-        if not cached or not accounts or getattr(objective, "gathers_load", False):
-            return demand
-        credited = self._prefixes.too_loaded(accounts).spare(cached)
-        return demand if credited is cached else demand.crediting(credited)
 
     def choose(self, offer: Offer, context: PassContext) -> Choice:
         """Have the objective choose an instance of the offer; at least one has capacity for the request."""
-        offer.demand.able = offer.able
-        offer.demand.load = context.pool.load
-        choice = self._choose(offer.demand, offer.with_capacity, context)
-        if not choice.waits and offer.demand.request.session:
-            self._keep_session(choice, offer, context)
-        return choice
-
-    def _choose(self, demand: Demand, offered: Accounts, context: PassContext) -> Choice:
-        """Have the objective choose.  No request goes to a too loaded instance for its cache's sake.
-
-        It goes there if the objective would have it so whatever caches hold: the fast ones of unequal instances may
-        rightly have more to do than the mean.
-        """
-        objective, now, cached = context.policy.objective, context.now, demand.cached_tokens
-        if not cached and offered is not demand.able and len(offered) == 1 and has_way(type(objective), "choose_only"):
-            return cast("ChoosesOnly", objective).choose_only(demand, offered[0], now)
-        if not cached or getattr(objective, "gathers_load", False):
-            return objective.choose(demand, offered, now)
-        too_loaded = self._prefixes.too_loaded(context.pool.accounts)
-        if not too_loaded.hold_any(cached):
-            return objective.choose(demand, offered, now)
-        if not has_way(type(objective), "choose_sparing"):
-            return _choose_twice(objective, demand, offered, now, too_loaded)
-        among, held = too_loaded.among(offered), too_loaded.spared_column(cached, offered)
-        return cast("Sparing", objective).choose_sparing(demand, offered, now, too_loaded=among, held=held)
+        return self._chooser.choose(offer, context)
 
     def pairs_open(self, pool: Pool) -> bool:
         """Whether splitting is on and a prefill and a decode instance have a slot.  Cheap: looks at no request."""
@@ -177,23 +134,23 @@ class Placer:
             self._splits.count_fallback(plan.fallback_cause)
             remarks = (*remarks, f"should be split and runs whole: {plan.fallback}")
         demand, now = offer.demand, context.now
-        preferred = _prefer(choice, offer) if demand.request.preferred_instance else ()
+        preferred = prefer(choice, offer) if demand.request.preferred_instance else ()
         account = offer.with_capacity[choice.index]
         if plan is not None and self._automatic_roles:
-            remarks = (*remarks, *_changed_roles(context.pool, (account,), now))
+            remarks = (*remarks, *changed_roles(context.pool, (account,), now))
             context.pool.legs.whole(now, wanted=plan.lacks_room)
         prediction = predict_run(account, demand, now)
         if self.shadow is not None:
             self._ask_shadow(self.shadow, choice, offer, prediction, now)
         candidates = offer.candidates(choice)
-        unusual = _unusual(account, demand, context, plan)
-        ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
+        unusual = unusual_at(account, demand, context, plan)
+        ordered = order_of(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
         eligible = len(offer.with_capacity) - len(choice.rejected)
         why = f"{choice.why}; {eligible} of {len(candidates)} candidates"
-        reasons = (why, *_cached(demand, account), *remarks, *choice.remarks, *preferred, *unusual, ordered)
+        reasons = (why, *cached_at(demand, account), *remarks, *choice.remarks, *preferred, *unusual, ordered)
         reservation = self._reserve(account, demand, waiting, prediction, now)  # nothing of a plug-in's comes after it
         return self._decide(
-            waiting, reservation, prediction, choice, candidates, context, Phase.HYBRID, _why_whole(plan), reasons
+            waiting, reservation, prediction, choice, candidates, context, Phase.HYBRID, why_whole(plan), reasons
         )
 
     def adopt(self, waiting: WaitingRequest, account: Account, policy_name: str, context: PassContext) -> Decision:
@@ -211,7 +168,7 @@ class Placer:
             policy=placed_by,
             instance_id=account.instance_id,
             phase=Phase.HYBRID,
-            phase_reason=_ADOPTED,
+            phase_reason=ADOPTED,
             engine_priority=int(request.priority),
             prediction=prediction,
             reserved_tokens=reservation.tokens,
@@ -219,7 +176,7 @@ class Placer:
             waited_s=now - request.arrived_at,
             queue_length=0,
             rule="adopted",
-            reasons=(_ADOPTED,),
+            reasons=(ADOPTED,),
             candidates=(),
             candidates_considered=0,
         )
@@ -237,11 +194,11 @@ class Placer:
         """Place a request on a pair of instances and reserve at both.  ``remarks``: further reasons, in words."""
         now, pool, choice = context.now, context.pool, split.choice
         candidates = Offer.for_decode(demand, split.decoders, pool).candidates(choice)
-        ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
+        ordered = order_of(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
         why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
-        reasons = (why, *_cached(demand, split.decode), split.why, *_cached(demand, split.prefill))
+        reasons = (why, *cached_at(demand, split.decode), split.why, *cached_at(demand, split.prefill))
         if self._automatic_roles:
-            reasons += _changed_roles(pool, (split.prefill, split.decode), now)
+            reasons += changed_roles(pool, (split.prefill, split.decode), now)
         reasons += (*remarks, *choice.remarks, ordered)
         prediction = predict_split_run(split, demand)
         prefill_demand = replace(split.prefill_demand, cached_tokens=demand.cached_tokens)
@@ -356,24 +313,6 @@ class Placer:
         self._prefixes.placed(demand.request, reservation, busy_s=busy_s, now=now)
         return reservation
 
-    def _keep_session(self, choice: Choice, offer: Offer, context: PassContext) -> None:
-        """Change the choice to the instance that ran the request's session last, if caches tell nothing of it.
-
-        It stays where the objective chose if that instance is not offered, misses the request's targets, is too loaded
-        or, where the objective gathers load, is not in use.
-        """
-        if offer.demand.cached_tokens:
-            return
-        last = self._prefixes.last_of_session(offer.demand.request)
-        gathers = getattr(context.policy.objective, "gathers_load", False)
-        if not last or (not gathers and last in self._prefixes.too_loaded(context.pool.accounts)):
-            return
-        i = offer.with_capacity.find(last)
-        if i is not None and i not in choice.rejected and offer.with_capacity[i].free_slots > 0:
-            choice.index = i
-            choice.why = f"ran session {offer.demand.request.session!r} last"
-            choice.rule = "session"
-
 
 def _by_class(request: Request, policy: Policy) -> tuple[bool, bool]:
     """Return whether a request must leave the reserved slot free, and whether it overtakes, as in ``Demand``."""
@@ -381,71 +320,6 @@ def _by_class(request: Request, policy: Policy) -> tuple[bool, bool]:
         return False, False
     critical = request.priority is Priority.CRITICAL
     return not critical, policy.engine_classes and critical
-
-
-def _choose_twice(objective: Objective, demand: Demand, offered: Accounts, now: float, too_loaded: TooLoaded) -> Choice:
-    """Choose as ``Sparing.choose_sparing`` does, with an objective that has only ``choose``."""
-    whatever = objective.choose(demand.crediting(NOTHING_CACHED), offered, now)
-    if offered[whatever.index].instance_id in too_loaded:
-        return whatever
-    return objective.choose(demand.crediting(too_loaded.spare(demand.cached_tokens)), offered, now)
-
-
-def _ordered(waiting: WaitingRequest, policy: Policy, now: float) -> str:
-    """Describe the request's place in the order now: it cannot be worked out once the request runs."""
-    return f"ordered by {policy.ordering.describe(waiting, now)}"
-
-
-def _why_whole(plan: SplitPlan | None) -> str:
-    """Say why a request runs whole; ``plan`` is None while splitting is off."""
-    if plan is None:
-        return _WHOLE
-    return f"it cannot be split now ({plan.phase.reason})" if plan.phase.split else plan.phase.reason
-
-
-def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
-    """Change the choice to the instance that the caller prefers; if it is not offered, return why."""
-    wanted = offer.demand.request.preferred_instance
-    i = offer.with_capacity.find(wanted)
-    if i is not None:
-        choice.index = i
-        choice.why = "preferred by the caller"
-        choice.rule = PREFERRED
-        return ()
-    return (f"preferred instance {wanted!r} not used: {offer.why_not(wanted)}",)
-
-
-def _cached(demand: Demand, account: Account) -> tuple[str, ...]:
-    """Say what an instance's prefix cache is believed to hold of the prompt; nothing if it holds none."""
-    tokens = demand.cached_tokens.get(account.instance_id, 0) if demand.cached_tokens else 0
-    if not tokens:
-        return ()
-    return (f"{account.instance_id} is believed to hold {tokens} of {demand.prompt_tokens} prompt tokens in its cache",)
-
-
-def _unusual(account: Account, demand: Demand, context: PassContext, plan: SplitPlan | None) -> tuple[str, ...]:
-    """Say what is unusual about running the request on this instance.  Call it before capacity is reserved there."""
-    policy = context.policy
-    remarks: tuple[str, ...] = ()
-    if plan is None and context.pool.specialists:
-        remarks += (_SPECIALISTS,)
-    if policy.engine_classes and account.facts is not None and not account.facts.supports_priority:
-        remarks += ("its engine has no priorities: the class orders the queue only",)
-    if policy.governed_by:
-        remarks += (f"{policy.governed_by} follows {policy.name}",)
-    if policy.objective.reserved_slots and not demand.must_leave_reserve and account.only_reserve_left:
-        remarks += (_RESERVE,)
-    return remarks
-
-
-def _changed_roles(pool: Pool, accounts: Sequence[Account], now: float) -> tuple[str, ...]:
-    """Say which of the instances that were chosen the scheduler gave its role by itself, and why."""
-    changes = (pool.get(account.instance_id).role_change for account in accounts)
-    return tuple(
-        f"{each.instance_id} became {each.role.value} {now - each.at:.0f} s ago: {each.reason}"
-        for each in changes
-        if each is not None
-    )
 
 
 def _note_split(pool: Pool, split: Split, targets: Targets, now: float) -> None:

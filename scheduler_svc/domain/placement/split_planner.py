@@ -67,6 +67,19 @@ class SplitPlan:
         """Whether the request would be split if the instances for it had room."""
         return self.phase.prefill_short or self.fallback_cause in (Fallback.NO_ROOM, Fallback.NO_PAIR)
 
+    @property
+    def waits_for_a_pair(self) -> bool:
+        """Whether the request is to be split once there is capacity.
+
+        Otherwise smaller split requests would take that capacity from it again and again.
+        """
+        return self.fallback_cause is Fallback.NO_ROOM
+
+    @property
+    def may_be_split_later(self) -> bool:
+        """Whether a pair could serve the request, which waits for its capacity or for others."""
+        return self.fallback_cause in (Fallback.NO_ROOM, Fallback.HELD_BACK)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitCounts:

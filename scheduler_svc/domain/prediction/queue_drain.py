@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import exp
 
+from scheduler_svc.domain.prediction.fading_memory import FadingMemory
 from scheduler_svc.domain.request import Priority
 
 MEMORY_S = 20.0
@@ -22,7 +23,7 @@ class QueueDrain:
     in which nobody waits does not count.
     """
 
-    __slots__ = ("_arrivals", "_at", "_lead", "_placed", "_seconds", "_since", "_waiting_since")
+    __slots__ = ("_arrivals", "_lead", "_memory", "_placed", "_seconds", "_since", "_waiting_since")
 
     def __init__(self) -> None:
         self._waiting_since: float | None = None  # of the last pass, if it left requests waiting
@@ -30,19 +31,18 @@ class QueueDrain:
         self._seconds = 0.0  # in which they were made, weighted in the same way
         self._arrivals = dict.fromkeys(Priority, 0.0)  # weighted by age
         self._lead: dict[Priority, float] = {}  # mean seconds from arrival to the ordering's key
-        self._since = self._at = float("-inf")  # of the first and the last arrival
+        self._memory = FadingMemory(MEMORY_S)  # of arrivals
+        self._since = float("-inf")  # of the first arrival
 
     def arrived(self, priority: Priority, key: float, now: float) -> None:
         """Take a new request of a class, with the key that the ordering gave it."""
         if self._since == float("-inf"):
-            self._since = self._at = now
-        if now > self._at:
-            keep = exp((self._at - now) / MEMORY_S)
-            arrivals = self._arrivals
+            self._since = now
+        arrivals, kept = self._arrivals, self._memory.kept(now)
+        if kept < 1:
             for each in arrivals:
-                arrivals[each] *= keep
-            self._at = now
-        self._arrivals[priority] += 1
+                arrivals[each] *= kept
+        arrivals[priority] += 1
         before = self._lead.get(priority, key - now)
         self._lead[priority] = _LEAD_FORGETS * before + (1 - _LEAD_FORGETS) * (key - now)
 
@@ -88,8 +88,7 @@ class QueueDrain:
         own = self._lead.get(priority)
         if own is None:
             return
-        seen_s = MEMORY_S * (1 - exp(-max(now - self._since, _FIRST_S) / MEMORY_S))
-        fresh = exp(min(0.0, self._at - now) / MEMORY_S) / seen_s
+        fresh = self._memory.weight(now) / self._memory.seconds(max(now - self._since, _FIRST_S))
         for cls, lead in self._lead.items():
             if own - lead > 0:
                 yield own - lead, self._arrivals[cls] * fresh

@@ -6,10 +6,10 @@ from collections.abc import Container, Sequence
 
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.role_change import Cause, RoleChange
 from scheduler_svc.domain.roles.balance import Wish, wished
 from scheduler_svc.domain.roles.candidates import cheapest_change
 from scheduler_svc.domain.roles.homeward import missed
-from scheduler_svc.domain.roles.role_change import Cause, RoleChange
 from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.roles.side import Side
 

@@ -9,10 +9,10 @@ from types import MappingProxyType
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.role_change import Cause, RoleChange
 from scheduler_svc.domain.roles.homeward import away
 from scheduler_svc.domain.roles.model_roles import ModelRoles
 from scheduler_svc.domain.roles.pressures import pressures
-from scheduler_svc.domain.roles.role_change import Cause, RoleChange
 from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.roles.side import Side
 from scheduler_svc.domain.roles.sides import SIDES

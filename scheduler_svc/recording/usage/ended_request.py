@@ -50,7 +50,7 @@ def usage_of(live: LiveRequest, since_1970_s: float, reason_of: Callable[[Outcom
 
 
 def _of_all(
-    choices: Choices, record: UsageRecord, since_1970_s: float, reason_of: Callable[[Outcome], str]
+    choices: Choices[LiveRequest], record: UsageRecord, since_1970_s: float, reason_of: Callable[[Outcome], str]
 ) -> UsageRecord:
     """Return the record of several choices; ``record``: of choice 0."""
     members, outcome = choices.members, choices.outcome

@@ -25,7 +25,7 @@ from scheduler_svc.domain.policies.builtin import BUILTIN
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.prediction.pace import GPU_PRIOR
-from scheduler_svc.domain.queue import ModelQueue
+from scheduler_svc.domain.queue_order import MAX_REVISIONS
 from scheduler_svc.domain.request import Priority, Request
 from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
 from scheduler_svc.domain.waiting_request import WaitingRequest
@@ -410,7 +410,7 @@ def all_keys(ordering: Ordering, waiting: WaitingRequest) -> list[float]:
     now = waiting.enqueued_at
     waiting.key = ordering.key(waiting, now)
     keys = [waiting.key]
-    for _ in range(ModelQueue.MAX_REVISIONS):
+    for _ in range(MAX_REVISIONS):
         now += 20_000
         revised = ordering.revise(waiting, now)
         if revised is None:

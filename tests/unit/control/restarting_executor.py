@@ -19,7 +19,7 @@ from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
-from scheduler_svc.domain.roles.role_change import RoleChange
+from scheduler_svc.domain.role_change import RoleChange
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.request_records import held_request
 from tests.unit.control.world import KEY, MODEL

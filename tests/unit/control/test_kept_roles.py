@@ -11,7 +11,7 @@ import pytest
 
 from scheduler_svc.control.roles.kept_role import KeptRole
 from scheduler_svc.domain.instance_spec import InstanceRole
-from scheduler_svc.domain.roles.role_change import Cause, RoleChange
+from scheduler_svc.domain.role_change import Cause, RoleChange
 from tests.unit.control.handoff_world import PdWorld
 from tests.unit.control.world import MODEL
 

@@ -14,7 +14,7 @@ from scheduler_svc.control.roles.role_watch import RoleWatch
 from scheduler_svc.control.scaling.scaling_watch import RETURN_S
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
-from scheduler_svc.domain.roles.role_change import Cause
+from scheduler_svc.domain.role_change import Cause
 from scheduler_svc.telemetry.fleet import FleetReader
 from scheduler_svc.telemetry.roles import RoleReader
 from tests.contract.policies.modelled_fleet import press

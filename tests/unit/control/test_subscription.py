@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from scheduler_svc.control.requests.live_request import Placement
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.placement import Placement
 from scheduler_svc.control.timing.loop_lag import COALESCE_S
 from scheduler_svc.domain.errors import RequestCancelled
 from scheduler_svc.domain.request import RequestState

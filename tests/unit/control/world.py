@@ -19,10 +19,11 @@ from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
 from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.control.instances.session import Session
-from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.output_reader import Event
+from scheduler_svc.control.requests.placement import Placement
 from scheduler_svc.control.requests.submission import Submission, TokenPrompt
 from scheduler_svc.control.requests.subscription import ChoiceEnd, Subscription
 from scheduler_svc.control.requests.tokenizers import NO_LIMITS, Conversation, Mark, TokenizingLimits
@@ -34,7 +35,7 @@ from scheduler_svc.domain.instance_spec import DeviceGroup, InstanceRole, Instan
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.request import RequestKey
-from scheduler_svc.domain.roles.role_change import RoleChange
+from scheduler_svc.domain.role_change import RoleChange
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.transport.signed_receipts import SignedReceipts
 from scheduler_svc.wiring.control_plane import ControlPlane, build_control

@@ -9,12 +9,12 @@ from unittest.mock import patch
 
 import numpy as np
 
-from scheduler_svc.domain import scheduling_pass
+from scheduler_svc.domain import backfilling, scheduling_pass
 from scheduler_svc.domain.capacity.accounts import Accounts, SomeAccounts
 from scheduler_svc.domain.capacity.figures import Column, Figures, Rows
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.objectives import cheapest, earliest_finish, least_target_used, picker
-from scheduler_svc.domain.placement import placer
+from scheduler_svc.domain.placement import chooser
 from scheduler_svc.domain.placement.room import MostRoom
 from scheduler_svc.domain.prefixes.holder_bits import HolderBits
 from scheduler_svc.domain.scheduler import Scheduler
@@ -81,11 +81,15 @@ def _patches() -> Iterator[Any]:
     yield patch.multiple(
         scheduling_pass,
         _nobody_goes=lambda *_: False,
-        _served_by_any=lambda *_: False,
-        _any_can_serve=lambda *_: False,
-        _any_leg_can_serve=lambda *_: False,
+        all_can_serve_waiting=lambda *_: False,
     )
-    yield patch.object(placer, "has_way", lambda *_: False)
+    yield patch.multiple(
+        backfilling,
+        all_can_serve_waiting=lambda *_: False,
+        all_can_serve=lambda *_: False,
+        all_can_serve_a_leg=lambda *_: False,
+    )
+    yield patch.object(chooser, "has_way", lambda *_: False)
     yield patch.object(least_target_used._Runs, "_is_picked", lambda *_: False)
     yield patch.object(cheapest, "all_crowded", lambda *_, headroom: False)
     yield patch.object(MostRoom, "lacks", lambda *_: False)

@@ -217,4 +217,4 @@ def test_a_switch_of_policy_keeps_the_counters() -> None:
 def flows_of(scheduler: Scheduler) -> int:
     """Tenants that the scheduler remembers."""
     queues = [pool.queue for pool in scheduler._registry.pools() if pool.queue is not None]
-    return sum(len(group.flows) for queue in queues for group in queue._groups.values())
+    return sum(len(group.flows) for queue in queues for group in queue.order.groups.values())

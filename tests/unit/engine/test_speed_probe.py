@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import astuple, replace
-from functools import cache
-from itertools import product
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 
-from executor_svc.engine import speed_probe
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.simulated.engine import SimulatedEngine
 from executor_svc.engine.simulated.settings import FaultSettings, SimulatedSettings
 from executor_svc.engine.simulated.starting import SimulatedEngineFactory
-from executor_svc.engine.speed_probe import by_kind, loads, measured_speed
+from executor_svc.engine.speed_probe import measured_speed
 from executor_svc.runtime.engine_port import (
     EngineDeadError,
     EngineError,
-    EngineFacts,
     EngineOutput,
     EngineRequest,
     Iteration,
 )
+from sage_common.speed_measurement import ROUNDS
 from sage_common.virtual_clock import VirtualClock
 from sage_media.kinds import MediaInput, MediaKind
-from sage_simulator import speed_probe as modelled
-from sage_simulator.fleet_spec import InstanceModel
-from scheduler_svc.domain.prediction.pace import prior_pace
-from scheduler_svc.domain.prediction.predictor import Predictor
 
 SETTINGS = SimulatedSettings(step_base_s=0.01, step_per_sequence_s=0.001, prefill_tokens_per_s=10_000.0)
 LIMIT_S = 60.0
@@ -58,6 +51,8 @@ async def test_the_iterations_that_tell_of_an_engines_speed_are_measured() -> No
         (32 * 16, 32): pytest.approx(0.01 + 512 / 10_000, rel=0.01),
         (0, 32): pytest.approx(0.01 + 0.032, rel=0.01),
     }
+    first_of_a_round = [each for each in engine.facts.measured if each.prefill_tokens]
+    assert [(each.index, each.steps) for each in first_of_a_round] == [(0, ROUNDS)] * 2
     await engine.shutdown()
 
 
@@ -165,75 +160,6 @@ async def test_prompts_are_new_and_of_ordinary_text(monkeypatch: pytest.MonkeyPa
     assert len({tuple(request.prompt_token_ids) for request in asked}) == len(asked)
     assert {(request.trace_headers or {})["traceparent"][-2:] for request in asked} == {"00"}, "not recorded"
     await engine.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("changes", "prompts", "together"),
-    [
-        ({}, (2_048,), 32),
-        ({"max_running": 4}, (2_048,), 4),
-        ({"max_model_len": 1_000}, (984, 984, 80), 32),
-        ({"max_model_len": 1_000, "max_running": 1}, (984,), 1),
-        ({"max_model_len": 1_000, "kv_capacity_tokens": 4_096}, (984, 984), 32),
-        ({"max_model_len": 500, "kv_capacity_tokens": 512}, (240,), 8),
-        ({"max_model_len": 4_096, "kv_capacity_tokens": 32}, (8,), 1),
-        ({"max_model_len": 17}, (9,) * 227 + (5,), 32),
-        ({"max_model_len": 2, "kv_capacity_tokens": 16, "max_batched_tokens": 2, "max_running": 1}, (1,), 1),
-    ],
-)
-def test_what_is_run_fits_the_engine(changes: dict[str, int], prompts: tuple[int, ...], together: int) -> None:
-    facts = limited(changes)
-    filling, short = loads(facts)
-    assert (filling.prompts, len(short.prompts)) == (prompts[: facts.max_running], together)
-    for load in (filling, short):
-        assert min(*load.prompts, load.output_tokens) >= 1
-        assert max(load.prompts) + load.output_tokens <= facts.max_model_len
-        assert sum(load.prompts) + len(load.prompts) * load.output_tokens <= facts.kv_capacity_tokens // 2
-
-
-@cache
-def facts_of_an_engine() -> EngineFacts:
-    return SimulatedEngine(ModelSettings(model="sim"), SETTINGS).facts
-
-
-def limited(changes: Mapping[str, int]) -> EngineFacts:
-    return replace(facts_of_an_engine(), **changes)  # type: ignore[arg-type]
-
-
-def test_of_iterations_of_one_kind_the_median_time_is_told() -> None:
-    def iteration(elapsed_s: float, running: int = 1, kv: int = 10) -> Iteration:
-        return Iteration(
-            index=7, prefill_tokens=0, decode_tokens=running, running=running, kv_used_tokens=kv, elapsed_s=elapsed_s
-        )
-
-    one, other = by_kind([iteration(1.0), iteration(5.0, 2), iteration(2.0, kv=20), iteration(90.0, kv=30)])
-    assert (one.running, one.elapsed_s, one.kv_used_tokens, one.steps) == (1, 2.0, 20, 3)
-    assert (other.running, other.elapsed_s) == (2, 5.0)
-
-
-def test_a_modelled_executor_measures_as_a_real_one_does() -> None:
-    names = ("ROUNDS", "ALONE_TOKENS", "TOGETHER", "SHORT_PROMPT_TOKENS", "TOGETHER_TOKENS", "MOST_KINDS")
-    assert [getattr(modelled, each) for each in names] == [getattr(speed_probe, each) for each in names]
-
-
-def test_a_modelled_executor_gives_the_loads_that_a_real_one_does() -> None:
-    names = ("max_model_len", "kv_capacity_tokens", "max_batched_tokens", "max_running")
-    for limits in product((2, 17, 500, 32_768), (16, 512, 4_096, 1_000_000), (2, 2_048, 8_192), (1, 4, 256)):
-        changes = dict(zip(names, limits, strict=True))
-        given = modelled.loads(replace(InstanceModel().facts(), **changes))  # type: ignore[arg-type]
-        wanted = loads(limited(changes))
-        assert [astuple(load) for load in given] == [astuple(load) for load in wanted], changes
-
-
-@pytest.mark.parametrize("speed", [0.4, 1.0, 2.0])
-def test_from_what_a_modelled_executor_measures_its_pace_is_known(speed: float) -> None:
-    instance = InstanceModel(speed=speed)
-    facts, pace = instance.facts(), instance.pace_here
-
-    found = Predictor(prior_pace(facts), forgetting=0.995, measured=modelled.measured(facts, pace)).pace
-
-    for step in ((0, 1, 2_000), (2_048, 1, 2_048), (1_024, 40, 50_000), (0, 64, 64_000)):
-        assert found.iteration_s(*step) == pytest.approx(pace.iteration_s(*step), rel=0.06)
 
 
 async def test_a_request_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ from scheduler_svc.control.journal.usage import (
     UsageRetention,
     UsageSum,
 )
-from scheduler_svc.control.requests.live_request import AdoptedAttempt, LiveRequest
+from scheduler_svc.control.requests.earlier_attempt import AdoptedAttempt
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.domain.errors import JournalUnavailable, RequestCancelled
 from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
 from scheduler_svc.recording.log_file import LogFile

@@ -18,9 +18,10 @@ from sage_telemetry.meter import Meter
 from sage_telemetry.resource import Identity
 from sage_telemetry.spans import SpanWriter, empty_request
 from sage_telemetry.trace_context import parent_of
-from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.outcome import Outcome
+from scheduler_svc.control.requests.placement import Placement
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt
 from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause

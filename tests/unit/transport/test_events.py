@@ -11,9 +11,10 @@ import pytest
 
 from sage.controlplane.v1 import common_pb2, decision_pb2
 from sage_wire import durations
-from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.placement import Placement
 from scheduler_svc.control.requests.prompt_facts import PromptFacts
 from scheduler_svc.transport import events
 from tests.unit.transport.completeness import unset

@@ -11,7 +11,7 @@ from sage.controlplane.v1 import admin_pb2, common_pb2
 from sage_wire import durations
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
-from scheduler_svc.domain.roles.role_change import Cause, RoleChange
+from scheduler_svc.domain.role_change import Cause, RoleChange
 from scheduler_svc.transport.instances import InstanceViews, instance_view
 from tests.unit.transport.completeness import unset
 from tests.unit.transport.filled_values import LOAD, the_instance

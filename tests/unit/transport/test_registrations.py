@@ -18,7 +18,7 @@ from sage_wire.protocol import AUTOMATIC_ROLES, OLDEST_PROTOCOL_VERSION, PROTOCO
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.roles.kept_role import KeptRole
 from scheduler_svc.domain.instance_spec import InstanceRole
-from scheduler_svc.domain.roles.role_change import Cause, RoleChange
+from scheduler_svc.domain.role_change import Cause, RoleChange
 from scheduler_svc.transport import automatic_roles, registrations
 from scheduler_svc.transport.clipping import REASON_BYTES
 from scheduler_svc.transport.errors import WireError

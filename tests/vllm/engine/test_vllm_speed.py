@@ -10,9 +10,10 @@ from statistics import median
 
 import pytest
 
-from executor_svc.engine.speed_probe import ROUNDS, measured_speed
+from executor_svc.engine.speed_probe import measured_speed
 from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.runtime.engine_port import EngineLoad, EngineRequest, Iteration, Sampling
+from sage_common.speed_measurement import ROUNDS
 from scheduler_svc.domain.load_report import IterationSample
 from scheduler_svc.domain.prediction.pace import CPU_PRIOR, GPU_PRIOR, Pace
 from scheduler_svc.domain.prediction.predictor import Predictor

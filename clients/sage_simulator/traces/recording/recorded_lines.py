@@ -92,7 +92,7 @@ class RecordedLoad:
     heartbeats: int
     shortest_gap_s: float | None
     longest_gap_s: float | None
-    prefix_queries_tokens: int  # since the engine's start
+    prefix_queries_tokens: int  # since the engine was ready
     prefix_hits_tokens: int
     samples: tuple[IterationSample, ...]
 

@@ -11,7 +11,7 @@ import logging
 from concurrent.futures import Future
 from typing import Any
 
-from executor_svc.engine.vllm.constraints.engine_threads import widen
+from executor_svc.engine.vllm.engine_threads import widen
 from executor_svc.engine.vllm.output_history import history_of
 
 log = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from scheduler_svc.domain.engine_facts import RunTimeAdapters
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.role_change import Cause, RoleChange
 from scheduler_svc.domain.roles.balance import wished
 from scheduler_svc.domain.roles.model_roles import ModelRoles
-from scheduler_svc.domain.roles.role_change import Cause, RoleChange
 from scheduler_svc.domain.roles.settings import RoleSettings
 from scheduler_svc.domain.roles.side import Side
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_scheduler

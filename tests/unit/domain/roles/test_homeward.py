@@ -12,8 +12,8 @@ from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.role_change import Cause, RoleChange
 from scheduler_svc.domain.roles.homeward import away, missed
-from scheduler_svc.domain.roles.role_change import Cause, RoleChange
 from scheduler_svc.domain.roles.settings import RoleSettings
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_scheduler
 

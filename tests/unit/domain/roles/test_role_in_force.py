@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
-from scheduler_svc.domain.roles.role_change import Cause, RoleChange
+from scheduler_svc.domain.role_change import Cause, RoleChange
 from scheduler_svc.domain.scheduler import Scheduler
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_scheduler
 

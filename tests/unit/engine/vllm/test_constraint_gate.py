@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine.vllm.constraints.engine_threads import THREADS, widen
 from executor_svc.engine.vllm.constraints.gate import QUICK_TRIALS, ConstraintGate
 from executor_svc.engine.vllm.constraints.trial_process import Ending, NoTrials
 from executor_svc.engine.vllm.constraints.trial_server import OUT_OF_MEMORY
+from executor_svc.engine.vllm.engine_threads import THREADS, widen
 from executor_svc.runtime.engine_port import InvalidRequestError, StructuredKind, StructuredOutput
 
 OUTLASTED = Ending(signal=signal.SIGPROF)

@@ -6,8 +6,9 @@ import pytest
 from google.rpc import code_pb2
 
 from sage.controlplane.v1 import inference_pb2
-from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import DELIVERY_FAILED
+from scheduler_svc.control.requests.placement import Placement
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.transport import events

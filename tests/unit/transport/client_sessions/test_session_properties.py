@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler_svc.control.requests.live_request import Placement
 from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.placement import Placement
 from scheduler_svc.transport.client_sessions.limits import WINDOW_FRAMES
 from tests.support.frame_reader import HandleEvents
 from tests.unit.control.world import Reader, World, expected

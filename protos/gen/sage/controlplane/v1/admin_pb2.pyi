@@ -1171,13 +1171,13 @@ class Instance(_message.Message):
     generation_tokens_per_s: _builtins.float
     """over the last heartbeat interval"""
     iterations: _builtins.int
-    """engine iterations that processed tokens, since the engine's start"""
+    """engine iterations that processed tokens, since the engine was ready"""
     price_per_hour: _builtins.float
     """of the whole instance, in the currency of the fleet"""
     prefix_queries_tokens: _builtins.int
-    """tokens looked up in the prefix cache since the engine's start"""
+    """tokens looked up in the prefix cache since the engine was ready"""
     prefix_hits_tokens: _builtins.int
-    """tokens found in the prefix cache since the engine's start"""
+    """tokens found in the prefix cache since the engine was ready"""
     gpu_memory_used_bytes: _builtins.int
     """of all its GPUs"""
     gpu_memory_bytes: _builtins.int

@@ -1075,7 +1075,9 @@ Global___TokenizerChunk: _TypeAlias = TokenizerChunk  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):
-    """Health and load of the instance. Sent every heartbeat interval, and soon after a change."""
+    """Health and load of the instance. Sent every heartbeat interval, and soon after a change. What the engine computed before
+    it was ready, to warm up and to measure its speed, counts in none of the totals.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1112,15 +1114,15 @@ class Heartbeat(_message.Message):
     kv_used_tokens: _builtins.int
     """tokens in the KV cache"""
     prefix_queries_tokens: _builtins.int
-    """tokens looked up in the prefix cache since the engine's start"""
+    """tokens looked up in the prefix cache since the engine was ready"""
     prefix_hits_tokens: _builtins.int
-    """tokens found in the prefix cache since the engine's start"""
+    """tokens found in the prefix cache since the engine was ready"""
     prompt_tokens_total: _builtins.int
-    """prompt tokens computed since the engine's start"""
+    """prompt tokens of requests, cached ones included, since the engine was ready"""
     generation_tokens_total: _builtins.int
-    """output tokens generated since the engine's start"""
+    """output tokens generated since the engine was ready"""
     iterations: _builtins.int
-    """engine iterations that processed tokens, since the engine's start: growth is progress"""
+    """engine iterations that processed tokens, since the engine was ready: growth is progress"""
     known_wait: _builtins.str
     """why no progress is expected now, in words; empty if progress is expected"""
     prompt_tokens_per_s: _builtins.float
@@ -1235,7 +1237,7 @@ class Iteration(_message.Message):
     KV_USED_TOKENS_FIELD_NUMBER: _builtins.int
     ELAPSED_S_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """counts iterations since the engine's start"""
+    """counts iterations since the engine was ready; of several, the last"""
     prefill_tokens: _builtins.int
     """prompt tokens computed"""
     decode_tokens: _builtins.int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf
+from math import exp, inf, pow
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.prediction.margin import COMPANY
@@ -79,7 +79,7 @@ class TokenCosts:
             return 0.0
         usual_s = lone_s + (tpot_s - lone_s) / COMPANY
         added = prefill + self.beside_s * rates.output + self.context_s * rates.context
-        return added / (1 - self.alone_s / usual_s) ** _RISE
+        return added / pow(1 - self.alone_s / usual_s, _RISE)
 
 
 #: Of an instance that loads of any two times can be compared by.

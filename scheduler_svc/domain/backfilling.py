@@ -13,7 +13,7 @@ from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.held_alike import HeldAlike
 from scheduler_svc.domain.hidden import hidden
-from scheduler_svc.domain.objectives import faster_full, held_back
+from scheduler_svc.domain.objectives import faster_full
 from scheduler_svc.domain.pass_result import PassResult
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.placement.context import PassContext
@@ -30,6 +30,7 @@ from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _LOOKS = 256  # requests behind the head of which some are looked at where others are held back
 #: Seconds between two looks behind those that are held back: a pass runs many times a second, and each walks the queue.
+#: The next one that is due comes with whatever happens next, at the latest with a heartbeat.
 _FURTHER_S = 0.025
 
 
@@ -85,7 +86,7 @@ class Backfilling:
     ) -> None:
         """Place requests behind a head that fits nowhere or waits.
 
-        ``blocked``: what the head was offered.  ``held``: whether it waits for others.
+        ``blocked``: what the head was offered.  ``held``: whether it waits as whoever asks for as much does.
         """
         pool = context.pool
         pairs = self._placer.pairs_open(pool) and (plan is None or not plan.waits_for_a_pair)
@@ -105,7 +106,7 @@ class Backfilling:
             most_room=None if self._placer.splits else MostRoom(pool.accounts),
             held=HeldAlike(self._defaults, context.now),
         )
-        if held:
+        if held and not self._placer.splits:
             gap.held.add(head)
         behind = queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context))
         self._place_each(behind, gap, queue, context, budget, result)
@@ -167,6 +168,7 @@ class Backfilling:
         offer = Offer.for_whole(demand, context.pool)
         if not offer.with_capacity and all_can_serve(demand, context.pool):
             gap.too_much.append(demand)
+        whole = len(offer.with_capacity)
         if gap.kept:
             offer.with_capacity = offer.with_capacity.less(gap.kept)
         if gap.claim is not None:
@@ -177,7 +179,7 @@ class Backfilling:
         choice = self._placer.choose(offer, context)
         if choice.waits:
             gap.held_back += choice.rule != faster_full.RULE  # those soon go on
-            if choice.rule == held_back.RULE:
+            if choice.waits_alike and len(offer.with_capacity) == whole and not self._placer.splits:
                 gap.held.add(waiting)
             return None
         decision = self._placer.place_whole(waiting, offer, choice, context, remarks=gap.remarks(waiting), plan=plan)

@@ -20,12 +20,12 @@ def hidden(
 ) -> list[WaitingRequest]:
     """Return the ``most`` of those ``behind`` that are to be looked at, though others were ``seen`` before them.
 
-    Those that nothing holds back go first: they began elsewhere, or have waited as long as one may.  The others take
-    turns from pass to pass, so that each is looked at after a few passes, however many are held back.  Notes the turn
-    of each that it returns.
+    They take turns from pass to pass, so that each is looked at after a few passes, however many are held back.  Of
+    those whose turn it is, those go first that have waited as long as one may, or began elsewhere.  Notes the turn of
+    each that it returns.
     """
     found = [w for w in behind if w not in seen]
-    found.sort(key=lambda w: (_may_be_held_back(w, defaults, now), w.looked_at))
+    found.sort(key=lambda w: (w.looked_at, _may_be_held_back(w, defaults, now)))
     del found[most:]
     for waiting in found:
         waiting.looked_at = now

@@ -8,7 +8,7 @@ from typing import Final
 
 from scheduler_svc.domain.backfilling import Backfilling
 from scheduler_svc.domain.fleet.quiet_instances import quiet_ones
-from scheduler_svc.domain.objectives import faster_full, held_back
+from scheduler_svc.domain.objectives import faster_full
 from scheduler_svc.domain.ordering.base import goes_by_arrival
 from scheduler_svc.domain.pass_result import PassResult
 from scheduler_svc.domain.placement.context import PassContext
@@ -159,7 +159,7 @@ class SchedulingPass:
                 head.waits_for = choice.why
                 if head.waits_since is None and choice.rule == faster_full.RULE:
                     head.waits_since = context.now
-                held = choice.rule == held_back.RULE
+                held = choice.waits_alike
                 self._backfilling.place(head, offer, plan, queue, context, budget, result, held=held)
                 return _Outcome.BLOCKED
             turn = queue.order.why_next(head)

@@ -26,6 +26,7 @@ class Demand:
     must_leave_reserve: bool  # it may not take the last free slot, which is reserved for CRITICAL requests
     overtakes: bool = False  # a CRITICAL request that is placed for its first token, before prompts of other classes
     able: Sequence[Account] = ()  # instances that can serve it once they have capacity; () where nobody looked
+    decode_leg: bool = False  # its prompt is computed on another instance
     load: OfferedLoad = NO_LOAD  # of its model
     behind: int = 0  # requests of its model that wait and go after it
     others_wait: int = 0  # requests of its model that wait beside it

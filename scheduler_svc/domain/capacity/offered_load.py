@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from math import exp, inf, pow
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.prediction.margin import COMPANY
 
 #: Seconds over which the load is averaged: a request weighs 1/e of a new one after that.
 MEMORY_S = 30.0
 #: The same of the load at a time, whose peaks count.
 BRIEF_S = 10.0
+#: How much what company adds to a time per token may grow while a load rises.
+_COMPANY = 1.5
 #: Power of what steps that carry fewer tokens cost more: a load rises before those who run slow down, and the tighter
 #: the targets are, the less of that is in time.
 _RISE = 1.5
+#: The most that they cost more.
+_DEAREST = 3.0
+#: By how much a target is above what a lone sequence takes, as a share of that, before all of this counts: nearer to
+#: it, noise of the pace decides whether it is kept at all.
+_CLEAR = 0.25
 _FIRST_S = 1.0  # the first requests count as the load of one second
 
 
@@ -71,15 +77,15 @@ class TokenCosts:
         ``prefill_of`` returned.
 
         An engine that makes a step in t seconds has 1 - alone_s / t of each second for what tokens add to its steps.
-        Company to come is counted, as everywhere.
         """
         tpot_s = rates.tpot_s
         lone_s = self.alone_s + self.beside_s
-        if not lone_s < tpot_s < inf:
+        if not 0 < lone_s < tpot_s < inf:
             return 0.0
-        usual_s = lone_s + (tpot_s - lone_s) / COMPANY
+        usual_s = lone_s + (tpot_s - lone_s) / _COMPANY
         added = prefill + self.beside_s * rates.output + self.context_s * rates.context
-        return added / pow(1 - self.alone_s / usual_s, _RISE)
+        dearer = min(pow(1 - self.alone_s / usual_s, -_RISE), _DEAREST)
+        return added * (1 + (dearer - 1) * min((tpot_s / lone_s - 1) / _CLEAR, 1.0))
 
 
 #: Of an instance that loads of any two times can be compared by.

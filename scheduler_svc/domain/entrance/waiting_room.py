@@ -97,7 +97,10 @@ class WaitingRoom(PolicyControl):
         request = waiting.request
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, waiting.emitted_tokens)
         tpot_s = self._signals.targets_of(request).tpot_s
-        pool.load.add(waiting.prompt_tokens, expected, now, tpot_target_s=inf if tpot_s is None else tpot_s)
+        lone_s = waiting.pace.base_s + waiting.pace.running_s
+        if tpot_s is None or tpot_s < lone_s or expected <= 1:
+            tpot_s = inf  # no number of instances keeps it
+        pool.load.add(waiting.prompt_tokens, expected, now, tpot_target_s=tpot_s)
         if not waiting.resumed:
             pool.drain.arrived(request.priority, waiting.key, now)
             self._signals.arrived(request)

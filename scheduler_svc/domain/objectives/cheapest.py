@@ -9,12 +9,12 @@ import numpy as np
 from mypy_extensions import mypyc_attr
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import figures_of, row_of, some_of
+from scheduler_svc.domain.capacity.accounts import figures_of, some_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, Rows, count, highest, lowest
 from scheduler_svc.domain.objectives import late_everywhere, one_candidate, scorers
 from scheduler_svc.domain.objectives.crowded import all_crowded
-from scheduler_svc.domain.objectives.held_back import MOST_S, held_back, may_wait
+from scheduler_svc.domain.objectives.held_back import held_back, may_wait
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.late_everywhere import LateEverywhere
 from scheduler_svc.domain.objectives.late_scores import LateScores
@@ -164,7 +164,7 @@ class CheapestInTime:
         if not len(roomy):
             row, waits = self._crowd(scored, in_use)
             if waits:
-                return held_back(scores)
+                return held_back(scores, why=late_everywhere.WAITS)
             if row is not None:
                 return Choice(index=row, why=late_everywhere.WHY, rule=late_everywhere.RULE, scores=scores)
         index = pick_of(scored.each, crowding, roomy if len(roomy) else meets)
@@ -188,7 +188,7 @@ class CheapestInTime:
         finishes = scores["finish_s"] = scorers.finish_s(scored.demand, scored.firsts, scored.per_token)
         row, waits = self._crowd(scored, in_use) if number else (None, False)
         if waits:
-            return held_back(scores)
+            return held_back(scores, why=late_everywhere.WAITS)
         if row is not None:
             why, rule = late_everywhere.WHY, late_everywhere.RULE
             return Choice(index=row, why=why, rule=rule, scores=scores, least_times=times)
@@ -199,18 +199,15 @@ class CheapestInTime:
     def _crowd(self, scored: _Scored, in_use: InstancesInUse) -> tuple[int | None, bool]:
         """Return the row of the instance in use where those who run are the latest, or whether to wait for it."""
         demand = scored.demand
-        if demand.started:
+        request = demand.request
+        if demand.started or demand.decode_leg or demand.cached_tokens or scored.within is not None:
+            return None, False
+        if request.preferred_instance or request.session:
             return None, False
         able = demand.able or scored.accounts
         used = some_of(able, in_use.mask(able))
-        everywhere = LateEverywhere(demand, used, scored.targets.token_s, scored.now)
-        if not everywhere.keeps_most or (crowded := everywhere.most_crowded()) is None:
-            return None, False
-        row = row_of(scored.accounts, crowded.instance_id)
-        if row is not None:
-            return row, False
-        ttft_s = ttft_target_of(demand.request, self._defaults) or 0.0
-        return None, scored.now - demand.request.arrived_at < MOST_S and everywhere.few_wait(ttft_s)
+        everywhere = LateEverywhere(demand, used, scored.accounts, scored.targets.token_s, scored.now)
+        return everywhere.settle(patient=False, ttft_s=ttft_target_of(request, self._defaults) or 0.0)
 
     def _of(self, model: str) -> InstancesInUse:
         """Return what is in use of a model; the model that came first is forgotten where there are too many."""

@@ -12,7 +12,7 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, count, lowest
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.scorers import Scores
-from scheduler_svc.domain.prediction.margin import COMPANY, PRIOR_MARGINS
+from scheduler_svc.domain.prediction.margin import PRIOR_MARGINS
 from scheduler_svc.domain.request import Priority, Request
 from scheduler_svc.domain.targets import Targets, ttft_target_of
 
@@ -24,8 +24,13 @@ MOST_S = 60.0
 #: Most of what is left of its targets that a request which is held back may be predicted to use: one whose prompt or
 #: output takes more goes before the wait makes it late.
 HEADROOM = 0.8
-#: The rule by which a request waits for others.
+#: Seconds after its arrival for which a request that is late anyway waits for its turn where others are late.
+MOST_LATE_S = 15.0
+#: How much what company adds to a time per token may grow: later requests come, and those who run get longer.
+COMPANY = 1.2
+#: The rule by which a request waits for others, and why it does.
 RULE = "waits_for_others"
+WAITS = "waits until those who run on the instances are not late for it"
 
 
 def may_wait(demand: Demand, defaults: Mapping[Priority, Targets], now: float) -> bool:
@@ -54,10 +59,12 @@ def gives_way(late: Mask, shares: Scores) -> bool:
     return count(late & (shares <= HEADROOM)) > 0 and count(~late & (shares <= 1)) == 0
 
 
-def held_back(scores: Mapping[str, Scores | Sequence[float]]) -> Choice:
-    """Have a request wait for others.  ``scores``: of the accounts that were offered."""
-    why = "waits until those who run on the instances are not late for it"
-    return Choice(index=0, why=why, rule=RULE, scores=scores, waits=True)
+def held_back(scores: Mapping[str, Scores | Sequence[float]], *, why: str = WAITS, alike: bool = False) -> Choice:
+    """Have a request wait for others.
+
+    ``scores``: of the accounts that were offered.  ``alike``: whether whoever asks for as much waits as well.
+    """
+    return Choice(index=0, why=why, rule=RULE, scores=scores, waits=True, waits_alike=alike)
 
 
 def makes_late(each: Figures, per_token: Scores, own_s: float) -> Mask | None:
@@ -91,7 +98,7 @@ def one_makes_late(account: Account, token_s: float, own_s: float) -> bool:
 
 
 def with_company(each: Figures, per_token: Scores) -> Scores:
-    """Return the time per token with half as much company again.
+    """Return the time per token with a fifth as much company again.
 
     What a sequence takes without any is known, and as good as certain.  So a target that an engine just reaches counts
     as kept while next to nothing else runs there.

@@ -12,6 +12,7 @@ from scheduler_svc.domain.capacity.figures import Column, Mask
 from scheduler_svc.domain.capacity.offered_load import BRIEF_S, OfferedLoad
 from scheduler_svc.domain.objectives.carriers import Carriers
 from scheduler_svc.domain.objectives.miss_budget import MissBudget
+from scheduler_svc.domain.objectives.overdue import is_overdue
 from scheduler_svc.domain.objectives.peak_load import MEMORY_S, PeakLoad
 
 #: Share of what instances can do at most that they are meant to carry in a peak, until misses show that it is too much.
@@ -41,8 +42,6 @@ LESSON_S = 15.0
 AT_ONCE = 0.5
 #: Seconds of a load in which its rates are not known well: any peak counts, and what is late teaches nothing.
 YOUNG_S = 30.0
-#: Seconds, and times as long as they were predicted to take, by which prompts are late before they are long overdue.
-_OVERDUE_S, _OVERDUE_TIMES = 0.5, 2.0
 _MOST_COUNTED = 10_000  # instances whose late requests are remembered; those that are gone are among them
 _REVIEW_S = 1.0  # between two looks at which instances are needed
 _FIRST_REVIEWS_S = 0.1  # the same in the first second of a load
@@ -119,7 +118,7 @@ class InstancesInUse:
         accounts, in_use = as_accounts(accounts), self._until
         soon = [(row, accounts[row]) for row in sorted(accounts.soon_rows)]
         return accounts.at(
-            [row for row, a in soon if a.instance_id in in_use and a.free_tokens >= tokens and not _is_overdue(a, now)]
+            [row for row, a in soon if a.instance_id in in_use and a.free_tokens >= tokens and not is_overdue(a, now)]
         )
 
     def review(self, accounts: Sequence[Account], load: OfferedLoad, now: float) -> None:
@@ -218,12 +217,6 @@ class InstancesInUse:
             self._learned_at = now
             return max(LEAST_CARRIED, min(load, self._carried) * LOWERED)
         return min(CARRIED, self._carried + RAISED_PER_S * _REVIEW_S)
-
-
-def _is_overdue(account: Account, now: float) -> bool:
-    """Whether an instance has prompts that should have been computed long ago: its engine may have stopped."""
-    pending = account.pending
-    return bool(pending.prompts) and now - pending.busy_until > max(_OVERDUE_S, _OVERDUE_TIMES * pending.seconds)
 
 
 def _with_untried(accounts: Sequence[Account], taken: Sequence[float]) -> Sequence[float]:

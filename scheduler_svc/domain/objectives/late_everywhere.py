@@ -7,20 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import figures_of
+from scheduler_svc.domain.capacity.accounts import figures_of, row_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Mask, count
 from scheduler_svc.domain.objectives import scorers
-from scheduler_svc.domain.objectives.held_back import with_company
+from scheduler_svc.domain.objectives.held_back import MOST_LATE_S, MOST_S, with_company
+from scheduler_svc.domain.objectives.overdue import is_overdue
 
 #: An instance whose time per token is predicted above the tightest target there by no more than this factor counts as
 #: kept in time: one request less, and it is.
 _NEARLY = 1.1
 #: As many requests wait at most as are predicted to end within so many times the TTFT target of the next one.
 _MOST_TARGETS = 2.0
-#: The rule by which a request goes to the most crowded instance, and why it does.
+#: The rule by which a request goes to the most crowded instance, and why it does, or waits.
 RULE = "most_crowded"
 WHY = "somebody is late wherever it goes: it goes where those who run are the latest"
+WAITS = "somebody is late wherever it goes: it waits for its turn where those who run are the latest"
 _LEAST_S = 1e-6  # per token of an engine that seems to take no time
 
 
@@ -35,46 +37,74 @@ class LateEverywhere:
     spread out, and nobody waits.
     """
 
-    __slots__ = ("_accounts", "_demand", "_each", "_pressure", "_taking", "_token_s")
+    __slots__ = ("_accounts", "_demand", "_each", "_is_offered", "_now", "_offered", "_pressure", "_taking", "_token_s")
 
-    def __init__(self, demand: Demand, accounts: Sequence[Account], own_s: float, now: float) -> None:
-        """``accounts``: those that can serve the request.  ``own_s``: its TPOT target; infinite without one."""
+    def __init__(
+        self, demand: Demand, accounts: Sequence[Account], offered: Sequence[Account], own_s: float, now: float
+    ) -> None:
+        """``accounts``: those that can serve the request.
+
+        ``offered``: of these, perhaps among others, those that take a prompt now.  ``own_s``: the request's TPOT
+        target; infinite without one.
+        """
         self._demand = demand
         self._accounts = accounts
+        self._offered = offered
+        self._now = now
         self._each = each = figures_of(accounts)
-        self._token_s = scorers.token_beside_prompt_s(each, demand)
+        self._token_s = scorers.token_beside_prompt_s(accounts, demand)
         # What is predicted per token, by the tightest target there: above 1, somebody is late.
         self._pressure = with_company(each, self._token_s) / np.minimum(each.tightest_token_s, own_s)
+        self._is_offered = _which(accounts, offered)
         self._taking = self._which_take(now)
 
-    @property
-    def room_soon(self) -> bool:
-        """Whether nobody would be late on an instance with a free slot.
+    def settle(self, *, patient: bool, ttft_s: float) -> tuple[int | None, bool]:
+        """Return the row of those offered where the request goes, None: wherever; and whether it waits instead.
 
-        It is not offered, as prompts are ahead there, which are computed in a moment.
+        ``patient``: whether it stays in time if it waits.  ``ttft_s``: its TTFT target, or its class's.
         """
-        return count(self._taking & (self._pressure <= 1)) > 0
+        roomy = self._taking & (self._pressure <= 1)
+        if count(roomy & self._is_offered):
+            return None, False
+        if patient and count(roomy):
+            return None, True  # prompts are ahead there, which are computed in a moment
+        if not self._keeps_most or (crowded := self._most_crowded()) is None:
+            return None, False
+        row = row_of(self._offered, crowded.instance_id)
+        if row is not None and not patient:
+            return row, False
+        most_s = MOST_S if patient else MOST_LATE_S
+        return row, self._now - self._demand.request.arrived_at < most_s and self._few_wait(ttft_s)
 
     @property
-    def keeps_most(self) -> bool:
+    def _keeps_most(self) -> bool:
         """Whether at least half of the instances are kept in time."""
         return 2 * count(self._pressure <= _NEARLY) >= len(self._pressure)
 
-    def few_wait(self, ttft_s: float) -> bool:
-        """Whether no more requests wait than end within some TTFT targets.  ``ttft_s``: that of the request."""
+    def _few_wait(self, ttft_s: float) -> bool:
+        """Whether no more requests wait than end within some TTFT targets."""
         outputs_s = self._demand.output_tokens * np.maximum(self._token_s, _LEAST_S)
         ends_per_s = float((self._each.live / outputs_s).sum())
         return self._demand.others_wait < ends_per_s * _MOST_TARGETS * ttft_s
 
-    def most_crowded(self) -> Account | None:
-        """Return the instance where those who run are the latest; None if none has room."""
-        rows = self._taking.nonzero()[0]
-        return self._accounts[int(rows[self._pressure[rows].argmax()])] if len(rows) else None
+    def _most_crowded(self) -> Account | None:
+        """Return the instance where those who run are the latest; None if none has room, or nobody is late there."""
+        rows = (self._taking & (self._pressure > 1)).nonzero()[0]
+        latest_first = rows[np.argsort(-self._pressure[rows], kind="stable")].tolist()
+        return next((a for a in map(self._accounts.__getitem__, latest_first) if not is_overdue(a, self._now)), None)
 
     def _which_take(self, now: float) -> Mask:
-        """Return which have room for the request, now or once prompts are computed that are not overdue."""
+        """Return which have room for the request, now or once the prompts are computed that keep it out."""
         each, demand = self._each, self._demand
         room = (each.slot_limit >= demand.prompt_tokens) & (each.free_tokens >= demand.tokens)
-        soon = (each.full_prefill_s <= 0) | (each.ready_at > now)
-        taking: Mask = room & soon & each.with_free_slot
+        soon = (each.full_prefill_s > 0) & (each.ready_at > now)
+        taking: Mask = room & (self._is_offered | soon) & each.with_free_slot
         return taking
+
+
+def _which(accounts: Sequence[Account], offered: Sequence[Account]) -> Mask:
+    """Return which of the accounts are offered."""
+    if accounts is offered:
+        return np.ones(len(accounts), dtype=np.bool_)
+    ids = {account.instance_id for account in offered}
+    return np.array([account.instance_id in ids for account in accounts], dtype=np.bool_)

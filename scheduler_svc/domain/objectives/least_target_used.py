@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mypy_extensions import mypyc_attr
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.accounts import figures_of, row_of
+from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Column, Mask, Rows, count, highest, lowest
 from scheduler_svc.domain.objectives import late_everywhere, one_candidate, scorers
@@ -15,7 +15,7 @@ from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.faster_full import unless_faster_is_full
 from scheduler_svc.domain.objectives.held_back import (
     HEADROOM,
-    MOST_S,
+    WAITS,
     gives_way,
     held_back,
     makes_late,
@@ -123,6 +123,7 @@ class _Runs:
         "_per_token",
         "_shares",
         "_ttft_s",
+        "_why_waits",
     )
 
     def __init__(
@@ -143,14 +144,15 @@ class _Runs:
         self._now = now
         self._per_token = scorers.token_s(each, demand)
         # Where those who run would be late.
-        self._late = makes_late(each, scorers.token_beside_prompt_s(each, demand), shares.token_s)
+        self._late = makes_late(each, scorers.token_beside_prompt_s(offered, demand), shares.token_s)
         self._patient = patient
         self._ttft_s = ttft_s
+        self._why_waits = WAITS
         self._crowd: int | None = None  # where those who run are late already, if the request is to go there
 
     def hold_back(self) -> Choice:
         """Have the request wait for those who would be late."""
-        return held_back({"token_s": self._per_token})
+        return held_back({"token_s": self._per_token}, why=self._why_waits, alike=True)
 
     def spares(self, others: Mask) -> bool:
         """Whether none of the others is chosen with nothing in caches."""
@@ -242,21 +244,27 @@ class _Runs:
         Notes where it is to go if it makes others late everywhere and does not wait.
         """
         late, demand = self._late, self._demand
-        if late is None or demand.started or count(~late & (shares <= 1) & self._each.with_free_slot):
+        if late is None or demand.started:
+            return False
+        spared = ~late & self._each.with_free_slot
+        if count(spared & (shares <= 1)):
             return False
         if self._patient and gives_way(late, shares):
             return True
+        request = demand.request
+        if demand.decode_leg or demand.cached_tokens or request.preferred_instance or count(spared):
+            return False
         due = self._shares.of_due(firsts, self._per_token)
         patient = self._patient and (due is None or lowest(due) <= HEADROOM)
-        everywhere = LateEverywhere(demand, demand.able or self._offered, self._shares.token_s, self._now)
-        if patient and everywhere.room_soon:
-            return True
-        if not everywhere.keeps_most or (crowded := everywhere.most_crowded()) is None:
+        if not patient and request.session:
             return False
-        self._crowd = row_of(self._offered, crowded.instance_id)
-        if self._crowd is not None and not patient:
-            return False
-        return self._now - demand.request.arrived_at < MOST_S and everywhere.few_wait(self._ttft_s)
+        everywhere = LateEverywhere(
+            demand, demand.able or self._offered, self._offered, self._shares.token_s, self._now
+        )
+        self._crowd, waits = everywhere.settle(patient=patient, ttft_s=self._ttft_s)
+        if waits and not patient:
+            self._why_waits = late_everywhere.WAITS
+        return waits
 
     def _least_times(self, firsts: Scores, least: float) -> tuple[float, float] | None:
         return self._shares.least_times(self._each, firsts, self._per_token, least_share=least)
@@ -291,12 +299,11 @@ class _Runs:
 
     def _pick_late(self, finishes: Scores) -> int:
         """Return the index of the earliest finish for a request that is late itself, where nobody else is for it."""
-        if self._late is not None:
-            if len(harmless := (self._each.with_free_slot & ~self._late).nonzero()[0]):
-                return pick_of(self._each, finishes, harmless)
-            if self._crowd is not None:
-                return self._crowd
-        return pick_of(self._each, finishes, None)
+        if self._crowd is not None:
+            return self._crowd
+        late = self._late
+        harmless = None if late is None else (self._each.with_free_slot & ~late).nonzero()[0]
+        return pick_of(self._each, finishes, harmless if harmless is not None and len(harmless) else None)
 
 
 def _none_meets(

@@ -23,6 +23,7 @@ class Choice:
     #: By scorer, parallel to the accounts; lower is better.
     scores: Mapping[str, Scores | Sequence[float]] = field(default_factory=dict)
     waits: bool = False  # no account should take it now: it is worth waiting for one that runs others and is full
+    waits_alike: bool = False  # whoever asks for as much waits as well: a pass need not ask of each
     remarks: tuple[str, ...] = ()  # what else the caller should know, in words
     least_times: tuple[float, float] | None = None  # where no account is predicted to be in time: least seconds, with
     # some margin, until the first token and until the end; the ordering may have the request step back

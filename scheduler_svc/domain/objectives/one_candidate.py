@@ -42,6 +42,7 @@ def token_s(account: Account, demand: Demand) -> float:
 
 def token_beside_prompt_s(account: Account, demand: Demand) -> float:
     """Predict what ``scorers.token_beside_prompt_s`` does."""
-    left = account.decode_share
-    taken = account.prefill_token_s * (float(demand.prompt_tokens) / PREFILL_MEMORY_S)
+    if demand.decode_leg:
+        return token_s(account, demand)
+    left, taken = account.decode_share, prefill_s(account, demand) / PREFILL_MEMORY_S
     return token_s(account, demand) * (left / max(left - taken, LEAST_LEFT))

@@ -73,10 +73,12 @@ def token_s(accounts: Sequence[Account] | Figures, demand: Demand) -> Scores:
     return each.output_token_s + each.output_kv_token_s * (demand.prompt_tokens + demand.output_tokens / 2)
 
 
-def token_beside_prompt_s(each: Figures, demand: Demand) -> Scores:
+def token_beside_prompt_s(accounts: Sequence[Account], demand: Demand) -> Scores:
     """Predict the same of those who run there meanwhile: the request's own prompt shares their iterations, too."""
-    left = each.decode_share
-    taken = each.prefill_token_s * (float(demand.prompt_tokens) / PREFILL_MEMORY_S)
+    each = figures_of(accounts)
+    if demand.decode_leg:
+        return token_s(each, demand)
+    left, taken = each.decode_share, prefill_s(accounts, demand) / PREFILL_MEMORY_S
     beside: Scores = token_s(each, demand) * (left / np.maximum(left - taken, LEAST_LEFT))
     return beside
 

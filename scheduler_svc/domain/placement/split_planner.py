@@ -195,7 +195,7 @@ class SplitPlanner:
         if not options:
             why = "no pair of instances has capacity now"
             return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_ROOM)
-        choice = objective.choose(replace(demand, able=decoders, load=pool.load), options, now)
+        choice = objective.choose(replace(demand, able=decoders, load=pool.load, decode_leg=True), options, now)
         if choice.waits:
             return SplitPlan(phase=phase, fallback=choice.why, fallback_cause=Fallback.HELD_BACK)
         decode = options[choice.index]

@@ -13,8 +13,6 @@ _MOST = 3.0
 _BORROWED = 2 * _PRIOR
 _DELAY_FORGETTING = 0.97  # weight of a first token after the next one
 _MOST_STEPS = 3
-#: How much more company than at present a sequence is taken to get: later requests come, and those who run get longer.
-COMPANY = 1.5
 #: No margin is larger.
 MOST_MARGIN = max(_MOST, _BORROWED)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scheduler_svc.domain.held_alike import HeldAlike
-from scheduler_svc.domain.objectives.held_back import MOST_S, PATIENCE
+from scheduler_svc.domain.objectives.held_back import MOST_LATE_S, PATIENCE
 from scheduler_svc.domain.prediction.pace import GPU_PRIOR
 from scheduler_svc.domain.targets import DEFAULT_TARGETS
 from scheduler_svc.domain.waiting_request import WaitingRequest
@@ -61,7 +61,8 @@ def test_what_asks_for_as_much_is_covered(other: dict[str, int]) -> None:
         {"tpot_s": 0.06},
         {"tpot_s": 0.04},
         {"waited_s": PATIENCE * TTFT_S},  # its patience is over: it may go where the held one would not
-        {"waited_s": MOST_S},
+        {"waited_s": MOST_LATE_S},
+        {"prompt": 201},  # it may have to go before the wait makes it late
         {"emitted": 3},
     ],
 )
@@ -74,4 +75,4 @@ def test_one_that_waits_beyond_its_patience_covers_those_that_are_patient() -> N
 
     assert covers(over, waiting(waited_s=PATIENCE * TTFT_S + 1))
     assert covers(over, waiting())
-    assert not covers(over, waiting(waited_s=MOST_S))
+    assert not covers(over, waiting(waited_s=MOST_LATE_S))

@@ -50,6 +50,7 @@ class Fleet:
         critical = request.priority is Priority.CRITICAL
         self.demand = replace(demand, request=request, overtakes=critical and rng.random() < 0.5)
         self.accounts = Accounts(self.each)
+        self.known = self.demand  # with all that caches hold: how late others are is worked out once
         self._predict()
 
     def holding(self, cached: Mapping[str, int]) -> Fleet:
@@ -79,10 +80,11 @@ class Fleet:
     def _beside(self, account: Account, token_s: float) -> float:
         """Return seconds per token beside the request's own prompt, which weighs as one of ten seconds."""
         left = account.decode_share
-        return token_s * left / max(left - account.prefill_token_s * self.demand.prompt_tokens / 10, 0.05)
+        prefill_s = account.prefill_s(self.demand.prompt_tokens, self.known.cached_on(account.instance_id))
+        return token_s * left / max(left - prefill_s / 10, 0.05)
 
     def _pressure(self, account: Account, token_s: float) -> float:
-        """Return the time per token with half as much company again, by the tightest target there."""
+        """Return the time per token with a fifth as much company again, by the tightest target there."""
         return _with_company(account, token_s) / min(self.own_s, *account.token_targets, inf)
 
     def _crowd(self) -> int | None:
@@ -105,7 +107,7 @@ class Fleet:
         """Whether some who run there would be late.
 
         With half of the margin, and at most as a full step takes, if they have a tighter target than the request; else
-        with half as much company again.
+        with a fifth as much company again.
         """
         tightest_s = min(account.token_targets, default=inf)
         if self.own_s <= tightest_s:
@@ -147,7 +149,7 @@ class Fleet:
 
 
 def _with_company(account: Account, token_s: float) -> float:
-    return account.lone_token_s + 1.5 * max(token_s - account.lone_token_s, 0.0)
+    return account.lone_token_s + 1.2 * max(token_s - account.lone_token_s, 0.0)
 
 
 def earliest_finish(fleet: Fleet) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.objectives.cheapest import CheapestInTime
 from scheduler_svc.domain.objectives.held_back import MOST_LATE_S
+from scheduler_svc.domain.objectives.late_everywhere import LateEverywhere
 from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.prediction.pace import Pace
@@ -41,6 +43,13 @@ def wanted(*, waited_s: float = 6.0, ttft_target_s: float = 10.0) -> Demand:
 def choose(demanded: Demand, offered: Sequence[Account], *, able: Sequence[Account] = ()) -> Choice:
     demanded.able = Accounts(able or offered)
     return LeastTargetUsed(DEFAULT_TARGETS).choose(demanded, Accounts(offered), NOW)
+
+
+def in_use(each: Sequence[Account]) -> CheapestInTime:
+    objective = CheapestInTime(DEFAULT_TARGETS)
+    for account in each:
+        objective._of(MODEL).take(account, each, NOW, risk=0.0)
+    return objective
 
 
 def test_it_goes_where_those_who_run_are_the_latest() -> None:
@@ -120,12 +129,79 @@ def test_a_request_that_began_elsewhere_goes_where_it_is_fastest() -> None:
 
 def test_cost_optimized_sends_it_there_as_well() -> None:
     each = [running(0, FULL), running(1, FULL + 10), running(2, FULL)]
-    objective = CheapestInTime(DEFAULT_TARGETS)
-    for account in each:
-        objective._of(MODEL).take(account, each, NOW, risk=0.0)
     demanded = wanted()
     demanded.able = Accounts(each)
 
-    choice = objective.choose(demanded, Accounts(each), NOW)
+    choice = in_use(each).choose(demanded, Accounts(each), NOW)
 
     assert (choice.waits, choice.index) == (False, 1)
+
+
+def test_it_goes_to_an_idle_instance_though_it_is_late_itself() -> None:
+    each = [running(0, 0), running(1, FULL), running(2, FULL + 10, prompts_ahead=True)]
+
+    choice = choose(wanted(waited_s=12.0), each[:2], able=each)
+
+    assert (choice.waits, choice.index) == (False, 0)
+
+
+def test_without_tpot_targets_nobody_is_sent_to_a_crowd() -> None:
+    each = [instance(0, *[math.inf] * FULL, pace=PACE), instance(1, pace=PACE)]
+    late = demand(ttft_target_s=1.0, waited_s=6.0)
+    for objective in (LeastTargetUsed(DEFAULT_TARGETS), in_use(each)):
+        late.able = Accounts(each)
+        choice = objective.choose(late, Accounts(each), NOW)
+        assert (choice.waits, choice.index) == (False, 1)
+
+
+def test_the_decode_side_is_not_charged_with_a_prompt_that_it_does_not_compute() -> None:
+    offered = [running(number, FULL - 4) for number in range(3)]
+    demanded = replace(wanted(waited_s=1.0), prompt_tokens=8_000, decode_leg=True)
+
+    assert not choose(demanded, offered).waits
+
+
+def test_a_prompt_that_a_cache_holds_does_not_make_others_late() -> None:
+    offered = [running(number, FULL - 4) for number in range(3)]
+    demanded = replace(wanted(waited_s=1.0), prompt_tokens=8_000, cached_tokens={"i1": 7_900})
+
+    choice = choose(demanded, offered)
+
+    assert (choice.waits, choice.index) == (False, 1)
+
+
+def test_an_engine_that_may_have_stopped_draws_nobody() -> None:
+    stopped = running(1, FULL + 10)
+    each = [running(0, FULL), running(2, FULL + 1)]
+    late_everywhere = LateEverywhere(wanted(), [each[0], stopped, each[1]], [each[0], stopped, each[1]], TARGET_S, NOW)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scheduler_svc.domain.objectives.late_everywhere.is_overdue", lambda a, _: a is stopped)
+        assert late_everywhere.settle(patient=False, ttft_s=10.0) == (2, False)
+
+
+def test_it_does_not_wait_for_an_instance_that_is_not_offered_for_another_reason() -> None:
+    claimed = running(1, FULL + 10)
+    offered = [running(0, FULL), running(2, FULL + 1)]
+
+    choice = choose(wanted(), offered, able=[offered[0], claimed, offered[1]])
+
+    assert (choice.waits, choice.index) == (False, 1)
+
+
+def test_the_caller_s_wish_is_followed() -> None:
+    latest = running(1, FULL + 10, prompts_ahead=True)
+    offered = [running(0, FULL), running(2, FULL)]
+    demanded = wanted()
+    demanded.request = replace(demanded.request, preferred_instance="i0")
+
+    assert not choose(demanded, offered, able=[offered[0], latest, offered[1]]).waits
+
+
+def test_a_budget_is_kept_to() -> None:
+    each = [running(0, FULL), running(1, FULL + 10), running(2, FULL)]
+    demanded = wanted()
+    demanded.request = replace(demanded.request, cost_budget=1.0)
+    demanded.able = Accounts(each)
+
+    assert in_use(each).choose(demanded, Accounts(each), NOW).rule != "most_crowded"

@@ -60,3 +60,10 @@ def test_the_tight_targets_of_a_mix_weigh_most() -> None:
         load.add(PROMPT, OUTPUT, number / RATE, tpot_target_s=0.03 if number % 2 else 0.3)
 
     assert load.rates(60.0).tpot_s == pytest.approx(2 / (1 / 0.03 + 1 / 0.3), rel=0.01)
+
+
+@pytest.mark.parametrize("above", [1.001, 1.01, 1.05])
+def test_a_target_that_is_hardly_kept_takes_little_more_than_none(above: float) -> None:
+    lone_s = STEP_S + PACE.running_s
+
+    assert taken(lone_s * above) < 2 * AT_MOST

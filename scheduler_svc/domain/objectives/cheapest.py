@@ -161,12 +161,6 @@ class CheapestInTime:
         roomy = meets[crowding[meets] <= _HEADROOM]
         if not len(roomy) and may_wait(scored.demand, self._defaults, scored.now):
             return held_back(scores)
-        if not len(roomy):
-            row, waits = self._crowd(scored, in_use)
-            if waits:
-                return held_back(scores, why=late_everywhere.WAITS)
-            if row is not None:
-                return Choice(index=row, why=late_everywhere.WHY, rule=late_everywhere.RULE, scores=scores)
         index = pick_of(scored.each, crowding, roomy if len(roomy) else meets)
         why = f"uses {float(shares[index]):.0%} of its targets, one of {len(scored.mine)} in use"
         return Choice(index=index, why=why, rule="in_use", scores=scores)

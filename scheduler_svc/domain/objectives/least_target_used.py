@@ -262,6 +262,8 @@ class _Runs:
             demand, demand.able or self._offered, self._offered, self._shares.token_s, self._now
         )
         self._crowd, waits = everywhere.settle(patient=patient, ttft_s=self._ttft_s)
+        if self._crowd is not None and due is not None and lowest(due) <= 1 < due.item(self._crowd):
+            self._crowd = None  # its first token, or its end, would be too late only there
         if waits and not patient:
             self._why_waits = late_everywhere.WAITS
         return waits

@@ -138,10 +138,12 @@ $(LOCK_VENV)/.stamp-$(UV):
 	@$(LOCK_VENV)/bin/python $(PIP_INSTALL) '$(UV)'
 	@touch $@
 
-# Beside the sources, never among them: there a compiled file would be imported in place of what is edited.
+# Beside the sources, never among them: there a compiled file would be imported in place of what is edited.  What the build
+# says of the package goes there, too: tests that run meanwhile read the version from what is among the sources.
 compiled: setup ## build the scheduler's domain compiled, into .cache/compiled/lib; needs gcc and Python's headers
-	@rm -rf $(COMPILED)/lib
-	SAGE_COMPILE=1 $(GIVES_WAY) $(PY) setup.py --quiet build --build-base $(COMPILED)/build --build-lib $(COMPILED)/lib
+	@rm -rf $(COMPILED)/lib && mkdir -p $(COMPILED)
+	SAGE_COMPILE=1 $(GIVES_WAY) $(PY) setup.py --quiet egg_info --egg-base $(COMPILED) \
+		build --build-base $(COMPILED)/build --build-lib $(COMPILED)/lib
 
 # ---------------------------------------------------------------- the contract
 

@@ -8,8 +8,10 @@ from math import inf
 import numpy as np
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, count, lowest
+from scheduler_svc.domain.objectives import one_candidate, scorers
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.prediction.margin import PRIOR_MARGINS
@@ -67,29 +69,33 @@ def held_back(scores: Mapping[str, Scores | Sequence[float]], *, why: str = WAIT
     return Choice(index=0, why=why, rule=RULE, scores=scores, waits=True, waits_alike=alike)
 
 
-def makes_late(each: Figures, per_token: Scores, own_s: float) -> Mask | None:
+def makes_late(accounts: Sequence[Account], demand: Demand, own_s: float) -> Mask | None:
     """Return for each instance whether one more request is predicted to make those late who run there; None: nowhere.
 
-    Late is a time per token above the tightest TPOT target of those who run there.  ``per_token``: predicted seconds
-    per token once one more is there, its prompt beside them.  ``own_s``: the request's own TPOT target; infinite
-    without one.
+    Late is a time per token above the tightest TPOT target of those who run there, as predicted once one more is
+    there, its prompt beside them.  ``own_s``: the request's own TPOT target; infinite without one.
 
     More requests come later.  So one whose own target is looser adds half of the margin that the engine's own times
     have shown to be needed, but no more than of an engine of which nothing is known yet: a margin that is borrowed with
     another engine's pace says how far that pace may be off.  No step takes longer than one that is full of prompt
     tokens.  One whose own target is as tight adds some company (``with_company``).
     """
+    each = figures_of(accounts)
     tightest = each.tightest_token_s
     if lowest(tightest) == inf:
         return None
+    per_token = scorers.token_beside_prompt_s(accounts, demand)
     with_margin = per_token * (1 + np.minimum(each.token_margin, PRIOR_MARGINS.token)) / 2
     expected = np.minimum(with_margin, np.maximum(per_token, each.chunk_s))
     late: Mask = np.where(tightest < own_s, expected, with_company(each, per_token)) > tightest
     return late if late.any() else None
 
 
-def one_makes_late(account: Account, token_s: float, own_s: float) -> bool:
+def one_makes_late(account: Account, demand: Demand, own_s: float) -> bool:
     """Return for the only instance what ``makes_late`` does."""
+    if account.tightest_token_s == inf:
+        return False
+    token_s = one_candidate.token_beside_prompt_s(account, demand)
     if account.tightest_token_s >= own_s:
         lone_s = account.lone_token_s
         return lone_s + COMPANY * max(token_s - lone_s, 0.0) > account.tightest_token_s

@@ -75,7 +75,7 @@ class LeastTargetUsed:
     def choose_only(self, demand: Demand, account: Account, now: float) -> Choice:
         """Choose the only account, whose cache holds nothing of the prompt."""
         targets = TargetShares(demand, self._defaults, now)
-        if one_makes_late(account, one_candidate.token_beside_prompt_s(account, demand), targets.token_s):
+        if one_makes_late(account, demand, targets.token_s):
             return self.choose(demand, (account,), now)  # that it is the only one now says little: all have to be seen
         token_s = one_candidate.token_s(account, demand)
         first_s = one_candidate.first_step_s(account, now) + one_candidate.prefill_s(account, demand)
@@ -144,7 +144,7 @@ class _Runs:
         self._now = now
         self._per_token = scorers.token_s(each, demand)
         # Where those who run would be late.
-        self._late = makes_late(each, scorers.token_beside_prompt_s(offered, demand), shares.token_s)
+        self._late = makes_late(offered, demand, shares.token_s)
         self._patient = patient
         self._ttft_s = ttft_s
         self._why_waits = WAITS

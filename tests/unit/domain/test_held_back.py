@@ -37,24 +37,29 @@ def instance(number: int, *tpot_targets_s: float, pace: Pace = PACE, margin: flo
     margins = Margins(first_token=1.0, token=margin)
     account.open(facts, pace, price_per_hour=1.0, uncached_share=1.0, margins=margins)
     for name, tpot_s in enumerate(tpot_targets_s):
-        reservation = Reservation(
-            key=RequestKey(tenant="t", request_id=f"r{name}"),
-            instance_id=account.instance_id,
-            tokens=64,
-            prompt_tokens=32,
-            output_tokens=32,
-            emitted_tokens=0,
-            max_tokens=32,
-            critical=False,
-            made_at=0.0,
-            first_token_in_s=0.1,
-            token_s=TOKEN_S,
-            finish_in_s=1.0,
-            tpot_target_s=tpot_s,
-        )
-        ledger.enter(account, reservation, 0.0)
-        ledger.first_token(reservation, 0.0)
+        ledger.first_token(send(ledger, account, f"r{name}", tpot_s, at=0.0), 0.0)
     return account
+
+
+def send(ledger: Ledger, account: Account, name: str, tpot_s: float, *, at: float) -> Reservation:
+    """Send a request with this TPOT target to an instance; its prompt is not computed yet."""
+    reservation = Reservation(
+        key=RequestKey(tenant="t", request_id=name),
+        instance_id=account.instance_id,
+        tokens=64,
+        prompt_tokens=32,
+        output_tokens=32,
+        emitted_tokens=0,
+        max_tokens=32,
+        critical=False,
+        made_at=at,
+        first_token_in_s=0.1,
+        token_s=TOKEN_S,
+        finish_in_s=1.0,
+        tpot_target_s=tpot_s,
+    )
+    ledger.enter(account, reservation, at)
+    return reservation
 
 
 SLOW = Pace(base_s=1.0, prefill_token_s=1e-2, running_s=0.0, kv_token_s=0.0)

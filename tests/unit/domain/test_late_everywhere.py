@@ -12,17 +12,15 @@ from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.ledger import Ledger
-from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.objectives.cheapest import CheapestInTime
 from scheduler_svc.domain.objectives.held_back import MOST_LATE_S
 from scheduler_svc.domain.objectives.late_everywhere import LateEverywhere
 from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.prediction.pace import Pace
-from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.domain.targets import DEFAULT_TARGETS
 from tests.contract.policies.modelled_fleet import MODEL
-from tests.unit.domain.test_held_back import NOW, TOKEN_S, demand, instance
+from tests.unit.domain.test_held_back import NOW, TOKEN_S, demand, instance, send
 
 TARGET_S = 0.05
 #: Each sequence adds to a step: 25 of them take a token of 0.045 s, with a fifth as much company again just in time.
@@ -46,26 +44,6 @@ def wanted(*, waited_s: float = 6.0, ttft_target_s: float = 10.0) -> Demand:
 def choose(demanded: Demand, offered: Sequence[Account], *, able: Sequence[Account] = ()) -> Choice:
     demanded.able = Accounts(able or offered)
     return LeastTargetUsed(DEFAULT_TARGETS).choose(demanded, Accounts(offered), NOW)
-
-
-def send_prompt(account: Account, *, at: float) -> None:
-    """Send a prompt to an engine, whose first token does not come."""
-    reservation = Reservation(
-        key=RequestKey(tenant="t", request_id="stuck"),
-        instance_id=account.instance_id,
-        tokens=64,
-        prompt_tokens=32,
-        output_tokens=32,
-        emitted_tokens=0,
-        max_tokens=32,
-        critical=False,
-        made_at=at,
-        first_token_in_s=0.1,
-        token_s=TOKEN_S,
-        finish_in_s=1.0,
-        tpot_target_s=TARGET_S,
-    )
-    Ledger().enter(account, reservation, at)
 
 
 def in_use(each: Sequence[Account]) -> CheapestInTime:
@@ -195,7 +173,7 @@ def test_a_prompt_that_a_cache_holds_does_not_make_others_late() -> None:
 
 def test_an_engine_that_may_have_stopped_draws_nobody() -> None:
     stopped = running(1, FULL + 10)
-    send_prompt(stopped, at=NOW - 10.0)
+    send(Ledger(), stopped, "stuck", TARGET_S, at=NOW - 10.0)
     each = [running(0, FULL), stopped, running(2, FULL + 1)]
 
     assert LateEverywhere(wanted(), each, each, TARGET_S, NOW).settle(patient=False, ttft_s=10.0) == (2, False)

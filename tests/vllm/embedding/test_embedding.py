@@ -19,7 +19,7 @@ from scheduler_svc.wiring.scheduler_service import SchedulerService
 from tests.contract.engine.contract import Subject
 from tests.contract.engine.embedding_contract import EmbeddingContract, closeness, refused
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 TEXTS = [f"The scheduler decides who goes next, and sentence {n} says so." for n in range(24)]
 

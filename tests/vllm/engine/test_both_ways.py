@@ -22,7 +22,7 @@ from executor_svc.runtime.messages.outputs import EndCause, Ended, Piece
 from tests.unit.executor.events import events
 from tests.unit.executor.workbench import Workbench
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 STREAMS = 128
 GREEDY = Sampling(temperature=0.0, max_tokens=40, ignore_eos=True)

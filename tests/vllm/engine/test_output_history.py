@@ -12,7 +12,7 @@ from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.runtime.engine_port import FinishReason, Sampling, StructuredKind, StructuredOutput
 from tests.contract.engine.contract import Subject, answer, idle, until
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 BASE = Sampling(temperature=0.0, max_tokens=60, ignore_eos=True)
 HOT = replace(BASE, temperature=0.8)

@@ -13,7 +13,7 @@ from executor_svc.runtime.engine_port import Sampling, StructuredKind, Structure
 from tests.contract.engine.contract import answer
 from tests.vllm.gateway.thinking_model import make_thinking_model
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 THOUGHT = 6
 """Tokens of reasoning before its end is the likeliest one."""

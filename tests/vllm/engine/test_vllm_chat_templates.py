@@ -14,7 +14,7 @@ from scheduler_svc.tokenization.chat_template import ChatTemplate, _GenerationBl
 from scheduler_svc.tokenization.content_shape import ContentShape, content_shape
 from tests.unit.tokenization.chat_templates import PARTS, TEXT
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.vllm]
 
 ALL = {**PARTS, **TEXT}
 

@@ -15,7 +15,7 @@ from executor_svc.runtime.engine_port import InvalidRequestError, Sampling, Stru
 from tests.contract.engine.contract import Subject, answer
 from tests.support.eventually import eventually
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 
 def rules(count: int) -> str:

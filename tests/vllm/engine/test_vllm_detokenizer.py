@@ -13,7 +13,7 @@ from executor_svc.runtime.messages.commands import TextOptions
 from executor_svc.runtime.text.detokenizer import Detokenizer, special_token_ids
 from tests.support.sentencepiece_tokenizer import TEXTS, llama_like, mistral_like
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.vllm]
 
 ROOT = Path(__file__).parents[3]
 REPLACEMENT = "\ufffd"

@@ -7,7 +7,7 @@ import pytest
 from tests.contract.engine.contract import EngineContract
 from tests.contract.engine.stepped_contract import SteppedContract
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 
 class TestVllmEngine(EngineContract):

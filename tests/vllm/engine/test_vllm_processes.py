@@ -25,7 +25,7 @@ from tests.contract.engine.by_steps import BySteps
 from tests.contract.engine.contract import GREEDY_48, answer, request_of
 from tests.vllm.engine.engine_host import SETTINGS
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.vllm]
 
 GONE_WITHIN_S = 60.0
 PROMPT = [20, 21, 22, 23]

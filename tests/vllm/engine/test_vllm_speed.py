@@ -18,7 +18,7 @@ from scheduler_svc.domain.load_report import IterationSample
 from scheduler_svc.domain.prediction.pace import CPU_PRIOR, GPU_PRIOR, Pace
 from scheduler_svc.domain.prediction.predictor import Predictor
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 WITHIN = 1.5  # times
 RUNS = 5

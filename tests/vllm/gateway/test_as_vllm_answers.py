@@ -11,7 +11,7 @@ import pytest
 from tests.vllm.gateway.http_answers import difference, plain, streamed
 from tests.vllm.gateway.pair import NAME, Pair
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm]
 
 USER: Any = {"role": "user", "content": "Paint the wall."}
 PAINT: Any = {

@@ -13,7 +13,7 @@ from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
 from tests.vllm.gateway.gateway_fleet import MODEL, VECTORS, GatewayProcess
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.vllm]
 
 LINES = 60
 LENGTH = 120

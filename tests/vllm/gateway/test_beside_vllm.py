@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 
 from tests.vllm.gateway.pair import NAME, Pair
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm]
 
 PROMPT = "Once upon a time there was a fleet of engines that told many stories to each other"
 SEEDED: Any = {"model": NAME, "prompt": PROMPT, "max_tokens": 12, "seed": 5, "temperature": 1.0}

@@ -10,7 +10,7 @@ import pytest
 from sage_client import AsyncClient
 from tests.vllm.gateway.gateway_fleet import MODEL, VECTORS
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.vllm]
 
 TEXTS = ["a cat", "a dog"]
 

@@ -12,7 +12,7 @@ from tests.support.fleet_processes import FleetProcesses
 from tests.vllm.gateway.gateway_fleet import MODEL, SIMULATED, GatewayProcess
 from tests.vllm.gateway.keys import KEYS, write_keys, write_token
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.vllm]
 
 
 async def ask(gateway: GatewayProcess, token: str, **options: Any) -> Any:

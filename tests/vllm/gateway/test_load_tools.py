@@ -13,7 +13,7 @@ from sage_client import AsyncClient
 from sage_gateway.model_directory import write_model
 from tests.vllm.gateway.gateway_fleet import MODEL, VECTORS, GatewayProcess
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.vllm]
 
 REQUESTS = 12
 PROGRAM = """

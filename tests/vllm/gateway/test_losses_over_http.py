@@ -12,7 +12,7 @@ from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
 from tests.vllm.gateway.gateway_fleet import MODEL, GatewayProcess
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.vllm]
 
 STREAMS = 12
 LENGTH = 150

@@ -20,7 +20,6 @@ from tests.vllm.gateway.scripted_fleet import MODEL, Received, Script, ScriptedG
 
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.timeout(200),
     pytest.mark.filterwarnings("default"),  # vLLM warns when it is imported
 ]
 

@@ -14,7 +14,7 @@ from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
 from tests.vllm.gateway.gateway_fleet import MODEL, SIMULATED, GatewayProcess
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.vllm]
 
 CHAT: Any = [{"role": "user", "content": "Tell me a story."}]
 

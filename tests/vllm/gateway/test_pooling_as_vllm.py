@@ -18,7 +18,7 @@ from tests.vllm.gateway.http_answers import plain
 from tests.vllm.gateway.own_server import OwnServer
 from tests.vllm.gateway.pairs_model import make_pairs_model
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm]
 
 UP_WITHIN_S = 240.0
 CLOSE = 1e-4  # batches of another size round otherwise

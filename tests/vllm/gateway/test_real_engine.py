@@ -10,7 +10,7 @@ import pytest
 from tests.vllm.gateway.pair import NAME, Pair
 from tests.vllm.gateway.thinking_model import NO_MORE
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm]
 
 CHAT: Any = [{"role": "user", "content": "Tell me a story."}]
 PAINT: Any = {

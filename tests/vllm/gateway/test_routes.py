@@ -13,7 +13,7 @@ from sage_gateway.vllm_version import check_vllm
 from tests.support.eventually import eventually
 from tests.vllm.gateway.gateway_fleet import ADAPTER, MODEL, VECTORS, GatewayProcess
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.vllm]
 
 PROMPT = "Once upon a time"
 CHAT: Any = [{"role": "user", "content": "Tell me a story."}]

@@ -24,7 +24,7 @@ from tests.vllm.media import asked_engine
 from tests.vllm.media.asked_engine import asked_directly, tokens_of
 from tests.vllm.media.audio_model import MOST_TOKENS, RATE_HZ, SECONDS, TEMPLATE, clip_tokens
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 Encode = Callable[[str], list[int]]
 Sounds = dict[str, Any]

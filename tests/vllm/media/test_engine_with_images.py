@@ -19,7 +19,7 @@ from tests.vllm.media import asked_engine
 from tests.vllm.media.asked_engine import asked_directly, tokens_of
 from tests.vllm.media.vision_model import IMAGE_TOKENS
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 Encode = Callable[[str], list[int]]
 

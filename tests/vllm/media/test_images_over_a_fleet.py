@@ -23,7 +23,7 @@ from tests.vllm.media.media_server import MediaServer
 from tests.vllm.media.vision_model import IMAGE_TOKENS
 from tests.vllm.system.engine_settings import MODEL_NAME, UP_WITHIN_S, executor_flags
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm]
 
 LONG = 100
 STREAMS = 8

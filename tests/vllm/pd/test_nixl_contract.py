@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.engine.kv_transfer_contract import KvTransferContract
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 
 class TestNixl(KvTransferContract):

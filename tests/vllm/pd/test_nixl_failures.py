@@ -20,7 +20,7 @@ from tests.contract.engine.contract import GREEDY_48, answer
 from tests.contract.engine.kv_transfer_contract import Ends
 from tests.vllm.pd.conftest import started
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 
 def altered(kept: Mapping[str, JsonValue], prompt: list[int], **change: JsonValue) -> Mapping[str, JsonValue]:

@@ -9,13 +9,14 @@ MAX_RUNNING = 16
 MAX_MODEL_LEN = 4096
 MAX_BATCHED_TOKENS = 2048
 KV_CACHE_BYTES = 256 << 20  # 16 sequences of the full length
-KV_LEASE_S = 6
+KV_LEASE_S = 10  # longer than a handoff takes on a busy machine
 UP_WITHIN_S = 240.0  # seconds an engine may take to start
 
 SCHEDULER_FLAGS = (
     *("--policy", "fifo"),
     *("--pd-separation.enabled", "--pd-separation.routing-policy", "always"),
-    *("--instance.lease-s", "20"),  # an executor may be stopped for longer than the lease of KV
+    # An executor may be stopped for longer than the lease of KV: it is neither lost nor stalled then.
+    *("--instance.lease-s", "40", "--instance.stall-limit-s", "40"),
     *("--telemetry.metrics-listen", "127.0.0.1:0"),
 )
 

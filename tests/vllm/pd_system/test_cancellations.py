@@ -12,7 +12,7 @@ from sage_client import RequestCancelledError
 from tests.vllm.pd_system.checked_stream import CheckedStream
 from tests.vllm.pd_system.pd_fleet import PdFleet
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 REQUESTS = 200
 AT_ONCE = 4

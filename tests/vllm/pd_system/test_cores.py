@@ -9,7 +9,7 @@ import pytest
 from tests.vllm.pd_system.engine_settings import NAMES
 from tests.vllm.pd_system.pd_fleet import PdFleet
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_every_thread_of_a_worker_stays_on_its_core(fleet: PdFleet) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sage_client import Phase
 from tests.vllm.pd_system.pd_fleet import PdFleet, is_split
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 ALTERED = 3
 

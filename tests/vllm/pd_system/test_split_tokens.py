@@ -8,7 +8,7 @@ from sage_client import Phase
 from tests.vllm.pd_system.engine_settings import DECODE, PREFILL
 from tests.vllm.pd_system.pd_fleet import PdFleet, is_split
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 
 @pytest.mark.parametrize("length", [60, 2048, 3500])

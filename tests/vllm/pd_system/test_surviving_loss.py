@@ -15,7 +15,7 @@ from tests.vllm.pd_system.checked_stream import CheckedStream
 from tests.vllm.pd_system.engine_settings import DECODE, PREFILL, UP_WITHIN_S
 from tests.vllm.pd_system.pd_fleet import WITHIN_LEASE_S, PdFleet, is_split
 
-pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
 TOKENS = 96
 

@@ -10,7 +10,7 @@ from tests.support.eventually import eventually
 from tests.vllm.prefixes.conversations import converse
 from tests.vllm.prefixes.prefix_fleet import NAMES, PrefixFleet
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm]
 
 
 def test_conversations_find_their_history_in_the_cache(prefix_fleet: PrefixFleet) -> None:

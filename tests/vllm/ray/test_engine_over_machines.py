@@ -22,7 +22,6 @@ from tests.support.token_check import assert_tokens
 
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.timeout(600),
     pytest.mark.skipif(not can_isolate(), reason="machines as namespaces need root, and unshare, nsenter and ip"),
 ]
 

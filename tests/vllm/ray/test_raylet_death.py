@@ -18,7 +18,7 @@ from tests.support.fleet_processes import FleetProcesses
 from tests.support.ray_nodes import RayNodes
 from tests.support.token_check import assert_tokens
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm]
 
 ROOT = Path(__file__).parents[3]
 CPUS = 2  # of a node, and of an executor: no two share a node

@@ -25,7 +25,7 @@ from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
 from tests.vllm.system.engine_settings import MAX_MODEL_LEN, NAMES
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm]
 
 RUNS = 5
 RUN_S = 5.0

@@ -12,7 +12,7 @@ from tests.support.token_check import assert_tokens
 from tests.vllm.system.cases import GREEDY, LONG, OTHERS, REPLAYED, Reference
 from tests.vllm.system.engine_settings import NAMES, UP_WITHIN_S
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm]
 
 TRIES = 5  # beside other work the engines may be done before the test looks
 CASES = dict(list(GREEDY.items())[:8]) | REPLAYED | {"logprobs": OTHERS["logprobs"]}

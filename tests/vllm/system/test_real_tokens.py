@@ -27,7 +27,7 @@ from tests.vllm.system.cases import CASES, GREEDY, REPLAYED, SHORT, Reference
 from tests.vllm.system.engine_settings import MAX_MODEL_LEN, MODEL_NAME, NAMES
 from tests.vllm.system.streams import complete_all
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm]
 
 References = dict[str, Reference]
 

@@ -17,7 +17,7 @@ from tests.support.token_check import assert_tokens
 from tests.vllm.engine.adapter import make_adapter
 from tests.vllm.system.engine_settings import UP_WITHIN_S, executor_flags
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm]
 
 PROMPT = "The adapter says:"
 STARTED_WITH = "reference"  # the same weights, which executor "two" has from its start

@@ -15,7 +15,7 @@ from tests.vllm.system.engine_settings import UP_WITHIN_S
 from tests.vllm.system.held_still import MOST_ENDED, engine_processes, held_still
 from tests.vllm.system.streams import CheckedStream
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm]
 
 References = dict[str, Reference]
 

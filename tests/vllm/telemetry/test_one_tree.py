@@ -19,7 +19,7 @@ from tests.support.engine_process import ONE_PROCESS
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.free_port import free_port
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.vllm]
 
 ROOT = Path(__file__).parents[3]
 UP_WITHIN_S = 240.0

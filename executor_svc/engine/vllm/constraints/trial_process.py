@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 START_LIMIT_S = 120.0  # to import the compiler on a busy machine
 STATUS_LIMIT_S = 1.0  # from the end of its output until it is gone
 ANSWER_LIMIT_S = 5.0  # beyond the trial's own limits, which the kernel keeps
+END_LIMIT_S = 60.0  # of what was killed: on a machine at its limit even that takes its time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +128,7 @@ class TrialProcess:
         if process is None or reader is None:
             return
         _kill(process)
-        await asyncio.wait([reader], timeout=ANSWER_LIMIT_S)
+        await asyncio.wait([reader], timeout=END_LIMIT_S)
         reader.cancel()
 
     async def _running(self) -> asyncio.subprocess.Process:
@@ -216,7 +217,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     assert process.stdout is not None
     _kill(process)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(ANSWER_LIMIT_S):
+        async with asyncio.timeout(END_LIMIT_S):
             await process.stdout.read()
             await process.wait()
 

@@ -22,7 +22,7 @@ class Band:
 
 
 PRICED = Band(enter=0.2, leave=0.1)  # dearest price over cheapest, less 1
-SPARE = Band(enter=0.35, leave=0.2)  # share of what the instances can serve that does not arrive
+SPARE = Band(enter=0.35, leave=0.1)  # share of what the instances can serve that does not arrive
 KEPT = Band(enter=0.98, leave=0.95)  # share of placements predicted to meet their targets
 TARGETED = Band(enter=0.2, leave=0.1)  # share of arrivals that state a target
 #: Seconds for which ``cost_optimized`` must suit the load before it is followed: the lull between two bursts looks
@@ -45,8 +45,7 @@ class Adaptive:
     - ``fifo`` otherwise.
 
     Every threshold is a band.  The first wish is followed at once, and so is the one that BACKGROUND requests cause.
-    Any other must last ``confirm_s`` before it is followed, one for ``cost_optimized`` at least ``CALM_S``.  Where that
-    is the first, nothing of the load is known yet: for ``CALM_S`` no band of the load holds it.  After a
+    Any other must last ``confirm_s`` before it is followed, one for ``cost_optimized`` at least ``CALM_S``.  After a
     switch the policy stays for ``dwell_s``; so there are at most 2 + t / dwell_s switches in t seconds, whatever the
     load does.
     """
@@ -60,11 +59,10 @@ class Adaptive:
         self._wanted = ""
         self._wanted_since = 0.0
         self._switched_at = float("-inf")
-        self._tried_until = float("-inf")  # the first policy, if that is ``cost_optimized``
 
     def decide(self, signals: Signals, current: str, now: float) -> Wish | None:
         """Say which policy to follow, once it has suited the load for ``confirm_s``; None to stay with ``current``."""
-        wish = wanted(signals, current, tries=now < self._tried_until)
+        wish = wanted(signals, current)
         begins = not self._wanted
         if wish.policy != self._wanted:
             self._wanted = wish.policy
@@ -72,8 +70,6 @@ class Adaptive:
         if wish.policy == current:
             return None
         if begins:
-            if wish.policy == "cost_optimized":
-                self._tried_until = now + CALM_S
             return wish
         confirm_s = self._confirmation_s(wish, signals)
         if now - self._wanted_since < confirm_s or now - self._switched_at < self._dwell_s:
@@ -88,16 +84,13 @@ class Adaptive:
         return max(self._confirm_s, CALM_S) if wish.policy == "cost_optimized" else self._confirm_s
 
 
-def wanted(s: Signals, current: str, *, tries: bool = False) -> Wish:
-    """Say which policy suits the signals, given the one that is followed.
-
-    ``tries``: whether ``cost_optimized`` was followed before anything of the load was known, and lately.
-    """
+def wanted(s: Signals, current: str) -> Wish:
+    """Say which policy suits the signals, given the one that is followed."""
     cost = current == "cost_optimized"
     spare, kept = 1 - s.load, 1 - s.miss_share
     if (
         PRICED.holds(s.price_spread, followed=cost)
-        and SPARE.holds(spare, followed=cost and not tries)
+        and SPARE.holds(spare, followed=cost)
         and KEPT.holds(kept, followed=cost)
     ):
         return Wish(

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.vllm]
 ROOT = Path(__file__).parents[3]
 CPUS = 2  # of a node, and of an executor: no two share a node
 UP_WITHIN_S = 240.0  # seconds an engine may take to start
-TOKENS = 900  # more than an engine makes in the 3 s that a raylet's worker outlives it
+TOKENS = 2000  # far more than an engine makes in the 3 s that a raylet's worker outlives it
 PROMPTS = tuple(f"Node {number} of the cluster went away, and" for number in range(8))
 
 
@@ -31,7 +31,7 @@ def described(services: FleetProcesses, nodes: RayNodes) -> Fleet:
     """Two groups of one executor, as each engine needs a core of its own: see ``vllm.cpu_cores``."""
     model = ROOT / ".cache" / "tiny-model-float32"
     make_tiny_model(model, "float32")
-    engine = {"dtype": "float32", "enforce_eager": True, "max_model_len": 1024, "kv_cache_bytes": 128 << 20}
+    engine = {"dtype": "float32", "enforce_eager": True, "max_model_len": 2304, "kv_cache_bytes": 128 << 20}
     group = {"model": str(model), "served_name": "tiny", "cpus": CPUS}
     groups = {
         name: group | {"engine_arguments": engine | {"cpu_cores": str(core)}}

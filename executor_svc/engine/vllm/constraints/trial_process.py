@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 START_LIMIT_S = 120.0  # to import the compiler on a busy machine
 STATUS_LIMIT_S = 1.0  # from the end of its output until it is gone
-ANSWER_LIMIT_S = 5.0  # beyond the trial's own limits, which the kernel keeps
+ANSWER_LIMIT_S = 30.0  # beyond the trial's own limits, which the kernel keeps: on a machine at its limit that is late
 END_LIMIT_S = 60.0  # of what was killed: on a machine at its limit even that takes its time
 
 

@@ -106,7 +106,7 @@ class Backfilling:
             most_room=None if self._placer.splits else MostRoom(pool.accounts),
             held=HeldAlike(self._defaults, context.now),
         )
-        if held and not self._placer.splits:
+        if held and not self._placer.splits and all_can_serve_waiting(head, pool):
             gap.held.add(head)
         behind = queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context))
         self._place_each(behind, gap, queue, context, budget, result)
@@ -153,10 +153,15 @@ class Backfilling:
         """Place a request that is not the head, if that does not delay the head."""
         if gap.most_room is not None and self._placer.finds_no_room(waiting, context.policy, gap.most_room):
             return None
-        if gap.held.covers(waiting):
+        everywhere = all_can_serve_waiting(waiting, context.pool)
+        covered = everywhere and gap.held.covers(waiting)
+        if covered and not waiting.request.prefix_hashes:
             gap.held_back += 1
             return None
         demand = self._placer.demand(waiting, context.policy)
+        if covered and not demand.cached_tokens:
+            gap.held_back += 1
+            return None
         full = any(_needs_as_much(demand, other) for other in gap.too_much)
         if full and not gap.may_split(demand):
             return None
@@ -179,7 +184,8 @@ class Backfilling:
         choice = self._placer.choose(offer, context)
         if choice.waits:
             gap.held_back += choice.rule != faster_full.RULE  # those soon go on
-            if choice.waits_alike and len(offer.with_capacity) == whole and not self._placer.splits:
+            alike = choice.waits_alike and everywhere and not demand.cached_tokens
+            if alike and len(offer.with_capacity) == whole and not self._placer.splits:
                 gap.held.add(waiting)
             return None
         decision = self._placer.place_whole(waiting, offer, choice, context, remarks=gap.remarks(waiting), plan=plan)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scheduler_svc.domain.objectives.held_back import MOST_LATE_S, is_patient
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.targets import Targets, effective_targets
+from scheduler_svc.domain.targets import Targets, effective_targets, ttft_target_of
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _MOST = 16  # requests that are remembered
@@ -21,6 +21,7 @@ class _Asked:
     """What a request asks for that decides whether it makes others late."""
 
     targets: Targets
+    ttft_s: float | None  # by which it is patient, its class's where it states none
     prompt_tokens: int
     output_tokens: int
     patient: bool
@@ -29,6 +30,7 @@ class _Asked:
         """Whether the other one is held back as well: it asks for as much, and is not the first whose wait is over."""
         return (
             self.targets == other.targets
+            and self.ttft_s == other.ttft_s
             and self.prompt_tokens <= other.prompt_tokens <= _LONGER * self.prompt_tokens
             and self.output_tokens * _ABOUT <= other.output_tokens
             and (other.patient or not self.patient)
@@ -38,9 +40,9 @@ class _Asked:
 class HeldAlike:
     """Remembers what was held back in one pass.
 
-    Where a request makes others late, so does one with the same targets and a longer prompt; and what is placed
-    during a pass makes no room.  Where hundreds are held back, a pass looks at a few of them.  Requests with wishes or
-    limits of their own are always looked at.
+    Where a request makes others late, so does one with the same targets and a longer prompt that may go to the same
+    instances; and what is placed during a pass makes no room.  Where hundreds are held back, a pass looks at a few of
+    them.  Requests with wishes or limits of their own are always looked at.
     """
 
     __slots__ = ("_defaults", "_held", "_now")
@@ -68,6 +70,7 @@ class HeldAlike:
         request = waiting.request
         return _Asked(
             targets=effective_targets(request, self._defaults),
+            ttft_s=ttft_target_of(request, self._defaults),
             prompt_tokens=waiting.prompt_tokens,
             output_tokens=waiting.output_tokens,
             patient=is_patient(request, self._defaults, self._now),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+from scheduler_svc.domain.capacity.figures import lowest
 from scheduler_svc.domain.device_groups.member import ModelDemand
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.entrance.policy_control import PolicyControl
@@ -97,8 +98,8 @@ class WaitingRoom(PolicyControl):
         request = waiting.request
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, waiting.emitted_tokens)
         tpot_s = self._signals.targets_of(request).tpot_s
-        lone_s = waiting.pace.base_s + waiting.pace.running_s
-        if tpot_s is None or tpot_s < lone_s or expected <= 1:
+        lone_s = pool.accounts.figures.lone_token_s
+        if tpot_s is None or expected <= 1 or (len(lone_s) and tpot_s < lowest(lone_s)):
             tpot_s = inf  # no number of instances keeps it
         pool.load.add(waiting.prompt_tokens, expected, now, tpot_target_s=tpot_s)
         if not waiting.resumed:

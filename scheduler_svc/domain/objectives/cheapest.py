@@ -14,7 +14,7 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.figures import Figures, Mask, Rows, count, highest, lowest
 from scheduler_svc.domain.objectives import late_everywhere, one_candidate, scorers
 from scheduler_svc.domain.objectives.crowded import all_crowded
-from scheduler_svc.domain.objectives.held_back import held_back, may_wait
+from scheduler_svc.domain.objectives.held_back import HEADROOM, held_back, makes_late, may_wait
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.late_everywhere import LateEverywhere
 from scheduler_svc.domain.objectives.late_scores import LateScores
@@ -110,7 +110,7 @@ class CheapestInTime:
         )
         most = highest(shares)
         meets = mine[shares[mine] <= _HEADROOM] if most > _HEADROOM else mine
-        choice = self._among_used(scored, meets, in_use) if len(meets) else self._beside_used(scored, in_use)
+        choice = self._among_used(scored, meets) if len(meets) else self._beside_used(scored, in_use)
         choice.remarks, choice.rejected = remarks, rejected
         if choice.waits:
             return choice
@@ -153,7 +153,7 @@ class CheapestInTime:
             in_use.take(account, demand.able or (account,), now, risk=_risk(share))
         return choice
 
-    def _among_used(self, scored: _Scored, meets: Rows, in_use: InstancesInUse) -> Choice:
+    def _among_used(self, scored: _Scored, meets: Rows) -> Choice:
         """Choose among instances in use that leave headroom, or have the request wait rather than make others late."""
         shares, tightest = scored.shares, scored.each.tightest_token_s
         crowding: Scores = np.maximum(shares, scored.per_token / tightest)
@@ -191,17 +191,29 @@ class CheapestInTime:
         return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
 
     def _crowd(self, scored: _Scored, in_use: InstancesInUse) -> tuple[int | None, bool]:
-        """Return the row of the instance in use where those who run are the latest, or whether to wait for it."""
-        demand = scored.demand
+        """Return the row of the instance in use where those who run are the latest, or whether to wait for it.
+
+        Only where somebody who runs is late for it on each of those that it may go to.
+        """
+        demand, mine = scored.demand, scored.mine
         request = demand.request
         if demand.started or demand.decode_leg or demand.cached_tokens or scored.within is not None:
             return None, False
         if request.preferred_instance or request.session:
             return None, False
+        late = makes_late(scored.accounts, demand, scored.targets.token_s)
+        if late is None or not late[mine].all():
+            return None, False
+        due = scored.targets.of_due(scored.firsts, scored.per_token)
+        least_due = 0.0 if due is None else lowest(due[mine])
+        patient = may_wait(demand, self._defaults, scored.now) and least_due <= HEADROOM
         able = demand.able or scored.accounts
         used = some_of(able, in_use.mask(able))
         everywhere = LateEverywhere(demand, used, scored.accounts, scored.targets.token_s, scored.now)
-        return everywhere.settle(patient=False, ttft_s=ttft_target_of(request, self._defaults) or 0.0)
+        row, waits = everywhere.settle(patient=patient, ttft_s=ttft_target_of(request, self._defaults) or 0.0)
+        if row is not None and due is not None and least_due <= 1 < due.item(row):
+            row = None  # its first token, or its end, would be too late only there
+        return row, waits
 
     def _of(self, model: str) -> InstancesInUse:
         """Return what is in use of a model; the model that came first is forgotten where there are too many."""

@@ -26,7 +26,7 @@ MOST_S = 60.0
 #: Most of what is left of its targets that a request which is held back may be predicted to use: one whose prompt or
 #: output takes more goes before the wait makes it late.
 HEADROOM = 0.8
-#: Seconds after its arrival for which a request that is late anyway waits for its turn where others are late.
+#: Seconds after its arrival for which a request whose patience is over waits for its turn where others are late.
 MOST_LATE_S = 15.0
 #: How much what company adds to a time per token may grow: later requests come, and those who run get longer.
 COMPANY = 1.2

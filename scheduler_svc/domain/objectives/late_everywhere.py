@@ -22,7 +22,7 @@ _MOST_TARGETS = 2.0
 #: The rule by which a request goes to the most crowded instance, and why it does, or waits.
 RULE = "most_crowded"
 WHY = "somebody is late wherever it goes: it goes where those who run are the latest"
-WAITS = "somebody is late wherever it goes: it waits for its turn where those who run are the latest"
+WAITS = "waits for its turn where those who run are the latest, as somebody is late wherever it goes"
 _LEAST_S = 1e-6  # per token of an engine that seems to take no time
 
 
@@ -37,7 +37,18 @@ class LateEverywhere:
     spread out, and nobody waits.
     """
 
-    __slots__ = ("_accounts", "_demand", "_each", "_is_offered", "_now", "_offered", "_pressure", "_taking", "_token_s")
+    __slots__ = (
+        "_accounts",
+        "_demand",
+        "_each",
+        "_is_offered",
+        "_now",
+        "_offered",
+        "_pressure",
+        "_roomy",
+        "_taking",
+        "_token_s",
+    )
 
     def __init__(
         self, demand: Demand, accounts: Sequence[Account], offered: Sequence[Account], own_s: float, now: float
@@ -57,24 +68,30 @@ class LateEverywhere:
         self._pressure = with_company(each, self._token_s) / np.minimum(each.tightest_token_s, own_s)
         self._is_offered = _which(accounts, offered)
         self._taking = self._which_take(now)
+        self._roomy: Mask = self._taking & (self._pressure <= 1)
 
     def settle(self, *, patient: bool, ttft_s: float) -> tuple[int | None, bool]:
         """Return the row of those offered where the request goes, None: wherever; and whether it waits instead.
 
-        ``patient``: whether it stays in time if it waits.  ``ttft_s``: its TTFT target, or its class's.
+        ``patient``: whether it stays in time if it waits.  ``ttft_s``: its TTFT target, or its class's.  One whose
+        patience is over may come late for this wait, but does not miss a deadline for it.
         """
-        roomy = self._taking & (self._pressure <= 1)
-        if count(roomy & self._is_offered):
+        if count(self._roomy & self._is_offered):
             return None, False
-        if patient and count(roomy):
+        if patient and count(self._roomy):
             return None, True  # prompts are ahead there, which are computed in a moment
         if not self._keeps_most or (crowded := self._most_crowded()) is None:
             return None, False
         row = row_of(self._offered, crowded.instance_id)
-        if row is not None and not patient:
+        if not patient and (row is not None or self._demand.request.target_at is not None):
             return row, False
         most_s = MOST_S if patient else MOST_LATE_S
         return row, self._now - self._demand.request.arrived_at < most_s and self._few_wait(ttft_s)
+
+    def roomy_among(self, accounts: Sequence[Account]) -> Mask:
+        """Return which of the accounts take the request now without anybody being late there."""
+        rows = (self._roomy & self._is_offered).nonzero()[0].tolist()
+        return _which(accounts, [self._accounts[row] for row in rows])
 
     @property
     def _keeps_most(self) -> bool:

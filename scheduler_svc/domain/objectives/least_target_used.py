@@ -264,6 +264,8 @@ class _Runs:
         self._crowd, waits = everywhere.settle(patient=patient, ttft_s=self._ttft_s)
         if self._crowd is not None and due is not None and lowest(due) <= 1 < due.item(self._crowd):
             self._crowd = None  # its first token, or its end, would be too late only there
+        if self._crowd is None and not waits:
+            self._late = late & ~everywhere.roomy_among(self._offered)
         if waits and not patient:
             self._why_waits = late_everywhere.WAITS
         return waits

@@ -20,7 +20,7 @@ from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.prediction.pace import Pace
 from scheduler_svc.domain.targets import DEFAULT_TARGETS
 from tests.contract.policies.modelled_fleet import MODEL
-from tests.unit.domain.test_held_back import NOW, TOKEN_S, demand, instance, send
+from tests.unit.domain.test_held_back import NOW, TOKEN_S, demand, due_in, instance, send
 
 TARGET_S = 0.05
 #: Each sequence adds to a step: 25 of them take a token of 0.045 s, with a fifth as much company again just in time.
@@ -81,6 +81,18 @@ def test_it_waits_so_for_a_quarter_of_a_minute_at_most() -> None:
     offered = [running(0, FULL), running(2, FULL)]
 
     assert not choose(wanted(waited_s=MOST_LATE_S), offered, able=[offered[0], latest, offered[1]]).waits
+
+
+@pytest.mark.parametrize("waited_s", [6.5, 9.0, 11.5])
+def test_no_deadline_is_missed_for_that_wait(waited_s: float) -> None:
+    latest = running(1, FULL + 10, prompts_ahead=True)
+    each = [running(0, FULL), latest, running(2, FULL)]
+    demanded = due_in(12.0, waited_s=waited_s, ttft_target_s=10.0, tpot_target_s=TARGET_S)
+    demanded.able = Accounts(each)
+    offered = Accounts([each[0], each[2]])
+
+    for objective in (LeastTargetUsed(DEFAULT_TARGETS), in_use(each)):
+        assert not objective.choose(demanded, offered, NOW).waits
 
 
 def test_it_does_not_wait_for_an_instance_whose_prompts_are_overdue() -> None:
@@ -195,6 +207,40 @@ def test_the_caller_s_wish_is_followed() -> None:
     demanded.request = replace(demanded.request, preferred_instance="i0")
 
     assert not choose(demanded, offered, able=[offered[0], latest, offered[1]]).waits
+
+
+def test_one_that_makes_others_late_only_by_a_margin_goes_where_nobody_is_late_without() -> None:
+    """Its own target is looser than theirs: company that may come later counts half of the margin of an engine."""
+    each = [instance(0, *[0.035] * 18, pace=PACE), running(1, FULL - 2)]
+
+    choice = choose(demand(ttft_target_s=10.0, tpot_target_s=0.2, waited_s=6.0), each)
+
+    assert (choice.waits, choice.index) == (False, 1)
+
+
+def test_cost_optimized_sends_nobody_to_a_crowd_where_nobody_is_late_for_it() -> None:
+    """Nothing runs; its own target is one that the slow instance never keeps."""
+    slow = Pace(base_s=2 * TOKEN_S, prefill_token_s=1e-4, running_s=1e-3, kv_token_s=0.0)
+    each = [instance(0, pace=PACE), instance(1, pace=slow)]
+    for waited_s in (0.0, 6.0):
+        late = demand(ttft_target_s=10.0, tpot_target_s=TOKEN_S, waited_s=waited_s)
+        late.able = Accounts(each)
+        choice = in_use(each).choose(late, Accounts(each), NOW)
+        assert (choice.waits, choice.index) == (False, 0)
+
+
+def test_it_goes_to_no_crowd_where_only_it_would_be_late() -> None:
+    """The prompts ahead there take longer than its TTFT target leaves."""
+    crowd = running(1, FULL + 10)
+    send(Ledger(), crowd, "long", TARGET_S, at=NOW)
+    crowd.pending.busy_until = NOW + 20.0
+    crowd._recount()
+    each = [running(0, FULL), crowd, running(2, FULL)]
+    demanded = wanted()
+    demanded.able = Accounts(each)
+
+    for objective in (LeastTargetUsed(DEFAULT_TARGETS), in_use(each)):
+        assert objective.choose(demanded, Accounts(each), NOW).index != 1
 
 
 def test_a_budget_is_kept_to() -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
+from scheduler_svc.domain.load_report import IterationSample
 from scheduler_svc.domain.prediction.pace import Pace
-from tests.contract.policies.modelled_fleet import make_facts
+from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_request, make_scheduler
 
 STEP_S = 0.01
 PACE = Pace(base_s=STEP_S, prefill_token_s=5e-5, running_s=1e-4, kv_token_s=0.0)
@@ -67,3 +68,27 @@ def test_a_target_that_is_hardly_kept_takes_little_more_than_none(above: float) 
     lone_s = STEP_S + PACE.running_s
 
     assert taken(lone_s * above) < 2 * AT_MOST
+
+
+def test_a_target_that_the_fastest_instance_keeps_counts_on_a_mixed_fleet() -> None:
+    """By the mean of these paces none would keep it."""
+    scheduler = make_scheduler("cost_optimized")
+    for number, step_s in enumerate((0.02, 0.06)):
+        steps = ((1024, 1), (0, 1), (512, 8), (0, 8))
+        measured = tuple(
+            IterationSample(
+                prefill_tokens=prompts,
+                decode_tokens=0 if prompts else running,
+                running=running,
+                kv_used_tokens=100,
+                elapsed_s=step_s + 1e-4 * prompts + 5e-4 * running,
+            )
+            for prompts, running in steps
+        )
+        add_instance(scheduler, f"i{number}", facts=make_facts(max_running=64, measured=measured))
+    for number in range(10):
+        at = 0.2 * number
+        scheduler.enqueue(make_request(number, output=200, tpot_target_s=0.03, arrived_at=at), at)
+
+    (pool,) = scheduler._registry.pools()
+    assert pool.load.rates(2.0).tpot_s == pytest.approx(0.03)

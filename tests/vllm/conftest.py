@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-LIMIT_S = 600  # of a test with the start of its engines, which takes minutes on a busy machine: only a hang lasts longer
+LIMIT_S = (
+    600  # of a test with the start of its engines, which takes minutes on a busy machine: only a hang lasts longer
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

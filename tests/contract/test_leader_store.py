@@ -230,6 +230,17 @@ async def test_a_server_that_is_away_or_silent_is_said_so_and_used_again(server:
                 await asyncio.sleep(0.05)
 
 
+def _prepare_within(store: PostgresLeadership, limit_s: float) -> None:
+    """Prepare a store whose own limit is short, as often as it takes.  Raises StoreFailed after ``limit_s``."""
+    end = time.monotonic() + limit_s
+    while True:
+        try:
+            return store.prepare()
+        except StoreFailed:
+            if time.monotonic() > end:
+                raise
+
+
 def test_a_server_that_hangs_while_tables_are_made_does_not_hold_up_a_start(server: Postgres) -> None:
     """Its own limits do not count while it is stopped."""
     store = PostgresLeadership(server.url, limit_s=0.5)
@@ -239,12 +250,14 @@ def test_a_server_that_hangs_while_tables_are_made_does_not_hold_up_a_start(serv
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATION_LOCK})
             pausing.start()
-            with pytest.raises(StoreFailed):
-                store.prepare()
-            server.resume()
-        store.prepare()
+            try:
+                with pytest.raises(StoreFailed):
+                    store.prepare()
+            finally:
+                pausing.join()  # on a busy machine it may be late: the server would stay paused
+                server.resume()
+        _prepare_within(store, 10.0)
     finally:
-        pausing.join()
         server.resume()
         engine.dispose()
         store.close()

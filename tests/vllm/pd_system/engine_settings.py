@@ -9,7 +9,7 @@ MAX_RUNNING = 16
 MAX_MODEL_LEN = 4096
 MAX_BATCHED_TOKENS = 2048
 KV_CACHE_BYTES = 256 << 20  # 16 sequences of the full length
-KV_LEASE_S = 10  # longer than a handoff takes on a busy machine
+KV_LEASE_S = 6
 UP_WITHIN_S = 240.0  # seconds an engine may take to start
 
 SCHEDULER_FLAGS = (

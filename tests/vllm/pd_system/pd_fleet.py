@@ -18,7 +18,7 @@ from tests.vllm.pd_system.engine_settings import DECODE, KV_LEASE_S, NAMES, PREF
 
 ROLES = {PREFILL: InstanceRole.PREFILLING, DECODE: InstanceRole.DECODING}
 LEAST_DISTINCT = 20  # tokens of 48: fewer, and a fault might not show
-SOON_S = 2.0  # within which KV is free while both engines live
+SOON_S = 4.0  # within which KV is free while both engines live: sooner than by the end of its lease
 
 
 def prompt(length: int, number: int) -> list[int]:

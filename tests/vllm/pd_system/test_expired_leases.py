@@ -14,7 +14,9 @@ from tests.vllm.pd_system.checked_stream import CheckedStream
 from tests.vllm.pd_system.engine_settings import DECODE, KV_LEASE_S, PREFILL
 from tests.vllm.pd_system.pd_fleet import PdFleet, is_split
 
-PREFILL_ALL_S = 6.0  # at most, of four prompts of 3000 tokens
+PREFILL_S = (
+    3.0  # of the first of four prompts of 3000 tokens.  With the lease shorter than gRPC waits for a stopped peer
+)
 TURNS = 4  # in one of which the prefills are still computed when their executor is stopped
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
@@ -59,10 +61,14 @@ async def test_a_decode_executor_that_was_stopped_meanwhile_does_not_read_it(fle
 
 
 async def fallbacks_of(fleet: PdFleet, done: Completion) -> list[str]:
-    """Why its prefill ran again, each time: on a busy machine a second lease may end too."""
+    """Why its prefill ran again, or was computed at the decode side, each time.
+
+    On a busy machine a second lease may end too, or the stopped executor's connection.
+    """
     whys = await fleet.history(done.request_id, "fallback")
-    assert done.attempts == 1 + len(whys)
-    assert all("kv_lease_expired" in why or "after the lease of its KV" in why for why in whys), whys
+    late = [why for why in whys if "kv_lease_expired" in why or "after the lease of its KV" in why]
+    assert done.attempts == 1 + len(late)
+    assert all("computes the prompt itself" in why for why in whys if why not in late), whys
     return whys
 
 
@@ -73,7 +79,7 @@ async def stopped_meanwhile(fleet: PdFleet, prompts: list[list[int]]) -> list[Co
     await eventually(lambda: computing(fleet, PREFILL))
     prefill = stop(fleet, PREFILL)
     try:
-        await asyncio.sleep(PREFILL_ALL_S + KV_LEASE_S)
+        await asyncio.sleep(PREFILL_S + KV_LEASE_S)
     finally:
         prefill.send_signal(signal.SIGCONT)
     done = [await stream.complete() for stream in streams]

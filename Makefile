@@ -264,19 +264,20 @@ test-compiled: compiled ## the domain's tests on its compiled build, and its dec
 test-vllm: setup-vllm ## the tests on real vLLM engines
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=line vllm-two-engines vllm-one-engine
 
-# One process per room: its engines are gone before the next room starts its own.
-define vllm-room
-$(PY) -m pytest $(ONCE_MORE) $(1)
-
+# One process per room: its engines are gone before the next room starts its own.  Each room runs whatever failed before it.
+define vllm-rooms
+@failed=; for room in $(1); do \
+	echo "$(PY) -m pytest $(ONCE_MORE) $$room"; $(PY) -m pytest $(ONCE_MORE) $$room || failed="$$failed $$room"; \
+done; if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 endef
 
 # Rooms of the two lists run beside each other: half of their time is starting engines, which takes one core each.  A third
 # list makes them late: leases of KV run out, and trials do not get their time.
 vllm-one-engine: setup-vllm
-	$(foreach room,$(VLLM_ONE_ENGINE),$(call vllm-room,$(room)))
+	$(call vllm-rooms,$(VLLM_ONE_ENGINE))
 
 vllm-two-engines: setup-vllm
-	$(foreach room,$(VLLM_TWO_ENGINES),$(call vllm-room,$(room)))
+	$(call vllm-rooms,$(VLLM_TWO_ENGINES))
 
 # Each stage runs whatever failed before it; what a test of a later one lacks then, that test says.
 TEST_STAGES = node-packages $(PROTOC_PY) before-engines engines

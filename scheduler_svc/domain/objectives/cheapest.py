@@ -16,7 +16,7 @@ from scheduler_svc.domain.objectives import late_everywhere, one_candidate, scor
 from scheduler_svc.domain.objectives.crowded import all_crowded
 from scheduler_svc.domain.objectives.held_back import HEADROOM, held_back, makes_late, may_wait
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
-from scheduler_svc.domain.objectives.late_everywhere import LateEverywhere
+from scheduler_svc.domain.objectives.late_everywhere import LateEverywhere, too_late_only_there
 from scheduler_svc.domain.objectives.late_scores import LateScores
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick, pick_of
@@ -211,9 +211,7 @@ class CheapestInTime:
         used = some_of(able, in_use.mask(able))
         everywhere = LateEverywhere(demand, used, scored.accounts, scored.targets.token_s, scored.now)
         row, waits = everywhere.settle(patient=patient, ttft_s=ttft_target_of(request, self._defaults) or 0.0)
-        if row is not None and due is not None and least_due <= 1 < due.item(row):
-            row = None  # its first token, or its end, would be too late only there
-        return row, waits
+        return None if too_late_only_there(row, due, least_due) else row, waits
 
     def _of(self, model: str) -> InstancesInUse:
         """Return what is in use of a model; the model that came first is forgotten where there are too many."""

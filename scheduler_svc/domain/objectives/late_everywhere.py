@@ -13,6 +13,7 @@ from scheduler_svc.domain.capacity.figures import Mask, count
 from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.objectives.held_back import MOST_LATE_S, MOST_S, with_company
 from scheduler_svc.domain.objectives.overdue import is_overdue
+from scheduler_svc.domain.objectives.scorers import Scores
 
 #: An instance whose time per token is predicted above the tightest target there by no more than this factor counts as
 #: kept in time: one request less, and it is.
@@ -117,6 +118,15 @@ class LateEverywhere:
         soon = (each.full_prefill_s > 0) & (each.ready_at > now)
         taking: Mask = room & (self._is_offered | soon) & each.with_free_slot
         return taking
+
+
+def too_late_only_there(row: int | None, due: Scores | None, least_due: float) -> bool:
+    """Whether its first token, or its end, would be too late for a request in this row, and in time elsewhere.
+
+    ``due``: the share of the time to these that it would use in each row; None: they have no target.
+    ``least_due``: the least of that where it may go.
+    """
+    return row is not None and due is not None and least_due <= 1 < due.item(row)
 
 
 def _which(accounts: Sequence[Account], offered: Sequence[Account]) -> Mask:

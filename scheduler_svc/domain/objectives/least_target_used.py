@@ -22,7 +22,7 @@ from scheduler_svc.domain.objectives.held_back import (
     may_wait,
     one_makes_late,
 )
-from scheduler_svc.domain.objectives.late_everywhere import LateEverywhere
+from scheduler_svc.domain.objectives.late_everywhere import LateEverywhere, too_late_only_there
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import TIME_TOLERANCE_S, pick_of
 from scheduler_svc.domain.objectives.rejected import Rejected
@@ -255,15 +255,16 @@ class _Runs:
         if demand.decode_leg or demand.cached_tokens or request.preferred_instance or count(spared):
             return False
         due = self._shares.of_due(firsts, self._per_token)
-        patient = self._patient and (due is None or lowest(due) <= HEADROOM)
+        least_due = 0.0 if due is None else lowest(due)
+        patient = self._patient and least_due <= HEADROOM
         if not patient and request.session:
             return False
         everywhere = LateEverywhere(
             demand, demand.able or self._offered, self._offered, self._shares.token_s, self._now
         )
         self._crowd, waits = everywhere.settle(patient=patient, ttft_s=self._ttft_s)
-        if self._crowd is not None and due is not None and lowest(due) <= 1 < due.item(self._crowd):
-            self._crowd = None  # its first token, or its end, would be too late only there
+        if too_late_only_there(self._crowd, due, least_due):
+            self._crowd = None
         if self._crowd is None and not waits:
             self._late = late & ~everywhere.roomy_among(self._offered)
         if waits and not patient:

@@ -107,7 +107,6 @@ def test_one_that_waits_beyond_its_patience_covers_those_that_are_patient() -> N
 @pytest.mark.parametrize(("priority", "covered"), [(Priority.NORMAL, True), (Priority.CRITICAL, False)])
 def test_classes_that_are_patient_for_other_times_are_not_alike(priority: Priority, covered: bool) -> None:
     """They state the same target; by the TTFT targets of their classes they wait for other times."""
-
     held = waiting(ttft_s=None, waited_s=0.0)
 
     assert covers(held, waiting(ttft_s=None, waited_s=0.0, priority=priority)) == covered
@@ -116,14 +115,14 @@ def test_classes_that_are_patient_for_other_times_are_not_alike(priority: Priori
 FACTS = make_facts(max_running=64, max_model_len=32_768, measured=MEASURED)
 
 
-def placed_after(scheduler: Scheduler, wanted: str, *, since: float, most_s: float) -> float | None:
+def placed_after(scheduler: Scheduler, wanted: str, *, since: float, most_s: int) -> int | None:
     """Return after how many seconds a request is placed beside one that runs; None if it is not."""
-    for n in range(int(most_s)):
+    for n in range(most_s):
         now = since + n
-        for name in scheduler.instances():
-            running = name.instance_id == "i0"
+        for instance in scheduler.instances():
+            running = instance.instance_id == "i0"
             load = make_load(n + 2, running=running, unfinished=running, kv_used_tokens=4_000 * running)
-            scheduler.report(name.instance_id, load, now)
+            scheduler.report(instance.instance_id, load, now)
         if any(decision.key.request_id == wanted for decision in scheduler.schedule(now)):
             return n
     return None
@@ -145,7 +144,7 @@ def test_one_that_fits_an_idle_instance_does_not_wait_beside_one_that_does_not()
         background = make_request(name, prompt=3_900, output=output, arrived_at=1.0, priority=Priority.BACKGROUND)
         scheduler.enqueue(background, 1.0)
 
-    assert placed_after(scheduler, "fits", since=1.0, most_s=3.0) == 0
+    assert placed_after(scheduler, "fits", since=1.0, most_s=3) == 0
 
 
 def test_one_whose_prompt_a_cache_holds_does_not_wait_beside_one_that_has_to_compute_it() -> None:
@@ -166,4 +165,4 @@ def test_one_whose_prompt_a_cache_holds_does_not_wait_beside_one_that_has_to_com
         )
         scheduler.enqueue(request, 100.0)
 
-    assert placed_after(scheduler, "held", since=100.0, most_s=3.0) == 0
+    assert placed_after(scheduler, "held", since=100.0, most_s=3) == 0
